@@ -1,0 +1,50 @@
+package stage
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+)
+
+// Validator is implemented by payload types that can be wrong although they decode. Its error makes a dead letter.
+type Validator interface{ Validate() error }
+
+// decode reads a payload: a []byte or string kind is the bare bytes, anything else JSON. Keys it does not know are
+// ignored. A type with Validate is asked last.
+func decode[T any](payload []byte) (T, error) {
+	var v T
+	switch t := reflect.ValueOf(&v).Elem(); {
+	case t.Kind() == reflect.String:
+		t.SetString(string(payload))
+	case t.Type() == reflect.TypeFor[[]byte]():
+		t.SetBytes(bytes.Clone(payload))
+	default:
+		if err := json.Unmarshal(payload, &v); err != nil {
+			return v, fmt.Errorf("decode payload: %w", err)
+		}
+	}
+	if val, ok := any(v).(Validator); ok {
+		if err := val.Validate(); err != nil {
+			return v, err
+		}
+	}
+	return v, nil
+}
+
+// encode is the reverse of decode. JSON is written without HTML escapes, so that "&" stays "&".
+func encode(v any) ([]byte, error) {
+	if r := reflect.ValueOf(v); r.Kind() == reflect.String {
+		return []byte(r.String()), nil
+	}
+	if raw, ok := v.([]byte); ok {
+		return raw, nil
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, fmt.Errorf("encode payload: %w", err)
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+}

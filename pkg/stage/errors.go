@@ -1,0 +1,54 @@
+package stage
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Errors that this package returns, for errors.Is.
+var (
+	// ErrPermanent marks an error that no retry will mend; see [Permanent].
+	ErrPermanent = errors.New("permanent")
+	// ErrDown marks an error of something the handler depends on; see [Down].
+	ErrDown = errors.New("dependency down")
+	// ErrBacklog: the channel holds more entries than MaxBacklog that a required group has not settled. Try later.
+	ErrBacklog = errors.New("too many events are waiting")
+	// ErrKeyReused: the idempotency key was used for another body.
+	ErrKeyReused = errors.New("idempotency key was used for another body")
+	// ErrUnavailable: Redis is away, loading, read-only or full, or its reply was lost, so that a publish may or may
+	// not have been kept.
+	ErrUnavailable = errors.New("redis is away")
+	// ErrNotFound: no such dead letter, group or channel.
+	ErrNotFound = errors.New("not found")
+)
+
+// LimitError says that a publish would exceed one of its [Limit]s. Nothing was kept.
+type LimitError struct {
+	Limit Limit
+	Retry time.Duration // when the next one fits
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("over %d in %s; next in %s", e.Limit.Max, e.Limit.Per, e.Retry)
+}
+
+type marked struct {
+	error
+	mark  error
+	after time.Duration
+}
+
+func (m *marked) Unwrap() []error { return []error{m.error, m.mark} }
+
+// Permanent marks err as one that no retry will mend: the entry becomes a dead letter at once.
+func Permanent(err error) error { return &marked{error: err, mark: ErrPermanent} }
+
+// Down marks err as an outage of something the handler needs. The stage stops reading, the entry stays pending and
+// counts nothing, and work resumes when Config.Probe succeeds (or, without a probe, when a later try does).
+func Down(err error) error { return &marked{error: err, mark: ErrDown} }
+
+// RetryAfter makes the entry due again d from now instead of after the usual backoff. It counts as a try.
+func RetryAfter(err error, d time.Duration) error { return &marked{error: err, mark: errRetryAfter, after: d} }
+
+var errRetryAfter = errors.New("retry after")

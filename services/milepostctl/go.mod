@@ -1,0 +1,7 @@
+module github.com/milepost/milepost/services/milepostctl
+
+go 1.25.0
+
+require github.com/milepost/milepost/pkg v0.0.0
+
+replace github.com/milepost/milepost/pkg => ../../pkg
