@@ -1,0 +1,50 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+	"net/mail"
+	"unicode"
+	"unicode/utf8"
+)
+
+// ErrAddress is wrapped by the error of an email address that cannot be one.
+var ErrAddress = errors.New("not an email address")
+
+// maxAddress is the longest address SMTP can carry, in bytes (RFC 5321 section 4.5.3.1.3, less the brackets).
+const maxAddress = 254
+
+// Address is an email address: an addr-spec such as ada@example.com, without a display name. On user:email it travels as
+// bare bytes.
+type Address string
+
+// Validate returns an error wrapping [ErrAddress] unless a is an addr-spec (RFC 5322) of at most 254 bytes. Characters
+// that could break or forge a line of a log are refused: controls (CR, LF, ESC, C1, U+0085), line and paragraph
+// separators, bidi and other invisible formatting, spaces other than U+0020.
+func (a Address) Validate() error {
+	s := string(a)
+	switch {
+	case s == "":
+		return addressError("email address is missing")
+	case len(s) > maxAddress:
+		return addressError(fmt.Sprintf("email address has %d bytes, at most %d are allowed", len(s), maxAddress))
+	case !utf8.ValidString(s):
+		return addressError(fmt.Sprintf("email address %q is not UTF-8", s))
+	}
+	for _, r := range s {
+		if r != ' ' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Z) {
+			return addressError(fmt.Sprintf("email address %q has the forbidden character %U", s, r))
+		}
+	}
+	// The parser also takes comments and folding; only what it writes back the same is an addr-spec and nothing else.
+	if parsed, err := mail.ParseAddress("<" + s + ">"); err != nil || parsed.String() != "<"+s+">" {
+		return addressError(fmt.Sprintf("%q is not an email address such as ada@example.com", s))
+	}
+	return nil
+}
+
+// addressError is a text of its own that errors.Is knows as [ErrAddress].
+type addressError string
+
+func (e addressError) Error() string   { return string(e) }
+func (e addressError) Is(t error) bool { return t == ErrAddress }

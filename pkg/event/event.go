@@ -1,0 +1,204 @@
+// Package event has the words of the pipeline: its channels, what travels on them, and their JSON.
+//
+// The payloads are a contract with programs in any language. Keys are only ever added; readers ignore the ones they do
+// not know. Everything that comes from outside is checked by Validate, at the edge as well as in each stage, because
+// anyone may publish on a channel.
+package event
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/milepost/milepost/pkg/geodesy"
+)
+
+// The channels. Their names never change.
+const (
+	RawInput           = "raw_input"           // a Submission
+	CalculatedDistance = "calculated_distance" // a Result
+	UserEmail          = "user:email"          // an Address, bare, no JSON
+	EmailSent          = "email:sent"          // a Sent
+	WeatherReport      = "weather_report"      // a report of the weather service
+)
+
+// FieldError says what is wrong with one field of a payload.
+type FieldError struct {
+	Field string // its JSON key
+	Err   error
+}
+
+// Error is the cause alone: it names the field in words a person understands.
+func (e *FieldError) Error() string { return e.Err.Error() }
+
+func (e *FieldError) Unwrap() error { return e.Err }
+
+// Submission is what a visitor sent: an address and a place, in decimal degrees as they were typed.
+type Submission struct {
+	Email Address `json:"email"`
+	Lat   string  `json:"lat"`
+	Long  string  `json:"long"`
+}
+
+// UnmarshalJSON takes lat and long as strings or as numbers, and keeps the digits of both.
+func (s *Submission) UnmarshalJSON(b []byte) error {
+	var in struct {
+		Email Address `json:"email"`
+		Lat   digits  `json:"lat"`
+		Long  digits  `json:"long"`
+	}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	*s = Submission{Email: in.Email, Lat: string(in.Lat), Long: string(in.Long)}
+	return nil
+}
+
+// Check returns what is wrong with s, one error a field, in the order of the fields; nil if nothing is.
+func (s Submission) Check() []*FieldError {
+	var wrong []*FieldError
+	if err := s.Email.Validate(); err != nil {
+		wrong = append(wrong, &FieldError{"email", err})
+	}
+	if _, err := geodesy.ParseLatitude(s.Lat); err != nil {
+		wrong = append(wrong, &FieldError{"lat", err})
+	}
+	if _, err := geodesy.ParseLongitude(s.Long); err != nil {
+		wrong = append(wrong, &FieldError{"long", err})
+	}
+	return wrong
+}
+
+// Validate is Check as one error, nil if s is right. The [FieldError]s are found with errors.As.
+func (s Submission) Validate() error {
+	var errs []error
+	for _, e := range s.Check() {
+		errs = append(errs, e)
+	}
+	return join(errs)
+}
+
+// Point returns the place in degrees. The longitude is as typed and may lie beyond 180.
+func (s Submission) Point() (lat, long float64, err error) {
+	lat, laterr := geodesy.ParseLatitude(s.Lat)
+	long, longerr := geodesy.ParseLongitude(s.Long)
+	return lat, long, join([]error{laterr, longerr})
+}
+
+// Result is a submission with its distance from the office. Lat and Long are empty when whoever computed it did not
+// pass them on.
+type Result struct {
+	Email Address `json:"email"`
+	Miles float64 `json:"distance_from_velocity"` // statute miles
+	Lat   string  `json:"lat,omitempty"`
+	Long  string  `json:"long,omitempty"`
+}
+
+// UnmarshalJSON takes lat and long as [Submission] does, and refuses a result without a distance, which would otherwise
+// read as 0 miles.
+func (r *Result) UnmarshalJSON(b []byte) error {
+	var in struct {
+		Email Address  `json:"email"`
+		Miles *float64 `json:"distance_from_velocity"`
+		Lat   digits   `json:"lat"`
+		Long  digits   `json:"long"`
+	}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	if in.Miles == nil {
+		return errors.New("distance_from_velocity is missing")
+	}
+	*r = Result{Email: in.Email, Miles: *in.Miles, Lat: string(in.Lat), Long: string(in.Long)}
+	return nil
+}
+
+// Validate refuses a bad address, a distance that is none, and coordinates that are there and are not numbers in range.
+func (r Result) Validate() error {
+	var errs []error
+	if err := r.Email.Validate(); err != nil {
+		errs = append(errs, &FieldError{"email", err})
+	}
+	if math.IsNaN(r.Miles) || math.IsInf(r.Miles, 0) || r.Miles < 0 {
+		errs = append(errs, &FieldError{"distance_from_velocity", fmt.Errorf("distance %v is not a number of miles", r.Miles)})
+	}
+	if r.Lat != "" {
+		if _, err := geodesy.ParseLatitude(r.Lat); err != nil {
+			errs = append(errs, &FieldError{"lat", err})
+		}
+	}
+	if r.Long != "" {
+		if _, err := geodesy.ParseLongitude(r.Long); err != nil {
+			errs = append(errs, &FieldError{"long", err})
+		}
+	}
+	return join(errs)
+}
+
+// Progress is what whoever watches the event may see: the distance, neither address nor coordinates.
+func (r Result) Progress() any {
+	return struct {
+		Miles float64 `json:"miles"`
+	}{r.Miles}
+}
+
+// Sent tells that a submission's line is in the log.
+type Sent struct {
+	ID     string    `json:"id"` // event ID
+	Email  Address   `json:"email"`
+	Miles  float64   `json:"distance_from_velocity"`
+	SentAt time.Time `json:"sent_at"`
+}
+
+// Progress is what whoever watches the event may see: when the line was written.
+func (s Sent) Progress() any {
+	return struct {
+		SentAt time.Time `json:"sent_at"`
+	}{s.SentAt}
+}
+
+// digits is a decimal number as text, read from a JSON string or number. Null and "" are the empty text.
+type digits string
+
+func (d *digits) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] != '"' {
+		var n *json.Number
+		if err := json.Unmarshal(b, &n); err != nil {
+			return err
+		}
+		*d = ""
+		if n != nil {
+			*d = digits(*n)
+		}
+		return nil
+	}
+	return json.Unmarshal(b, (*string)(d))
+}
+
+// join is errors.Join on one line, for logs and dead letters.
+func join(errs []error) error {
+	var j joined
+	for _, err := range errs {
+		if err != nil {
+			j = append(j, err)
+		}
+	}
+	if len(j) == 0 {
+		return nil
+	}
+	return j
+}
+
+type joined []error
+
+func (j joined) Error() string {
+	s := j[0].Error()
+	for _, err := range j[1:] {
+		s += "; " + err.Error()
+	}
+	return s
+}
+
+func (j joined) Unwrap() []error { return j }

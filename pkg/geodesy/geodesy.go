@@ -1,0 +1,48 @@
+// Package geodesy measures how far apart two places on Earth are.
+package geodesy
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/golang/geo/s1"
+	"github.com/golang/geo/s2"
+	"github.com/tidwall/geodesic"
+)
+
+// MetresPerMile is the statute mile, exactly.
+const MetresPerMile = 1609.344
+
+// Point is a place: latitude and longitude, in the radians of golang/geo.
+type Point = s2.LatLng
+
+// Degrees makes a point from degrees, latitude first. The longitude may be any finite number and is brought into
+// [-180, 180]. A latitude beyond ±90, NaN or infinity gives an error wrapping [ErrRange].
+func Degrees(lat, long float64) (Point, error) {
+	// The negated comparison refuses NaN too.
+	if !(math.Abs(lat) <= 90) {
+		return Point{}, &textError{fmt.Sprintf("latitude %v is not in [-90, 90]", lat), ErrRange}
+	}
+	if math.IsNaN(long) || math.IsInf(long, 0) {
+		return Point{}, &textError{fmt.Sprintf("longitude %v is not a finite number", long), ErrRange}
+	}
+	// math.Remainder is exact, unlike wrapping in radians.
+	return Point{Lat: s1.Angle(lat) * s1.Degree, Lng: s1.Angle(math.Remainder(long, 360)) * s1.Degree}, nil
+}
+
+// Miles returns the shortest way from p to q over the WGS 84 ellipsoid, in statute miles (1609.344 m). Longitude wraps
+// at 180. A latitude beyond ±90°, NaN or infinity gives an error wrapping [ErrRange].
+// Method: C. F. F. Karney, Algorithms for geodesics, J. Geodesy 87 (2013) 43-55.
+func Miles(p, q Point) (float64, error) {
+	p, err := Degrees(p.Lat.Degrees(), p.Lng.Degrees())
+	if err != nil {
+		return 0, err
+	}
+	q, err = Degrees(q.Lat.Degrees(), q.Lng.Degrees())
+	if err != nil {
+		return 0, err
+	}
+	var metres float64
+	geodesic.WGS84.Inverse(p.Lat.Degrees(), p.Lng.Degrees(), q.Lat.Degrees(), q.Lng.Degrees(), &metres, nil, nil)
+	return metres / MetresPerMile, nil
+}

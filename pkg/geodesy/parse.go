@@ -1,0 +1,84 @@
+package geodesy
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Errors that errors.Is finds in what this package returns.
+var (
+	// ErrRange: a latitude beyond ±90, NaN or infinity.
+	ErrRange = errors.New("out of range")
+	// ErrSyntax: text that is not a decimal number.
+	ErrSyntax = errors.New("not a number")
+)
+
+// maxText is the longest text of a number. A double has at most 767 significant digits, a place on Earth far fewer.
+const maxText = 64
+
+var (
+	decimal  = regexp.MustCompile(`^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$`)
+	infinity = regexp.MustCompile(`(?i)^[+-]?(inf(inity)?|nan)$`)
+)
+
+// ParseLatitude reads decimal degrees north, in [-90, 90]: digits with a sign, a point and an exponent if need be, and
+// spaces around them. Its errors wrap [ErrSyntax] or [ErrRange] and are sentences for a person.
+func ParseLatitude(s string) (float64, error) {
+	v, err := parse("latitude", s)
+	if err == nil && math.Abs(v) > 90 {
+		err = &textError{fmt.Sprintf("latitude %q is not in [-90, 90]", s), ErrRange}
+	}
+	if err != nil {
+		return 0, err
+	}
+	return v, nil
+}
+
+// ParseLongitude reads decimal degrees east as [ParseLatitude] does. Any finite number is a longitude: it wraps at ±180.
+// It is returned as it was written.
+func ParseLongitude(s string) (float64, error) { return parse("longitude", s) }
+
+// Parse reads a latitude and a longitude. If both are wrong the error speaks of the latitude.
+func Parse(lat, long string) (Point, error) {
+	φ, err := ParseLatitude(lat)
+	if err != nil {
+		return Point{}, err
+	}
+	λ, err := ParseLongitude(long)
+	if err != nil {
+		return Point{}, err
+	}
+	return Degrees(φ, λ)
+}
+
+func parse(name, s string) (float64, error) {
+	t := strings.Trim(s, " ")
+	switch {
+	case t == "":
+		return 0, &textError{name + " is missing", ErrSyntax}
+	case len(t) > maxText:
+		return 0, &textError{fmt.Sprintf("%s has %d characters, at most %d are allowed", name, len(t), maxText), ErrSyntax}
+	case infinity.MatchString(t):
+		return 0, &textError{fmt.Sprintf("%s %q is not a finite number", name, s), ErrRange}
+	case !decimal.MatchString(t):
+		return 0, &textError{fmt.Sprintf("%s %q is not a number such as -74.0060", name, s), ErrSyntax}
+	}
+	v, err := strconv.ParseFloat(t, 64)
+	if err != nil { // the grammar was checked, so it can only be too large
+		return 0, &textError{fmt.Sprintf("%s %q is not a finite number", name, s), ErrRange}
+	}
+	return v, nil
+}
+
+// textError is a sentence for a person with the sentinel it stands for.
+type textError struct {
+	text string
+	kind error
+}
+
+func (e *textError) Error() string { return e.text }
+func (e *textError) Unwrap() error { return e.kind }
