@@ -1,0 +1,200 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Note, returned by a readiness check, counts as ready and is shown instead of "ok": "standby".
+type Note string
+
+func (n Note) Error() string { return string(n) }
+
+// Admin is what a program tells its operators: whether it is alive and ready, and its metrics. Its methods are safe for
+// concurrent use, and those of a nil Admin do nothing.
+type Admin struct {
+	registry *prometheus.Registry
+	stopping atomic.Bool
+	mu       sync.Mutex
+	checks   []check
+}
+
+type check struct {
+	name  string
+	ready func() error
+}
+
+// NewAdmin makes an Admin with the metrics of the Go runtime and of the process.
+func NewAdmin() *Admin {
+	a := &Admin{registry: prometheus.NewRegistry()}
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), readiness{a})
+	return a
+}
+
+// Registry is where the program registers metrics of its own; nil for a nil Admin.
+func (a *Admin) Registry() *prometheus.Registry {
+	if a == nil {
+		return nil
+	}
+	return a.registry
+}
+
+// Watch makes /readyz ask ready, which returns nil, a [Note] or what the program waits for. It is called on each request
+// and must not block. The program is ready when all checks are, and not before the first Watch. A second Watch of a name
+// replaces the first.
+func (a *Admin) Watch(name string, ready func() error) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.checks = slices.DeleteFunc(a.checks, func(c check) bool { return c.name == name })
+	a.checks = append(a.checks, check{name, ready})
+}
+
+// Stop makes /readyz say for good that the program is stopping.
+func (a *Admin) Stop() {
+	if a != nil {
+		a.stopping.Store(true)
+	}
+}
+
+// Ready asks all checks. Report has a line for each; ok tells whether all are ready.
+func (a *Admin) Ready() (report string, ok bool) {
+	a.mu.Lock()
+	checks := slices.Clone(a.checks)
+	a.mu.Unlock()
+	ok = true
+	var b strings.Builder
+	if len(checks) == 0 {
+		ok = false
+		b.WriteString("starting\n")
+	}
+	for _, c := range checks {
+		err := c.ready()
+		if err == nil {
+			err = Note("ok")
+		}
+		if !isNote(err) {
+			ok = false
+		}
+		// An error may quote what came over the network: one line per check whatever it holds.
+		fmt.Fprintf(&b, "%s: %s\n", c.name, strings.NewReplacer("\n", " ", "\r", " ").Replace(err.Error()))
+	}
+	if a.stopping.Load() {
+		ok = false
+		b.WriteString("stopping\n")
+	}
+	return b.String(), ok
+}
+
+func isNote(err error) bool {
+	var n Note
+	return errors.As(err, &n)
+}
+
+// Handler serves /healthz, /readyz and /metrics, and /debug/pprof/ if profiles is set.
+func (a *Admin) Handler(profiles bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		report, ok := a.Ready()
+		status := http.StatusOK
+		if !ok {
+			status = http.StatusServiceUnavailable
+		}
+		text(w, status, report)
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{Registry: a.registry}))
+	if profiles {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}
+
+func text(w http.ResponseWriter, status int, body string) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body)) // the client is gone if this fails
+}
+
+// serve answers on l until the returned function is called, which waits for requests under way, two seconds at most.
+func (a *Admin) serve(l net.Listener, profiles bool, log *slog.Logger) (stop func()) {
+	s := &http.Server{
+		Handler:           a.Handler(profiles),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		IdleTimeout:       90 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("admin port closed", "err", err)
+		}
+	}()
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if s.Shutdown(ctx) != nil {
+			_ = s.Close() // a profile is still being taken
+		}
+		<-done
+	}
+}
+
+// Listen opens the port that the environment variable names. Its error says what to change.
+func Listen(variable string, addr Address) (net.Listener, error) {
+	l, err := net.Listen("tcp", string(addr))
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s: %s is in use by another program; stop that one or set %s to another address", variable, addr, variable)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", variable, err)
+	}
+	return l, nil
+}
+
+// readiness is the metric milepost_ready: 1 for each check that is ready.
+type readiness struct{ *Admin }
+
+var readyDesc = prometheus.NewDesc("milepost_ready", "1 if what the check watches is ready, else 0.", []string{"check"}, nil)
+
+func (r readiness) Describe(ch chan<- *prometheus.Desc) { ch <- readyDesc }
+
+func (r readiness) Collect(ch chan<- prometheus.Metric) {
+	r.mu.Lock()
+	checks := slices.Clone(r.checks)
+	r.mu.Unlock()
+	for _, c := range checks {
+		up := 0.0
+		if err := c.ready(); err == nil || isNote(err) {
+			up = 1
+		}
+		ch <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, up, c.name)
+	}
+}

@@ -1,0 +1,234 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// VariableError says which environment variable has a value that cannot be used, and what could be.
+type VariableError struct {
+	Name  string
+	Value string // masked where it is a secret
+	Why   string // reads on after the value: `is not a port (1 to 65535)`
+}
+
+func (e *VariableError) Error() string { return fmt.Sprintf("%s: %q %s", e.Name, e.Value, e.Why) }
+
+// Load fills cfg, a pointer to a struct, from getenv. An empty value is the same as none. Fields have these tags:
+//
+//	env:"NAME"          the variable
+//	envDefault:"10s"    its default
+//	help:"…"            a line for --help
+//	min:"1" max:"9"     bounds of a number or a duration
+//	oneof:"a b"         the texts that are allowed
+//	allowed:"a colour"  what the value must be, for the error: `NAME: "x" is not a colour`
+//	secret:"yes"        mask the value in errors, and read it from the file that NAME_FILE names, if that is set
+//
+// Embedded structs are filled too. A field type with UnmarshalText says in its error how the sentence `NAME: "value" …`
+// goes on. All wrong variables are reported, each by a [VariableError], joined.
+func Load(getenv func(string) string, cfg any) error {
+	vars := describe(reflect.TypeOf(cfg).Elem())
+	values := map[string]string{"": ""} // never empty: an empty map would mean the process' own environment
+	given := map[string]string{}
+	var errs []error
+	for _, v := range vars {
+		value, err := v.read(getenv)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if value != "" {
+			values[v.name], given[v.field] = value, value
+		}
+	}
+	err := env.ParseWithOptions(cfg, env.Options{Environment: values})
+	var all env.AggregateError
+	if err != nil && !errors.As(err, &all) {
+		return fmt.Errorf("read environment: %w", err)
+	}
+	wrong := map[string]bool{}
+	for _, err := range all.Errors {
+		var parse env.ParseError
+		i := -1
+		if errors.As(err, &parse) {
+			i = slices.IndexFunc(vars, func(v variable) bool { return v.field == parse.Name })
+		}
+		if i < 0 {
+			return fmt.Errorf("read environment: %w", err)
+		}
+		errs = append(errs, vars[i].refuse(given[parse.Name], parse.Err))
+		wrong[parse.Name] = true
+	}
+	for _, v := range vars {
+		value, ok := given[v.field]
+		if ok && !wrong[v.field] && !v.inBounds(reflect.ValueOf(cfg).Elem().FieldByName(v.field)) {
+			errs = append(errs, v.refuse(value, nil))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// variable is a field of a configuration.
+type variable struct {
+	name, field string
+	typ         reflect.Type
+	tag         reflect.StructTag
+}
+
+// describe lists the variables of a configuration type, embedded structs first to last. Two fields of one name or for one
+// variable are a mistake in the program, since errors could not tell them apart.
+func describe(t reflect.Type) []variable {
+	var vars []variable
+	var walk func(t reflect.Type)
+	walk = func(t reflect.Type) {
+		for i := range t.NumField() {
+			f := t.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+			switch {
+			case f.Anonymous && f.Type.Kind() == reflect.Struct:
+				walk(f.Type)
+			case name != "":
+				for _, v := range vars {
+					if v.field == f.Name || v.name == name {
+						panic(fmt.Sprintf("process: %s is described twice in %s", name, t))
+					}
+				}
+				vars = append(vars, variable{name, f.Name, f.Type, f.Tag})
+			}
+		}
+	}
+	walk(t)
+	return vars
+}
+
+func (v variable) secret() bool { return v.tag.Get("secret") != "" }
+
+// read looks the variable up, in its own name or in the file that NAME_FILE names.
+func (v variable) read(getenv func(string) string) (string, error) {
+	value := getenv(v.name)
+	if !v.secret() {
+		return value, nil
+	}
+	file := getenv(v.name + "_FILE")
+	if file == "" {
+		return value, nil
+	}
+	if value != "" {
+		return "", &VariableError{v.name + "_FILE", file, "is set as well as " + v.name + "; set one of them"}
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		if cause := errors.Unwrap(err); cause != nil {
+			err = cause
+		}
+		return "", &VariableError{v.name + "_FILE", file, fmt.Sprintf("cannot be read: %v", err)}
+	}
+	value = strings.TrimRight(string(b), "\r\n")
+	if value == "" {
+		return "", &VariableError{v.name + "_FILE", file, "names an empty file"}
+	}
+	return value, nil
+}
+
+// refuse makes the error of a value that could not be used. Err is what the type's UnmarshalText said, if it has one.
+func (v variable) refuse(value string, err error) error {
+	if v.secret() {
+		value = Mask(value)
+	}
+	return &VariableError{v.name, value, v.why(err)}
+}
+
+func (v variable) why(err error) string {
+	if a := v.tag.Get("allowed"); a != "" {
+		return "is not " + a
+	}
+	if o := v.tag.Get("oneof"); o != "" {
+		return "is not one of " + strings.Join(strings.Fields(o), ", ")
+	}
+	lo, hi := v.tag.Get("min"), v.tag.Get("max")
+	bounds := ""
+	switch {
+	case lo != "" && hi != "":
+		bounds = " from " + lo + " to " + hi
+	case lo != "":
+		bounds = " of at least " + lo
+	case hi != "":
+		bounds = " of at most " + hi
+	}
+	switch {
+	case v.typ == reflect.TypeFor[time.Duration]():
+		return "is not a duration" + bounds + ", such as 500ms, 10s or 720h"
+	case v.typ.Kind() == reflect.Int:
+		return "is not a whole number" + bounds
+	case v.typ.Kind() == reflect.Float64:
+		return "is not a number" + bounds
+	case err != nil:
+		return err.Error()
+	}
+	return "is not allowed"
+}
+
+// inBounds checks a value that was given against the tags min, max and oneof.
+func (v variable) inBounds(value reflect.Value) bool {
+	if one := v.tag.Get("oneof"); one != "" && !slices.Contains(strings.Fields(one), value.String()) {
+		return false
+	}
+	for tag, sign := range map[string]float64{"min": 1, "max": -1} {
+		bound := v.tag.Get(tag)
+		if bound == "" {
+			continue
+		}
+		var have, limit float64
+		switch x := value.Interface().(type) {
+		case time.Duration:
+			d, err := time.ParseDuration(bound)
+			if err != nil {
+				panic(fmt.Sprintf("process: %s of %s: %v", tag, v.name, err))
+			}
+			have, limit = float64(x), float64(d)
+		case int:
+			have = float64(x)
+		case float64:
+			have = x
+		}
+		if _, isDuration := value.Interface().(time.Duration); !isDuration {
+			n, err := strconv.ParseFloat(bound, 64)
+			if err != nil {
+				panic(fmt.Sprintf("process: %s of %s: %v", tag, v.name, err))
+			}
+			limit = n
+		}
+		if !((have-limit)*sign >= 0) { // NaN is out of bounds
+			return false
+		}
+	}
+	return true
+}
+
+// Mask hides what is secret in a value: the password of a URL, all of anything else.
+func Mask(value string) string {
+	scheme, rest, isURL := strings.Cut(value, "://")
+	if !isURL {
+		if value == "" {
+			return ""
+		}
+		return "****"
+	}
+	// Up to the last @, however badly the password is escaped.
+	at := strings.LastIndexByte(rest, '@')
+	if at < 0 {
+		return value
+	}
+	user, _, hasPassword := strings.Cut(rest[:at], ":")
+	if !hasPassword {
+		return value
+	}
+	return scheme + "://" + user + ":****" + rest[at:]
+}

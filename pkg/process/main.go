@@ -1,0 +1,175 @@
+package process
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"os/signal"
+	"reflect"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// Version is the program's version. The build sets it with
+// -ldflags "-X github.com/milepost/milepost/pkg/process.Version=v1.2.3".
+var Version = ""
+
+// ErrUsage is wrapped by the error of a command line that the program does not know.
+var ErrUsage = errors.New("see --help")
+
+// Process is what a program runs with, beside its configuration.
+type Process struct {
+	Name   string
+	Log    *slog.Logger
+	Admin  *Admin
+	Stdout io.Writer
+}
+
+// Program is a service program with configuration C, a struct as [Load] fills it.
+type Program[C any] struct {
+	Name  string  // its name in logs and messages
+	Does  string  // goes on after the name in --help: "works out …"
+	Admin Address // default of ADMIN_LISTEN
+
+	// Run does the work until ctx ends. It drains before it returns nil; an error ends the program with status 1.
+	Run func(ctx context.Context, cfg C, p *Process) error
+
+	// Commands are subcommands beside healthcheck, by name.
+	Commands map[string]Command
+}
+
+// Command is a subcommand of a program.
+type Command struct {
+	Does string // for --help: "runs the document store alone"
+	Run  func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error
+}
+
+// Main runs the program and exits: with 0 after a drain, 1 after an error, 2 for a command line it does not know. The
+// first SIGINT or SIGTERM starts the drain, a second one kills.
+func (p Program[C]) Main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	err := p.Start(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	if err == nil {
+		return
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(os.Stderr, "%s: %s\n", p.Name, strings.TrimSuffix(line, "\n"))
+	}
+	if errors.Is(err, ErrUsage) {
+		os.Exit(2)
+	}
+	os.Exit(1)
+}
+
+// base is what every program reads from its environment.
+type base struct {
+	Logging
+	AdminListen Address `env:"ADMIN_LISTEN" help:"address of /healthz, /readyz and /metrics"`
+	Profiles    Switch  `env:"PPROF" envDefault:"off" help:"on or off: profiles under /debug/pprof/ of the admin port"`
+}
+
+// Start is Main without the process: it runs the program with the arguments after its name and returns its error.
+func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	if len(args) > 0 {
+		if c, ok := p.Commands[args[0]]; ok {
+			return c.Run(ctx, args[1:], getenv, stdout, stderr)
+		}
+		if len(args) > 1 {
+			return fmt.Errorf("unexpected argument %q: %w", args[1], ErrUsage)
+		}
+		switch args[0] {
+		case "-h", "-help", "--help", "help":
+			return p.help(stdout)
+		case "-version", "--version", "version":
+			_, err := fmt.Fprintln(stdout, p.Name, version())
+			return err
+		case "healthcheck":
+			cfg := base{AdminListen: p.Admin}
+			if err := Load(getenv, &cfg); err != nil {
+				return err
+			}
+			return healthcheck(ctx, cfg.AdminListen, stdout)
+		default:
+			return fmt.Errorf("unknown argument %q: %w", args[0], ErrUsage)
+		}
+	}
+	common := base{AdminListen: p.Admin}
+	var cfg C
+	if err := errors.Join(Load(getenv, &common), Load(getenv, &cfg)); err != nil {
+		return err
+	}
+	log := common.Logging.Open(stderr, p.Name)
+	admin := NewAdmin()
+	listener, err := Listen("ADMIN_LISTEN", common.AdminListen)
+	if err != nil {
+		return err
+	}
+	defer admin.serve(listener, bool(common.Profiles), log)()
+	defer context.AfterFunc(ctx, admin.Stop)()
+	log.Info("starting", "version", version(), "admin", listener.Addr().String())
+	if err := p.Run(ctx, cfg, &Process{Name: p.Name, Log: log, Admin: admin, Stdout: stdout}); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// help writes what the program does and the variables it reads.
+func (p Program[C]) help(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s.\n\nUsage:\n  %s\n", p.Name, p.Does, p.Name)
+	commands := map[string]string{
+		"healthcheck": "asks the running program whether it is ready; exits with 0 if it is, else with 1",
+		"--version":   "prints the version",
+		"--help":      "prints this",
+	}
+	for name, c := range p.Commands {
+		commands[name] = c.Does
+	}
+	for _, name := range slices.Sorted(maps.Keys(commands)) {
+		fmt.Fprintf(&b, "  %s %-12s  %s\n", p.Name, name, commands[name])
+	}
+	b.WriteString("\nEnvironment:\n")
+	for _, v := range append(describe(reflect.TypeFor[C]()), describe(reflect.TypeFor[base]())...) {
+		def := v.tag.Get("envDefault")
+		if v.name == "ADMIN_LISTEN" {
+			def = string(p.Admin)
+		}
+		fmt.Fprintf(&b, "  %-16s %s", v.name, v.tag.Get("help"))
+		if def != "" {
+			fmt.Fprintf(&b, " (default %s)", def)
+		}
+		if v.secret() {
+			fmt.Fprintf(&b, "; or %s_FILE: a file that holds it", v.name)
+		}
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// version is Version, or what the Go tool knows of the build.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return cmp.Or(Version, "unknown")
+	}
+	v, revision, dirty := cmp.Or(Version, info.Main.Version), "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = " " + s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "+changes"
+		}
+	}
+	return v + revision + dirty + " " + info.GoVersion
+}

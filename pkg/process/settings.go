@@ -1,0 +1,191 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// Redis says where the pipeline's Redis is. REDIS_URL goes before REDIS_HOST and REDIS_PORT.
+type Redis struct {
+	RedisURL  RedisURL `env:"REDIS_URL" secret:"yes" help:"Redis with everything in one, such as redis://user:password@host:6379/0; rediss:// for TLS"`
+	RedisHost string   `env:"REDIS_HOST" envDefault:"127.0.0.1" help:"host of Redis, if REDIS_URL is not set"`
+	RedisPort Port     `env:"REDIS_PORT" envDefault:"6379" help:"port of Redis, if REDIS_URL is not set"`
+}
+
+// Options are the options of a client for it.
+func (r Redis) Options() *redis.Options {
+	if r.RedisURL != "" {
+		return r.RedisURL.Options()
+	}
+	return &redis.Options{Addr: net.JoinHostPort(r.RedisHost, strconv.Itoa(int(r.RedisPort)))}
+}
+
+// Tuning has the settings of the stage runtime.
+type Tuning struct {
+	Workers     int           `env:"WORKERS" min:"1" max:"65536" help:"handler calls at once; unset: what suits the stage"`
+	Lease       time.Duration `env:"LEASE" envDefault:"10s" min:"100ms" help:"how long a consumer may be silent before others take over its work"`
+	MaxTries    int           `env:"MAX_TRIES" envDefault:"8" min:"1" help:"errors before an event becomes a dead letter"`
+	KeepEntries int           `env:"KEEP_ENTRIES" envDefault:"10000" min:"1" help:"entries that an output keeps while nobody reads it"`
+	MaxBacklog  int           `env:"MAX_BACKLOG" envDefault:"1000000" min:"1" help:"unsettled entries a channel may hold before publishing is refused"`
+	MaxDead     int           `env:"MAX_DEAD" envDefault:"100000" min:"1" help:"dead letters a channel keeps; the oldest go first"`
+	Adopt       Switch        `env:"ADOPT" envDefault:"on" help:"on or off: put bare PUBLISHes from elsewhere into the stream"`
+}
+
+// Apply sets in c what an operator may tune.
+func (t Tuning) Apply(c stage.Config) stage.Config {
+	c.Workers, c.MaxTries, c.NoAdopt = t.Workers, t.MaxTries, !bool(t.Adopt)
+	return c
+}
+
+// Broker is what every program that touches the pipeline embeds.
+type Broker struct {
+	Redis
+	Tuning
+}
+
+// Open opens the broker; it does not connect. The caller closes it.
+func (b Broker) Open(log *slog.Logger) (*stage.Broker, error) {
+	return stage.Open(stage.Options{
+		Redis: b.Options(), Log: log, Lease: b.Lease,
+		MaxBacklog: b.MaxBacklog, KeepEntries: b.KeepEntries, MaxDead: b.MaxDead,
+	})
+}
+
+// Mongo says where the documents are. MONGO_URL goes before MONGO_HOST and MONGO_PORT.
+type Mongo struct {
+	MongoURL      MongoURL     `env:"MONGO_URL" secret:"yes" help:"MongoDB with everything in one, such as mongodb://user:password@host:27017/?replicaSet=rs0"`
+	MongoHost     string       `env:"MONGO_HOST" envDefault:"127.0.0.1" help:"host of MongoDB, if MONGO_URL is not set"`
+	MongoPort     Port         `env:"MONGO_PORT" envDefault:"27017" help:"port of MongoDB, if MONGO_URL is not set"`
+	MongoDatabase DatabaseName `env:"MONGO_DATABASE" envDefault:"milepost" help:"database that holds the collection users"`
+}
+
+// URI is the connection string.
+func (m Mongo) URI() string {
+	if m.MongoURL != "" {
+		return string(m.MongoURL)
+	}
+	return "mongodb://" + net.JoinHostPort(m.MongoHost, strconv.Itoa(int(m.MongoPort))) + "/"
+}
+
+// Office is the place that distances are measured from.
+type Office struct {
+	OfficeName string  `env:"OFFICE_NAME" envDefault:"Velocity" help:"name of the office, in the email"`
+	OfficeLat  float64 `env:"OFFICE_LAT" envDefault:"32.080058" min:"-90" max:"90" help:"its latitude in degrees"`
+	OfficeLong float64 `env:"OFFICE_LONG" envDefault:"34.864535" min:"-180" max:"180" help:"its longitude in degrees"`
+}
+
+// Port is a TCP port.
+type Port int
+
+// UnmarshalText reads a port.
+func (p *Port) UnmarshalText(b []byte) error {
+	n, err := strconv.ParseUint(string(b), 10, 16)
+	if err != nil || n == 0 {
+		return errors.New("is not a port (1 to 65535)")
+	}
+	*p = Port(n)
+	return nil
+}
+
+// Switch is on or off.
+type Switch bool
+
+// UnmarshalText reads a switch.
+func (s *Switch) UnmarshalText(b []byte) error {
+	switch strings.ToLower(string(b)) {
+	case "on":
+		*s = true
+	case "off":
+		*s = false
+	default:
+		return errors.New("is not on or off")
+	}
+	return nil
+}
+
+// Address is a TCP address to listen on, host:port. Without a host it means all of the machine's addresses, with port 0
+// any free port.
+type Address string
+
+// UnmarshalText reads an address.
+func (a *Address) UnmarshalText(b []byte) error {
+	_, port, err := net.SplitHostPort(string(b))
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return errors.New("is not an address such as 127.0.0.1:8000, or :8000 for all addresses of the machine")
+	}
+	*a = Address(b)
+	return nil
+}
+
+// RedisURL is a URL that a Redis client can be made from.
+type RedisURL string
+
+// UnmarshalText reads a URL. Its error does not repeat any part of it, because a part may be the password.
+func (u *RedisURL) UnmarshalText(b []byte) error {
+	if _, err := redis.ParseURL(string(b)); err != nil {
+		return errors.New("is not a Redis URL such as redis://user:password@host:6379/0 (rediss:// for TLS, unix:// for a socket; escape special characters of the password with %)")
+	}
+	*u = RedisURL(b)
+	return nil
+}
+
+// Options are the options of a client for u, which must have come through UnmarshalText.
+func (u RedisURL) Options() *redis.Options {
+	o, err := redis.ParseURL(string(u))
+	if err != nil {
+		panic("process: a Redis URL that was not checked: " + Mask(string(u)))
+	}
+	return o
+}
+
+// MongoURL is a MongoDB connection string. What follows its scheme is the driver's to read.
+type MongoURL string
+
+// UnmarshalText checks the scheme and that there is a host.
+func (u *MongoURL) UnmarshalText(b []byte) error {
+	scheme, rest, _ := strings.Cut(string(b), "://")
+	hosts, _, _ := strings.Cut(rest[strings.LastIndexByte(rest, '@')+1:], "/")
+	if (scheme != "mongodb" && scheme != "mongodb+srv") || hosts == "" {
+		return errors.New("is not a MongoDB URL such as mongodb://user:password@host:27017/ or mongodb+srv://host/")
+	}
+	*u = MongoURL(b)
+	return nil
+}
+
+// HTTPURL is the address of an HTTP service, without a trailing slash.
+type HTTPURL string
+
+// UnmarshalText reads a URL.
+func (u *HTTPURL) UnmarshalText(b []byte) error {
+	p, err := url.Parse(string(b))
+	if err != nil || (p.Scheme != "http" && p.Scheme != "https") || p.Host == "" {
+		return errors.New("is not a URL such as http://127.0.0.1:8001")
+	}
+	*u = HTTPURL(strings.TrimRight(string(b), "/"))
+	return nil
+}
+
+// DatabaseName is the name of a MongoDB database.
+type DatabaseName string
+
+// UnmarshalText reads a name.
+func (d *DatabaseName) UnmarshalText(b []byte) error {
+	if len(b) == 0 || len(b) > 63 || strings.ContainsAny(string(b), "/\\. \"$*<>:|?\x00") {
+		return fmt.Errorf("is not a database name: at most 63 bytes, without spaces and any of %s", `/ \ . " $ * < > : | ?`)
+	}
+	*d = DatabaseName(b)
+	return nil
+}
