@@ -13,9 +13,10 @@
 //				return err
 //			}
 //			defer broker.Close()
-//			return distance.Run(ctx, distance.Deps{Broker: broker, Office: cfg.Point(), Admin: p.Admin, Log: p.Log})
+//			return distance.Run(ctx, distance.Deps{Broker: broker, Tuning: cfg.Tuning, Admin: p.Admin})
 //		},
 //	}.Main()
 //
-// A configuration type embeds what it needs, [Broker] or [Mongo] or [Office], and adds fields of its own; see [Load] for their tags.
+// A configuration type embeds what it needs, [Broker], [Mongo] or [Office], and adds fields of its own; see [Load] for their
+// tags.
 package process
