@@ -1,0 +1,91 @@
+# Milepost's commands. `make` alone lists them.
+
+GO       ?= go
+MODULES  := $(patsubst %/go.mod,%,$(wildcard pkg/go.mod services/*/go.mod))
+PROGRAMS := $(wildcard services/*/cmd/*)
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# -trimpath: the same bytes from whichever folder, and one build cache for all clones.
+BUILD    := -trimpath -ldflags "-s -w -X github.com/milepost/milepost/pkg/process.Version=$(VERSION)"
+TARGETS  := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## the whole pipeline in one process, on embedded stores: the page, the log, the channels
+	@$(GO) build $(BUILD) -o bin/standalone ./services/standalone/cmd/standalone
+	@exec bin/standalone
+
+.PHONY: build
+build: ## every program, into bin/
+	$(GO) build $(BUILD) -o bin/ $(addprefix ./,$(PROGRAMS))
+
+.PHONY: tail
+tail: ## follow the log of sent emails (SENT_EMAILS, default sent_emails)
+	@exec tail -n 20 -F "$${SENT_EMAILS:-sent_emails}"
+
+# What the tests start and Go does not bring: a Redis, a browser. One line each: what `command -v` looks for (any of
+# them will do), the Debian package, and what is not tested without it.
+define NEEDS
+redis-server|redis-server|everything that runs against a real Redis: the runtime's suite, the programs together
+chromium chromium-browser google-chrome|chromium|the page in a browser
+endef
+export NEEDS
+
+# Prints the lines of NEEDS that this machine does not have.
+MISSING = printf '%s\n' "$$NEEDS" | while IFS='|' read -r any package what; do \
+	found=; for c in $$any; do if command -v $$c >/dev/null 2>&1; then found=$$c; fi; done; \
+	if [ -z "$$found" ]; then printf '%s|%s|%s\n' "$$any" "$$package" "$$what"; fi; done
+
+.PHONY: deps
+deps: ## install what the tests need (as root on Debian or Ubuntu; elsewhere it only tells)
+	@packages=$$($(MISSING) | cut -d'|' -f2 | tr '\n' ' '); \
+	if [ -z "$$packages" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && command -v apt-get >/dev/null; then \
+		echo "deps: apt-get install $$packages"; \
+		apt-get update -q >/dev/null; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$packages >/dev/null || \
+			{ echo "deps: apt-get could not install $$packages"; [ -z "$$CI" ]; }; \
+	else \
+		echo "deps: this machine has no $$packages(installed here only by root on Debian or Ubuntu)"; \
+		fi
+
+.PHONY: test
+test: deps alone ## all tests; installs what they need only where `make deps` may
+	@echo "$(GO) test ./..."; $(GO) test -timeout 12m $(TESTFLAGS) $(patsubst %,./%/...,$(MODULES)); status=$$?; \
+	$(MISSING) | { title='NOT TESTED HERE'; while IFS='|' read -r any package what; do \
+		if [ -n "$$title" ]; then printf '\n%s\n' "$$title"; title=; fi; \
+		printf '  %s\n    there is no %s; on Debian or Ubuntu: apt-get install %s\n' "$$what" "$${any%% *}" "$$package"; done; }; \
+	exit $$status
+
+# Anyone can depend on one of our modules, so each must build without the workspace around it.
+.PHONY: alone
+alone:
+	@for m in $(MODULES); do (cd $$m && GOWORK=off $(GO) build ./...) || exit 1; done
+
+# Rules of staticcheck that are off, each with its reason. Everything else is on.
+#   ST1000  a package comment stands in one file per package, and a main's says nothing its service's does not
+#   ST1003  Lat, Long and Id come from the wire format; initialisms elsewhere are a reviewer's matter
+#   ST1005  an error may begin with the name of an environment variable: `REDIS_PORT: "redis" is not a port`
+CHECKS := all,-ST1000,-ST1003,-ST1005
+
+.PHONY: lint
+lint: vet cross ## gofmt, go vet, staticcheck, and a build for every system we promise
+
+.PHONY: vet
+vet: ## the part of lint that takes seconds: gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l pkg services); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet $(patsubst %,./%/...,$(MODULES))
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -checks '$(CHECKS)' $(patsubst %,./%/...,$(MODULES))
+
+.PHONY: cross
+cross: ## build for linux, darwin and windows on amd64 and arm64
+	@for t in $(TARGETS); do echo "build $$t"; \
+		CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build -trimpath $(patsubst %,./%/...,$(MODULES)) || exit 1; done
+
+.PHONY: tidy
+tidy: ## go mod tidy in every module, and gofmt
+	@for m in $(MODULES); do echo "tidy $$m"; (cd $$m && GOWORK=off $(GO) mod tidy) || exit 1; done
+	gofmt -w pkg services
