@@ -43,6 +43,16 @@ func Miles(p, q Point) (float64, error) {
 		return 0, err
 	}
 	var metres float64
-	geodesic.WGS84.Inverse(p.Lat.Degrees(), p.Lng.Degrees(), q.Lat.Degrees(), q.Lng.Degrees(), &metres, nil, nil)
+	geodesic.WGS84.Inverse(level(p.Lat), p.Lng.Degrees(), level(q.Lat), q.Lng.Degrees(), &metres, nil, nil)
 	return metres / MetresPerMile, nil
+}
+
+// level returns a latitude in degrees, with what lies within a billionth of a millimetre of the equator put on it. The
+// library rounds such latitudes to 0 but keeps their sign, and a negative zero takes it round the Earth the wrong way: from
+// -1e-20 0 to -1e-20 179.5 it finds -19970 km.
+func level(lat s1.Angle) float64 {
+	if d := lat.Degrees(); math.Abs(d) >= 1e-17 {
+		return d
+	}
+	return 0
 }
