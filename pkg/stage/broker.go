@@ -1,16 +1,133 @@
 package stage
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
 
 // Broker is one pipeline's Redis: what stages, publishers and tools share. Its methods are safe for concurrent use.
-type Broker struct{}
+type Broker struct {
+	opt     Options
+	rdb     *redis.Client
+	log     *slog.Logger
+	link    link
+	metrics *metrics
+}
+
+// callTimeout bounds one round trip. A blocking read waits readBlock of it.
+const callTimeout = 5 * time.Second
 
 // Open prepares the clients; it does not connect, and does not fail when Redis is not there yet. It refuses options that
 // cannot work. The caller closes it.
-func Open(o Options) (*Broker, error) { panic("not built yet") }
+func Open(o Options) (*Broker, error) {
+	if o.Redis == nil {
+		return nil, errors.New("stage: Options.Redis is missing")
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	def(&o.Lease, 10*time.Second)
+	def(&o.MaxBacklog, 1_000_000)
+	def(&o.KeepEntries, 10_000)
+	def(&o.MaxDead, 100_000)
+	if o.Lease < 500*time.Millisecond {
+		return nil, fmt.Errorf("stage: a lease of %s is too short to renew; at least 500ms", o.Lease)
+	}
+	if o.MaxBacklog < 1 || o.KeepEntries < 1 || o.MaxDead < 1 {
+		return nil, fmt.Errorf("stage: MaxBacklog %d, KeepEntries %d and MaxDead %d must be positive", o.MaxBacklog, o.KeepEntries, o.MaxDead)
+	}
+	c := *o.Redis
+	c.MaxRetries = -1 // a lost reply may mean that the command was run; what is safe to repeat we repeat ourselves
+	c.DialerRetries = 1
+	c.Protocol = 2
+	c.ContextTimeoutEnabled = true
+	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = callTimeout, callTimeout, callTimeout, callTimeout
+	c.DisableIdentity = true
+	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return &Broker{opt: o, rdb: redis.NewClient(&c), log: o.Log, metrics: newMetrics()}, nil
+}
 
 // Close closes the clients. Stages and publishers must have stopped.
-func (b *Broker) Close() error { panic("not built yet") }
+func (b *Broker) Close() error { return b.rdb.Close() }
 
 // Ping answers whether Redis is there and writable: nil, or an error wrapping [ErrUnavailable]. Redis Cluster is refused.
-func (b *Broker) Ping(ctx context.Context) error { panic("not built yet") }
+func (b *Broker) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := b.seen(ctx, b.rdb.Ping(ctx).Err()); err != nil {
+		return err
+	}
+	return b.refuseCluster(ctx)
+}
+
+// ErrCluster: Redis Cluster cannot run a pipeline.
+var ErrCluster = errors.New("redis is in cluster mode; the scripts need all keys of a pipeline in one place and one order of messages: use a single Redis")
+
+func (b *Broker) refuseCluster(ctx context.Context) error {
+	info, err := b.rdb.Info(ctx, "cluster").Result()
+	if err == nil && strings.Contains(info, "cluster_enabled:1") {
+		return ErrCluster
+	}
+	return nil // an embedded Redis does not know the section
+}
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// link remembers since when Redis has been there, so that nobody is declared gone for an outage of Redis itself.
+type link struct {
+	mu     sync.Mutex
+	since  time.Time // zero while away
+	breaks int       // how often it went away
+}
+
+func (l *link) up() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.since.IsZero() {
+		l.since = time.Now()
+	}
+}
+
+func (l *link) down() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.since.IsZero() {
+		l.since = time.Time{}
+		l.breaks++
+	}
+}
+
+func (l *link) upFor(d time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.since.IsZero() && time.Since(l.since) >= d
+}
+
+// backoff waits between attempts: 50 ms doubled up to 2 s. It returns false when ctx has ended.
+type backoff struct{ next time.Duration }
+
+func (b *backoff) wait(ctx context.Context) bool {
+	def(&b.next, 50*time.Millisecond)
+	t := time.NewTimer(b.next)
+	defer t.Stop()
+	b.next = min(2*b.next, 2*time.Second)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

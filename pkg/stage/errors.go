@@ -49,6 +49,8 @@ func Permanent(err error) error { return &marked{error: err, mark: ErrPermanent}
 func Down(err error) error { return &marked{error: err, mark: ErrDown} }
 
 // RetryAfter makes the entry due again d from now instead of after the usual backoff. It counts as a try.
-func RetryAfter(err error, d time.Duration) error { return &marked{error: err, mark: errRetryAfter, after: d} }
+func RetryAfter(err error, d time.Duration) error {
+	return &marked{error: err, mark: errRetryAfter, after: d}
+}
 
 var errRetryAfter = errors.New("retry after")

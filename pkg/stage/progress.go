@@ -3,33 +3,243 @@ package stage
 import (
 	"context"
 	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Step is one stage's news of a tracked event. A later Step of the same stage replaces the earlier one.
 type Step struct {
-	ID     string          `json:"id"`               // event ID
-	Stage  string          `json:"stage"`            // who did it; the publisher's name for the submission itself
-	State  string          `json:"state"`            // "done", "retry" (will be tried again) or "dead" (dead letter)
-	At     time.Time       `json:"at"`               // Redis' clock
-	Next   []string        `json:"next,omitempty"`   // the channels it was forwarded to
-	Detail json.RawMessage `json:"detail,omitempty"` // what the output showed of itself, see Progresser
+	ID     string          // event ID
+	Stage  string          // who did it; the publisher's name for the submission itself
+	State  string          // "done", "retry" (will be tried again) or "dead" (dead letter)
+	At     time.Time       // Redis' clock, to the millisecond
+	Next   []string        // the channels it was forwarded to
+	Detail json.RawMessage // what the output showed of itself, see Progresser; nil if nothing
+}
+
+// parseStep reads the JSON that the scripts write.
+func parseStep(raw string) (Step, error) {
+	var s struct {
+		ID, Stage, State string
+		At               int64
+		Next             []string
+		Detail           json.RawMessage
+	}
+	err := json.Unmarshal([]byte(raw), &s)
+	return Step{ID: s.ID, Stage: s.Stage, State: s.State, At: time.UnixMilli(s.At), Next: s.Next, Detail: s.Detail}, err
 }
 
 // Progress reads what is known of a tracked event, oldest first. [ErrNotFound] if nothing is: never tracked, or over an
 // hour ago.
-func (b *Broker) Progress(ctx context.Context, id string) ([]Step, error) { panic("not built yet") }
+func (b *Broker) Progress(ctx context.Context, id string) ([]Step, error) {
+	all, err := b.rdb.HGetAll(ctx, progressKey(id)).Result()
+	if err = b.seen(ctx, err); err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, ErrNotFound
+	}
+	steps := make([]Step, 0, len(all))
+	for _, raw := range all {
+		s, err := parseStep(raw)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, s)
+	}
+	slices.SortFunc(steps, func(a, b Step) int {
+		if c := a.At.Compare(b.At); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Stage, b.Stage)
+	})
+	return steps, nil
+}
 
 // Watcher follows tracked events live, any number of them over one subscription connection.
-type Watcher struct{}
+type Watcher struct {
+	b      *Broker
+	ctx    context.Context
+	cancel context.CancelFunc
+	ended  chan struct{}
+
+	mu      sync.Mutex
+	sub     *redis.PubSub                  // nil while not connected
+	watches map[string]map[*watch]struct{} // by event ID
+	start   sync.Once
+}
+
+// watch is one Watch call. news are steps to deliver, catch the events whose subscription has been confirmed and whose
+// known steps are to be read.
+type watch struct {
+	mu    sync.Mutex
+	news  []Step
+	catch []string
+	wake  chan struct{}
+}
+
+func (w *watch) tell(news *Step, catch string) {
+	w.mu.Lock()
+	if news != nil {
+		w.news = append(w.news, *news)
+	} else {
+		w.catch = append(w.catch, catch)
+	}
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
 
 // Watcher makes a watcher; its connection is opened with the first Watch. Close it to stop it.
-func (b *Broker) Watcher() *Watcher { panic("not built yet") }
+func (b *Broker) Watcher() *Watcher {
+	w := &Watcher{b: b, watches: map[string]map[*watch]struct{}{}, ended: make(chan struct{})}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	return w
+}
 
 // Watch calls f for each Step of the events: first what is known (after the subscription was confirmed, so that nothing
 // falls between), then live, and again what is known after each reconnect. A Step may come more than once. f is called
-// from one goroutine at a time. Watch blocks until ctx ends or the watcher is closed, and returns ctx's error then.
-func (w *Watcher) Watch(ctx context.Context, ids []string, f func(Step)) error { panic("not built yet") }
+// from one goroutine at a time. Watch blocks until ctx ends or the watcher is closed, and returns ctx's error or
+// [ErrClosed] then.
+func (w *Watcher) Watch(ctx context.Context, ids []string, f func(Step)) error {
+	w.start.Do(func() { go w.loop() })
+	me := &watch{wake: make(chan struct{}, 1)}
+	w.enter(me, ids)
+	defer w.leave(me, ids)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-w.ctx.Done():
+			return ErrClosed
+		case <-me.wake:
+		}
+		me.mu.Lock()
+		news, catch := me.news, me.catch
+		me.news, me.catch = nil, nil
+		me.mu.Unlock()
+		for _, id := range catch {
+			steps, err := w.b.Progress(ctx, id)
+			if err != nil {
+				continue // nothing known yet, or Redis is away: the next confirmation reads again
+			}
+			for _, s := range steps {
+				f(s)
+			}
+		}
+		for _, s := range news {
+			f(s)
+		}
+	}
+}
 
 // Close ends all watches.
-func (w *Watcher) Close() error { panic("not built yet") }
+func (w *Watcher) Close() error {
+	w.cancel()
+	w.start.Do(func() { close(w.ended) }) // never started
+	<-w.ended
+	return nil
+}
+
+func (w *Watcher) enter(me *watch, ids []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var fresh []string
+	for _, id := range ids {
+		if w.watches[id] == nil {
+			w.watches[id] = map[*watch]struct{}{}
+			fresh = append(fresh, progressKey(id))
+		} else if w.sub != nil {
+			me.tell(nil, id) // subscribed already, or about to be confirmed, which tells again
+		}
+		w.watches[id][me] = struct{}{}
+	}
+	if w.sub != nil && len(fresh) > 0 {
+		_ = w.sub.Subscribe(w.ctx, fresh...) // on an error the loop reconnects and subscribes to all
+	}
+}
+
+func (w *Watcher) leave(me *watch, ids []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var unwatched []string
+	for _, id := range ids {
+		delete(w.watches[id], me)
+		if w.watches[id] != nil && len(w.watches[id]) == 0 {
+			delete(w.watches, id)
+			unwatched = append(unwatched, progressKey(id))
+		}
+	}
+	if w.sub != nil && len(unwatched) > 0 {
+		_ = w.sub.Unsubscribe(w.ctx, unwatched...)
+	}
+}
+
+// loop keeps one subscription connection until the watcher is closed.
+func (w *Watcher) loop() {
+	defer close(w.ended)
+	var wait backoff
+	for w.ctx.Err() == nil {
+		if w.follow() {
+			wait.next = 0
+		}
+		wait.wait(w.ctx)
+	}
+}
+
+// follow subscribes to everything watched and passes on what comes, until the connection breaks. It tells whether it
+// was ever confirmed.
+func (w *Watcher) follow() (confirmed bool) {
+	w.mu.Lock()
+	keys := []string{progressKey("-")} // never empty, so that the connection stands and stays
+	for id := range w.watches {
+		keys = append(keys, progressKey(id))
+	}
+	sub := w.b.rdb.Subscribe(w.ctx, keys...)
+	w.sub = sub
+	w.mu.Unlock()
+	stop := context.AfterFunc(w.ctx, func() { sub.Close() })
+	defer func() {
+		stop()
+		w.mu.Lock()
+		w.sub = nil
+		w.mu.Unlock()
+		sub.Close()
+	}()
+	var seen lastSeen
+	seen.now()
+	defer w.b.pinger(w.ctx, sub, &seen)()
+	for {
+		r, err := sub.Receive(w.ctx)
+		if err != nil {
+			return confirmed
+		}
+		seen.now()
+		switch m := r.(type) {
+		case *redis.Subscription:
+			confirmed = true
+			if m.Kind == "subscribe" {
+				id := strings.TrimPrefix(m.Channel, progressKey(""))
+				w.each(id, func(x *watch) { x.tell(nil, id) })
+			}
+		case *redis.Message:
+			if s, err := parseStep(m.Payload); err == nil {
+				w.each(s.ID, func(x *watch) { x.tell(&s, "") })
+			}
+		}
+	}
+}
+
+func (w *Watcher) each(id string, f func(*watch)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for x := range w.watches[id] {
+		f(x)
+	}
+}

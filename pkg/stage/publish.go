@@ -2,6 +2,11 @@ package stage
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
 	"time"
 )
 
@@ -20,7 +25,8 @@ type Submission struct {
 	Limits []Limit // checked after Key, counted only if kept
 }
 
-// Limit allows Max submissions in Per for all that share Name, across processes.
+// Limit allows Max submissions in Per for all that share Name, across processes: at once, or evenly as Per goes by
+// (the generic cell rate algorithm, ITU-T I.371).
 type Limit struct {
 	Name string
 	Max  int
@@ -35,16 +41,161 @@ type Receipt struct {
 
 // Publisher publishes on one channel. Concurrent calls share round trips: one script is under way, the next takes what
 // has gathered meanwhile.
-type Publisher struct{}
+type Publisher struct {
+	b             *Broker
+	name, channel string
 
-// Publisher makes a publisher for channel. Registered as stage name in the registry (for status), with channel as output.
+	mu     sync.Mutex
+	wake   sync.Cond
+	list   []publishing
+	closed bool
+	ended  chan struct{}
+}
+
+type publishing struct {
+	s       Submission
+	payload []byte
+	answer  chan published // buffered: nobody need wait
+}
+
+type published struct {
+	Receipt
+	err error
+}
+
+// Publisher makes a publisher for channel. It is registered under name (for status), with channel as output.
 // Close it to stop it.
-func (b *Broker) Publisher(name, channel string) *Publisher { panic("not built yet") }
+func (b *Broker) Publisher(name, channel string) *Publisher {
+	p := &Publisher{b: b, name: name, channel: channel, ended: make(chan struct{})}
+	p.wake.L = &p.mu
+	go p.loop()
+	return p
+}
+
+// ErrClosed: the publisher was closed.
+var ErrClosed = errors.New("the publisher is closed")
 
 // Publish keeps s in the channel's stream and publishes it, and returns once Redis has answered.
-// Errors: [ErrBacklog], [ErrKeyReused], [*LimitError], [ErrUnavailable], a codec error, ctx's error. After
+// Errors: [ErrBacklog], [ErrKeyReused], [*LimitError], [ErrUnavailable], [ErrClosed], a codec error, ctx's error. After
 // ErrUnavailable or ctx's error the event may or may not have been kept.
-func (p *Publisher) Publish(ctx context.Context, s Submission) (Receipt, error) { panic("not built yet") }
+func (p *Publisher) Publish(ctx context.Context, s Submission) (Receipt, error) {
+	payload, err := encode(s.Body)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if s.ID == "" {
+		s.ID = newID()
+	}
+	if s.At.IsZero() {
+		s.At = time.Now()
+	}
+	x := publishing{s: s, payload: payload, answer: make(chan published, 1)}
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return Receipt{}, ErrClosed
+	}
+	p.list = append(p.list, x)
+	p.mu.Unlock()
+	p.wake.Signal()
+	select {
+	case a := <-x.answer:
+		return a.Receipt, a.err
+	case <-ctx.Done():
+		return Receipt{}, ctx.Err()
+	}
+}
 
 // Close waits for what is under way.
-func (p *Publisher) Close() error { panic("not built yet") }
+func (p *Publisher) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.wake.Signal()
+	<-p.ended
+	return nil
+}
+
+func (p *Publisher) loop() {
+	defer close(p.ended)
+	ctx := context.Background() // each call has its own deadline, and Close waits for it
+	for registered := false; ; {
+		p.mu.Lock()
+		for len(p.list) == 0 && !p.closed {
+			p.wake.Wait()
+		}
+		n := min(settleMost, len(p.list))
+		batch := p.list[:n:n]
+		if p.list = p.list[n:]; len(p.list) == 0 {
+			p.list = nil
+		}
+		p.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		if !registered {
+			registered = p.register(ctx)
+		}
+		p.publish(ctx, batch)
+	}
+}
+
+// register tells status who publishes. It may fail; the next publish tries again.
+func (p *Publisher) register(ctx context.Context) bool {
+	about, err := json.Marshal(registration{Out: []Output{{Channel: p.channel}}})
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return p.b.seen(ctx, p.b.rdb.HSet(ctx, stagesKey, p.name, about).Err()) == nil
+}
+
+func (p *Publisher) publish(ctx context.Context, batch []publishing) {
+	keys := []string{p.channel, groupsKey(p.channel)}
+	args := make([]any, 0, 3+8*len(batch))
+	args = append(args, p.b.opt.MaxBacklog, p.name, len(batch))
+	for _, x := range batch {
+		track, key := "", 0
+		if x.s.Track {
+			track = "1"
+		}
+		if x.s.Key != "" {
+			keys = append(keys, idempotencyKey(x.s.Key))
+			key = len(keys)
+		}
+		args = append(args, x.s.ID, x.payload, strconv.FormatInt(x.s.At.UnixMilli(), 10), x.s.Traceparent, track, key, x.s.Digest, len(x.s.Limits))
+		for _, l := range x.s.Limits {
+			keys = append(keys, limitKey(l.Name))
+			args = append(args, len(keys), l.Max, l.Per.Milliseconds())
+		}
+	}
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	reply, err := p.b.run(call, publishScript, keys, args...)
+	for i, x := range batch {
+		a := published{err: err}
+		if err == nil {
+			a = p.answer(x.s, list(reply[i]))
+		}
+		x.answer <- a
+	}
+	p.b.metrics.published(p.channel, len(batch))
+}
+
+func (p *Publisher) answer(s Submission, r []any) published {
+	switch text(r[0]) {
+	case "kept":
+		return published{Receipt: Receipt{ID: s.ID}}
+	case "repeat":
+		return published{Receipt: Receipt{ID: text(r[1]), Repeat: true}}
+	case "reused":
+		return published{err: ErrKeyReused}
+	case "full":
+		return published{err: ErrBacklog}
+	case "limit":
+		return published{err: &LimitError{Limit: s.Limits[number(r[1])-1], Retry: time.Duration(number(r[2])) * time.Millisecond}}
+	default: // a full Redis refuses to keep it
+		return published{err: fmt.Errorf("%w: %s", ErrUnavailable, text(r[1]))}
+	}
+}

@@ -1,0 +1,314 @@
+package stage_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/redis/go-redis/v9"
+)
+
+// open makes a broker with a short lease, so that tests of what happens after it end soon.
+func open(t testing.TB, o *redis.Options, change ...func(*stage.Options)) *stage.Broker {
+	t.Helper()
+	opt := stage.Options{Redis: o, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Lease: time.Second}
+	for _, c := range change {
+		c(&opt)
+	}
+	b, err := stage.Open(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+// start runs a stage until stop is called or the test ends, and waits until it reads.
+func start(t testing.TB, b *stage.Broker, c stage.Config, h stage.Handler) (stop func()) {
+	t.Helper()
+	s, err := b.New(c, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("stage %s: Run = %v, want nil after a drain", c.Name, err)
+		}
+	})
+	t.Cleanup(stop)
+	eventually(t, "stage "+c.Name+" is ready", func() bool { return s.Ready() == nil })
+	return stop
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited 30 s: %s", what)
+		}
+	}
+}
+
+// tally counts what arrives, by event ID.
+type tally struct {
+	mu   sync.Mutex
+	seen map[string]int
+	body map[string]string
+}
+
+func (c *tally) add(id, body string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.seen == nil {
+		c.seen, c.body = map[string]int{}, map[string]string{}
+	}
+	c.seen[id]++
+	c.body[id] = body
+}
+
+func (c *tally) len() int { c.mu.Lock(); defer c.mu.Unlock(); return len(c.seen) }
+
+// sink is a stage at the end of a pipeline.
+func (c *tally) sink() stage.Handler {
+	return stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+		c.add(e.ID, e.Body)
+		return stage.Nothing{}, nil
+	})
+}
+
+// once checks that exactly these IDs arrived, each once.
+func (c *tally) once(t testing.TB, ids []string) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		if c.seen[id] != 1 {
+			t.Errorf("event %s arrived %d times, want 1", id, c.seen[id])
+		}
+	}
+	if len(c.seen) != len(ids) {
+		t.Errorf("%d events arrived, want %d", len(c.seen), len(ids))
+	}
+}
+
+func publish(t testing.TB, p *stage.Publisher, bodies ...string) (ids []string) {
+	t.Helper()
+	for _, body := range bodies {
+		r, err := p.Publish(t.Context(), stage.Submission{Body: body})
+		if err != nil {
+			t.Fatalf("Publish(%q) = %v", body, err)
+		}
+		ids = append(ids, r.ID)
+	}
+	return ids
+}
+
+func publisher(t testing.TB, b *stage.Broker, channel string) *stage.Publisher {
+	p := b.Publisher("edge", channel)
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func numbered(prefix string, n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprintf("%s%d", prefix, i)
+	}
+	return out
+}
+
+func upper(_ context.Context, e stage.Event[string]) (string, error) { return e.Body + "!", nil }
+
+func TestTwoStages(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		p := publisher(t, b, "in")
+		ids := publish(t, p, numbered("before ", 10)...) // kept until somebody reads
+		var got tally
+		start(t, b, stage.Config{Name: "shout", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(upper))
+		start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
+		ids = append(ids, publish(t, p, numbered("after ", 300)...)...)
+		eventually(t, "all arrive", func() bool { return got.len() == len(ids) })
+		got.once(t, ids)
+		if body := got.body[ids[0]]; body != "before 0!" {
+			t.Errorf("body of the first = %q, want %q", body, "before 0!")
+		}
+		eventually(t, "backlog is 0", func() bool {
+			c, err := b.Status(t.Context(), "in")
+			return err == nil && len(c.Groups) == 1 && c.Groups[0].Backlog == 0 && c.Groups[0].Pending == 0
+		})
+	})
+}
+
+func TestOutcomes(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		p := publisher(t, b, "in")
+		var mu sync.Mutex
+		calls := map[string]int{}
+		boom := errors.New("boom")
+		h := stage.EachTo(func(_ context.Context, e stage.Event[string]) ([]stage.Message, error) {
+			mu.Lock()
+			calls[e.Body]++
+			n := calls[e.Body]
+			mu.Unlock()
+			switch e.Body {
+			case "two":
+				return []stage.Message{stage.To("a", "1"), stage.To("b", "2")}, nil
+			case "permanent":
+				return nil, stage.Permanent(boom)
+			case "always":
+				return nil, boom
+			case "panics":
+				panic("ouch")
+			case "elsewhere":
+				return []stage.Message{stage.To("nowhere", "1")}, nil
+			case "third":
+				if n < 3 {
+					return nil, boom
+				}
+				return []stage.Message{stage.To("a", fmt.Sprint("tries ", e.Tries))}, nil
+			case "later":
+				if n < 2 {
+					return nil, stage.RetryAfter(boom, 30*time.Millisecond)
+				}
+			}
+			return nil, nil
+		})
+		var a, bb tally
+		start(t, b, stage.Config{Name: "a", In: "a"}, a.sink())
+		start(t, b, stage.Config{Name: "b", In: "b"}, bb.sink())
+		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "a"}, {Channel: "b"}}, MaxTries: 3,
+			BackoffMin: time.Millisecond, BackoffMax: 5 * time.Millisecond}, h)
+		ids := publish(t, p, "two", "permanent", "always", "panics", "elsewhere", "third", "later", "nothing")
+		eventually(t, "all are settled", func() bool {
+			c, err := b.Status(t.Context(), "in")
+			return err == nil && c.Groups[0].Backlog == 0 && c.Due == 0 && c.Dead == 4
+		})
+		eventually(t, "outputs arrive", func() bool { return a.len() == 2 && bb.len() == 1 })
+		if got := a.body[ids[5]]; got != "tries 2" {
+			t.Errorf("output of the third try = %q, want %q", got, "tries 2")
+		}
+		letters, err := b.DeadLetters(t.Context(), "in", "", 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reasons := map[string]string{}
+		for _, l := range letters {
+			reasons[string(l.Payload)] = fmt.Sprintf("%s tries=%d group=%s", l.Error, l.Tries, l.Group)
+		}
+		want := map[string]string{
+			"permanent": "boom tries=0 group=s", "always": "boom tries=3 group=s", "panics": "panic: ouch tries=3 group=s",
+			"elsewhere": `the handler forwards to "nowhere", which is not an output of stage s tries=0 group=s`,
+		}
+		for body, reason := range want {
+			if reasons[body] != reason {
+				t.Errorf("dead letter of %q = %q, want %q", body, reasons[body], reason)
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if calls["always"] != 3 || calls["permanent"] != 1 || calls["third"] != 3 || calls["later"] != 2 {
+			t.Errorf("calls = %v", calls)
+		}
+	})
+}
+
+func TestAdoption(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		var got tally
+		for range 3 { // three replicas, and a second group on the same channel
+			start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+		}
+		var other tally
+		start(t, b, stage.Config{Name: "other", In: "in"}, other.sink())
+		eventually(t, "someone adopts", func() bool { c, _ := b.Status(t.Context(), "in"); return c.Adopted })
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		p := publisher(t, b, "in")
+		var own []string
+		const n = 200
+		// The lease is there a moment before its marker is through: a first message shows that adoption works.
+		eventually(t, "a bare publish is adopted", func() bool {
+			rdb.Publish(t.Context(), "in", "probe")
+			return got.len() > 0
+		})
+		eventually(t, "probes are through", func() bool { return got.len() == other.len() })
+		probes := got.len()
+		for i := range n {
+			if err := rdb.Publish(t.Context(), "in", fmt.Sprint("bare ", i)).Err(); err != nil {
+				t.Fatal(err)
+			}
+			own = append(own, publish(t, p, fmt.Sprint("own ", i))...)
+		}
+		eventually(t, "all arrive", func() bool { return got.len() >= 2*n+probes && other.len() >= 2*n+probes })
+		for _, c := range []*tally{&got, &other} {
+			bodies := []string{}
+			for id, times := range c.seen {
+				if times != 1 {
+					t.Errorf("event %s (%s) arrived %d times, want 1", id, c.body[id], times)
+				}
+				bodies = append(bodies, c.body[id])
+			}
+			slices.Sort(bodies)
+			if d := len(bodies) - len(slices.Compact(bodies)); d > probes {
+				t.Errorf("%d bodies came twice", d)
+			}
+		}
+		for _, id := range own {
+			if got.seen[id] != 1 {
+				t.Errorf("own event %s arrived %d times, want 1", id, got.seen[id])
+			}
+		}
+	})
+}
+
+func TestIdempotencyAndLimits(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		p := publisher(t, b, "in")
+		first, err := p.Publish(t.Context(), stage.Submission{Body: "x", Key: "k", Digest: "d"})
+		if err != nil || first.Repeat {
+			t.Fatalf("first Publish = %+v, %v", first, err)
+		}
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				r, err := p.Publish(t.Context(), stage.Submission{Body: "x", Key: "k", Digest: "d"})
+				if err != nil || !r.Repeat || r.ID != first.ID {
+					t.Errorf("repeat = %+v, %v; want the first's ID %s", r, err, first.ID)
+				}
+			})
+		}
+		wg.Wait()
+		if _, err := p.Publish(t.Context(), stage.Submission{Body: "y", Key: "k", Digest: "e"}); !errors.Is(err, stage.ErrKeyReused) {
+			t.Errorf("another body under the key: %v, want ErrKeyReused", err)
+		}
+		limit := stage.Limit{Name: "me", Max: 3, Per: time.Hour}
+		for i := range 3 {
+			if _, err := p.Publish(t.Context(), stage.Submission{Body: "z", Limits: []stage.Limit{limit}}); err != nil {
+				t.Errorf("publish %d within the limit: %v", i, err)
+			}
+		}
+		_, err = p.Publish(t.Context(), stage.Submission{Body: "z", Limits: []stage.Limit{limit}})
+		var le *stage.LimitError
+		if !errors.As(err, &le) || le.Retry < 19*time.Minute || le.Retry > 20*time.Minute {
+			t.Errorf("publish over the limit: %v, want a LimitError with about 20 min", err)
+		}
+		if c, err := b.Status(t.Context(), "in"); err != nil || c.Entries != 4 {
+			t.Errorf("stream holds %d entries (%v), want 4", c.Entries, err)
+		}
+	})
+}

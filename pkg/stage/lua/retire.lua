@@ -1,0 +1,28 @@
+-- Ends a group that nobody runs: its pending entries and its place are given up, and nothing waits for it any more.
+-- KEYS  1 channel  2 <channel>:groups  3 <channel>:floors  4 stages
+-- ARGV  1 group
+-- Reply 1, 0 if there is no such group, or -1 if consumers of it are alive
+local group = ARGV[1]
+if not redis.call('HGET', KEYS[2], 'policy:' .. group) and not in_redis(KEYS[1])[group] then return 0 end
+if in_redis(KEYS[1])[group] then
+  for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], group)) do
+    for i = 1, #flat, 2 do
+      if flat[i] == 'name' and redis.call('PTTL', 'consumer:' .. group .. ':' .. flat[i + 1]) > 0 then return -1 end
+    end
+  end
+  for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], group)) do
+    for i = 1, #flat, 2 do
+      if flat[i] == 'name' then redis.call('DEL', 'consumer:' .. group .. ':' .. flat[i + 1]) end
+    end
+  end
+  redis.call('XGROUP', 'DESTROY', KEYS[1], group)
+end
+for name in pairs((registered(KEYS[1]))) do
+  local _, g = string.match(name, '^(%a+):([^:]+)')
+  if g == group then redis.call('HDEL', KEYS[2], name) end
+end
+redis.call('HDEL', KEYS[3], group)
+redis.call('HDEL', KEYS[4], group)
+local _, left = registered(KEYS[1])
+if #left == 0 then redis.call('DEL', KEYS[2]) end
+return 1

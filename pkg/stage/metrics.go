@@ -1,0 +1,135 @@
+package stage
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of a broker's stages and publishers. Labels are stage and channel names, both of which are configuration.
+type metrics struct {
+	publishes                                          *prometheus.CounterVec
+	handledN, settledN, deadN, takenOver, adopted, odd *prometheus.CounterVec
+	dropped, elsewhere                                 *prometheus.CounterVec
+	handler, wait, age, batch                          *prometheus.HistogramVec
+	paused, backlog, pending, oldest, deadNow, dueNow  *prometheus.GaugeVec
+	lost                                               *prometheus.GaugeVec
+}
+
+var seconds = prometheus.ExponentialBuckets(0.0001, 4, 12) // 0.1 ms to 7 min
+
+func newMetrics() *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "stage_" + name, Help: help}, labels)
+	}
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "stage_" + name, Help: help}, []string{"stage"})
+	}
+	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "stage_" + name, Help: help, Buckets: buckets}, []string{"stage"})
+	}
+	return &metrics{
+		publishes: counter("published_total", "Submissions sent to Redis, by channel.", "channel"),
+		handledN:  counter("handled_total", "Events that a handler was called with.", "stage"),
+		settledN:  counter("settled_total", "Entries settled, by outcome: forward, retry, dead or skip.", "stage", "outcome"),
+		deadN:     counter("dead_total", "Entries set aside as dead letters.", "stage"),
+		takenOver: counter("taken_over_total", "Consumers whose work was taken over because they were gone.", "stage"),
+		adopted:   counter("adopted_total", "Bare publishes put into the stream.", "stage"),
+		odd:       counter("kept_resets_total", "Announcements of kept messages that came before the former were through.", "stage"),
+		dropped:   counter("dropped_total", "Bare publishes that could not be put into the stream.", "stage"),
+		elsewhere: counter("settled_elsewhere_total", "Entries that another consumer had settled first.", "stage"),
+		handler:   histogram("handler_seconds", "Duration of handler calls.", seconds),
+		wait:      histogram("queue_wait_seconds", "Time from an entry's read to its handler call.", seconds),
+		age:       histogram("event_age_seconds", "Time from an event's submission to its settling here.", seconds),
+		batch:     histogram("settle_batch_size", "Entries settled in one script call.", prometheus.ExponentialBuckets(1, 2, 8)),
+		paused:    gauge("paused", "1 while the stage is paused because what it depends on is down."),
+		backlog:   gauge("backlog_entries", "Entries the group has not settled."),
+		pending:   gauge("pending_entries", "Entries delivered and not settled, in the whole group."),
+		oldest:    gauge("oldest_unsettled_seconds", "Age of the group's oldest unsettled entry; 0 if there is none."),
+		deadNow:   gauge("dead_letters", "Dead letters of the input channel."),
+		dueNow:    gauge("due_entries", "Retries of the input channel that are not due yet."),
+		lost:      gauge("lost_entries", "Entries that an optional group was trimmed past."),
+	}
+}
+
+func (m *metrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.publishes, m.handledN, m.settledN, m.deadN, m.takenOver, m.adopted, m.odd, m.dropped, m.elsewhere,
+		m.handler, m.wait, m.age, m.batch, m.paused, m.backlog, m.pending, m.oldest, m.deadNow, m.dueNow, m.lost}
+}
+
+// Describe and Collect make a Broker a prometheus.Collector: register it to export what its stages do.
+func (b *Broker) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range b.metrics.all() {
+		c.Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (b *Broker) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range b.metrics.all() {
+		c.Collect(ch)
+	}
+}
+
+func (m *metrics) published(channel string, n int) {
+	m.publishes.WithLabelValues(channel).Add(float64(n))
+}
+
+// stageMetrics are one stage's, looked up once.
+type stageMetrics struct {
+	handledN, deadN, takenOver, adopted, odd, dropped, elsewhere prometheus.Counter
+	forwarded, retried, buried, skipped                          prometheus.Counter
+	handler, wait, age, batch                                    prometheus.Observer
+	paused, backlog, pending, oldest, deadNow, dueNow, lost      prometheus.Gauge
+}
+
+func (m *metrics) stage(name string) *stageMetrics {
+	return &stageMetrics{
+		handledN: m.handledN.WithLabelValues(name), deadN: m.deadN.WithLabelValues(name), takenOver: m.takenOver.WithLabelValues(name),
+		adopted: m.adopted.WithLabelValues(name), odd: m.odd.WithLabelValues(name), dropped: m.dropped.WithLabelValues(name),
+		elsewhere: m.elsewhere.WithLabelValues(name),
+		forwarded: m.settledN.WithLabelValues(name, "forward"), retried: m.settledN.WithLabelValues(name, "retry"),
+		buried: m.settledN.WithLabelValues(name, "dead"), skipped: m.settledN.WithLabelValues(name, "skip"),
+		handler: m.handler.WithLabelValues(name), wait: m.wait.WithLabelValues(name), age: m.age.WithLabelValues(name),
+		batch: m.batch.WithLabelValues(name), paused: m.paused.WithLabelValues(name), backlog: m.backlog.WithLabelValues(name),
+		pending: m.pending.WithLabelValues(name), oldest: m.oldest.WithLabelValues(name), deadNow: m.deadNow.WithLabelValues(name),
+		dueNow: m.dueNow.WithLabelValues(name), lost: m.lost.WithLabelValues(name),
+	}
+}
+
+func (m *stageMetrics) handled(in []*delivery, start, end time.Time) {
+	m.handledN.Add(float64(len(in)))
+	m.handler.Observe(end.Sub(start).Seconds())
+	for _, d := range in {
+		m.wait.Observe(start.Sub(d.read).Seconds())
+	}
+}
+
+func (m *stageMetrics) settled(x settlement, now time.Time) {
+	switch {
+	case x.quiet:
+		m.skipped.Inc()
+		return
+	case x.kind == forward:
+		m.forwarded.Inc()
+	case x.kind == retry:
+		m.retried.Inc()
+	default:
+		m.buried.Inc()
+		m.deadN.Inc()
+	}
+	m.age.Observe(now.Sub(x.d.at).Seconds())
+}
+
+func (m *stageMetrics) figures(f *figures) {
+	m.backlog.Set(float64(f.backlog))
+	m.pending.Set(float64(f.pending))
+	m.deadNow.Set(float64(f.dead))
+	m.dueNow.Set(float64(f.due))
+	m.lost.Set(float64(f.lost))
+	age := 0.0
+	if !f.oldest.IsZero() {
+		age = max(0, f.at.Sub(f.oldest).Seconds())
+	}
+	m.oldest.Set(age)
+}

@@ -1,0 +1,104 @@
+package stage
+
+import (
+	"context"
+	"sync"
+)
+
+// queue holds what was read until a worker takes it. An entry that may have crashed processes is handled while nothing
+// else is, so that bystanders do not share its fate.
+type queue struct {
+	mu       sync.Mutex
+	wake     sync.Cond
+	ready    []*delivery
+	suspects []*delivery
+	running  int // events in handler calls
+	alone    bool
+	paused   bool
+	closed   bool
+}
+
+func newQueue() *queue {
+	q := &queue{}
+	q.wake.L = &q.mu
+	return q
+}
+
+func (q *queue) push(in []*delivery, suspect func(*delivery) bool) {
+	q.mu.Lock()
+	for _, d := range in {
+		if suspect(d) {
+			q.suspects = append(q.suspects, d)
+		} else {
+			q.ready = append(q.ready, d)
+		}
+	}
+	q.mu.Unlock()
+	q.wake.Broadcast()
+}
+
+// take waits for up to n deliveries and counts them as running. alone means that nothing else runs until done(1).
+// It returns nothing when the queue is closed.
+func (q *queue) take(n int) (out []*delivery, alone bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for {
+		switch {
+		case q.closed:
+			return nil, false
+		case q.paused || q.alone:
+		case len(q.suspects) > 0:
+			if q.running == 0 {
+				out, q.suspects = []*delivery{q.suspects[0]}, q.suspects[1:]
+				q.running, q.alone = 1, true
+				return out, true
+			}
+		case len(q.ready) > 0:
+			n = min(n, len(q.ready))
+			out = make([]*delivery, n)
+			copy(out, q.ready)
+			clear(q.ready[:n])
+			q.ready = q.ready[n:]
+			q.running += n
+			return out, false
+		}
+		q.wake.Wait()
+	}
+}
+
+// done gives back what take counted.
+func (q *queue) done(n int) {
+	q.mu.Lock()
+	q.running -= n
+	wake := q.alone || q.running == 0
+	q.alone = false
+	q.mu.Unlock()
+	if wake {
+		q.wake.Broadcast()
+	}
+}
+
+func (q *queue) pause(on bool) {
+	q.mu.Lock()
+	q.paused = on
+	q.mu.Unlock()
+	q.wake.Broadcast()
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.wake.Broadcast()
+}
+
+// idle waits until nothing is queued or running, or the stage is paused (what it holds cannot be finished then), or ctx
+// ends.
+func (q *queue) idle(ctx context.Context) {
+	defer context.AfterFunc(ctx, q.wake.Broadcast)()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for ctx.Err() == nil && (q.running > 0 || !q.paused && len(q.ready)+len(q.suspects) > 0) {
+		q.wake.Wait()
+	}
+}

@@ -1,0 +1,208 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	readBlock = time.Second // how long an idle read waits; short, since a cancelled context does not end it
+	readMost  = 256         // entries in one read
+)
+
+// held is what was read and is not yet settled: it bounds reading, and tells a re-read entry from one in hand.
+type held struct {
+	mu    sync.Mutex
+	in    map[string]struct{}
+	most  int
+	freed chan struct{}
+}
+
+func (h *held) init(most int) {
+	h.in, h.most, h.freed = map[string]struct{}{}, most, make(chan struct{}, 1)
+}
+
+// add tells whether the entry was not held before.
+func (h *held) add(entry string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, there := h.in[entry]; there {
+		return false
+	}
+	h.in[entry] = struct{}{}
+	return true
+}
+
+func (h *held) release(batch []settlement) {
+	h.mu.Lock()
+	for _, x := range batch {
+		delete(h.in, x.d.entry)
+	}
+	h.mu.Unlock()
+	select {
+	case h.freed <- struct{}{}:
+	default:
+	}
+}
+
+// room waits until there is room to read into and tells how much; 0 when ctx ends.
+func (h *held) room(ctx context.Context) int {
+	for {
+		h.mu.Lock()
+		n := h.most - len(h.in)
+		h.mu.Unlock()
+		if n > 0 {
+			return n
+		}
+		select {
+		case <-ctx.Done():
+			return 0
+		case <-h.freed:
+		}
+	}
+}
+
+// readLoop reads into the queue until ctx ends: first what is pending for this consumer, then what is new. After each
+// broken connection it starts over, since a lost reply leaves entries pending that '>' never shows again.
+func (s *Stage) readLoop(ctx context.Context, starts int) error {
+	var wait backoff
+	// A lasting consumer that twice failed to get through what it held handles that alone, entry by entry.
+	careful := starts > 2
+	for ctx.Err() == nil {
+		err := s.readConn(ctx, &wait, careful)
+		switch {
+		case ctx.Err() != nil:
+		case err == nil:
+		case strings.Contains(err.Error(), "NOGROUP"):
+			s.log.Warn("the group is gone; making it anew at its floor", "channel", s.cfg.In)
+			if _, err := s.join(ctx, false); err != nil && ctx.Err() == nil {
+				return err
+			}
+		default:
+			if s.gate.shut("redis", err) {
+				s.log.Warn("waiting for redis", "err", err)
+			}
+			wait.wait(ctx)
+		}
+	}
+	return nil
+}
+
+// readConn reads on one connection until something breaks.
+func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error {
+	conn := s.b.rdb.Conn()
+	defer conn.Close()
+	if err := s.pendingPass(ctx, conn, careful); err != nil {
+		return err
+	}
+	if s.gate.open("redis") {
+		s.log.Info("redis is back")
+	}
+	id, _ := conn.ClientID(ctx).Result() // an embedded Redis does not know it, and is waited for
+	unblock := context.AfterFunc(ctx, func() {
+		if id > 0 {
+			quick, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBlock)
+			defer cancel()
+			_ = s.b.rdb.ClientUnblock(quick, id).Err()
+		}
+	})
+	defer unblock()
+	for {
+		s.gate.wait(ctx)
+		room := s.held.room(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		raw, err := s.read(ctx, conn, ">", min(room, readMost), readBlock)
+		if err != nil {
+			return err
+		}
+		wait.next = 0
+		s.accept(raw, false)
+	}
+}
+
+// pendingPass reads what is already pending for this consumer and is not in hand.
+func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool) error {
+	found := 0
+	for after := "0"; ; {
+		room := s.held.room(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		raw, err := s.read(ctx, conn, after, min(room, readMost), 0)
+		if err != nil {
+			return err
+		}
+		if len(raw) == 0 {
+			break
+		}
+		after = text(list(raw[len(raw)-1])[0])
+		found += s.accept(raw, careful)
+	}
+	if found > 0 {
+		s.log.Info("took up what was pending", "entries", found)
+	}
+	if !s.lasting {
+		return nil
+	}
+	return s.b.seen(ctx, s.b.rdb.HDel(ctx, groupsKey(s.cfg.In), "starts:"+s.cfg.Name+":"+s.name).Err())
+}
+
+// read runs one XREADGROUP and returns the raw entries. block 0 does not block.
+func (s *Stage) read(ctx context.Context, conn *redis.Conn, after string, count int, block time.Duration) ([]any, error) {
+	args := []any{"xreadgroup", "group", s.cfg.Name, s.name, "count", count}
+	if block > 0 {
+		args = append(args, "block", block.Milliseconds())
+	}
+	args = append(args, "streams", s.cfg.In, after)
+	// Not ctx: a reply that is under way when the signal comes holds entries that are ours to hand back.
+	reply, err := conn.Do(context.WithoutCancel(ctx), args...).Result()
+	if errors.Is(err, redis.Nil) {
+		err = nil
+	}
+	if err = s.b.seen(ctx, err); err != nil || reply == nil {
+		return nil, err
+	}
+	streams := list(reply)
+	if len(streams) == 0 {
+		return nil, nil
+	}
+	return list(list(streams[0])[1]), nil
+}
+
+// accept decodes entries and queues them, and settles at once what needs no handler. It returns how many were new here.
+func (s *Stage) accept(raw []any, careful bool) int {
+	now := time.Now()
+	work := make([]*delivery, 0, len(raw))
+	n := 0
+	for _, r := range raw {
+		d := parse(s.cfg.In, list(r), now)
+		if !s.held.add(d.entry) {
+			continue
+		}
+		n++
+		switch {
+		case d.only != "" && d.only != s.cfg.Name:
+			s.done.add(settlement{d: d, kind: forward, quiet: true})
+			continue
+		case d.bodiless:
+			s.done.add(settlement{d: d, kind: dead, reason: "the entry was pending but its body is no longer in the stream"})
+			continue
+		}
+		body, err := s.h.decode(d.payload)
+		if err != nil {
+			s.done.add(settlement{d: d, kind: dead, reason: err.Error()})
+			continue
+		}
+		d.body = body
+		work = append(work, d)
+	}
+	s.queue.push(work, func(d *delivery) bool { return careful || d.crashes >= 2 })
+	return n
+}

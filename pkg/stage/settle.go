@@ -1,0 +1,201 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+)
+
+const settleMost = 128 // entries in one script call: about a millisecond of Redis' time
+
+type outcome byte
+
+const (
+	forward outcome = 'f' // ack, and forward the outputs if there are any
+	retry   outcome = 'r' // ack, and add anew when the delay is over
+	dead    outcome = 'd' // ack, and write a dead letter
+)
+
+// settlement is what becomes of one entry.
+type settlement struct {
+	d        *delivery
+	kind     outcome
+	out      []outgoing
+	progress []byte // JSON for whoever watches
+	delay    time.Duration
+	reason   string
+	quiet    bool // of no interest to this group: acked unseen
+}
+
+type outgoing struct {
+	to      int // index of the output, from 1
+	payload []byte
+}
+
+// settlements gathers what is to be settled while a script is under way.
+type settlements struct {
+	mu     sync.Mutex
+	wake   sync.Cond
+	list   []settlement
+	closed bool
+}
+
+func (q *settlements) init() { q.wake.L = &q.mu }
+
+func (q *settlements) add(x ...settlement) {
+	q.mu.Lock()
+	q.list = append(q.list, x...)
+	q.mu.Unlock()
+	q.wake.Signal()
+}
+
+func (q *settlements) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.wake.Signal()
+}
+
+// take waits for up to settleMost; nothing once closed and empty.
+func (q *settlements) take() []settlement {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.list) == 0 && !q.closed {
+		q.wake.Wait()
+	}
+	n := min(settleMost, len(q.list))
+	batch := make([]settlement, n)
+	copy(batch, q.list)
+	clear(q.list[:n])
+	if q.list = q.list[n:]; len(q.list) == 0 {
+		q.list = nil
+	}
+	return batch
+}
+
+// settleLoop settles until everything is settled and no more will come, or ctx ends.
+func (s *Stage) settleLoop(ctx context.Context) {
+	keys := []string{s.cfg.In, groupsKey(s.cfg.In), dueKey(s.cfg.In), deadKey(s.cfg.In)}
+	for _, o := range s.cfg.Out {
+		keys = append(keys, o.Channel)
+	}
+	for {
+		batch := s.done.take()
+		if len(batch) == 0 {
+			return
+		}
+		if !s.settle(ctx, keys, batch) {
+			return
+		}
+	}
+}
+
+// settle runs the script until Redis has answered: it is safe to run twice. False when ctx ended first.
+func (s *Stage) settle(ctx context.Context, keys []string, batch []settlement) bool {
+	args := s.settleArgs(batch)
+	var wait backoff
+	for {
+		killSoon("stage.settle-sent")
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		reply, err := s.b.run(call, settleScript, keys, args...)
+		cancel()
+		if err == nil {
+			killPoint("stage.after-settle")
+			s.gate.open("settling")
+			s.settled(ctx, batch, reply)
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		if !errors.Is(err, ErrUnavailable) && s.gate.shut("settling", err) {
+			s.log.Error("cannot settle", "err", err)
+		}
+		if !wait.wait(ctx) {
+			return false
+		}
+	}
+}
+
+func (s *Stage) settleArgs(batch []settlement) []any {
+	args := make([]any, 0, 8+2*len(s.cfg.Out)+10*len(batch))
+	args = append(args, s.cfg.Name, s.name, s.b.opt.MaxBacklog, s.b.opt.MaxDead, len(s.cfg.Out))
+	for _, o := range s.cfg.Out {
+		if o.Unread {
+			args = append(args, s.b.opt.KeepEntries)
+		} else {
+			args = append(args, 0)
+		}
+	}
+	args = append(args, len(batch))
+	for _, x := range batch {
+		args = append(args, x.d.entry, string(x.kind))
+		switch x.kind {
+		case forward:
+			track := ""
+			if x.d.tracked && !x.quiet {
+				track = "1"
+			}
+			args = append(args, x.d.id, strconv.FormatInt(x.d.at.UnixMilli(), 10), x.d.traceparent, track, x.progress, len(x.out))
+			for _, o := range x.out {
+				args = append(args, o.to, o.payload)
+			}
+		case retry:
+			args = append(args, x.delay.Milliseconds(), x.d.fields(s.cfg.Name, x.d.tries+1))
+		case dead:
+			args = append(args, x.reason, x.d.fields(s.cfg.Name, x.d.tries))
+		}
+	}
+	return args
+}
+
+// settled takes in the script's answer.
+func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
+	results, now := list(reply[0]), time.Now()
+	release := batch[:0:0]
+	for i, x := range batch {
+		switch number(results[i]) {
+		case -1:
+			problem := text(reply[2])
+			if s.gate.shut("forwarding", errors.New(problem)) {
+				s.log.Error("an output refuses entries; trying again", "err", problem)
+			}
+			time.AfterFunc(time.Second, func() {
+				s.gate.open("forwarding")
+				s.done.add(x)
+			})
+			continue
+		case 0:
+			s.m.elsewhere.Inc() // another replica settled it first, or it was handed to one
+		default:
+			s.m.settled(x, now)
+			if x.kind == dead {
+				s.log.Error("entry set aside", "channel", s.cfg.In, "event", x.d.id, "entry", x.d.entry, "tries", x.d.tries, "crashes", x.d.crashes, "err", fmt.Sprintf("%q", x.reason))
+			}
+		}
+		release = append(release, x)
+	}
+	s.m.batch.Observe(float64(len(batch)))
+	s.held.release(release)
+	for i, full := range list(reply[1]) {
+		if number(full) == 1 {
+			s.pressed(s.cfg.Out[i].Channel, true)
+		}
+	}
+}
+
+// pressed shuts the gate while an output is full, and opens it again.
+func (s *Stage) pressed(channel string, full bool) {
+	if !full {
+		if s.gate.open("full:" + channel) {
+			s.log.Info("output has room again", "channel", channel)
+		}
+		return
+	}
+	if s.gate.shut("full:"+channel, fmt.Errorf("%s: %w", channel, ErrBacklog)) {
+		s.log.Warn("output is full; not reading", "channel", channel)
+	}
+}

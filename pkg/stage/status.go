@@ -1,0 +1,160 @@
+package stage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// StageInfo is what a stage or publisher told of itself when it last started.
+type StageInfo struct {
+	Name     string   `json:"name"`
+	In       string   `json:"in,omitempty"` // "" for a publisher
+	Out      []Output `json:"out,omitempty"`
+	Optional bool     `json:"optional,omitempty"`
+}
+
+// ChannelStatus is a channel's stream and the groups that read it.
+type ChannelStatus struct {
+	Channel string        `json:"channel"`
+	Entries int           `json:"entries"` // in the stream, settled ones not yet trimmed included
+	Dead    int           `json:"dead"`
+	Due     int           `json:"due"` // retries not yet due
+	Adopted bool          `json:"adopted"`
+	Groups  []GroupStatus `json:"groups"`
+}
+
+// GroupStatus is a consumer group at work on a channel.
+type GroupStatus struct {
+	Name      string           `json:"name"`
+	Optional  bool             `json:"optional"`
+	Backlog   int              `json:"backlog"` // entries it has not settled
+	Pending   int              `json:"pending"` // of these, delivered to a consumer
+	Oldest    time.Time        `json:"oldest"`  // when the oldest unsettled entry was added; zero if there is none
+	Settled   int              `json:"settled"` // a counter; its growth is the rate
+	Lost      int              `json:"lost"`    // entries an optional group was trimmed past
+	Consumers []ConsumerStatus `json:"consumers"`
+}
+
+// ConsumerStatus is one process in a group.
+type ConsumerStatus struct {
+	Name    string `json:"name"`
+	Pending int    `json:"pending"`
+	State   string `json:"state"` // "alive", "gone" (its work will be taken over), or "lasting" (never taken over)
+}
+
+// Stages lists the stages and publishers that have ever run, by name.
+func (b *Broker) Stages(ctx context.Context) ([]StageInfo, error) {
+	all, err := b.rdb.HGetAll(ctx, stagesKey).Result()
+	if err = b.seen(ctx, err); err != nil {
+		return nil, err
+	}
+	out := make([]StageInfo, 0, len(all))
+	for name, about := range all {
+		var r registration
+		if err := json.Unmarshal([]byte(about), &r); err != nil {
+			return nil, fmt.Errorf("registration of stage %s: %w", name, err)
+		}
+		out = append(out, StageInfo{Name: name, In: r.In, Out: r.Out, Optional: r.Optional})
+	}
+	slices.SortFunc(out, func(a, b StageInfo) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Channels lists the channels that some stage or publisher named, by name.
+func (b *Broker) Channels(ctx context.Context) ([]string, error) {
+	stages, err := b.Stages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, s := range stages {
+		if s.In != "" {
+			out = append(out, s.In)
+		}
+		for _, o := range s.Out {
+			out = append(out, o.Channel)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// Status looks at a channel.
+func (b *Broker) Status(ctx context.Context, channel string) (ChannelStatus, error) {
+	r, err := b.run(ctx, statusScript, []string{channel})
+	if err != nil {
+		return ChannelStatus{}, err
+	}
+	c := ChannelStatus{Channel: channel, Entries: number(r[0]), Dead: number(r[1]), Due: number(r[2]), Adopted: text(r[3]) != ""}
+	for _, v := range r[4:] {
+		row := list(v)
+		g := GroupStatus{
+			Name: text(row[0]), Optional: text(row[1]) == "optional", Backlog: number(row[3]), Pending: number(row[4]),
+			Settled: number(row[6]), Lost: number(row[7]),
+		}
+		if id := text(row[5]); id != "" {
+			g.Oldest = entryTime(id)
+		}
+		for i := 8; i+2 < len(row); i += 3 {
+			g.Consumers = append(g.Consumers, ConsumerStatus{Name: text(row[i]), Pending: number(row[i+1]), State: text(row[i+2])})
+		}
+		c.Groups = append(c.Groups, g)
+	}
+	slices.SortFunc(c.Groups, func(a, b GroupStatus) int { return strings.Compare(a.Name, b.Name) })
+	return c, nil
+}
+
+// ErrAlive: consumers of the group are running; stop them first.
+var ErrAlive = errors.New("consumers of the group are alive")
+
+// Retire ends a group that nobody runs any more: nothing is kept for it, and it holds nobody up. A stage of that name that
+// starts later begins at the start of what the stream then holds. [ErrNotFound], [ErrAlive].
+func (b *Broker) Retire(ctx context.Context, channel, group string) error {
+	r, err := b.run(ctx, retireScript, []string{channel, groupsKey(channel), floorsKey(channel), stagesKey}, group)
+	switch {
+	case err != nil:
+		return err
+	case number(r[0]) == 0:
+		return fmt.Errorf("group %s of %s: %w", group, channel, ErrNotFound)
+	case number(r[0]) == -1:
+		return fmt.Errorf("group %s of %s: %w", group, channel, ErrAlive)
+	}
+	return nil
+}
+
+// Skip moves a group to the end of its stream and returns how many entries it will now never see: for a stage that comes
+// back after a foreign stand-in did its work. [ErrNotFound].
+func (b *Broker) Skip(ctx context.Context, channel, group string) (int, error) {
+	r, err := b.run(ctx, skipScript, []string{channel, groupsKey(channel)}, group)
+	if err != nil {
+		return 0, err
+	}
+	if number(r[0]) < 0 {
+		return 0, fmt.Errorf("group %s of %s: %w", group, channel, ErrNotFound)
+	}
+	return number(r[0]), nil
+}
+
+// Claim gives what is pending for a consumer back to its group, for anyone to take, and forgets the consumer: the way out
+// for a lasting consumer that will never return, because its volume is lost. It must not be running. It returns how many
+// entries were given back.
+func (b *Broker) Claim(ctx context.Context, channel, group, consumer string) (int, error) {
+	if err := b.seen(ctx, b.rdb.Del(ctx, consumerKey(group, consumer)).Err()); err != nil {
+		return 0, err
+	}
+	for total := 0; ; {
+		r, err := b.run(ctx, leaveScript, []string{channel}, group, consumer, 128, b.opt.MaxDead)
+		if err != nil {
+			return total, err
+		}
+		if number(r[0]) == 0 {
+			return total, nil
+		}
+		total += number(r[0])
+	}
+}

@@ -1,0 +1,38 @@
+package stage
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// lastSeen is when something last came over a subscription.
+type lastSeen struct{ ns atomic.Int64 }
+
+func (l *lastSeen) now()               { l.ns.Store(time.Now().UnixNano()) }
+func (l *lastSeen) ago() time.Duration { return time.Since(time.Unix(0, l.ns.Load())) }
+
+// pinger keeps a silent subscription honest until stop: it asks twice a lease, and closes one that has not answered for a
+// lease and a call's time.
+func (b *Broker) pinger(ctx context.Context, sub *redis.PubSub, seen *lastSeen) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		t := time.NewTicker(b.opt.Lease / 2)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+				if seen.ago() > b.opt.Lease+callTimeout {
+					_ = sub.Close()
+					return
+				}
+				_ = sub.Ping(ctx)
+			}
+		}
+	}()
+	return cancel
+}

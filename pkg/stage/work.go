@@ -1,0 +1,212 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// work takes deliveries from the queue, calls the handler and passes on what becomes of them, until the queue is closed.
+func (s *Stage) work(ctx context.Context, workers *sync.WaitGroup) {
+	for {
+		in, alone := s.queue.take(s.h.max)
+		if in == nil {
+			return
+		}
+		if alone && !s.markAlone(ctx, in[0]) {
+			s.queue.done(1)
+			continue
+		}
+		var over atomic.Bool // the call was given up on, or has ended
+		watch := time.AfterFunc(s.cfg.Timeout+s.cfg.Timeout/2, func() {
+			if over.CompareAndSwap(false, true) {
+				s.log.Error("the handler ignores its context; going on without it", "events", len(in))
+				s.judge(ctx, in, failAll(in, fmt.Errorf("no answer within %s", s.cfg.Timeout+s.cfg.Timeout/2)))
+				s.queue.done(len(in))
+				workers.Go(func() { s.work(ctx, workers) })
+			}
+		})
+		results := s.call(ctx, in)
+		watch.Stop()
+		if !over.CompareAndSwap(false, true) {
+			return // another worker has taken this one's place
+		}
+		s.judge(ctx, in, results)
+		s.queue.done(len(in))
+	}
+}
+
+// call runs the handler with its timeout. A panic or a wrong number of results is an error of every event.
+func (s *Stage) call(ctx context.Context, in []*delivery) (results []Result) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	start := time.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("the handler panicked", "panic", p, "stack", string(debug.Stack()))
+			results = failAll(in, fmt.Errorf("panic: %v", p))
+		}
+		s.m.handled(in, start, time.Now())
+	}()
+	killPoint("stage.before-handler")
+	results = s.h.call(ctx, in)
+	killPoint("stage.after-handler")
+	if len(results) != len(in) {
+		return failAll(in, fmt.Errorf("the handler returned %d results for %d events", len(results), len(in)))
+	}
+	return results
+}
+
+func failAll(in []*delivery, err error) []Result {
+	results := make([]Result, len(in))
+	for i := range results {
+		results[i].Err = err
+	}
+	return results
+}
+
+// judge decides by the results what becomes of the entries.
+func (s *Stage) judge(ctx context.Context, in []*delivery, results []Result) {
+	down, asked := error(nil), false
+	for i, d := range in {
+		err := results[i].Err
+		if err == nil {
+			s.done.add(s.forwarded(d, results[i]))
+			continue
+		}
+		if errors.Is(err, ErrPermanent) {
+			s.done.add(settlement{d: d, kind: dead, reason: err.Error()})
+			continue
+		}
+		if context.Cause(ctx) == errDrained {
+			continue // stays pending and is handed back
+		}
+		if !asked && !errors.Is(err, errRetryAfter) {
+			asked = true
+			if errors.Is(err, ErrDown) {
+				down = err
+			} else if s.cfg.Probe != nil {
+				down = s.ask(ctx)
+			}
+		}
+		switch {
+		case errors.Is(err, ErrDown):
+			s.pause(ctx, err, d)
+		case down != nil && !errors.Is(err, errRetryAfter):
+			s.pause(ctx, down, d)
+		case d.tries+1 >= s.cfg.MaxTries:
+			d.tries++
+			s.done.add(settlement{d: d, kind: dead, reason: err.Error()})
+		default:
+			s.log.Warn("will be tried again", "event", d.id, "entry", d.entry, "tries", d.tries+1, "err", err)
+			s.done.add(settlement{d: d, kind: retry, delay: s.delay(d.tries, err)})
+		}
+	}
+}
+
+// delay doubles from BackoffMin with each try, up to BackoffMax, and takes a random half of it away.
+func (s *Stage) delay(tries int, err error) time.Duration {
+	if m := (*marked)(nil); errors.As(err, &m) && m.mark == errRetryAfter {
+		return m.after
+	}
+	d := s.cfg.BackoffMin
+	for range tries {
+		d = min(2*d, s.cfg.BackoffMax)
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+// forwarded encodes the outputs of a handled event.
+func (s *Stage) forwarded(d *delivery, r Result) settlement {
+	x := settlement{d: d, kind: forward}
+	for _, m := range r.Out {
+		to := s.outputs[m.Channel]
+		if m.Channel == "" && len(s.cfg.Out) == 1 {
+			to = 1
+		}
+		if to == 0 {
+			return settlement{d: d, kind: dead, reason: fmt.Sprintf("the handler forwards to %q, which is not an output of stage %s", m.Channel, s.cfg.Name)}
+		}
+		payload, err := encode(m.Body)
+		if err != nil {
+			return settlement{d: d, kind: dead, reason: err.Error()}
+		}
+		x.out = append(x.out, outgoing{to, payload})
+		if p, ok := m.Body.(Progresser); ok && r.Progress == nil && d.tracked {
+			r.Progress = p.Progress()
+		}
+	}
+	if d.tracked && r.Progress != nil {
+		x.progress, _ = encode(r.Progress)
+	}
+	return x
+}
+
+// ask runs the probe, one at a time.
+func (s *Stage) ask(ctx context.Context) error {
+	s.probe.Lock()
+	defer s.probe.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return s.cfg.Probe(ctx)
+}
+
+// pause stops reading and handling until the dependency is back, and puts the deliveries back at the queue's front. They
+// stay pending under this consumer's name, and nothing is counted against them.
+func (s *Stage) pause(ctx context.Context, why error, back *delivery) {
+	s.queue.push([]*delivery{back}, func(d *delivery) bool { return d.crashes >= 2 })
+	if !s.gate.shut("paused", why) {
+		return
+	}
+	s.queue.pause(true)
+	s.m.paused.Set(1)
+	s.log.Warn("paused", "err", why)
+	go func() {
+		var wait backoff
+		start := time.Now()
+		for wait.wait(ctx) {
+			wait.next = min(wait.next, time.Second)
+			err := error(nil)
+			if s.cfg.Probe != nil {
+				err = s.ask(ctx)
+			} else if time.Since(start) < time.Second {
+				continue
+			}
+			if err == nil {
+				s.gate.open("paused")
+				s.queue.pause(false)
+				s.m.paused.Set(0)
+				s.log.Info("goes on", "paused", time.Since(start).Round(time.Millisecond).String())
+				return
+			}
+			s.gate.shut("paused", err)
+		}
+	}()
+}
+
+// markAlone notes in Redis that d is handled alone, and counts the crashes of a lasting consumer's entry, which nobody
+// requeues. It returns false if the entry is not to be handled now.
+func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
+	var wait backoff
+	for {
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		reply, err := s.b.run(call, aloneScript, []string{groupsKey(s.cfg.In)}, s.cfg.Name, s.name, d.entry)
+		cancel()
+		if err == nil {
+			if times := number(reply[0]); times > 3 {
+				d.crashes += times - 1
+				s.done.add(settlement{d: d, kind: dead, reason: fmt.Sprintf("%d processes died handling it alone", times-1)})
+				return false
+			}
+			return true
+		}
+		if !wait.wait(ctx) {
+			return false
+		}
+	}
+}
