@@ -1,0 +1,417 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// noon is when the tests' lines are written.
+var noon = time.Date(2026, 11, 21, 12, 0, 0, 123e6, time.UTC)
+
+// id is the nth event ID.
+func id(n int) string { return fmt.Sprintf("01930000-0000-7000-8000-%012d", n) }
+
+// line is the nth event's line; its text names the event, so that a log can be counted.
+func line(n int) Line {
+	return Line{ID: id(n), At: time.Now().Add(-time.Minute), Miles: float64(n) + 0.5, Text: "line " + id(n)}
+}
+
+func lines(from, to int) []Line {
+	var ls []Line
+	for n := from; n < to; n++ {
+		ls = append(ls, line(n))
+	}
+	return ls
+}
+
+func text(ls []Line) string {
+	var b strings.Builder
+	for _, l := range ls {
+		b.WriteString(l.Text + "\n")
+	}
+	return b.String()
+}
+
+func open(t *testing.T, path string, with ...func(*Options)) *Journal {
+	t.Helper()
+	o := Options{Path: path, Log: quiet}
+	for _, f := range with {
+		f(&o)
+	}
+	j, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatalf("Open(%q): %v", path, err)
+	}
+	return j
+}
+
+func segmentOf(n int) func(*Options) { return func(o *Options) { o.Segment = n } }
+
+func write(t *testing.T, j *Journal, ls ...Line) []Written {
+	t.Helper()
+	w, err := j.Write(noon, ls)
+	if err != nil {
+		t.Fatalf("Write(%d lines): %v", len(ls), err)
+	}
+	return w
+}
+
+func closed(t *testing.T, j *Journal) {
+	t.Helper()
+	if err := j.Close(); err != nil {
+		t.Fatalf("Close: %v", err)
+	}
+}
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func wantContent(t *testing.T, path, want string) {
+	t.Helper()
+	if got := content(t, path); got != want {
+		t.Fatalf("%s holds\n%q, want\n%q", filepath.Base(path), got, want)
+	}
+}
+
+// wantKnown checks that events [0, known) are remembered with what was written, and [known, all) are not.
+func wantKnown(t *testing.T, j *Journal, known, all int) {
+	t.Helper()
+	var ids []string
+	for n := range all {
+		ids = append(ids, id(n))
+	}
+	got, err := j.Find(ids)
+	if err != nil {
+		t.Fatalf("Find: %v", err)
+	}
+	for n := range all {
+		w, ok := got[id(n)]
+		if ok != (n < known) {
+			t.Fatalf("Find knows event %d: %v, want %v", n, ok, n < known)
+		}
+		if ok && (!w.SentAt.Equal(noon) || w.Miles != line(n).Miles) {
+			t.Fatalf("event %d was written at %v with %v miles, want %v and %v", n, w.SentAt, w.Miles, noon, line(n).Miles)
+		}
+	}
+}
+
+func TestWriteOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	j := open(t, path)
+	first := write(t, j, lines(0, 3)...)
+	again, err := j.Write(noon.Add(time.Hour), []Line{line(3), line(1), line(3), line(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again[1] != first[1] || again[3] != first[0] {
+		t.Errorf("known events got %v and %v, want what was written first, %v and %v", again[1], again[3], first[1], first[0])
+	}
+	if again[0] != again[2] || !again[0].SentAt.Equal(noon.Add(time.Hour)) {
+		t.Errorf("an event twice in one batch got %v and %v, want the same, sent at %v", again[0], again[2], noon.Add(time.Hour))
+	}
+	wantContent(t, path, text(lines(0, 4)))
+	identity := j.Identity()
+	closed(t, j)
+
+	j = open(t, path)
+	defer closed(t, j)
+	if j.Identity() != identity {
+		t.Errorf("identity %q after reopening, want %q", j.Identity(), identity)
+	}
+	if n := j.Events(); n != 4 {
+		t.Errorf("Events() = %d, want 4", n)
+	}
+	write(t, j, lines(0, 4)...)
+	wantContent(t, path, text(lines(0, 4)))
+}
+
+func TestEventIDsOfAnyForm(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	j := open(t, path, segmentOf(4))
+	defer closed(t, j)
+	id := "0193abcd-0000-7000-8000-00000000000a"
+	ids := []string{"", "1", "ev-1", strings.ToUpper(id), id, "{" + id + "}", "urn:uuid:" + id, strings.Repeat("x", 5000)}
+	for range 2 {
+		for _, id := range ids {
+			write(t, j, Line{ID: id, At: time.Now(), Text: "x"})
+		}
+	}
+	if got := strings.Count(content(t, path), "\n"); got != len(ids) {
+		t.Errorf("%d lines for %d different IDs, each written twice", got, len(ids))
+	}
+}
+
+func TestLineBreakIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	j := open(t, path)
+	defer closed(t, j)
+	for _, s := range []string{"a\nb", "a\r", "\n"} {
+		if _, err := j.Write(noon, []Line{{ID: id(1), Text: s}}); err == nil {
+			t.Errorf("Write(%q) was accepted", s)
+		}
+	}
+	wantKnown(t, j, 0, 2)
+}
+
+// TestForeignEnd: what somebody else left without a line break does not swallow our first line.
+func TestForeignEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(path, []byte("note"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j := open(t, path)
+	defer closed(t, j)
+	write(t, j, line(0))
+	write(t, j, line(1))
+	wantContent(t, path, "note\n"+text(lines(0, 2)))
+}
+
+func TestRename(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	j := open(t, path)
+	defer closed(t, j)
+	write(t, j, lines(0, 2)...)
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, j, lines(2, 4)...)
+	wantContent(t, path+".1", text(lines(0, 2)))
+	wantContent(t, path, text(lines(2, 4)))
+
+	if err := os.Rename(path, path+".2"); err != nil { // logrotate's "create"
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	write(t, j, line(4))
+	wantContent(t, path, text(lines(4, 5)))
+
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	write(t, j, line(5))
+	wantContent(t, path, text(lines(5, 6)))
+	wantKnown(t, j, 6, 8)
+}
+
+func TestTruncatedLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	j := open(t, path)
+	defer closed(t, j)
+	write(t, j, lines(0, 2)...)
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	write(t, j, lines(2, 4)...)
+	wantContent(t, path, text(lines(2, 4))) // no hole before them
+}
+
+func TestSegments(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	j := open(t, path, segmentOf(10))
+	for n := 0; n < 95; n += 3 {
+		write(t, j, lines(n, n+3)...)
+	}
+	wantKnown(t, j, 96, 120)
+	closed(t, j)
+	j = open(t, path, segmentOf(10))
+	defer closed(t, j)
+	wantKnown(t, j, 96, 120)
+	if n := len(j.sealed); n != 8 { // a batch of 3 fills a segment of 10 with 12
+		t.Errorf("%d sealed segments, want 8", n)
+	}
+	if n := j.Events(); n != 96 {
+		t.Errorf("Events() = %d, want 96", n)
+	}
+	write(t, j, lines(0, 96)...)
+	wantContent(t, path, text(lines(0, 96)))
+}
+
+// TestForget: segments whose events are older than Keep go, and what they may have held is too old from then on, even if
+// Keep is longer later.
+func TestForget(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	old := time.Now().Add(-48 * time.Hour)
+	short := func(o *Options) { o.Segment, o.Keep = 4, 24*time.Hour }
+	j := open(t, path, short)
+	for n := range 12 {
+		l := line(n)
+		if n < 6 {
+			l.At = old.Add(time.Duration(n) * time.Second)
+		}
+		write(t, j, l)
+	}
+	// Segments: 0-3 all old, 4-7 not all.
+	got, err := j.Find([]string{id(0), id(3), id(4), id(7)})
+	if err != nil || len(got) != 2 {
+		t.Errorf("Find = %v, %v; want events 4 and 7", got, err)
+	}
+	files, err := filepath.Glob(filepath.Join(path+".journal", "*"))
+	if err != nil || len(files) != 4 { // lock, two of IDs, one of records
+		t.Errorf("journal holds %q (%v), want 4 files", files, err)
+	}
+	closed(t, j)
+
+	j = open(t, path)
+	defer closed(t, j)
+	floor := old.Add(3 * time.Second)
+	for at, want := range map[time.Time]bool{
+		floor.Add(-time.Second):                  true,
+		floor.Truncate(time.Millisecond):         true,
+		floor.Add(time.Second):                   false,
+		time.Now().Add(-29 * 24 * time.Hour):     true, // before the floor
+		time.Now().Add(-31 * 24 * time.Hour):     true,
+		time.Now():                               false,
+		{}:                                       true,
+		time.Now().Add(365 * 24 * time.Hour):     false,
+		time.Now().Add(-47 * time.Hour):          false,
+		time.Now().Add(-47 * time.Hour).Round(0): false,
+	} {
+		if got := j.TooOld(at, time.Now()); got != want {
+			t.Errorf("TooOld(%v) = %v, want %v", at, got, want)
+		}
+	}
+}
+
+func TestPaths(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink(filepath.Join(dir, "nowhere"), filepath.Join(dir, "dangling")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, filepath.Join(dir, "dangling"), os.DevNull} {
+		if _, err := Open(t.Context(), Options{Path: path, Log: quiet}); !errors.Is(err, ErrPath) {
+			t.Errorf("Open(%q) = %v, want %v", path, err, ErrPath)
+		}
+	}
+	if _, err := Open(t.Context(), Options{Path: filepath.Join(dir, "none", "log"), Log: quiet}); err == nil || errors.Is(err, ErrPath) {
+		t.Errorf("Open in a folder that is not there: %v, want an error that may pass", err)
+	}
+
+	// One log, one journal, whatever name leads to it.
+	path := filepath.Join(dir, "log")
+	j := open(t, path)
+	write(t, j, line(0))
+	closed(t, j)
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	j = open(t, link)
+	defer closed(t, j)
+	wantKnown(t, j, 1, 2)
+}
+
+func TestJournalRemovedInUse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	j := open(t, path)
+	defer closed(t, j)
+	write(t, j, line(0))
+	if err := os.Rename(path+".journal", path+".aside"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Write(noon, lines(1, 2)); err == nil {
+		t.Error("Write without the journal's folder succeeded")
+	}
+	if err := j.Probe(); err == nil {
+		t.Error("Probe without the journal's folder succeeded")
+	}
+	if err := os.Rename(path+".aside", path+".journal"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, j, line(1))
+	wantContent(t, path, text(lines(0, 2)))
+}
+
+func TestDamage(t *testing.T) {
+	for name, hurt := range map[string]func(t *testing.T, dir string){
+		"bit in the middle": func(t *testing.T, dir string) {
+			name := filepath.Join(dir, "00000003.records")
+			b := []byte(content(t, name))
+			b[bytes.IndexByte(b, '\n')+40] ^= 1
+			if err := os.WriteFile(name, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"header": func(t *testing.T, dir string) {
+			if err := os.WriteFile(filepath.Join(dir, "00000003.records"), []byte("hello\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"empty": func(t *testing.T, dir string) {
+			if err := os.Truncate(filepath.Join(dir, "00000003.records"), 0); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"records gone": func(t *testing.T, dir string) {
+			if err := os.Remove(filepath.Join(dir, "00000003.records")); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"bit in sealed IDs": func(t *testing.T, dir string) {
+			name := filepath.Join(dir, "00000002.ids")
+			b := []byte(content(t, name))
+			b[len(b)-1] ^= 1
+			if err := os.WriteFile(name, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"sealed IDs cut": func(t *testing.T, dir string) {
+			if err := os.Truncate(filepath.Join(dir, "00000001.ids"), 90); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"sealed IDs of another journal": func(t *testing.T, dir string) {
+			name := filepath.Join(dir, "00000001.ids")
+			s := strings.Replace(content(t, name), " journal-", " journal-x", 1)
+			if err := os.WriteFile(name, []byte(s), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "log")
+			j := open(t, path, segmentOf(4))
+			for n := range 11 {
+				write(t, j, line(n))
+			}
+			closed(t, j)
+			hurt(t, path+".journal")
+			if _, err := Open(t.Context(), Options{Path: path, Log: quiet}); !errors.Is(err, ErrDamaged) {
+				t.Errorf("Open = %v, want %v", err, ErrDamaged)
+			}
+			wantContent(t, path, text(lines(0, 11)))
+		})
+	}
+}
+
+func TestParseName(t *testing.T) {
+	for name, want := range map[string]int{
+		"00000001.ids": 1, "123456789.records": 123456789, "1.ids": 0, "lock": 0, "00000001.ids.tmp": 0,
+		"-0000001.ids": 0, "00000000.ids": 0, "00000001.": 0, "probe": 0,
+	} {
+		got, kind := parseName(name)
+		if kind != "ids" && kind != "records" {
+			got = 0
+		}
+		if got != want {
+			t.Errorf("parseName(%q) = %d, %q; want %d", name, got, kind, want)
+		}
+	}
+}

@@ -1,0 +1,19 @@
+package journal
+
+import (
+	"crypto/sha256"
+
+	"github.com/google/uuid"
+)
+
+// key stands for an event ID in 16 bytes: a UUID is itself, anything else the start of its SHA-256.
+type key [16]byte
+
+func keyOf(id string) key {
+	// Only the canonical form is itself: uuid.Parse also takes others, and they are other event IDs.
+	if u, err := uuid.Parse(id); err == nil && len(id) == 36 && u.String() == id {
+		return key(u)
+	}
+	sum := sha256.Sum256([]byte(id))
+	return key(sum[:16])
+}

@@ -1,0 +1,251 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// logFile is the log: the file at path now, and those it was renamed to before.
+type logFile struct {
+	path string
+	f    *os.File // appends; nil until the first use
+}
+
+// current opens the file at path, creating it if need be, unless it is the one that is open already. It returns its
+// identity and size.
+func (l *logFile) current() (id uint64, size int64, err error) {
+	at, err := os.Stat(l.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, 0, err
+	}
+	if l.f != nil {
+		held, herr := l.f.Stat()
+		if herr != nil {
+			return 0, 0, herr
+		}
+		if err != nil || !os.SameFile(at, held) {
+			_ = l.f.Close() // renamed or deleted; its lines were synced one by one
+			l.f = nil
+		}
+	}
+	if l.f == nil {
+		if err == nil && !at.Mode().IsRegular() {
+			return 0, 0, &notRegularError{l.path}
+		}
+		f, oerr := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+		if oerr != nil {
+			return 0, 0, oerr
+		}
+		if err != nil {
+			if err := syncDir(filepath.Dir(l.path)); err != nil {
+				_ = f.Close()
+				return 0, 0, err
+			}
+		}
+		l.f = f
+	}
+	fi, err := l.f.Stat()
+	if err != nil {
+		return 0, 0, err
+	}
+	if id, err = fileID(l.path); err != nil {
+		return 0, 0, err
+	}
+	return id, fi.Size(), nil
+}
+
+// needsBreak reports whether the open file, of that size, ends in the middle of a line. Somebody else left it so.
+func (l *logFile) needsBreak(size int64) (bool, error) {
+	if size == 0 {
+		return false, nil
+	}
+	var last [1]byte
+	if _, err := l.f.ReadAt(last[:], size-1); err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	return last[0] != '\n', nil
+}
+
+// append adds lines at the end of the open file and waits until the disk has them.
+func (l *logFile) append(lines []byte) error {
+	if killing {
+		half := len(lines) / 2
+		if _, err := l.f.Write(lines[:half]); err != nil {
+			return err
+		}
+		killPoint("journal.mid-line")
+		lines = lines[half:]
+	}
+	if _, err := l.f.Write(lines); err != nil {
+		return err
+	}
+	killPoint("journal.after-line")
+	return l.f.Sync()
+}
+
+func (l *logFile) close() error {
+	if l.f == nil {
+		return nil
+	}
+	defer func() { l.f = nil }()
+	return l.f.Close()
+}
+
+// complete adds what is missing of r's lines at their place, wherever that file is called now. If their place is gone
+// (the file was truncated or deleted, or somebody else wrote there), it returns the lines that are nowhere, for a new
+// place. It never truncates and never overwrites what is not r's.
+func (l *logFile) complete(r *record) (rest []byte, err error) {
+	files, err := l.files()
+	for {
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			if f.id != r.file {
+				continue
+			}
+			if ok, err := fill(f.name, r); ok || err != nil {
+				return nil, err
+			}
+		}
+		best := 0
+		for _, f := range files {
+			n, err := matching(f.name, r)
+			if err != nil {
+				return nil, err
+			}
+			best = max(best, n)
+		}
+		if best == len(r.lines) {
+			return nil, nil
+		}
+		var now []named
+		if now, err = l.files(); err == nil && slices.Equal(files, now) {
+			return r.lines[bytes.LastIndexByte(r.lines[:best], '\n')+1:], nil
+		}
+		files = now // a rotation went on meanwhile
+	}
+}
+
+// named is a file's name and identity at one moment.
+type named struct {
+	name string
+	id   uint64
+}
+
+// files lists the log and the files beside it whose names begin with its name: what rotation makes of it.
+func (l *logFile) files() ([]named, error) {
+	dir, base := filepath.Split(l.path)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var files []named
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), base) {
+			continue
+		}
+		name := filepath.Join(dir, e.Name())
+		if fi, err := os.Stat(name); err != nil || !fi.Mode().IsRegular() {
+			continue
+		}
+		id, err := fileID(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, named{name, id})
+	}
+	return files, nil
+}
+
+// fill writes r's lines at their offset of the file name, if that place holds nothing but r's bytes, or zeros where a
+// loss of power has kept them from arriving. All of them are written again, because a failed sync may have dropped
+// them from memory's copy of the disk without telling which.
+func fill(name string, r *record) (bool, error) {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // renamed since it was listed
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil || fi.Size() < r.offset {
+		return false, err
+	}
+	there, err := readAt(f, r)
+	if err != nil {
+		return false, err
+	}
+	for i, c := range there {
+		if c != r.lines[i] && c != 0 {
+			return false, nil
+		}
+	}
+	lines, offset := r.lines, r.offset
+	if killing {
+		half := len(lines) / 2
+		if _, err := f.WriteAt(lines[:half], offset); err != nil {
+			return false, err
+		}
+		killPoint("journal.mid-recovery")
+		lines, offset = lines[half:], offset+int64(half)
+	}
+	if _, err := f.WriteAt(lines, offset); err != nil {
+		return false, err
+	}
+	if err := f.Sync(); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// matching returns how many of the first bytes of r's lines the file name has at their offset.
+func matching(name string, r *record) (int, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	there, err := readAt(f, r)
+	if err != nil {
+		return 0, err
+	}
+	for i, c := range there {
+		if c != r.lines[i] {
+			return i, nil
+		}
+	}
+	return len(there), nil
+}
+
+// readAt reads what f has where r's lines belong; less than their length if f ends before.
+func readAt(f *os.File, r *record) ([]byte, error) {
+	b := make([]byte, len(r.lines))
+	n, err := f.ReadAt(b, r.offset)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return b[:n], nil
+}
+
+// notRegularError says that the log cannot be what its path names.
+type notRegularError struct{ path string }
+
+func (e *notRegularError) Error() string { return fmt.Sprintf("%q is not a regular file", e.path) }
+
+func (e *notRegularError) Is(target error) bool { return target == ErrPath }

@@ -1,0 +1,120 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"time"
+)
+
+// A record is written, and reaches the disk, before its lines are begun. On disk, integers big-endian:
+//
+//	uint32  length of the body
+//	uint32  CRC-32C of the body
+//	body:   uint64   file: identity of the log file the lines go to (its inode)
+//	        int64    offset in it
+//	        int64    time of writing, Unix ms
+//	        int64    submission of the newest event, Unix ms
+//	        uint32   number of events
+//	        events:  16 bytes key, float64 miles, each
+//	        lines:   the exact bytes, to the end of the body
+//	uint8   0: lines begun, 1: lines are on the disk. Overwritten in place; not part of the sum
+type record struct {
+	file   uint64
+	offset int64
+	sent   time.Time // to the millisecond
+	newest time.Time
+	events []event
+	lines  []byte
+}
+
+// event is one of a record's events.
+type event struct {
+	key   key
+	miles float64
+}
+
+const (
+	frameHead = 8
+	frameTail = 1
+	bodyHead  = 8 + 8 + 8 + 8 + 4
+	eventSize = 16 + 8
+	maxBody   = 4 << 20
+
+	begun, done = 0, 1
+)
+
+// What can be wrong with a record.
+var (
+	errTorn    = errors.New("record is cut short")
+	errGarbage = errors.New("record does not agree with its checksum")
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// encode returns r as it stands on disk, lines begun. It fails if r is too long.
+func (r *record) encode() ([]byte, error) {
+	body := bodyHead + len(r.events)*eventSize + len(r.lines)
+	if body > maxBody {
+		return nil, fmt.Errorf("record of %d bytes is longer than %d", body, maxBody)
+	}
+	b := make([]byte, frameHead, frameHead+body+frameTail)
+	b = binary.BigEndian.AppendUint64(b, r.file)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.offset))
+	b = binary.BigEndian.AppendUint64(b, uint64(r.sent.UnixMilli()))
+	b = binary.BigEndian.AppendUint64(b, uint64(r.newest.UnixMilli()))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(r.events)))
+	for _, e := range r.events {
+		b = append(b, e.key[:]...)
+		b = binary.BigEndian.AppendUint64(b, math.Float64bits(e.miles))
+	}
+	b = append(b, r.lines...)
+	binary.BigEndian.PutUint32(b, uint32(body))
+	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[frameHead:], castagnoli))
+	return append(b, begun), nil
+}
+
+// decodeRecord reads the record at the start of b and returns how many bytes it takes there and whether its lines were
+// marked done. errTorn: b ends inside it, or holds what a write cut short by a loss of power can leave. errGarbage:
+// anything else. The record does not share b's memory.
+func decodeRecord(b []byte) (r record, isDone bool, size int, err error) {
+	if len(b) < frameHead {
+		return r, false, 0, errTorn
+	}
+	n := int(binary.BigEndian.Uint32(b))
+	size = frameHead + n + frameTail
+	switch {
+	case n == 0:
+		return r, false, 0, errTorn // zeros: the file grew, the bytes did not arrive
+	case n < bodyHead || n > maxBody:
+		return r, false, 0, errGarbage
+	case len(b) < size:
+		return r, false, 0, errTorn
+	}
+	body := b[frameHead : size-frameTail]
+	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(b[4:]) {
+		if len(b) == size {
+			return r, false, 0, errTorn
+		}
+		return r, false, 0, errGarbage
+	}
+	r.file = binary.BigEndian.Uint64(body)
+	r.offset = int64(binary.BigEndian.Uint64(body[8:]))
+	r.sent = time.UnixMilli(int64(binary.BigEndian.Uint64(body[16:])))
+	r.newest = time.UnixMilli(int64(binary.BigEndian.Uint64(body[24:])))
+	count := int(binary.BigEndian.Uint32(body[32:]))
+	body = body[bodyHead:]
+	if r.offset < 0 || count > len(body)/eventSize {
+		return r, false, 0, errGarbage
+	}
+	r.events = make([]event, count)
+	for i := range r.events {
+		r.events[i].key = key(body)
+		r.events[i].miles = math.Float64frombits(binary.BigEndian.Uint64(body[16:]))
+		body = body[eventSize:]
+	}
+	r.lines = append([]byte(nil), body...)
+	return r, b[size-frameTail] == done, size, nil
+}
