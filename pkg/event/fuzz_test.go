@@ -1,0 +1,84 @@
+package event_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/milepost/milepost/pkg/event"
+)
+
+// mayPass fails the test if an address that was taken could break or forge a line.
+func mayPass(t *testing.T, a event.Address) {
+	t.Helper()
+	bad := func(r rune) bool { return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Cf) }
+	if a == "" || len(a) > 254 || !utf8.ValidString(string(a)) || strings.ContainsFunc(string(a), bad) {
+		t.Errorf("the address %q was taken", a)
+	}
+}
+
+func FuzzSubmission(f *testing.F) {
+	for _, s := range []string{
+		`{"email":"ada@example.com","lat":"40.7128","long":"-74.0060"}`, `{"email":"ada@example.com","lat":1e0,"long":2}`,
+		`{"email":"ada@example.com\n","lat":"1","long":"2"}`, `null`, `{}`, `[]`, `{"lat":{}}`, `{"email":"a@b","lat":"NaN","long":""}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		s, err := read[event.Submission](string(payload))
+		if err != nil {
+			return
+		}
+		mayPass(t, s.Email)
+		lat, _, err := s.Point()
+		if err != nil || !(lat >= -90 && lat <= 90) {
+			t.Errorf("%s was taken as %+v, whose point is %v, %v", payload, s, lat, err)
+		}
+		out, err := json.Marshal(s)
+		if err != nil {
+			t.Fatalf("write %+v: %v", s, err)
+		}
+		if again, err := read[event.Submission](string(out)); err != nil || again != s {
+			t.Errorf("%+v, written and read again, is %+v, %v", s, again, err)
+		}
+	})
+}
+
+func FuzzResult(f *testing.F) {
+	for _, s := range []string{
+		`{"email":"ada@example.com","distance_from_velocity":5679.936314229341,"lat":"40.7128","long":"-74.0060"}`,
+		`{"email":"a@b","distance_from_velocity":0}`, `{"email":"a@b","distance_from_velocity":1e308,"lat":7}`, `null`, `{"distance_from_velocity":-0}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		r, err := read[event.Result](string(payload))
+		if err != nil {
+			return
+		}
+		mayPass(t, r.Email)
+		if !(r.Miles >= 0) {
+			t.Errorf("%s was taken as %v miles", payload, r.Miles)
+		}
+		out, err := json.Marshal(r)
+		if err != nil {
+			t.Fatalf("write %+v: %v", r, err)
+		}
+		if again, err := read[event.Result](string(out)); err != nil || again != r {
+			t.Errorf("%+v, written and read again, is %+v, %v", r, again, err)
+		}
+	})
+}
+
+func FuzzAddress(f *testing.F) {
+	for _, s := range []string{"ada@example.com", `"a b"@c`, "a@[::1]", "a\r\nb@c", "a\u0085@b", "a\u202e@b", "\xff@b", "<a@b>"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if event.Address(s).Validate() == nil {
+			mayPass(t, event.Address(s))
+		}
+	})
+}
