@@ -156,6 +156,7 @@ func (s *Stage) settleArgs(batch []settlement) []any {
 func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 	results, now := list(reply[0]), time.Now()
 	release := batch[:0:0]
+	soon := tickEvery
 	for i, x := range batch {
 		switch number(results[i]) {
 		case -1:
@@ -172,11 +173,22 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 			s.m.elsewhere.Inc() // another replica settled it first, or it was handed to one
 		default:
 			s.m.settled(x, now)
+			if x.kind == retry {
+				soon = min(soon, x.delay)
+			}
 			if x.kind == dead {
 				s.log.Error("entry set aside", "channel", s.cfg.In, "event", x.d.id, "entry", x.d.entry, "tries", x.d.tries, "crashes", x.d.crashes, "err", fmt.Sprintf("%q", x.reason))
 			}
 		}
 		release = append(release, x)
+	}
+	if soon < tickEvery {
+		time.AfterFunc(soon, func() {
+			select {
+			case s.poke <- struct{}{}:
+			default:
+			}
+		})
 	}
 	s.m.batch.Observe(float64(len(batch)))
 	s.held.release(release)

@@ -34,6 +34,7 @@ type Stage struct {
 	gate  gate
 	probe sync.Mutex // one probe at a time
 
+	poke   chan struct{} // asks for a tick now
 	free   chan struct{} // tick saw that nobody adopts
 	token  atomic.Value  // string: our adoption's token, "" if none
 	others atomic.Bool   // tick saw other consumers on the channel
@@ -74,7 +75,7 @@ func (b *Broker) New(c Config, h Handler) (*Stage, error) {
 		b: b, cfg: c, h: h, log: b.log.With("stage", c.Name),
 		name: c.Consumer, lasting: c.Consumer != "",
 		outputs: map[string]int{}, m: b.metrics.stage(c.Name),
-		queue: newQueue(), free: make(chan struct{}, 1),
+		queue: newQueue(), free: make(chan struct{}, 1), poke: make(chan struct{}, 1),
 	}
 	s.token.Store("")
 	s.gate.init()

@@ -39,6 +39,7 @@ func (s *Stage) tickLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+		case <-s.poke: // a retry of ours is due before the next tick
 		}
 		more := s.tick(ctx, keys, unread.String())
 		if more {
