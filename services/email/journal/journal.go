@@ -34,6 +34,8 @@ var (
 	ErrPath = errors.New("not a file that lines can be appended to")
 	// ErrDamaged: the journal holds what no crash leaves behind. Without it nobody knows what was written.
 	ErrDamaged = errors.New("the journal is damaged")
+	// ErrClosed: the journal was closed.
+	ErrClosed = errors.New("the journal is closed")
 )
 
 // Options opens a journal. The zero value of a field means the default it names.
@@ -75,6 +77,7 @@ type Journal struct {
 	floor    time.Time
 	last     *record // journaled, and its lines are not known to be in the log
 	fresh    bool    // none of last's lines was begun
+	closed   bool
 	sealFail bool    // sealing failed and was logged
 }
 
@@ -400,6 +403,9 @@ func (j *Journal) begin(r *record) error {
 
 // finish sees to it that the lines of the last record are in the log.
 func (j *Journal) finish() error {
+	if j.closed {
+		return ErrClosed
+	}
 	for j.last != nil {
 		var rest []byte
 		var err error
@@ -521,6 +527,10 @@ func (j *Journal) Events() int {
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.closed {
+		return nil
+	}
+	j.closed = true
 	return errors.Join(j.active.f.Sync(), j.active.f.Close(), j.log.close(), j.lock.Close())
 }
 

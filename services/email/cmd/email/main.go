@@ -1,0 +1,46 @@
+// Command email runs the stage that sends the emails, into the log sent_emails.
+package main
+
+import (
+	"context"
+	"os/signal"
+	"syscall"
+
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/services/email"
+)
+
+type config struct {
+	process.Broker
+	process.Mongo
+	email.Settings
+	OfficeName string `env:"OFFICE_NAME" envDefault:"Velocity" help:"name of the office, in the email"`
+}
+
+func main() {
+	signal.Ignore(syscall.SIGPIPE) // standard output is a copy; the stage goes on when nobody reads it
+	program.Main()
+}
+
+var program = process.Program[config]{
+	Name:  "email",
+	Does:  "sends the emails, as lines of the log sent_emails",
+	Admin: "127.0.0.1:9103",
+	Run: func(ctx context.Context, cfg config, p *process.Process) error {
+		broker, err := cfg.Broker.Open(p.Log)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = broker.Close() }() // the stage has stopped; nothing is left that could be lost
+		store, err := records.Open(cfg.URI(), string(cfg.MongoDatabase))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = store.Close(context.WithoutCancel(ctx)) }()
+		return email.Run(ctx, email.Deps{
+			Broker: broker, Store: store, Office: cfg.OfficeName, Settings: cfg.Settings,
+			Tuning: cfg.Tuning, Stdout: p.Stdout, Log: p.Log, Admin: p.Admin,
+		})
+	},
+}

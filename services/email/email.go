@@ -1,0 +1,151 @@
+// Package email is the stage that sends the emails: it writes a line for each submission to the log, exactly one,
+// whatever dies. The README has what operators need to know of the log and its journal.
+package email
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/services/email/journal"
+)
+
+// Settings are what an operator sets of the log. Programs embed them in their configuration.
+type Settings struct {
+	SentEmails  string        `env:"SENT_EMAILS" envDefault:"sent_emails" help:"the log; its journal is a folder beside it"`
+	JournalKeep time.Duration `env:"JOURNAL_KEEP" envDefault:"720h" min:"1h" help:"how long the journal remembers events; older ones become dead letters"`
+	TZ          Zone          `env:"TZ" help:"time zone of the log's times; unset: the system's"`
+}
+
+// Deps is what the stage needs.
+type Deps struct {
+	Broker *stage.Broker
+	Store  Store
+	Office string // its name in the lines
+	Settings
+	Tuning process.Tuning
+	Stdout io.Writer      // gets a copy of the lines; may be nil
+	Log    *slog.Logger   // default: slog.Default()
+	Admin  *process.Admin // may be nil
+}
+
+// maxBatch is how many lines share a record in the journal, and its sync.
+const maxBatch = 128
+
+// Run waits for the journal's lock, as a standby while another process has it, completes the lines that the last holder
+// had begun, works on user:email until ctx ends, and drains. It waits for a Redis, a store and a disk that are not there
+// or full. It returns an error for what waiting does not mend: a log that is not a file, a damaged journal.
+func Run(ctx context.Context, d Deps) error {
+	if strings.ContainsFunc(d.Office, unicode.IsControl) {
+		return fmt.Errorf("OFFICE_NAME: %q has a control character; it must be text on one line", d.Office)
+	}
+	if d.Log == nil {
+		d.Log = slog.Default()
+	}
+	var ready readiness
+	ready.set(func() error { return errors.New("opening the journal") })
+	d.Admin.Watch("email", ready.ask)
+	j, err := openJournal(ctx, d, &ready)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("SENT_EMAILS: %w", err)
+	}
+	err = run(ctx, d, j, &ready)
+	return errors.Join(err, j.Close())
+}
+
+// openJournal waits for the journal until ctx ends.
+func openJournal(ctx context.Context, d Deps, ready *readiness) (*journal.Journal, error) {
+	o := journal.Options{Path: d.SentEmails, Keep: d.JournalKeep, Log: d.Log, Standby: func() {
+		d.Log.Info("standby: another process writes the log", "log", d.SentEmails)
+		ready.set(func() error { return process.Note("standby") })
+	}}
+	for told := false; ; {
+		j, err := journal.Open(ctx, o)
+		if err == nil || ctx.Err() != nil || errors.Is(err, journal.ErrPath) || errors.Is(err, journal.ErrDamaged) {
+			return j, err
+		}
+		ready.set(func() error { return fmt.Errorf("journal: %w", err) })
+		if !told {
+			told = true
+			d.Log.Warn("waiting for the journal", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func run(ctx context.Context, d Deps, j *journal.Journal, ready *readiness) error {
+	h := Handler{Store: d.Store, Log: j, Office: d.Office, Zone: d.TZ}
+	metrics := []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "milepost_email_journal_events", Help: "Events that the journal remembers.",
+	}, func() float64 { return float64(j.Events()) })}
+	if d.Stdout != nil {
+		c := newCopier(d.Stdout, d.Log)
+		defer c.close()
+		h.Copy = c.write
+		metrics = append(metrics, c.dropped)
+	}
+	if r := d.Admin.Registry(); r != nil {
+		for _, m := range metrics {
+			if err := r.Register(m); err != nil {
+				return fmt.Errorf("register metrics: %w", err)
+			}
+			defer r.Unregister(m)
+		}
+	}
+	s, err := d.Broker.New(d.Tuning.Apply(stage.Config{
+		Name:     "email",
+		In:       event.UserEmail,
+		Out:      []stage.Output{{Channel: event.EmailSent, Unread: true}},
+		Consumer: j.Identity(),
+		Probe:    h.probe,
+	}), stage.Batch(maxBatch, h.Handle))
+	if err != nil {
+		return err
+	}
+	ready.set(s.Ready)
+	d.Log.Info("log open", "log", j.Path(), "journal", j.Identity(), "events", j.Events())
+	return s.Run(ctx)
+}
+
+// probe is nil if the store and the log are there.
+func (h *Handler) probe(ctx context.Context) error {
+	if err := h.Store.Ping(ctx); err != nil {
+		return err
+	}
+	return h.Log.Probe()
+}
+
+// readiness answers /readyz, from one function after another.
+type readiness struct {
+	mu  sync.Mutex
+	now func() error
+}
+
+func (r *readiness) set(f func() error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now = f
+}
+
+func (r *readiness) ask() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now()
+}
