@@ -109,10 +109,11 @@ func Embedded(t testing.TB) *redis.Options {
 	return &redis.Options{Addr: m.Addr()}
 }
 
-// Both runs the test on an embedded and on a real Redis.
+// Both runs the test on an embedded and on a real Redis, in parallel with other tests.
 func Both(t *testing.T, test func(t *testing.T, o *redis.Options)) {
-	t.Run("embedded", func(t *testing.T) { test(t, Embedded(t)) })
-	t.Run("real", func(t *testing.T) { test(t, Real(t).Options()) })
+	t.Parallel()
+	t.Run("embedded", func(t *testing.T) { t.Parallel(); test(t, Embedded(t)) })
+	t.Run("real", func(t *testing.T) { t.Parallel(); test(t, Real(t).Options()) })
 }
 
 // FreePort is a TCP port of the loopback address that was free a moment ago.

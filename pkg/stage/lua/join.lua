@@ -22,6 +22,7 @@ if ARGV[4] == '0' then
 else
   redis.call('SET', KEYS[5], '1', 'PX', ARGV[4])
 end
+redis.call('XGROUP', 'CREATECONSUMER', KEYS[1], group, consumer)
 local starts = 0
 if ARGV[6] == '1' then starts = redis.call('HINCRBY', KEYS[2], 'starts:' .. group .. ':' .. consumer, 1) end
 return {made, starts}

@@ -6,11 +6,7 @@ local group = ARGV[1]
 if not in_redis(KEYS[1])[group] then return -1 end
 local fields = registered(KEYS[1])
 local n = waiting(KEYS[1], fields, group)
-redis.call('XGROUP', 'SETID', KEYS[1], group, '$')
-while true do
-  local ids = redis.call('XPENDING', KEYS[1], group, '-', '+', 500)
-  if #ids == 0 then break end
-  for _, p in ipairs(ids) do redis.call('XACK', KEYS[1], group, p[1]) end
-end
+redis.call('XGROUP', 'DESTROY', KEYS[1], group) -- its consumers find it gone, and join the new one
+redis.call('XGROUP', 'CREATE', KEYS[1], group, '$', 'MKSTREAM')
 redis.call('HSET', KEYS[2], 'done:' .. group, redis.call('XLEN', KEYS[1]) + tonumber(fields['trimmed'] or '0'))
 return n

@@ -1,0 +1,528 @@
+package stage_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/redis/go-redis/v9"
+)
+
+// group waits for a look at one group of a channel that satisfies ok.
+func group(t testing.TB, b *stage.Broker, channel, name, what string, ok func(stage.GroupStatus) bool) {
+	t.Helper()
+	var last string
+	defer func() {
+		if t.Failed() {
+			t.Logf("last seen of %s: %s", name, last)
+		}
+	}()
+	eventually(t, what, func() bool {
+		c, err := b.Status(t.Context(), channel)
+		last = fmt.Sprintf("%+v, %v", c, err)
+		i := slices.IndexFunc(c.Groups, func(g stage.GroupStatus) bool { return g.Name == name })
+		return err == nil && i >= 0 && ok(c.Groups[i])
+	})
+}
+
+func settled(g stage.GroupStatus) bool { return g.Backlog == 0 && g.Pending == 0 }
+
+// A consumer that read and died has no liveness key: what it held is handled by another, once, with crashes raised.
+func TestTakeOver(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		stop := start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())
+		stop()
+		ids := publish(t, publisher(t, b, "in"), numbered("", 200)...)
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		if _, err := rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "s", Consumer: "ghost", Streams: []string{"in", ">"}, Count: 150}).Result(); err != nil {
+			t.Fatal(err)
+		}
+		var got, out tally
+		var crashes atomic.Int64
+		start(t, b, stage.Config{Name: "end", In: "out"}, out.sink())
+		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) {
+			got.add(e.ID, e.Body)
+			crashes.Add(int64(e.Crashes))
+			return e.Body, nil
+		}))
+		eventually(t, "all are forwarded", func() bool { return out.len() == 200 })
+		got.once(t, ids)
+		out.once(t, ids)
+		if crashes.Load() != 150 {
+			t.Errorf("crashes = %d, want 150: those the ghost held", crashes.Load())
+		}
+		group(t, b, "in", "s", "the ghost is forgotten", func(g stage.GroupStatus) bool { return settled(g) && len(g.Consumers) == 1 })
+	})
+}
+
+// A stopping stage hands back what it cannot finish, and another replica gets it at once, with no crash counted.
+func TestHandBack(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o, func(o *stage.Options) { o.Lease = time.Hour })
+		p := publisher(t, b, "in")
+		entered := make(chan struct{}, 100)
+		stop := start(t, b, stage.Config{Name: "s", In: "in", Drain: 10 * time.Millisecond, Workers: 2}, stage.Each(func(ctx context.Context, e stage.Event[string]) (stage.Nothing, error) {
+			entered <- struct{}{}
+			<-ctx.Done()
+			return stage.Nothing{}, ctx.Err()
+		}))
+		ids := publish(t, p, numbered("", 20)...)
+		<-entered
+		var got tally
+		var counts atomic.Int64
+		start(t, b, stage.Config{Name: "s", In: "in"}, stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+			got.add(e.ID, e.Body)
+			counts.Add(int64(e.Tries + e.Crashes))
+			return stage.Nothing{}, nil
+		}))
+		stop()
+		eventually(t, "the other replica has them all, long before the lease is over", func() bool { return got.len() == len(ids) })
+		got.once(t, ids)
+		if counts.Load() != 0 {
+			t.Errorf("tries and crashes = %d, want 0", counts.Load())
+		}
+	})
+}
+
+// An outage of what the handler depends on pauses the stage: nothing is counted, nothing is lost, and it goes on by itself.
+func TestPause(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		var up atomic.Bool
+		var got tally
+		var tries, calls atomic.Int64
+		c := stage.Config{Name: "s", In: "in", MaxTries: 1, Probe: func(context.Context) error {
+			if up.Load() {
+				return nil
+			}
+			return errors.New("store: connection refused")
+		}}
+		h := stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+			calls.Add(1)
+			if !up.Load() {
+				return stage.Nothing{}, errors.New("insert: connection refused")
+			}
+			tries.Add(int64(e.Tries))
+			got.add(e.ID, e.Body)
+			return stage.Nothing{}, nil
+		})
+		s, err := b.New(c, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx) }()
+		ids := publish(t, publisher(t, b, "in"), numbered("", 50)...)
+		eventually(t, "the stage says why it does not work", func() bool {
+			err := s.Ready()
+			return err != nil && strings.Contains(err.Error(), "paused: store: connection refused")
+		})
+		during := calls.Load()
+		up.Store(true)
+		eventually(t, "all are handled", func() bool { return got.len() == len(ids) })
+		got.once(t, ids)
+		if tries.Load() != 0 || during > 64 {
+			t.Errorf("tries = %d, want 0; calls while down = %d, want one per worker at most", tries.Load(), during)
+		}
+		if n, err := b.DeadCount(t.Context(), "in"); n != 0 || err != nil {
+			t.Errorf("dead letters = %d, %v, want none", n, err)
+		}
+		eventually(t, "ready again", func() bool { return s.Ready() == nil })
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}
+
+func TestLostGroupAndFlush(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		p := publisher(t, b, "in")
+		var got tally
+		start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		ids := publish(t, p, numbered("", 30)...)
+		group(t, b, "in", "s", "all settled", settled)
+		eventually(t, "the floor is stored", func() bool {
+			last, _ := rdb.XInfoStream(t.Context(), "in").Result()
+			floor, _ := rdb.HGet(t.Context(), "in:floors", "s").Result()
+			return last != nil && floor == last.LastGeneratedID
+		})
+		if err := rdb.XGroupDestroy(t.Context(), "in", "s").Err(); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, publish(t, p, numbered("", 30)...)...)
+		eventually(t, "the group is made anew and works", func() bool { return got.len() == 60 })
+		got.once(t, ids) // from its floor: nothing settled comes again
+
+		if err := rdb.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, publish(t, p, numbered("", 30)...)...)
+		eventually(t, "it works after FLUSHALL", func() bool { return got.len() == 90 })
+		got.once(t, ids)
+	})
+}
+
+// Pressure travels: while the second stage is away, the first stops reading, and the edge refuses.
+func TestPressure(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		const most = 200
+		b := open(t, o, func(o *stage.Options) { o.MaxBacklog = most })
+		p := publisher(t, b, "in")
+		var got tally
+		stop := start(t, b, stage.Config{Name: "end", In: "mid"}, got.sink())
+		stop()
+		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "mid"}}, Prefetch: 50}, stage.Each(upper))
+		var ids []string
+		for refused := 0; refused < 10 && len(ids) < 20*most; {
+			r, err := p.Publish(t.Context(), stage.Submission{Body: "x"})
+			switch {
+			case err == nil:
+				ids = append(ids, r.ID)
+			case errors.Is(err, stage.ErrBacklog):
+				refused++
+				time.Sleep(5 * time.Millisecond)
+			default:
+				t.Fatal(err)
+			}
+		}
+		if len(ids) < most || len(ids) > 4*most {
+			t.Errorf("%d were kept before the edge refused, want between %d and %d", len(ids), most, 4*most)
+		}
+		start(t, b, stage.Config{Name: "end", In: "mid"}, got.sink())
+		eventually(t, "all flow again", func() bool { return got.len() == len(ids) })
+		got.once(t, ids)
+		if _, err := p.Publish(t.Context(), stage.Submission{Body: "x"}); err != nil {
+			t.Errorf("Publish after the pressure = %v", err)
+		}
+	})
+}
+
+// An optional group that nobody runs costs no refusal and no memory without bound; its loss is counted.
+func TestOptionalGroupAway(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		const most = 300
+		b := open(t, o, func(o *stage.Options) { o.MaxBacklog = most })
+		var late, got tally
+		start(t, b, stage.Config{Name: "weather", In: "in", Optional: true}, late.sink())()
+		start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+		p := publisher(t, b, "in")
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for range most / 2 {
+					for {
+						_, err := p.Publish(t.Context(), stage.Submission{Body: "x"})
+						if err == nil {
+							break
+						}
+						if !errors.Is(err, stage.ErrBacklog) { // the required group itself may be a moment behind
+							t.Errorf("Publish = %v", err)
+							return
+						}
+						time.Sleep(time.Millisecond)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		eventually(t, "the required group has all", func() bool { return got.len() == 4*most })
+		group(t, b, "in", "weather", "the loss is counted", func(g stage.GroupStatus) bool { return g.Lost >= 2*most && g.Backlog <= 2*most })
+		if _, err := p.Publish(t.Context(), stage.Submission{Body: "x"}); err != nil {
+			t.Errorf("Publish = %v, want no refusal for an optional group", err)
+		}
+		c, err := b.Status(t.Context(), "in")
+		if err != nil || c.Entries > 2*most {
+			t.Errorf("the stream holds %d entries (%v), want at most %d", c.Entries, err, 2*most)
+		}
+		start(t, b, stage.Config{Name: "weather", In: "in", Optional: true}, late.sink())
+		group(t, b, "in", "weather", "it catches up with what is left", settled)
+		if late.len() == 0 {
+			t.Error("the optional group got nothing of what was left")
+		}
+	})
+}
+
+// With no group at all, a listener is the reader: nothing is refused. Without one, the edge refuses.
+func TestNobodyReads(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		const most = 200
+		b := open(t, o, func(o *stage.Options) { o.MaxBacklog = most })
+		p := publisher(t, b, "in")
+		publish(t, p, numbered("", most)...)
+		if _, err := p.Publish(t.Context(), stage.Submission{Body: "x"}); !errors.Is(err, stage.ErrBacklog) {
+			t.Fatalf("Publish over MaxBacklog with nobody there = %v, want ErrBacklog", err)
+		}
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		sub := rdb.Subscribe(t.Context(), "in")
+		defer sub.Close()
+		if _, err := sub.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		publish(t, p, numbered("", 3*most)...)
+		if c, err := b.Status(t.Context(), "in"); err != nil || c.Entries > 2*most {
+			t.Errorf("the stream holds %d entries (%v), want at most %d", c.Entries, err, 2*most)
+		}
+	})
+}
+
+func TestDeadLetters(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		var good atomic.Bool
+		var got, bystander tally
+		start(t, b, stage.Config{Name: "other", In: "in"}, bystander.sink())
+		start(t, b, stage.Config{Name: "s", In: "in"}, stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+			if !good.Load() {
+				return stage.Nothing{}, stage.Permanent(errors.New("no\ngood"))
+			}
+			got.add(e.ID, e.Body)
+			return stage.Nothing{}, nil
+		}))
+		ids := publish(t, publisher(t, b, "in"), "a", "b", "c")
+		eventually(t, "three dead letters", func() bool { n, _ := b.DeadCount(t.Context(), "in"); return n == 3 })
+		letters, err := b.DeadLetters(t.Context(), "in", "", 2)
+		if err != nil || len(letters) != 2 {
+			t.Fatalf("DeadLetters(2) = %d letters, %v", len(letters), err)
+		}
+		rest, err := b.DeadLetters(t.Context(), "in", letters[1].Entry, 2)
+		if err != nil || len(rest) != 1 {
+			t.Fatalf("DeadLetters(after the second) = %d letters, %v", len(rest), err)
+		}
+		l, err := b.DeadLetter(t.Context(), "in", letters[0].Entry)
+		if err != nil || l.Error != "no\ngood" || l.Group != "s" || l.At.IsZero() || l.Dead.IsZero() || !slices.Contains(ids, l.ID) {
+			t.Errorf("DeadLetter = %+v, %v", l, err)
+		}
+		if n, err := b.Drop(t.Context(), "in", rest[0].Entry); n != 1 || err != nil {
+			t.Errorf("Drop = %d, %v", n, err)
+		}
+		if _, err := b.DeadLetter(t.Context(), "in", rest[0].Entry); !errors.Is(err, stage.ErrNotFound) {
+			t.Errorf("a dropped letter: %v, want ErrNotFound", err)
+		}
+		good.Store(true)
+		if n, err := b.Replay(t.Context(), "in", letters[0].Entry, letters[1].Entry, "1-1"); n != 2 || err != nil {
+			t.Errorf("Replay = %d, %v", n, err)
+		}
+		eventually(t, "the replayed are handled", func() bool { return got.len() == 2 })
+		group(t, b, "in", "other", "the other group settles them unseen", settled)
+		bystander.once(t, ids) // once each: a replay is for the failed group only
+	})
+}
+
+func TestRetireAndSkip(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		p := publisher(t, b, "in")
+		var got tally
+		stop := start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+		if err := b.Retire(t.Context(), "in", "s"); !errors.Is(err, stage.ErrAlive) {
+			t.Errorf("Retire of a running group = %v, want ErrAlive", err)
+		}
+		stop()
+		publish(t, p, numbered("", 40)...)
+		if n, err := b.Skip(t.Context(), "in", "s"); n != 40 || err != nil {
+			t.Errorf("Skip = %d, %v, want 40", n, err)
+		}
+		stop = start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+		ids := publish(t, p, "after")
+		eventually(t, "only what came after is seen", func() bool { return got.len() == 1 })
+		got.once(t, ids)
+		stop()
+		if err := b.Retire(t.Context(), "in", "s"); err != nil {
+			t.Errorf("Retire = %v", err)
+		}
+		if err := b.Retire(t.Context(), "in", "s"); !errors.Is(err, stage.ErrNotFound) {
+			t.Errorf("Retire again = %v, want ErrNotFound", err)
+		}
+		if c, err := b.Status(t.Context(), "in"); err != nil || len(c.Groups) != 0 {
+			t.Errorf("Status after Retire = %+v, %v", c, err)
+		}
+	})
+}
+
+// An output key of another type stops the stage before it acks anything, and it goes on when that is mended.
+func TestWrongOutput(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		rdb.Set(t.Context(), "out", "a string", 0)
+		var got tally
+		s, err := b.New(stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(upper))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx) }()
+		ids := publish(t, publisher(t, b, "in"), numbered("", 5)...)
+		eventually(t, "the stage says why", func() bool {
+			err := s.Ready()
+			return err != nil && strings.Contains(err.Error(), "the key out is a string, not a stream")
+		})
+		rdb.Del(t.Context(), "out")
+		start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
+		eventually(t, "all arrive", func() bool { return got.len() == 5 })
+		got.once(t, ids)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}
+
+// Rubbish is set aside with its reason, and good entries beside it are handled.
+func TestRubbish(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		type payload struct {
+			N int `json:"n"`
+		}
+		b := open(t, o)
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		var got tally
+		start(t, b, stage.Config{Name: "s", In: "in"}, stage.Each(func(_ context.Context, e stage.Event[payload]) (stage.Nothing, error) {
+			got.add(e.ID, fmt.Sprint(e.Body.N))
+			return stage.Nothing{}, nil
+		}))
+		p := publisher(t, b, "in")
+		big := `{"n":3,"more":"` + strings.Repeat("x", 1<<20) + `"}`
+		for _, raw := range []string{`{"n":1}`, "", "nonsense", "\x00\xff\xfe", `{"n":"two"}`, `{"n":2,"unknown":[1]}`, big, "[]"} {
+			publish(t, p, raw)
+		}
+		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"stranger", "x"}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", `{"n":4}`}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		group(t, b, "in", "s", "all settled", settled)
+		if n, err := b.DeadCount(t.Context(), "in"); n != 6 || err != nil {
+			t.Errorf("dead letters = %d, %v, want 6", n, err)
+		}
+		if m := got.missing([]string{"1", "2", "3", "4"}); len(m) > 0 || got.len() != 4 {
+			t.Errorf("handled %v, missing %v", got.bodies(), m)
+		}
+	})
+}
+
+// An entry whose body is gone while it was pending becomes a tombstone. (The embedded Redis forgets such an entry.)
+func TestTombstone(t *testing.T) {
+	o := redistest.Real(t).Options()
+	b := open(t, o)
+	start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())()
+	publish(t, publisher(t, b, "in"), "a", "b")
+	rdb := redis.NewClient(o)
+	defer rdb.Close()
+	r, err := rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "s", Consumer: "ghost", Streams: []string{"in", ">"}}).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rdb.XDel(t.Context(), "in", r[0].Messages[0].ID).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var got tally
+	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+	eventually(t, "the other is handled", func() bool { return got.len() == 1 })
+	group(t, b, "in", "s", "all settled", settled)
+	letters, err := b.DeadLetters(t.Context(), "in", "", 10)
+	if err != nil || len(letters) != 1 || !strings.Contains(letters[0].Error, "no longer in the stream") {
+		t.Errorf("dead letters = %+v, %v, want one that says the body is gone", letters, err)
+	}
+}
+
+// A full Redis refuses publishing; what is kept flows on, also through stages that start while it is full.
+func TestFull(t *testing.T) {
+	srv := redistest.Real(t, append([]string{"--maxmemory", "6mb", "--maxmemory-policy", "noeviction"}, redistest.Durable...)...)
+	b := open(t, srv.Options())
+	p := publisher(t, b, "in")
+	var ids []string
+	body := strings.Repeat("x", 4000)
+	for {
+		r, err := p.Publish(t.Context(), stage.Submission{Body: body})
+		if errors.Is(err, stage.ErrUnavailable) && strings.Contains(err.Error(), "OOM") {
+			break
+		}
+		if err != nil || len(ids) > 5000 {
+			t.Fatalf("Publish %d = %v, want refusals for want of memory", len(ids), err)
+		}
+		ids = append(ids, r.ID)
+	}
+	srv.Kill()
+	srv.Start() // still full
+	var got tally
+	start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(upper))
+	start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
+	eventually(t, "all that was kept arrives", func() bool { return got.len() == len(ids) })
+	got.once(t, ids)
+	eventually(t, "there is room again", func() bool {
+		_, err := p.Publish(t.Context(), stage.Submission{Body: body})
+		return err == nil
+	})
+}
+
+// Processes that die on one entry: it ends as a dead letter, and the bystanders are all handled.
+func TestPoison(t *testing.T) {
+	srv := redistest.Real(t)
+	b := open(t, srv.Options())
+	start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())()
+	var got tally
+	start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
+	ids := publish(t, publisher(t, b, "in"), append(numbered("good ", 30), "poison")...)
+	deaths := 0
+	for end := time.Now().Add(time.Minute); ; {
+		if n, _ := b.DeadCount(t.Context(), "in"); n > 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("no dead letter within a minute")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestPoisonChild$")
+		cmd.Env = append(os.Environ(), "STAGE_CHILD="+srv.Addr)
+		if err := cmd.Run(); err != nil {
+			deaths++
+		}
+		cancel()
+	}
+	eventually(t, "the bystanders arrive", func() bool { return got.len() == 30 })
+	got.once(t, ids[:30])
+	letters, err := b.DeadLetters(t.Context(), "in", "", 10)
+	if err != nil || len(letters) != 1 || string(letters[0].Payload) != "poison" || letters[0].Crashes < 5 {
+		t.Errorf("dead letters = %+v, %v, want the poison alone, with its crashes", letters, err)
+	}
+	t.Logf("%d processes died", deaths)
+}
+
+// TestPoisonChild is the process that TestPoison starts: it dies on the poison, and ends when a dead letter is there.
+func TestPoisonChild(t *testing.T) {
+	addr := os.Getenv("STAGE_CHILD")
+	if addr == "" {
+		t.Skip("only as a child of TestPoison")
+	}
+	b := open(t, &redis.Options{Addr: addr}, func(o *stage.Options) { o.Lease = 500 * time.Millisecond })
+	start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) {
+		if e.Body == "poison" {
+			os.Exit(9)
+		}
+		return e.Body, nil
+	}))
+	eventually(t, "a dead letter", func() bool { n, _ := b.DeadCount(t.Context(), "in"); return n > 0 })
+}
