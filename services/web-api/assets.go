@@ -1,0 +1,127 @@
+package webapi
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+//go:embed assets
+var assetFiles embed.FS
+
+// assets are the files that the page is made with, ready to send.
+type assets struct {
+	version string // of all of them together: part of their addresses, so that browsers may keep them for ever
+	files   map[string]asset
+}
+
+type asset struct {
+	kind          string
+	plain, zipped []byte
+}
+
+func openAssets() (*assets, error) {
+	a := &assets{files: map[string]asset{}}
+	sum := sha256.New()
+	err := fs.WalkDir(assetFiles, "assets", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := assetFiles.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(sum, "%s %d\n%s", name, len(b), b)
+		f := asset{kind: kinds[path.Ext(name)], plain: b}
+		if f.kind == "" {
+			return fmt.Errorf("asset %s: no media type is known for it", name)
+		}
+		if f.zipped, err = zip(b, gzip.BestCompression); err != nil {
+			return err
+		}
+		a.files[path.Base(name)] = f
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open assets: %w", err)
+	}
+	a.version = hex.EncodeToString(sum.Sum(nil))[:12]
+	return a, nil
+}
+
+// kinds are fixed here because the machine's own table may say something else.
+var kinds = map[string]string{
+	".css": "text/css; charset=utf-8",
+	".js":  "text/javascript; charset=utf-8",
+	".svg": "image/svg+xml",
+}
+
+// url is the address of an asset.
+func (a *assets) url(name string) (string, error) {
+	if _, ok := a.files[name]; !ok {
+		return "", fmt.Errorf("no asset %q", name)
+	}
+	return "/assets/" + a.version + "/" + name, nil
+}
+
+// asset serves one. During a rolling update a page of another version may ask for it: it gets ours, but may not keep it
+// under the other's address.
+func (s *site) asset(c echo.Context) error {
+	f, ok := s.assets.files[c.Param("name")]
+	if !ok {
+		return echo.ErrNotFound
+	}
+	h := c.Response().Header()
+	if c.Param("version") == s.assets.version {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	return send(c, http.StatusOK, f.kind, f.plain, f.zipped)
+}
+
+// send answers with a body, zipped if the client takes that.
+func send(c echo.Context, status int, kind string, plain, zipped []byte) error {
+	h := c.Response().Header()
+	h.Set("Vary", "Accept, Accept-Encoding")
+	body := plain
+	if zipped != nil && takesGzip(c.Request()) {
+		h.Set("Content-Encoding", "gzip")
+		body = zipped
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	return c.Blob(status, kind, body)
+}
+
+func takesGzip(r *http.Request) bool {
+	for coding := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
+		name, params, _ := strings.Cut(strings.ReplaceAll(coding, " ", ""), ";")
+		if strings.EqualFold(name, "gzip") {
+			return !strings.HasPrefix(params, "q=0") || strings.Trim(params, "q=0.") != ""
+		}
+	}
+	return false
+}
+
+func zip(b []byte, level int) ([]byte, error) {
+	var buf bytes.Buffer
+	w, err := gzip.NewWriterLevel(&buf, level)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(b); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}

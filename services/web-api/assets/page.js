@@ -1,0 +1,255 @@
+// The page: submitting in place, choosing a place, and the submissions of this browser. Without it the same page works by
+// plain posts; what the server renders is what is shown here too.
+import * as coordinates from "./coordinates.js";
+import * as map from "./map.js";
+import { Follower, draw, late, merge } from "./progress.js";
+
+const keep = 50; // submissions
+const hour = 3600e3; // how long the server knows of progress
+const storeName = "milepost.submissions";
+
+const root = document.documentElement;
+const news = document.getElementById("news");
+const cards = new Map(); // event ID -> {card, steps}
+const follower = new Follower(onStep, (id) => late(cards.get(id).card), onUnknown);
+
+root.classList.add("js");
+if (document.getElementById("form")) startForm();
+else startEvent();
+
+// ---- one submission's own page
+
+function startEvent() {
+  const card = document.querySelector(".card.alone");
+  if (!card) return;
+  document.getElementById("reload")?.setAttribute("hidden", "");
+  cards.set(card.dataset.id, { card, steps: [] });
+  draw(card, []);
+  follower.follow(card.dataset.id);
+}
+
+// ---- the page with the form
+
+function startForm() {
+  const taken = document.querySelector("#cards .card");
+  taken?.remove();
+  for (const entry of load().reverse()) add(entry);
+  if (taken) accepted(taken);
+  showList();
+  document.getElementById("forget").addEventListener("click", forget);
+  document.getElementById("samples").addEventListener("submit", (event) => {
+    event.preventDefault();
+    fill(...event.submitter.value.split(", "));
+  });
+  map.choose(fill);
+  startEntry();
+  if (document.getElementById("notice")) document.getElementById("notice").focus();
+}
+
+// startEntry takes over the form, each time the server sent a new one.
+function startEntry() {
+  const form = document.getElementById("form");
+  form.addEventListener("submit", submit);
+  form.addEventListener("input", (event) => {
+    if (event.target.name !== "email") preview();
+  });
+  for (const field of [form.lat, form.long]) {
+    field.addEventListener("paste", (event) => {
+      const pair = coordinates.split(event.clipboardData?.getData("text") ?? "");
+      if (!pair) return;
+      event.preventDefault();
+      fill(...pair);
+    });
+    field.addEventListener("change", () => {
+      const other = field === form.lat ? form.long : form.lat;
+      const pair = other.value.trim() === "" && coordinates.split(field.value);
+      if (pair) fill(...pair);
+    });
+  }
+  offerLocation();
+}
+
+function fill(lat, long) {
+  const form = document.getElementById("form");
+  form.lat.value = lat;
+  form.long.value = long;
+  preview();
+}
+
+function preview() {
+  const form = document.getElementById("form");
+  map.show(coordinates.read(form.lat.value, form.long.value));
+  map.length("");
+}
+
+async function submit(event) {
+  event.preventDefault();
+  const form = event.target;
+  if (form.getAttribute("aria-busy") === "true") return; // a double click
+  form.setAttribute("aria-busy", "true");
+  try {
+    const response = await fetch(form.action, {
+      method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "text/html" },
+    });
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    const entry = page.getElementById("entry");
+    if (!entry) throw new Error(page.querySelector("h1")?.textContent ?? response.statusText);
+    if (response.ok) entry.querySelector("#email").value = form.email.value; // for the next place
+    document.title = page.title;
+    document.getElementById("entry").replaceWith(document.adoptNode(entry));
+    startEntry();
+    const card = response.ok && page.querySelector("#cards .card");
+    if (card) accepted(document.adoptNode(card));
+    document.getElementById("notice")?.focus();
+  } catch (error) {
+    const reason = error instanceof TypeError ? "The server could not be reached. Try again; sending the same again does not double it." : error.message;
+    complain(form, reason);
+  } finally {
+    form.removeAttribute("aria-busy");
+  }
+}
+
+// complain says above the form that nothing was submitted; what was typed stays, and so does the one-time key.
+function complain(form, reason) {
+  document.getElementById("notice")?.remove();
+  const note = document.createElement("div");
+  Object.assign(note, { id: "notice", className: "note bad", tabIndex: -1 });
+  note.setAttribute("role", "alert");
+  const text = document.createElement("p");
+  const strong = document.createElement("strong");
+  strong.textContent = "Not submitted.";
+  text.append(strong, " ", reason);
+  note.append(text);
+  form.before(note);
+  note.focus();
+}
+
+// offerLocation shows the button where the browser may tell where it is, and else why it is not there.
+async function offerLocation() {
+  const button = document.getElementById("locate");
+  const note = document.getElementById("locate-note");
+  if (!navigator.geolocation) return;
+  if (!isSecureContext) {
+    note.textContent = "Your location can be used on https pages only; this is not one.";
+    return;
+  }
+  const blocked = "Using your location is blocked in the browser's settings for this page.";
+  button.addEventListener("click", () => {
+    note.textContent = "Asking for your location…";
+    navigator.geolocation.getCurrentPosition(({ coords }) => {
+      fill(coords.latitude.toFixed(4), coords.longitude.toFixed(4));
+      note.textContent = "Your location is filled in.";
+    }, (error) => {
+      note.textContent = error.code === error.PERMISSION_DENIED ? blocked : "Your location could not be found.";
+    }, { timeout: 15000 });
+  });
+  const permission = await navigator.permissions?.query({ name: "geolocation" }).catch(() => null);
+  const offer = () => {
+    const forbidden = permission?.state === "denied";
+    button.hidden = forbidden;
+    if (forbidden) note.textContent = blocked;
+  };
+  offer();
+  permission?.addEventListener("change", offer);
+}
+
+// ---- your submissions
+
+// accepted takes in the card of a submission that the server just took.
+function accepted(card) {
+  const { id, lat, long } = card.dataset;
+  const known = load().find((e) => e.id === id); // a repeat
+  const entry = known ?? { id, lat, long, at: Date.now(), state: "", steps: [] };
+  cards.get(id)?.card.remove();
+  save(entry);
+  add(entry);
+  showList();
+  map.show(coordinates.read(lat, long));
+}
+
+// add shows an entry as the first card and follows it while there may be news.
+function add(entry) {
+  const card = document.getElementById("card").content.firstElementChild.cloneNode(true);
+  const link = card.querySelector("a");
+  link.textContent = `${entry.lat}, ${entry.long}`;
+  link.href = "/events/" + encodeURIComponent(entry.id);
+  Object.assign(card.dataset, { id: entry.id, lat: entry.lat, long: entry.long });
+  cards.set(entry.id, { card, steps: entry.steps });
+  document.getElementById("cards").prepend(card);
+  draw(card, entry.steps);
+  if (entry.state === "unknown") unknown(card);
+  else if (!entry.state || Date.now() - entry.at < hour && entry.state !== "done") follower.follow(entry.id);
+}
+
+function onStep(step) {
+  const { card, steps } = cards.get(step.id);
+  if (!merge(steps, step)) return;
+  const { over, miles, label, detail } = draw(card, steps, step.stage);
+  const place = card.querySelector("a")?.textContent;
+  news.textContent = [place, label, detail].filter(Boolean).join(": ");
+  if (miles && card.parentElement?.firstElementChild === card) map.length(miles);
+  if (over === "done" || over === "dead") {
+    if (over === "done") follower.leave(step.id);
+    performance.mark("milepost-" + over);
+  }
+  const entry = load().find((e) => e.id === step.id);
+  if (entry) save({ ...entry, state: over, steps });
+}
+
+function onUnknown(id) {
+  const { card } = cards.get(id);
+  follower.leave(id);
+  unknown(card);
+  const entry = load().find((e) => e.id === id);
+  if (entry) save({ ...entry, state: "unknown" });
+}
+
+function unknown(card) {
+  const out = card.querySelector(".late");
+  out.textContent = "Nothing more is known of it here: progress is kept for an hour.";
+  out.hidden = false;
+}
+
+function showList() {
+  document.getElementById("submissions").hidden = cards.size === 0;
+  document.getElementById("forget").hidden = cards.size === 0;
+  document.getElementById("kept").hidden = cards.size === 0;
+}
+
+function forget() {
+  for (const [id, { card }] of cards) {
+    follower.leave(id);
+    card.remove();
+  }
+  cards.clear();
+  write([]);
+  showList();
+  document.getElementById("main").focus();
+}
+
+// load reads the entries, newest first. Another version of the page or a curious visitor may have written anything there.
+function load() {
+  try {
+    const list = JSON.parse(localStorage.getItem(storeName)) ?? [];
+    return list.filter((e) => /^[0-9a-f-]{36}$/.test(e?.id) && Array.isArray(e.steps) && typeof e.at === "number").slice(0, keep);
+  } catch {
+    return []; // nothing there, or storage is forbidden
+  }
+}
+
+// save puts the entry in its place, or first if it is new.
+function save(entry) {
+  const list = load();
+  const i = list.findIndex((e) => e.id === entry.id);
+  if (i < 0) list.unshift(entry);
+  else list[i] = entry;
+  write(list.slice(0, keep));
+}
+
+function write(list) {
+  try {
+    localStorage.setItem(storeName, JSON.stringify(list));
+  } catch {
+    // Storage is forbidden or full: the list lasts as long as the page.
+  }
+}

@@ -1,0 +1,104 @@
+package webapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// maxIDs is how many events one request may ask about.
+const maxIDs = 50
+
+// event is GET /events/{id}: what is known of one event, as a page, as JSON or as a stream. Whoever has the ID may see
+// it; it holds neither address nor coordinates.
+func (s *site) event(c echo.Context) error {
+	id, ok := eventID(c.Param("id"))
+	if !ok {
+		return errUnknownEvent
+	}
+	steps, err := s.known(c, id)
+	if err != nil {
+		return err
+	}
+	switch accepted(c.Request(), typeJSON, typeHTML, typeStream) {
+	case typeStream:
+		return s.stream(c, []string{id})
+	case typeHTML:
+		return s.page(c, http.StatusOK, "event", eventPage{newJourney(id, steps)})
+	}
+	return c.JSON(http.StatusOK, newJourney(id, steps))
+}
+
+var errUnknownEvent = echo.NewHTTPError(http.StatusNotFound,
+	"nothing is known of this submission; progress is kept for an hour, and only where somebody asked for it")
+
+// events is GET /events?ids=: one stream for all events of a page, or JSON for who cannot hold a stream.
+func (s *site) events(c echo.Context) error {
+	var ids []string
+	for _, list := range c.QueryParams()["ids"] {
+		for word := range strings.SplitSeq(list, ",") {
+			id, ok := eventID(word)
+			if !ok {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("%q is not an event ID", word))
+			}
+			if !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+			if len(ids) > maxIDs {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("at most %d ids are allowed", maxIDs))
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return echo.NewHTTPError(http.StatusBadRequest, "ids is missing: /events?ids=ID,ID")
+	}
+	if accepted(c.Request(), typeStream, typeJSON) == typeStream {
+		return s.stream(c, ids)
+	}
+	answer := struct {
+		Events []journey `json:"events"` // those that are known
+	}{[]journey{}}
+	for _, id := range ids {
+		steps, err := s.known(c, id)
+		if errors.Is(err, errUnknownEvent) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		answer.Events = append(answer.Events, newJourney(id, steps))
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+// eventID reads an event ID in its usual form; others that a UUID could have are not used here.
+func eventID(s string) (string, bool) {
+	id, err := uuid.Parse(s)
+	return id.String(), err == nil && len(s) == 36
+}
+
+// known reads the steps of an event. Its error is an answer.
+func (s *site) known(c echo.Context, id string) ([]stage.Step, error) {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), 3*time.Second)
+	defer cancel()
+	steps, err := s.history.Progress(ctx, id)
+	switch {
+	case errors.Is(err, stage.ErrNotFound):
+		return nil, errUnknownEvent
+	case errors.Is(err, stage.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		retryAfter(c, 2*time.Second)
+		return nil, echo.NewHTTPError(http.StatusServiceUnavailable, "progress cannot be read right now; try again in a few seconds").SetInternal(err)
+	case err != nil:
+		return nil, fmt.Errorf("progress of %s: %w", id, err)
+	}
+	return steps, nil
+}

@@ -1,0 +1,54 @@
+package webapi
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/golang/geo/s1"
+	"github.com/golang/geo/s2"
+
+	"github.com/milepost/milepost/pkg/geodesy"
+)
+
+// The map is drawn in tenths of degrees, x to the east and y to the south.
+
+// onMap is where a point is drawn.
+func onMap(p geodesy.Point) (x, y int) {
+	return int(math.Round(p.Lng.Degrees() * 10)), int(math.Round(-p.Lat.Degrees() * 10))
+}
+
+// line is the path of the shortest way from p to q. It is that of the sphere: on a map of this size it is nowhere a
+// pixel off the ellipsoid's. Over the date line it leaves the map at one edge and comes back at the other, drawn as two
+// copies of which the map shows its part. Between antipodes, where all ways are as long, it is one of them.
+func line(p, q geodesy.Point) string {
+	a, b := s2.PointFromLatLng(p), s2.PointFromLatLng(q)
+	if a.Distance(b) > s1.Angle(math.Pi-1e-9) {
+		b = s2.PointFromLatLng(s2.LatLng{Lat: q.Lat - s1.Angle(math.Copysign(1e-6, float64(q.Lat))), Lng: q.Lng})
+	}
+	n := 1 + int(a.Distance(b).Degrees()/2)
+	xs, ys := make([]float64, n+1), make([]float64, n+1)
+	east, west := -1800.0, 1800.0
+	for i := range n + 1 {
+		at := s2.LatLngFromPoint(s2.Interpolate(float64(i)/float64(n), a, b))
+		xs[i], ys[i] = at.Lng.Degrees()*10, -at.Lat.Degrees()*10
+		if i > 0 {
+			xs[i] -= 3600 * math.Round((xs[i]-xs[i-1])/3600)
+		}
+		east, west = max(east, xs[i]), min(west, xs[i])
+	}
+	var d strings.Builder
+	draw := func(shift float64) {
+		for i := range xs {
+			fmt.Fprintf(&d, "%c%.0f %.0f", "ML"[min(i, 1)], xs[i]+shift, ys[i])
+		}
+	}
+	draw(0)
+	if east > 1800 {
+		draw(-3600)
+	}
+	if west < -1800 {
+		draw(3600)
+	}
+	return d.String()
+}

@@ -1,0 +1,93 @@
+package webapi
+
+import (
+	"cmp"
+	"errors"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/milepost/milepost/pkg/process"
+)
+
+// Settings are what an operator may say about the HTTP edge, in the environment (see [process.Load]). Of a zero Settings
+// nothing is limited and nobody is trusted; Load fills in the defaults.
+type Settings struct {
+	Listen         process.Address `env:"LISTEN" envDefault:"127.0.0.1:8000" help:"address of the page"`
+	RateLimit      Quota           `env:"RATE_LIMIT" envDefault:"60" help:"submissions a minute per client (IPv6: per /64), or off"`
+	AddressLimit   Quota           `env:"ADDRESS_LIMIT" help:"submissions an hour per email address, or off; unset: the number of RATE_LIMIT"`
+	StreamLimit    Quota           `env:"STREAM_LIMIT" envDefault:"32" help:"open progress streams per client in one process, or off"`
+	TrustedProxies Networks        `env:"TRUSTED_PROXIES" help:"addresses and networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8,192.0.2.1"`
+	TrustedOrigins Origins         `env:"TRUSTED_ORIGINS" help:"origins other than this site that may post, such as https://example.com"`
+}
+
+// addressQuota is AddressLimit with its default.
+func (s Settings) addressQuota() Quota { return cmp.Or(s.AddressLimit, s.RateLimit) }
+
+// Quota is how many may be; zero or less means any number.
+type Quota int
+
+const unlimited Quota = -1 // what "off" is, so that it differs from a variable that was not set
+
+// UnmarshalText reads a number or "off".
+func (q *Quota) UnmarshalText(b []byte) error {
+	if strings.EqualFold(string(b), "off") {
+		*q = unlimited
+		return nil
+	}
+	n, err := strconv.ParseUint(string(b), 10, 31)
+	if err != nil || n == 0 {
+		return errors.New("is not a whole number of at least 1, or off")
+	}
+	*q = Quota(n)
+	return nil
+}
+
+// Networks are IP networks.
+type Networks []netip.Prefix
+
+// UnmarshalText reads addresses and networks, separated by commas or blanks.
+func (n *Networks) UnmarshalText(b []byte) error {
+	*n = nil
+	for _, word := range words(string(b)) {
+		prefix, err := netip.ParsePrefix(word)
+		if err != nil {
+			addr, err := netip.ParseAddr(word)
+			if err != nil || addr.Zone() != "" {
+				return errors.New("is not a list of addresses and networks such as 10.0.0.0/8,192.0.2.1")
+			}
+			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		*n = append(*n, prefix.Masked())
+	}
+	return nil
+}
+
+func (n Networks) contain(a netip.Addr) bool {
+	for _, p := range n {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// Origins are web origins, scheme://host[:port].
+type Origins []string
+
+// UnmarshalText reads origins, separated by commas or blanks.
+func (o *Origins) UnmarshalText(b []byte) error {
+	*o = nil
+	for _, word := range words(string(b)) {
+		if err := http.NewCrossOriginProtection().AddTrustedOrigin(word); err != nil {
+			return errors.New("is not a list of origins such as https://example.com,http://localhost:3000")
+		}
+		*o = append(*o, word)
+	}
+	return nil
+}
+
+func words(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}

@@ -1,0 +1,170 @@
+package webapi
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// publishTimeout is how long a submission may wait for Redis before it is answered 503.
+const publishTimeout = 5 * time.Second
+
+// form is GET /: the empty page, or with a place filled in if the address names one (?at=40.7128,-74.0060).
+func (s *site) form(c echo.Context) error {
+	var t typed
+	if at := c.QueryParam("at"); at != "" {
+		if lat, long, ok := split(at); ok {
+			t.Lat, t.Long = lat, long
+		}
+	}
+	return s.mainPage(c, http.StatusOK, mainPage{Typed: t})
+}
+
+// submit is POST /distance. It answers 201 when the submission is in the stream, and only then.
+func (s *site) submit(c echo.Context) error {
+	r := c.Request()
+	in, err := readInput(c.Response(), r)
+	if err != nil {
+		return err
+	}
+	if len(in.wrong) > 0 {
+		return s.reject(c, http.StatusUnprocessableEntity, in, "", in.wrong...)
+	}
+	key, err := idempotencyKey(r, in)
+	if err != nil {
+		return s.reject(c, http.StatusUnprocessableEntity, in, err.Error())
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), publishTimeout)
+	defer cancel()
+	receipt, err := s.publisher.Publish(ctx, stage.Submission{
+		Body: in.submission, Track: in.track, Key: key, Digest: digest(in.submission), Limits: s.limits(r, in.submission),
+	})
+	if err != nil {
+		return s.unpublished(c, in, key != "", err)
+	}
+	outcome := "accepted"
+	if receipt.Repeat {
+		outcome = "repeat"
+		c.Response().Header().Set("Idempotent-Replayed", "true")
+	}
+	s.metrics.submissions.WithLabelValues(outcome).Inc()
+	c.Response().Header().Set("Location", "/events/"+receipt.ID)
+	if prefersJSON(r) {
+		return c.JSON(http.StatusCreated, created{ID: receipt.ID, Repeat: receipt.Repeat})
+	}
+	return s.mainPage(c, http.StatusCreated, mainPage{Accepted: &acceptedView{
+		ID: receipt.ID, Email: string(in.submission.Email), Lat: in.submission.Lat, Long: in.submission.Long, Repeat: receipt.Repeat,
+	}})
+}
+
+// created is the JSON of an accepted submission.
+type created struct {
+	ID     string `json:"id"`               // event ID; /events/{id} has its progress, if it is tracked
+	Repeat bool   `json:"repeat,omitempty"` // the idempotency key was known, so nothing new was begun
+}
+
+// limits are what a submission counts against: its client's minute, and its address' hour, since a form that sends
+// email to whomever one likes would be a cannon. The address itself stays out of Redis' keys.
+func (s *site) limits(r *http.Request, sub event.Submission) []stage.Limit {
+	var l []stage.Limit
+	if n := s.settings.RateLimit; n > 0 {
+		l = append(l, stage.Limit{Name: "client:" + clientName(clientAddress(r, s.settings.TrustedProxies)), Max: int(n), Per: time.Minute})
+	}
+	if n := s.settings.addressQuota(); n > 0 {
+		sum := sha256.Sum256([]byte(strings.ToLower(string(sub.Email))))
+		l = append(l, stage.Limit{Name: "address:" + hex.EncodeToString(sum[:16]), Max: int(n), Per: time.Hour})
+	}
+	return l
+}
+
+// unpublished answers a submission that is not known to be in the stream. Keyed tells that it had an idempotency key.
+func (s *site) unpublished(c echo.Context, in input, keyed bool, err error) error {
+	var over *stage.LimitError
+	switch {
+	case errors.As(err, &over):
+		s.metrics.submissions.WithLabelValues("limited").Inc()
+		wait := retryAfter(c, over.Retry)
+		who := "your network"
+		if strings.HasPrefix(over.Limit.Name, "address:") {
+			who = "this email address"
+		}
+		return s.reject(c, http.StatusTooManyRequests, in, fmt.Sprintf("too many submissions for %s; try again in %s", who, wait))
+	case errors.Is(err, stage.ErrKeyReused):
+		s.metrics.submissions.WithLabelValues("key reused").Inc()
+		return s.reject(c, http.StatusUnprocessableEntity, in, "the Idempotency-Key was used for another submission")
+	case errors.Is(err, stage.ErrBacklog):
+		s.metrics.submissions.WithLabelValues("backlog").Inc()
+		retryAfter(c, 5*time.Second)
+		return s.reject(c, http.StatusServiceUnavailable, in, "too many submissions are waiting already; yours was not taken. Try again in a few seconds")
+	case errors.Is(err, stage.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		s.metrics.submissions.WithLabelValues("unavailable").Inc()
+		s.log.Warn("submission refused", "err", err)
+		retryAfter(c, 2*time.Second)
+		notice := "submissions cannot be taken right now; try again in a few seconds"
+		if keyed {
+			notice += ". Sending the same again does not double it"
+		}
+		return s.reject(c, http.StatusServiceUnavailable, in, notice)
+	}
+	return fmt.Errorf("publish: %w", err)
+}
+
+// retryAfter sets the header, in whole seconds, and returns the wait in words.
+func retryAfter(c echo.Context, d time.Duration) string {
+	seconds := max(1, int(math.Ceil(d.Seconds())))
+	c.Response().Header().Set("Retry-After", strconv.Itoa(seconds))
+	if seconds == 1 {
+		return "a second"
+	}
+	if seconds < 120 {
+		return fmt.Sprintf("%d seconds", seconds)
+	}
+	return fmt.Sprintf("%d minutes", (seconds+59)/60)
+}
+
+// reject answers a submission that was read but not taken, with everything that was typed still in the form.
+func (s *site) reject(c echo.Context, status int, in input, notice string, wrong ...*event.FieldError) error {
+	if !prefersJSON(c.Request()) {
+		return s.mainPage(c, status, mainPage{Typed: in.typed, Notice: sentence(notice), Wrong: wrong})
+	}
+	p := problem{Error: notice}
+	if len(wrong) > 0 {
+		p.Error, p.Fields = "the submission is not right", map[string]string{}
+		for _, w := range wrong {
+			p.Fields[w.Field] = w.Error()
+		}
+	}
+	return c.JSON(status, p)
+}
+
+// prefersJSON tells who gets JSON: who asks for it, and who sends it without asking for a page.
+func prefersJSON(r *http.Request) bool {
+	if strings.HasPrefix(r.Header.Get("Content-Type"), typeJSON) {
+		return accepted(r, typeJSON, typeHTML) == typeJSON
+	}
+	return accepted(r, typeHTML, typeJSON) == typeJSON
+}
+
+// sentence writes an error as a person reads it: with a capital and a full stop.
+func sentence(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}
+
+// oneTimeKey makes the form's hidden key.
+func oneTimeKey() string { return rand.Text() }
