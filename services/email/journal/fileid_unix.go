@@ -8,15 +8,28 @@ import (
 	"syscall"
 )
 
-// fileID returns the inode number of the file at path.
-func fileID(path string) (uint64, error) {
+// fileID returns the inode number of an open file.
+func fileID(f *os.File) (uint64, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return inode(fi)
+}
+
+// fileIDAt returns the inode number of the file at path.
+func fileIDAt(path string) (uint64, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
 		return 0, err
 	}
+	return inode(fi)
+}
+
+func inode(fi os.FileInfo) (uint64, error) {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok {
-		return 0, fmt.Errorf("%s: no inode number", path)
+		return 0, fmt.Errorf("%s: no inode number", fi.Name())
 	}
 	return uint64(st.Ino), nil //nolint:unconvert // its type differs between systems
 }

@@ -78,7 +78,7 @@ type Journal struct {
 	last     *record // journaled, and its lines are not known to be in the log
 	fresh    bool    // none of last's lines was begun
 	closed   bool
-	sealFail bool    // sealing failed and was logged
+	sealFail bool // sealing failed and was logged
 }
 
 const (

@@ -9,18 +9,20 @@ import (
 	"sync/atomic"
 )
 
-// killing is whether this build can kill itself.
+// killing is whether this build can kill itself: with the tag killpoints, for tests.
 const killing = true
 
-var passes atomic.Int64
+var passed atomic.Int64
 
-// killPoint ends the process as SIGKILL does if MILEPOST_KILL names this point, or its Nth passing: "name:N".
-func killPoint(name string) {
-	point, nth, _ := strings.Cut(os.Getenv("MILEPOST_KILL"), ":")
-	if point != name {
-		return
+// killPoint ends the process as SIGKILL does when it passes the point that MILEPOST_KILL names, "<point>:<n>", for the
+// nth time.
+func killPoint(point string) {
+	at, nth, _ := strings.Cut(os.Getenv("MILEPOST_KILL"), ":")
+	n, err := strconv.ParseInt(nth, 10, 64)
+	if err != nil {
+		n = 1
 	}
-	if n, err := strconv.ParseInt(nth, 10, 64); err == nil && passes.Add(1) != n {
+	if point != at || passed.Add(1) != n {
 		return
 	}
 	if self, err := os.FindProcess(os.Getpid()); err == nil {

@@ -55,7 +55,7 @@ func (l *logFile) current() (id uint64, size int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	if id, err = fileID(l.path); err != nil {
+	if id, err = fileID(l.f); err != nil {
 		return 0, 0, err
 	}
 	return id, fi.Size(), nil
@@ -156,7 +156,7 @@ func (l *logFile) files() ([]named, error) {
 		if fi, err := os.Stat(name); err != nil || !fi.Mode().IsRegular() {
 			continue
 		}
-		id, err := fileID(name)
+		id, err := fileIDAt(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
