@@ -1,0 +1,371 @@
+package milepostctl
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// deadPage is how many dead letters one call reads, replays or drops.
+const deadPage = 100
+
+func (t *tool) dead() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "dead",
+		Short: "Look at dead letters, replay or drop them",
+		Long: `A dead letter is an entry that a stage set aside: its payload made no sense, its handler called it hopeless, or it
+failed too often. It says why, and waits here until somebody replays or drops it.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(t.deadList(), t.deadShow(), t.deadReplay(), t.deadDrop())
+	return cmd
+}
+
+// filter tells which dead letters are meant. Its zero value means all.
+type filter struct {
+	group, id, error string
+	since, until     time.Duration
+}
+
+func (f *filter) flags(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.StringVar(&f.group, "group", "", "only those of this stage")
+	fs.StringVar(&f.id, "id", "", "only those of this event ID")
+	fs.StringVar(&f.error, "error", "", "only those whose error contains this text")
+	fs.DurationVar(&f.since, "since", 0, "only those set aside within this time, such as 2h")
+	fs.DurationVar(&f.until, "until", 0, "only those set aside longer ago than this, such as 720h")
+}
+
+func (f *filter) match(d stage.DeadLetter, now time.Time) bool {
+	age := now.Sub(d.Dead)
+	return (f.group == "" || d.Group == f.group) &&
+		(f.id == "" || d.ID == f.id) &&
+		strings.Contains(d.Error, f.error) &&
+		(f.since == 0 || age <= f.since) &&
+		(f.until == 0 || age >= f.until)
+}
+
+// each calls do for every dead letter of channel that f matches, oldest first, until do returns false.
+func (f *filter) each(ctx context.Context, b *stage.Broker, channel string, do func(stage.DeadLetter) bool) error {
+	now := time.Now()
+	for after := ""; ; {
+		page, err := b.DeadLetters(ctx, channel, after, deadPage)
+		if err != nil {
+			return fmt.Errorf("dead letters of %s: %w", channel, err)
+		}
+		for _, d := range page {
+			if f.match(d, now) && !do(d) {
+				return nil
+			}
+		}
+		if len(page) < deadPage {
+			return nil
+		}
+		after = page[len(page)-1].Entry
+	}
+}
+
+// letter writes all of a dead letter.
+func (t *tool) letter(d stage.DeadLetter) error {
+	if t.output == "json" {
+		return t.json(struct {
+			Entry   string    `json:"entry"`
+			Channel string    `json:"channel"`
+			Group   string    `json:"group"`
+			ID      string    `json:"id"`
+			Error   string    `json:"error"`
+			Tries   int       `json:"tries"`
+			Crashes int       `json:"crashes"`
+			At      time.Time `json:"at"`
+			Dead    time.Time `json:"dead"`
+			payload
+		}{d.Entry, d.Channel, d.Group, d.ID, d.Error, d.Tries, d.Crashes, d.At, d.Dead, payloadOf(d.Payload)})
+	}
+	_, err := fmt.Fprintf(t.Out, `entry      %s
+channel    %s
+group      %s
+event      %s
+error      %s
+tries      %d
+crashes    %d
+submitted  %s
+set aside  %s
+payload    %q
+`, d.Entry, d.Channel, visible(d.Group), visible(d.ID), visible(d.Error), d.Tries, d.Crashes,
+		clock(d.At), clock(d.Dead), d.Payload)
+	return err
+}
+
+func clock(at time.Time) string {
+	if at.IsZero() {
+		return "-"
+	}
+	return at.Local().Format("2006-01-02 15:04:05.000 -0700")
+}
+
+func (t *tool) deadList() *cobra.Command {
+	var f filter
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "list [CHANNEL...]",
+		Short: "List dead letters, oldest first, of all channels unless some are named",
+		Example: `  milepostctl dead list
+  milepostctl dead list raw_input --group distance --since 1h
+  milepostctl dead list --error latitude --output json`,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if limit < 0 {
+				return usage(fmt.Sprintf("--limit: %d is less than 0", limit))
+			}
+			return t.with(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
+				var err error
+				if len(names) == 0 {
+					if names, err = known(ctx, b); err != nil {
+						return err
+					}
+				}
+				shown, more := 0, false
+				var rows [][]string
+				for _, channel := range names {
+					err := f.each(ctx, b, channel, func(d stage.DeadLetter) bool {
+						if more = limit > 0 && shown == limit; more {
+							return false
+						}
+						shown++
+						if t.output == "json" {
+							err = t.letter(d)
+							return err == nil
+						}
+						rows = append(rows, []string{
+							d.Channel, d.Entry, visible(d.Group), d.Dead.Local().Format(time.DateTime), visible(d.Error), short(d.Payload),
+						})
+						return true
+					})
+					if err != nil {
+						return err
+					}
+					if more {
+						break
+					}
+				}
+				if err != nil || t.output == "json" {
+					return err
+				}
+				if shown == 0 {
+					_, err := fmt.Fprintf(t.Out, "no dead letters in %s\n", strings.Join(names, ", "))
+					return err
+				}
+				if err := table(t.Out, []string{"CHANNEL", "ENTRY", "GROUP", "SET ASIDE", "ERROR", "PAYLOAD"}, rows); err != nil {
+					return err
+				}
+				if more {
+					fmt.Fprintf(t.Err, "the first %d only; --limit 0 lists all\n", limit)
+				}
+				return nil
+			})
+		},
+	}
+	f.flags(cmd)
+	cmd.Flags().IntVar(&limit, "limit", 100, "at most this many (0: all)")
+	return cmd
+}
+
+// known are the application's channels and whatever others a stage or publisher has named.
+func known(ctx context.Context, b *stage.Broker) ([]string, error) {
+	registered, err := b.Channels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Clone(channels)
+	for _, c := range registered {
+		if !slices.Contains(all, c) {
+			all = append(all, c)
+		}
+	}
+	return all, nil
+}
+
+// short is a payload for one cell of a table, quoted.
+func short(p []byte) string {
+	const most = 60
+	if len(p) > most {
+		return fmt.Sprintf("%q… (%d bytes)", p[:most], len(p))
+	}
+	return fmt.Sprintf("%q", p)
+}
+
+func (t *tool) deadShow() *cobra.Command {
+	return &cobra.Command{
+		Use:     "show CHANNEL ENTRY",
+		Short:   "Show all of a dead letter",
+		Example: `  milepostctl dead show raw_input 1763697600000-0`,
+		Args:    needs("CHANNEL", "ENTRY"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkEntries(args[1:]); err != nil {
+				return err
+			}
+			return t.with(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
+				d, err := b.DeadLetter(ctx, args[0], args[1])
+				if err != nil {
+					return fmt.Errorf("dead letter %s of %s: %w", args[1], args[0], err)
+				}
+				return t.letter(d)
+			})
+		},
+	}
+}
+
+func (t *tool) deadReplay() *cobra.Command {
+	return t.deadChange(change{
+		verb: "replay", past: "replayed",
+		short: "Give dead letters back to the stage that failed, and to no other",
+		long: `replay puts dead letters back into their channel's stream, for the group that failed, with their counts at zero. Do it
+once the reason is mended; a letter that fails again comes back here.`,
+		do: (*stage.Broker).Replay,
+	})
+}
+
+func (t *tool) deadDrop() *cobra.Command {
+	return t.deadChange(change{
+		verb: "drop", past: "dropped",
+		short: "Remove dead letters for good",
+		long:  "drop removes dead letters for good. What they held is lost.",
+		do:    (*stage.Broker).Drop,
+	})
+}
+
+// change is something done to dead letters.
+type change struct {
+	verb, past  string
+	short, long string
+	do          func(*stage.Broker, context.Context, string, ...string) (int, error)
+}
+
+func (t *tool) deadChange(c change) *cobra.Command {
+	var f filter
+	var all, yes bool
+	cmd := &cobra.Command{
+		Use:   c.verb + " CHANNEL [ENTRY...]",
+		Short: c.short,
+		Long:  c.long + "\n\nName the entries, or choose by filters, or say --all. It asks before it does anything, unless --yes is given.",
+		Example: fmt.Sprintf(`  milepostctl dead %[1]s raw_input 1763697600000-0
+  milepostctl dead %[1]s calculated_distance --group db --since 2h --yes
+  milepostctl dead %[1]s user:email --all`, c.verb),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage("CHANNEL is missing")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			channel, entries := args[0], args[1:]
+			switch {
+			case len(entries) > 0 && (all || f != filter{}):
+				return usage("name entries, or choose by filters or --all, not both")
+			case all && f != filter{}:
+				return usage("--all and a filter contradict each other")
+			case len(entries) == 0 && !all && f == filter{}:
+				return usage(fmt.Sprintf("which? Name entries, choose by filters, or say --all to %s all dead letters of %s", c.verb, channel))
+			}
+			if err := checkEntries(entries); err != nil {
+				return err
+			}
+			return t.with(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
+				if len(entries) == 0 {
+					err := f.each(ctx, b, channel, func(d stage.DeadLetter) bool {
+						entries = append(entries, d.Entry)
+						return true
+					})
+					if err != nil {
+						return err
+					}
+					if len(entries) == 0 {
+						return fmt.Errorf("no dead letter of %s matches: %w", channel, stage.ErrNotFound)
+					}
+				}
+				if !yes {
+					if err := t.confirm("%s %s of %s?", title(c.verb), plural(len(entries), "dead letter"), channel); err != nil {
+						return err
+					}
+				}
+				return t.apply(cmd.Context(), b, c, channel, entries)
+			})
+		},
+	}
+	f.flags(cmd)
+	cmd.Flags().BoolVar(&all, "all", false, "all dead letters of the channel")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+// apply does c to the entries, a page at a time, each with a time limit of its own: a person may have thought long.
+func (t *tool) apply(ctx context.Context, b *stage.Broker, c change, channel string, entries []string) error {
+	done := 0
+	for page := range slices.Chunk(entries, deadPage) {
+		call, cancel := context.WithTimeout(ctx, t.timeout)
+		n, err := c.do(b, call, channel, page...)
+		cancel()
+		done += n
+		if err != nil {
+			return fmt.Errorf("%s dead letters of %s (%d of %d are): %w", c.verb, channel, done, len(entries), err)
+		}
+	}
+	if t.output == "json" {
+		if err := t.json(map[string]any{"channel": channel, c.past: done, "asked": len(entries)}); err != nil {
+			return err
+		}
+	} else if _, err := fmt.Fprintf(t.Out, "%s %s\n", c.past, plural(done, "dead letter")); err != nil {
+		return err
+	}
+	if done < len(entries) {
+		return fmt.Errorf("%d of %s: %w", len(entries)-done, plural(len(entries), "dead letter"), stage.ErrNotFound)
+	}
+	return nil
+}
+
+// errDeclined: the person said no, or nobody could be asked.
+var errDeclined = errors.New("nothing was done")
+
+// confirm asks a person. Without one it refuses and names --yes.
+func (t *tool) confirm(format string, args ...any) error {
+	question := fmt.Sprintf(format, args...)
+	nobody := fmt.Errorf("%s %w: nobody is there to confirm; --yes does it without asking", question, errDeclined)
+	if !t.Terminal {
+		return nobody
+	}
+	fmt.Fprintf(t.Err, "%s [y/N] ", question)
+	answer, err := bufio.NewReader(t.In).ReadString('\n')
+	if answer == "" && err != nil {
+		return nobody // a null device looks like a terminal
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return errDeclined
+}
+
+func title(verb string) string { return strings.ToUpper(verb[:1]) + verb[1:] }
+
+// checkEntries refuses what cannot be an entry ID before Redis does.
+func checkEntries(entries []string) error {
+	for _, e := range entries {
+		ms, seq, ok := strings.Cut(e, "-")
+		if !ok || !digits(ms) || !digits(seq) {
+			return usage(fmt.Sprintf("%q is not an entry ID such as 1763697600000-0; `milepostctl dead list` shows them", e))
+		}
+	}
+	return nil
+}
+
+func digits(s string) bool {
+	return s != "" && len(s) <= 20 && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
+}

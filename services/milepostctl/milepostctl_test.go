@@ -1,0 +1,406 @@
+package milepostctl
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// said is what a run of the tool came to.
+type said struct {
+	code     int
+	out, err string
+}
+
+func (s said) String() string {
+	return fmt.Sprintf("exit status %d\nstdout: %s\nstderr: %s", s.code, s.out, s.err)
+}
+
+// runTool runs the tool as a script would: nobody is there to answer, unless typed says what a person types.
+func runTool(t *testing.T, o *redis.Options, typed string, args ...string) said {
+	t.Helper()
+	var out, err bytes.Buffer
+	code := Main(t.Context(), args, IO{
+		In: strings.NewReader(typed), Out: &out, Err: &err, Terminal: typed != "",
+		Getenv: func(name string) string {
+			if name == "REDIS_URL" && o != nil {
+				return "redis://" + o.Addr
+			}
+			return ""
+		},
+	})
+	return said{code, out.String(), err.String()}
+}
+
+// must is runTool for what has to succeed.
+func must(t *testing.T, o *redis.Options, args ...string) string {
+	t.Helper()
+	s := runTool(t, o, "", args...)
+	if s.code != ExitOK {
+		t.Fatalf("milepostctl %q: %s", args, s)
+	}
+	return s.out
+}
+
+// errRefused is why the stage of these tests fails.
+var errRefused = errors.New("refused \x1b[31m")
+
+// running starts a stage "distance" on raw_input that handles an event as work says, and returns a function that stops it.
+func running(t *testing.T, o *redis.Options, work func(string) error) (stop func()) {
+	t.Helper()
+	b, err := stage.Open(stage.Options{Redis: o, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Lease: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := b.New(stage.Config{Name: "distance", In: event.RawInput}, stage.Each(
+		func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+			return stage.Nothing{}, work(e.Body)
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := errors.Join(<-ended, b.Close()); err != nil {
+			t.Errorf("stage: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	eventually(t, "the stage is ready", func() bool { return s.Ready() == nil })
+	return stop
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited 30 s: %s", what)
+		}
+	}
+}
+
+const golden = `{"email":"ada@example.com","lat":"40.7128","long":"-74.0060"}`
+
+func TestPublish(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		c := redis.NewClient(o)
+		t.Cleanup(func() { c.Close() })
+		sub := c.Subscribe(t.Context(), event.RawInput)
+		t.Cleanup(func() { sub.Close() })
+		if _, err := sub.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		id := strings.TrimSpace(must(t, o, "publish", event.RawInput, golden))
+		entries, err := c.XRange(t.Context(), event.RawInput, "-", "+").Result()
+		if err != nil || len(entries) != 1 || entries[0].Values["payload"] != golden || entries[0].Values["id"] != id {
+			t.Fatalf("stream after publish of event %s: %v, %v; want one entry with the payload", id, entries, err)
+		}
+		if m, err := sub.ReceiveMessage(t.Context()); err != nil || m.Payload != golden {
+			t.Errorf("the channel had %v, %v; want the payload", m, err)
+		}
+
+		var answers [2]struct {
+			ID     string
+			Repeat bool
+		}
+		for i := range answers {
+			out := must(t, o, "publish", event.UserEmail, "ada@example.com", "--key", "k-1", "-o", "json")
+			if err := json.Unmarshal([]byte(out), &answers[i]); err != nil {
+				t.Fatalf("publish -o json: %v in %q", err, out)
+			}
+		}
+		if answers[0].ID != answers[1].ID || answers[0].Repeat || !answers[1].Repeat {
+			t.Errorf("two publishes with one key: %+v; want one ID, the second a repeat", answers)
+		}
+		if s := runTool(t, o, "", "publish", event.UserEmail, "bob@example.com", "--key", "k-1"); s.code != ExitError || !strings.Contains(s.err, "another body") {
+			t.Errorf("publish of another body with the same key: %s", s)
+		}
+	})
+}
+
+func TestPublishReadsInput(t *testing.T) {
+	o := redistest.Embedded(t)
+	var out, errs bytes.Buffer
+	code := Main(t.Context(), []string{"--redis", "redis://" + o.Addr, "publish", "elsewhere", "-"}, IO{
+		In: strings.NewReader("two\nlines\r\n"), Out: &out, Err: &errs, Getenv: func(string) string { return "" },
+	})
+	c := redis.NewClient(o)
+	t.Cleanup(func() { c.Close() })
+	entries, err := c.XRange(t.Context(), "elsewhere", "-", "+").Result()
+	if code != ExitOK || err != nil || len(entries) != 1 || entries[0].Values["payload"] != "two\nlines" {
+		t.Errorf("publish - : exit status %d, %s; stream %v, %v; want the input less its last line break", code, &errs, entries, err)
+	}
+}
+
+func TestDeadLetters(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		var mended sync.Map
+		running(t, o, func(body string) error {
+			if _, ok := mended.Load("now"); ok {
+				return nil
+			}
+			return stage.Permanent(errRefused)
+		})
+		for range 3 {
+			must(t, o, "publish", event.RawInput, golden)
+		}
+		last := strings.TrimSpace(must(t, o, "publish", event.RawInput, "\x1b[2J", "--force"))
+		type letter struct{ Entry, Group, ID, Error, Payload string }
+		list := func(args ...string) (all []letter) {
+			for line := range strings.Lines(must(t, o, append([]string{"dead", "list", "-o", "json"}, args...)...)) {
+				var l letter
+				if err := json.Unmarshal([]byte(line), &l); err != nil {
+					t.Fatalf("dead list -o json: %v in %q", err, line)
+				}
+				all = append(all, l)
+			}
+			return all
+		}
+		eventually(t, "all four are dead letters", func() bool { return len(list()) == 4 })
+
+		all := list(event.RawInput, "--id", last)
+		if len(all) != 1 || all[0].Group != "distance" || all[0].Payload != "\x1b[2J" || !strings.Contains(all[0].Error, "refused") {
+			t.Fatalf("dead list --id %s = %+v; want that one with its reason", last, all)
+		}
+		for _, tc := range []struct {
+			args []string
+			want int
+		}{
+			{[]string{"--group", "distance"}, 4},
+			{[]string{"--group", "weather"}, 0},
+			{[]string{"--error", "refused"}, 4},
+			{[]string{"--error", "latitude"}, 0},
+			{[]string{"--since", "1h"}, 4},
+			{[]string{"--until", "1h"}, 0},
+			{[]string{"--limit", "2"}, 2},
+			{[]string{event.UserEmail}, 0},
+		} {
+			if got := list(tc.args...); len(got) != tc.want {
+				t.Errorf("dead list %q: %d letters, want %d", tc.args, len(got), tc.want)
+			}
+		}
+		for _, args := range [][]string{{"dead", "list"}, {"dead", "show", event.RawInput, all[0].Entry}} {
+			if text := must(t, o, args...); strings.Contains(text, "\x1b") || !strings.Contains(text, `\x1b[2J`) {
+				t.Errorf("%q lets an escape sequence through, or hides it: %q", args, text)
+			}
+		}
+
+		for name, tc := range map[string]struct {
+			typed string
+			args  []string
+			code  int
+			says  string
+		}{
+			"nobody to ask":     {"", []string{"drop", event.RawInput, "--all"}, ExitError, "--yes"},
+			"said no":           {"n\n", []string{"drop", event.RawInput, "--all"}, ExitError, "Drop 4 dead letters of raw_input? [y/N]"},
+			"hung up":           {"\x00", []string{"drop", event.RawInput, "--all"}, ExitError, "nothing was done"},
+			"which":             {"", []string{"replay", event.RawInput}, ExitUsage, "which?"},
+			"all and a filter":  {"", []string{"drop", event.RawInput, "--all", "--since", "1h"}, ExitUsage, "contradict"},
+			"entry and filter":  {"", []string{"drop", event.RawInput, "1-1", "--group", "x"}, ExitUsage, "not both"},
+			"no such entry":     {"", []string{"drop", event.RawInput, "1-1", "--yes"}, ExitNotFound, "not found"},
+			"not an entry":      {"", []string{"show", event.RawInput, "first"}, ExitUsage, "not an entry ID"},
+			"show what is gone": {"", []string{"show", event.RawInput, "1-1"}, ExitNotFound, "1-1 of raw_input"},
+			"nothing matches":   {"", []string{"drop", event.RawInput, "--error", "latitude", "--yes"}, ExitNotFound, "no dead letter"},
+		} {
+			s := runTool(t, o, tc.typed, append([]string{"dead"}, tc.args...)...)
+			if s.code != tc.code || !strings.Contains(s.err, tc.says) {
+				t.Errorf("%s: dead %q: %s; want exit status %d and %q", name, tc.args, s, tc.code, tc.says)
+			}
+		}
+		if n := len(list()); n != 4 {
+			t.Fatalf("%d dead letters are left after refusals, want 4", n)
+		}
+
+		if s := runTool(t, o, "y\n", "dead", "drop", event.RawInput, all[0].Entry); s.code != ExitOK || s.out != "dropped 1 dead letter\n" {
+			t.Errorf("dead drop, confirmed: %s", s)
+		}
+		mended.Store("now", true)
+		if out := must(t, o, "dead", "replay", event.RawInput, "--group", "distance", "--yes", "-o", "json"); !strings.Contains(out, `"replayed":3`) {
+			t.Errorf("dead replay: %s; want 3 replayed", out)
+		}
+		eventually(t, "the stage has settled what was replayed", func() bool {
+			var s struct {
+				Groups []struct{ Backlog, Pending int }
+			}
+			if err := json.Unmarshal([]byte(must(t, o, "status", event.RawInput, "-o", "json")), &s); err != nil {
+				t.Fatal(err)
+			}
+			return len(s.Groups) == 1 && s.Groups[0].Backlog == 0
+		})
+		if out := must(t, o, "dead", "list"); !strings.HasPrefix(out, "no dead letters in raw_input,") {
+			t.Errorf("dead list at the end: %q", out)
+		}
+	})
+}
+
+func TestGroups(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		stop := running(t, o, func(string) error { return nil })
+		if out := must(t, o, "status"); !strings.Contains(out, "distance") || !strings.Contains(out, "alive, 0 pending") {
+			t.Errorf("status of a running stage:\n%s", out)
+		}
+		if s := runTool(t, o, "", "group", "retire", event.RawInput, "distance", "--yes"); s.code != ExitError || !strings.Contains(s.err, "alive") {
+			t.Errorf("retire of a group that is at work: %s", s)
+		}
+		stop()
+		for range 5 {
+			must(t, o, "publish", event.RawInput, golden)
+		}
+		if out := must(t, o, "group", "list", event.RawInput); !strings.Contains(out, "nobody runs it") {
+			t.Errorf("group list of a stopped stage:\n%s", out)
+		}
+		if out := must(t, o, "group", "skip", event.RawInput, "distance", "--yes"); out != "group distance of raw_input skipped 5 entries it had not settled\n" {
+			t.Errorf("group skip: %q", out)
+		}
+		if s := runTool(t, o, "", "group", "skip", event.RawInput, "nobody", "--yes"); s.code != ExitNotFound {
+			t.Errorf("skip of an unknown group: %s", s)
+		}
+		if s := runTool(t, o, "", "claim", event.RawInput, "distance", "--from", "nobody", "--yes"); s.code != ExitNotFound {
+			t.Errorf("claim from an unknown consumer: %s", s)
+		}
+		if s := runTool(t, o, "yes\n", "group", "retire", event.RawInput, "distance"); s.code != ExitOK {
+			t.Errorf("retire of a group that nobody runs: %s", s)
+		}
+		if out := must(t, o, "group", "list", event.RawInput, "-o", "json"); out != "" {
+			t.Errorf("group list after retire: %q, want nothing", out)
+		}
+	})
+}
+
+func TestListen(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		for _, tc := range []struct{ output, want string }{
+			{"text", "user:email  ada@example.com\nuser:email  \"\\x1b[2J\"\n"},
+			{"json", `"channel":"user:email","payload":"ada@example.com"}` + "\n" + `"channel":"user:email","payload":"\u001b[2J"}` + "\n"},
+		} {
+			heard := make(chan said, 1)
+			ready := &signalWriter{on: "listening on user:email\n", c: make(chan struct{})}
+			var out bytes.Buffer
+			go func() {
+				code := Main(t.Context(), []string{"--redis", "redis://" + o.Addr, "listen", "user:email", "-n", "2", "-o", tc.output},
+					IO{In: strings.NewReader(""), Out: &out, Err: ready, Getenv: func(string) string { return "" }})
+				heard <- said{code, out.String(), ready.String()}
+			}()
+			<-ready.c
+			must(t, o, "publish", event.UserEmail, "ada@example.com")
+			must(t, o, "publish", event.UserEmail, "\x1b[2J", "--force")
+			s := <-heard
+			var got strings.Builder
+			for line := range strings.Lines(s.out) { // less the time
+				_, rest, _ := strings.Cut(line, map[string]string{"text": "  ", "json": ","}[tc.output])
+				got.WriteString(rest)
+			}
+			if s.code != ExitOK || got.String() != tc.want {
+				t.Errorf("listen -o %s: %s\nless the times: %q, want %q", tc.output, s, got.String(), tc.want)
+			}
+		}
+	})
+}
+
+// signalWriter closes c once what was written contains on.
+type signalWriter struct {
+	mu sync.Mutex
+	bytes.Buffer
+	on   string
+	c    chan struct{}
+	done bool
+}
+
+func (w *signalWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, err := w.Buffer.Write(p)
+	if !w.done && strings.Contains(w.Buffer.String(), w.on) {
+		w.done = true
+		close(w.c)
+	}
+	return n, err
+}
+
+func TestRedisAway(t *testing.T) {
+	away := &redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))}
+	for _, args := range [][]string{
+		{"status"}, {"listen"}, {"dead", "list"}, {"dead", "drop", "raw_input", "1-1", "-y"}, {"publish", "user:email", "ada@example.com"},
+		{"group", "skip", "raw_input", "distance", "-y"}, {"claim", "user:email", "email", "--from", "x", "-y"},
+	} {
+		s := runTool(t, away, "", args...)
+		if s.code != ExitAway || !strings.Contains(s.err, away.Addr) || !strings.Contains(s.err, "--redis") {
+			t.Errorf("milepostctl %q without Redis: %s; want exit status %d, the address and the way out", args, s, ExitAway)
+		}
+	}
+}
+
+func TestWrongUsage(t *testing.T) {
+	for _, tc := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"frobnicate"}, `unknown command "frobnicate"`},
+		{[]string{"dead", "frobnicate"}, `unknown command "frobnicate"`},
+		{[]string{"--frobnicate"}, "unknown flag"},
+		{[]string{"publish"}, "CHANNEL is missing"},
+		{[]string{"publish", "raw_input"}, "PAYLOAD is missing"},
+		{[]string{"publish", "raw_input", "{}", "more"}, `unexpected argument "more"`},
+		{[]string{"dead", "drop"}, "CHANNEL is missing"},
+		{[]string{"dead", "list", "--limit", "-1"}, "--limit"},
+		{[]string{"listen", "--count", "-1"}, "--count"},
+		{[]string{"status", "-o", "yaml"}, `"yaml" is not one of text, json`},
+		{[]string{"status", "--timeout", "0s"}, "--timeout"},
+		{[]string{"claim", "user:email", "email"}, "from"},
+		{[]string{"--redis", "http://u:geheim@h", "status"}, `--redis: "http://u:****@h" is not a Redis URL`},
+	} {
+		s := runTool(t, nil, "", tc.args...)
+		if s.code != ExitUsage || !strings.Contains(s.err, tc.says) || !strings.Contains(s.err, "--help`") {
+			t.Errorf("milepostctl %q: %s; want exit status %d and %q", tc.args, s, ExitUsage, tc.says)
+		}
+		if strings.Contains(s.err, "geheim") {
+			t.Errorf("milepostctl %q shows the password: %s", tc.args, s)
+		}
+	}
+	for channel, body := range map[string]string{
+		event.RawInput: `{"email":"ada@example.com","lat":"91","long":"0"}`, event.CalculatedDistance: `{}`, event.UserEmail: "a\r\nb",
+	} {
+		s := runTool(t, nil, "", "publish", channel, body)
+		if s.code != ExitError || !strings.Contains(s.err, "--force") {
+			t.Errorf("publish of %q on %s: %s; want a refusal that names --force", body, channel, s)
+		}
+	}
+}
+
+// Each command explains itself with an example that the tool understands.
+func TestHelp(t *testing.T) {
+	root := (&tool{IO: IO{Getenv: func(string) string { return "" }}}).root()
+	commands := root.Commands()
+	for len(commands) > 0 {
+		c := commands[0]
+		commands = append(commands[1:], c.Commands()...)
+		if c.Short == "" || (!c.HasSubCommands() && c.Example == "") {
+			t.Errorf("%s has no summary or no example", c.CommandPath())
+		}
+		for line := range strings.Lines(c.Example) {
+			words := strings.Fields(line)
+			if found, _, err := root.Find(words[1:]); words[0] != "milepostctl" || err != nil || found != c {
+				t.Errorf("example of %s: %q is another command's (%v)", c.CommandPath(), line, err)
+			}
+		}
+	}
+	if s := runTool(t, nil, "", "--help"); s.code != ExitOK || !strings.Contains(s.out, "Exit status:") {
+		t.Errorf("--help: %s", s)
+	}
+}
