@@ -28,11 +28,21 @@ var milestones = []milestone{
 	{Stage: "email", Label: "Emailed", Waiting: "Still waiting for the email. It is stored already; the email is written as soon as the email service gets to it.", last: true},
 }
 
+// step is a [stage.Step] as the browser gets it.
+type step struct {
+	ID     string          `json:"id"`
+	Stage  string          `json:"stage"`
+	State  string          `json:"state"` // "done", "retry" or "dead"
+	At     time.Time       `json:"at"`
+	Next   []string        `json:"next,omitempty"`   // the channels it went on to
+	Detail json.RawMessage `json:"detail,omitempty"` // what the stage shows of itself
+}
+
 // journey is what is known of a submission, ready to be shown.
 type journey struct {
-	ID    string       `json:"id"`
-	State string       `json:"state"` // "under way", "done" or "dead"
-	Steps []stage.Step `json:"steps"` // in order of time
+	ID    string `json:"id"`
+	State string `json:"state"` // "under way", "done" or "dead"
+	Steps []step `json:"steps"` // in order of time
 
 	stops []stop
 }
@@ -53,9 +63,12 @@ const (
 
 // newJourney merges the steps, the last one of each stage.
 func newJourney(id string, steps []stage.Step) journey {
-	j := journey{ID: id, State: underWay, Steps: steps}
-	slices.SortStableFunc(j.Steps, func(a, b stage.Step) int { return a.At.Compare(b.At) })
-	latest := map[string]stage.Step{}
+	j := journey{ID: id, State: underWay, Steps: make([]step, len(steps))}
+	for i, s := range steps {
+		j.Steps[i] = step(s)
+	}
+	slices.SortStableFunc(j.Steps, func(a, b step) int { return a.At.Compare(b.At) })
+	latest := map[string]step{}
 	var start time.Time
 	for _, s := range j.Steps {
 		latest[s.Stage] = s
@@ -85,7 +98,7 @@ func newJourney(id string, steps []stage.Step) journey {
 		}
 		j.stops = append(j.stops, stop)
 	}
-	others := slices.SortedFunc(maps.Values(latest), func(a, b stage.Step) int { return a.At.Compare(b.At) })
+	others := slices.SortedFunc(maps.Values(latest), func(a, b step) int { return a.At.Compare(b.At) })
 	for _, s := range others {
 		j.stops = append(j.stops, stop{Stage: s.Stage, Label: s.Stage, State: s.State, After: since(s.At.Sub(start)), Detail: detail(s.Detail)})
 	}

@@ -105,7 +105,7 @@ func (p mainPage) Title() string {
 func (s *site) mainPage(c echo.Context, status int, p mainPage) error {
 	p.Office, p.Samples, p.Blank = s.office.Name, samples, newJourney("", nil)
 	if p.Typed.Key == "" {
-		p.Typed.Key = oneTimeKey()
+		p.Typed.Key = s.newKey()
 	}
 	at := p.Typed
 	if p.Accepted != nil {

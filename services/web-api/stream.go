@@ -84,10 +84,10 @@ func (s *site) stream(c echo.Context, ids []string) error {
 		case <-beat.C:
 			err = write(": still here\n\n")
 		case <-steps.full:
-			for _, step := range steps.take() {
-				data, encodeErr := json.Marshal(step)
+			for _, news := range steps.take() {
+				data, encodeErr := json.Marshal(step(news))
 				if encodeErr != nil {
-					s.log.Warn("step not sent", "stage", step.Stage, "err", encodeErr)
+					s.log.Warn("step not sent", "stage", news.Stage, "err", encodeErr)
 					continue
 				}
 				if err = write(fmt.Sprintf("event: step\ndata: %s\n\n", data)); err != nil {

@@ -2,7 +2,6 @@ package webapi
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -109,7 +108,7 @@ func (s *site) unpublished(c echo.Context, in input, keyed bool, err error) erro
 		s.metrics.submissions.WithLabelValues("backlog").Inc()
 		retryAfter(c, 5*time.Second)
 		return s.reject(c, http.StatusServiceUnavailable, in, "too many submissions are waiting already; yours was not taken. Try again in a few seconds")
-	case errors.Is(err, stage.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, stage.ErrUnavailable), errors.Is(err, stage.ErrClosed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.metrics.submissions.WithLabelValues("unavailable").Inc()
 		s.log.Warn("submission refused", "err", err)
 		retryAfter(c, 2*time.Second)
@@ -165,6 +164,3 @@ func sentence(s string) string {
 	}
 	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
-
-// oneTimeKey makes the form's hidden key.
-func oneTimeKey() string { return rand.Text() }

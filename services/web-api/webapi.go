@@ -7,6 +7,7 @@ package webapi
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -144,6 +145,7 @@ type site struct {
 	stopping  context.Context
 	stop      context.CancelFunc
 	heartbeat time.Duration
+	newKey    func() string // makes the form's one-time key
 }
 
 func newSite(d Deps, p publisher, w watcher, h history) (*site, error) {
@@ -158,7 +160,7 @@ func newSite(d Deps, p publisher, w watcher, h history) (*site, error) {
 	s := &site{
 		publisher: p, watcher: w, history: h, office: d.Office, settings: d.Settings, log: d.Log,
 		assets: a, pages: t, metrics: newMetrics(d.Admin.Registry()), origins: http.NewCrossOriginProtection(),
-		streams: slots{max: d.Settings.StreamLimit}, heartbeat: 15 * time.Second,
+		streams: slots{max: d.Settings.StreamLimit}, heartbeat: 15 * time.Second, newKey: rand.Text,
 	}
 	for _, o := range d.Settings.TrustedOrigins {
 		if err := s.origins.AddTrustedOrigin(o); err != nil {

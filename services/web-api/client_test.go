@@ -1,0 +1,82 @@
+package webapi
+
+import (
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+)
+
+func TestClientAddress(t *testing.T) {
+	var proxies Networks
+	if err := proxies.UnmarshalText([]byte("10.0.0.0/8, 2001:db8::/32,192.0.2.1")); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		peer      string
+		forwarded []string
+		want      string
+	}{
+		"no proxy":                      {"203.0.113.7:1", nil, "203.0.113.7"},
+		"a client that claims to proxy": {"203.0.113.7:1", []string{"198.51.100.1"}, "203.0.113.7"},
+		"one proxy":                     {"10.1.2.3:1", []string{"198.51.100.1"}, "198.51.100.1"},
+		"what the client wrote before":  {"10.1.2.3:1", []string{"1.1.1.1, 198.51.100.1"}, "198.51.100.1"},
+		"two proxies":                   {"10.1.2.3:1", []string{"1.1.1.1, 198.51.100.1, 10.9.9.9"}, "198.51.100.1"},
+		"headers of each proxy":         {"192.0.2.1:1", []string{"198.51.100.1", "10.9.9.9"}, "198.51.100.1"},
+		"a proxy that says nothing":     {"10.1.2.3:1", nil, "10.1.2.3"},
+		"rubbish":                       {"10.1.2.3:1", []string{"198.51.100.1, nonsense"}, "10.1.2.3"},
+		"only proxies":                  {"10.1.2.3:1", []string{"10.1.1.1"}, "10.1.1.1"},
+		"IPv4 in IPv6":                  {"[::ffff:10.1.2.3]:1", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
+		"IPv6":                          {"[2001:db8::1]:1", []string{"2001:db9::5"}, "2001:db9::5"},
+		"a zone":                        {"[fe80::1%eth0]:1", nil, "fe80::1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := httptest.NewRequest("POST", "/distance", nil)
+			r.RemoteAddr = tc.peer
+			for _, f := range tc.forwarded {
+				r.Header.Add("X-Forwarded-For", f)
+			}
+			if got := clientAddress(r, proxies); got != netip.MustParseAddr(tc.want) {
+				t.Errorf("clientAddress(%s, %q) = %v; want %s", tc.peer, tc.forwarded, got, tc.want)
+			}
+		})
+	}
+}
+
+func TestClientName(t *testing.T) {
+	for addr, want := range map[string]string{
+		"203.0.113.7":           "203.0.113.7",
+		"2001:db8:1:2:3:4:5:6":  "2001:db8:1:2::/64",
+		"2001:db8:1:2:ffff::":   "2001:db8:1:2::/64",
+		"2001:db8:1:3:ffff::":   "2001:db8:1:3::/64",
+		"::1":                   "::/64",
+		"fe80::aaaa:bbbb:cc:dd": "fe80::/64",
+	} {
+		if got := clientName(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("clientName(%s) = %q; want %q", addr, got, want)
+		}
+	}
+}
+
+func TestSlots(t *testing.T) {
+	s := slots{max: 2}
+	first, _ := s.take("a")
+	if _, ok := s.take("a"); !ok {
+		t.Error("the second of two was refused")
+	}
+	if _, ok := s.take("a"); ok {
+		t.Error("the third of two was given")
+	}
+	if _, ok := s.take("b"); !ok {
+		t.Error("another client's first was refused")
+	}
+	first()
+	if _, ok := s.take("a"); !ok {
+		t.Error("one that was given back was refused")
+	}
+	free := slots{}
+	for range 100 {
+		if _, ok := free.take("a"); !ok {
+			t.Fatal("refused without a limit")
+		}
+	}
+}

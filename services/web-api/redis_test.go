@@ -1,0 +1,141 @@
+package webapi
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/geodesy"
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// velocity is the office of the tests.
+var velocity = Office{Name: "Velocity", Point: must(geodesy.Degrees(32.080058, 34.864535))}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// eachRedis runs the test on the embedded Redis and on a redis-server.
+func eachRedis(t *testing.T, test func(t *testing.T, addr string)) {
+	t.Run("embedded", func(t *testing.T) { test(t, miniredis.RunT(t).Addr()) })
+	t.Run("redis-server", func(t *testing.T) { test(t, startRedis(t, freeAddr(t))) })
+}
+
+// startRedis starts a redis-server and stops it when the test ends.
+func startRedis(t testing.TB, addr string) string {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("redis-server is not installed")
+		}
+		t.Skip("redis-server is not installed")
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	defer rdb.Close()
+	eventually(t, "redis-server answers", func() bool { return rdb.Ping(context.Background()).Err() == nil })
+	return addr
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func openBroker(t testing.TB, addr string) *stage.Broker {
+	t.Helper()
+	b, err := stage.Open(stage.Options{Redis: &redis.Options{Addr: addr}, Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
+// serve runs the service on a free port. The returned stop ends it and waits; it may be called twice.
+func serve(t testing.TB, b *stage.Broker, s Settings) (base string, stop func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, Deps{Broker: b, Listener: l, Office: velocity, Settings: s, Log: quiet}) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Error("Run goes on after its context ended")
+		}
+	}
+	t.Cleanup(stop)
+	return "http://" + l.Addr().String(), stop
+}
+
+// eventually waits for a condition.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still waiting until %s", what)
+		}
+	}
+}
+
+// entries are the payloads in the stream.
+func entries(t testing.TB, addr string) []string {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	defer rdb.Close()
+	all, err := rdb.XRange(context.Background(), "raw_input", "-", "+").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	payloads := make([]string, 0, len(all))
+	for _, e := range all {
+		payloads = append(payloads, fmt.Sprint(e.Values["payload"]))
+	}
+	return payloads
+}

@@ -1,0 +1,43 @@
+package webapi
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/milepost/milepost/pkg/process"
+)
+
+func TestSettings(t *testing.T) {
+	load := func(env map[string]string) (s Settings, err error) {
+		err = process.Load(func(name string) string { return env[name] }, &s)
+		return s, err
+	}
+	s, err := load(nil)
+	if err != nil || s.Listen != "127.0.0.1:8000" || s.RateLimit != 60 || s.addressQuota() != 60 || s.StreamLimit != 32 {
+		t.Errorf("Load of nothing = %+v, %v; want the defaults", s, err)
+	}
+	s, err = load(map[string]string{
+		"RATE_LIMIT": "off", "TRUSTED_PROXIES": "10.1.2.3/8,::1", "TRUSTED_ORIGINS": "https://a.example http://localhost:3000",
+	})
+	if err != nil || s.RateLimit > 0 || s.addressQuota() > 0 || len(s.TrustedProxies) != 2 || len(s.TrustedOrigins) != 2 {
+		t.Errorf("Load = %+v, %v; want no limits, two networks and two origins", s, err)
+	}
+	if got := s.TrustedProxies[0].String(); got != "10.0.0.0/8" {
+		t.Errorf("first trusted network = %s; want 10.0.0.0/8", got)
+	}
+	s, err = load(map[string]string{"RATE_LIMIT": "5", "ADDRESS_LIMIT": "off"})
+	if err != nil || s.RateLimit != 5 || s.addressQuota() > 0 {
+		t.Errorf("Load = %+v, %v; want 5 a minute and no limit per address", s, err)
+	}
+	for variable, value := range map[string]string{
+		"RATE_LIMIT": "0", "ADDRESS_LIMIT": "-1", "STREAM_LIMIT": "many", "TRUSTED_PROXIES": "10.0.0.0/33",
+		"TRUSTED_ORIGINS": "example.com", "LISTEN": "8000",
+	} {
+		_, err := load(map[string]string{variable: value})
+		var wrong *process.VariableError
+		if !errors.As(err, &wrong) || wrong.Name != variable || !strings.Contains(err.Error(), value) {
+			t.Errorf("Load(%s=%s): %v; want an error that names both", variable, value, err)
+		}
+	}
+}
