@@ -74,13 +74,7 @@ func entryTime(entry string) time.Time {
 // fields is the entry as it is added anew for group, as netstrings ("3:abc"), with the given tries.
 func (d *delivery) fields(group string, tries int) []byte {
 	var out []byte
-	add := func(name, value string) {
-		for _, s := range [2]string{name, value} {
-			out = strconv.AppendInt(out, int64(len(s)), 10)
-			out = append(out, ':')
-			out = append(out, s...)
-		}
-	}
+	add := func(name, value string) { out = netstrings(out, name, value) }
 	add("payload", string(d.payload))
 	add("id", d.id)
 	add("at", strconv.FormatInt(d.at.UnixMilli(), 10))
@@ -97,5 +91,15 @@ func (d *delivery) fields(group string, tries int) []byte {
 	add("tries", strconv.Itoa(tries))
 	add("crashes", strconv.Itoa(d.crashes))
 	add("from", d.entry) // makes the member of the sorted set this entry's own
+	return out
+}
+
+// netstrings appends each string as "3:abc", the list format of the scripts.
+func netstrings(out []byte, list ...string) []byte {
+	for _, s := range list {
+		out = strconv.AppendInt(out, int64(len(s)), 10)
+		out = append(out, ':')
+		out = append(out, s...)
+	}
 	return out
 }

@@ -16,6 +16,7 @@ type queue struct {
 	alone    bool
 	paused   bool
 	closed   bool
+	draining bool // someone waits for the queue to be idle
 }
 
 func newQueue() *queue {
@@ -34,7 +35,9 @@ func (q *queue) push(in []*delivery, suspect func(*delivery) bool) {
 		}
 	}
 	q.mu.Unlock()
-	q.wake.Broadcast()
+	for range len(in) { // a worker that is awake takes more without being woken
+		q.wake.Signal()
+	}
 }
 
 // take waits for up to n deliveries and counts them as running. alone means that nothing else runs until done(1).
@@ -70,7 +73,7 @@ func (q *queue) take(n int) (out []*delivery, alone bool) {
 func (q *queue) done(n int) {
 	q.mu.Lock()
 	q.running -= n
-	wake := q.alone || q.running == 0
+	wake := q.alone || q.running == 0 && (len(q.suspects) > 0 || q.draining)
 	q.alone = false
 	q.mu.Unlock()
 	if wake {
@@ -98,6 +101,7 @@ func (q *queue) idle(ctx context.Context) {
 	defer context.AfterFunc(ctx, q.wake.Broadcast)()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.draining = true
 	for ctx.Err() == nil && (q.running > 0 || !q.paused && len(q.ready)+len(q.suspects) > 0) {
 		q.wake.Wait()
 	}

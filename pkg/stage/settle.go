@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -49,14 +48,14 @@ func (q *settlements) add(x ...settlement) {
 	q.mu.Lock()
 	q.list = append(q.list, x...)
 	q.mu.Unlock()
-	q.wake.Signal()
+	q.wake.Broadcast()
 }
 
 func (q *settlements) close() {
 	q.mu.Lock()
 	q.closed = true
 	q.mu.Unlock()
-	q.wake.Signal()
+	q.wake.Broadcast()
 }
 
 // take waits for up to settleMost; nothing once closed and empty.
@@ -132,44 +131,60 @@ func (s *Stage) settleArgs(batch []settlement) []any {
 	}
 	args = append(args, len(batch))
 	for _, x := range batch {
-		args = append(args, x.d.entry, string(x.kind))
+		args = append(args, x.d.entry)
 		switch x.kind {
-		case forward:
-			track := ""
-			if x.d.tracked && !x.quiet {
-				track = "1"
-			}
-			args = append(args, x.d.id, strconv.FormatInt(x.d.at.UnixMilli(), 10), x.d.traceparent, track, x.progress, len(x.out))
+		case retry:
+			args = append(args, "r", x.delay.Milliseconds(), x.d.fields(s.cfg.Name, x.d.tries+1))
+			continue
+		case dead:
+			args = append(args, "d", x.reason, x.d.fields(s.cfg.Name, x.d.tries))
+			continue
+		}
+		more := x.more()
+		switch {
+		case len(x.out) == 0 && more == nil:
+			args = append(args, "0")
+		case len(x.out) == 1 && x.out[0].to <= 9:
+			args = append(args, x.out[0].to, x.d.id, x.d.at.UnixMilli(), more, x.out[0].payload)
+		default:
+			args = append(args, "f", x.d.id, x.d.at.UnixMilli(), more, len(x.out))
 			for _, o := range x.out {
 				args = append(args, o.to, o.payload)
 			}
-		case retry:
-			args = append(args, x.delay.Milliseconds(), x.d.fields(s.cfg.Name, x.d.tries+1))
-		case dead:
-			args = append(args, x.reason, x.d.fields(s.cfg.Name, x.d.tries))
 		}
 	}
 	return args
 }
 
+// more packs what few events have: a trace, and progress for whoever watches.
+func (x settlement) more() []byte {
+	if x.d.traceparent == "" && !x.d.tracked || x.quiet {
+		return nil
+	}
+	track := ""
+	if x.d.tracked {
+		track = "1"
+	}
+	return netstrings(nil, x.d.traceparent, track, string(x.progress))
+}
+
 // settled takes in the script's answer.
 func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
-	results, now := list(reply[0]), time.Now()
+	elsewhere, restored, problem := indices(reply[0]), indices(reply[1]), text(reply[2])
+	if problem != "" && s.gate.shut("forwarding", errors.New(problem)) {
+		s.log.Error("an output refuses entries; trying again", "err", problem)
+	}
+	now, soon := time.Now(), tickEvery
 	release := batch[:0:0]
-	soon := tickEvery
 	for i, x := range batch {
-		switch number(results[i]) {
-		case -1:
-			problem := text(reply[2])
-			if s.gate.shut("forwarding", errors.New(problem)) {
-				s.log.Error("an output refuses entries; trying again", "err", problem)
-			}
+		switch {
+		case restored[i]:
 			time.AfterFunc(time.Second, func() {
 				s.gate.open("forwarding")
 				s.done.add(x)
 			})
 			continue
-		case 0:
+		case elsewhere[i]:
 			s.m.elsewhere.Inc() // another replica settled it first, or it was handed to one
 		default:
 			s.m.settled(x, now)
@@ -192,11 +207,22 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 	}
 	s.m.batch.Observe(float64(len(batch)))
 	s.held.release(release)
-	for i, full := range list(reply[1]) {
-		if number(full) == 1 {
-			s.pressed(s.cfg.Out[i].Channel, true)
-		}
+	for i := range indices(reply[3]) {
+		s.pressed(s.cfg.Out[i].Channel, true)
 	}
+}
+
+// indices makes a set, from 0, of a script's list of indices from 1.
+func indices(v any) map[int]bool {
+	l := list(v)
+	if len(l) == 0 {
+		return nil
+	}
+	set := make(map[int]bool, len(l))
+	for _, i := range l {
+		set[number(i)-1] = true
+	}
+	return set
 }
 
 // pressed shuts the gate while an output is full, and opens it again.

@@ -3,110 +3,153 @@
 -- KEYS  1 channel  2 <channel>:groups  3 <channel>:due  4 <channel>:dead; then the output channels
 -- ARGV  1 group  2 consumer  3 MAX_BACKLOG  4 MAX_DEAD  5 number of outputs; for each: '0', or for an unread one
 --       KEEP_ENTRIES; then the number of entries; for each: entry ID, what becomes of it, and
---       'f' (forward): id, at, traceparent, track, progress (JSON or ''), number of messages;
---                      for each: index of the output (from 1), payload
---       'r' (retry):   delay in ms, fields of the entry to add, packed as netstrings
---       'd' (dead):    reason, fields of the entry, packed
--- Reply {list with 1 for each entry settled here and 0 for one that was settled elsewhere or is not ours, or -1 for one
---       restored because a forward failed; list with 1 for each output that is full; error of the last failed forward or ''}
+--       '0' (ack only):    nothing more
+--       '1' to '9' (forward one message to that output): event ID, at, more, payload
+--       'f' (forward):     event ID, at, more, number of messages; for each: index of the output (from 1), payload
+--                          more is '' or packed: traceparent, track, progress (JSON), each may be ''
+--       'r' (retry):       delay in ms, fields of the entry to add, packed
+--       'd' (dead):        reason, fields of the entry, packed
+-- Reply {list of the entries (from 1) that were not settled here, because they were settled elsewhere or are not ours;
+--       list of those that were restored because a forward failed; error of the last such forward or '';
+--       list of the outputs that are full}
+local call, pcall = redis.call, redis.pcall
 local channel, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local max, max_dead, nout = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local keep, batches, a = {}, {}, 6
+local out, keep, batches, a = {}, {}, {}, 6
 for o = 1, nout do
-  local kind = redis.call('TYPE', KEYS[4 + o])
+  out[o] = KEYS[4 + o]
+  local kind = call('TYPE', out[o])
   kind = type(kind) == 'table' and kind.ok or kind
   if kind ~= 'stream' and kind ~= 'none' then
-    return redis.error_reply('WRONGOUTPUT the key ' .. KEYS[4 + o] .. ' is a ' .. kind .. ', not a stream')
+    return redis.error_reply('WRONGOUTPUT the key ' .. out[o] .. ' is a ' .. kind .. ', not a stream')
   end
   keep[o] = tonumber(ARGV[a])
-  if keep[o] > 0 and redis.call('EXISTS', KEYS[4 + o] .. ':groups') == 1 then keep[o] = 0 end
+  if keep[o] > 0 and call('EXISTS', out[o] .. ':groups') == 1 then keep[o] = 0 end
   batches[o] = {}
   a = a + 1
 end
-local n, done, acked, problem, steps, now = tonumber(ARGV[a]), {}, 0, '', {}, nil
-a = a + 1
-local function mine(id)
-  local p = redis.call('XPENDING', channel, group, id, id, 1)[1]
-  return p and p[2] == consumer
+local acked, elsewhere, restored, problem, steps, now = 0, {}, {}, '', {}, nil
+
+-- add(o, event, at, more, payload) -> what XADD answers: the new entry's ID, or a table with err.
+local function add(o, event, at, more, payload)
+  if keep[o] == 0 and more == '' then return pcall('XADD', out[o], '*', 'payload', payload, 'id', event, 'at', at) end
+  local cmd = {'XADD', out[o], '*', 'payload', payload, 'id', event, 'at', at}
+  if keep[o] > 0 then cmd = {'XADD', out[o], 'MAXLEN', '~', keep[o], '*', 'payload', payload, 'id', event, 'at', at} end
+  if more ~= '' then
+    local m = unpack_list(more)
+    if m[1] ~= '' then
+      cmd[#cmd + 1] = 'traceparent'
+      cmd[#cmd + 1] = m[1]
+    end
+    if m[2] ~= '' then
+      cmd[#cmd + 1] = 'track'
+      cmd[#cmd + 1] = m[2]
+    end
+  end
+  return pcall(unpack(cmd))
 end
+
+-- forwarded(event, more, channels): notes the step of a tracked event.
+local function forwarded(event, more, channels)
+  if more == '' then return end
+  local m = unpack_list(more)
+  if m[2] ~= '1' then return end
+  local rest = #channels > 0 and ',"next":["' .. table.concat(channels, '","') .. '"]' or ''
+  if m[3] ~= '' then rest = rest .. ',"detail":' .. m[3] end
+  steps[#steps + 1] = {event, 'done', rest}
+end
+
+local function restore(e, id, err)
+  restored[#restored + 1], problem = e, err
+  call('XCLAIM', channel, group, consumer, 0, id, 'FORCE', 'JUSTID')
+end
+
+local n = tonumber(ARGV[a])
+a = a + 1
 for e = 1, n do
   local id, kind = ARGV[a], ARGV[a + 1]
   a = a + 2
-  done[e] = 0
-  if kind == 'f' then
-    local event, at, trace, track, progress, nmsg = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], tonumber(ARGV[a + 5])
-    a = a + 6
-    if redis.call('XACK', channel, group, id) == 1 then
-      done[e] = 1
-      local added = {}
-      for m = 1, nmsg do
-        local o, payload = tonumber(ARGV[a + 2 * m - 2]), ARGV[a + 2 * m - 1]
-        local cmd = {'XADD', KEYS[4 + o]}
-        if keep[o] > 0 then
-          cmd[3], cmd[4], cmd[5] = 'MAXLEN', '~', keep[o]
-        end
-        local c = #cmd
-        cmd[c + 1], cmd[c + 2], cmd[c + 3], cmd[c + 4], cmd[c + 5] = '*', 'payload', payload, 'id', event
-        cmd[c + 6], cmd[c + 7] = 'at', at
-        c = c + 7
-        if trace ~= '' then
-          cmd[c + 1], cmd[c + 2] = 'traceparent', trace
-          c = c + 2
-        end
-        if track ~= '' then cmd[c + 1], cmd[c + 2] = 'track', track end
-        local r = redis.pcall(unpack(cmd))
-        if type(r) == 'table' and r.err then
-          problem, done[e] = r.err, -1
-          for _, x in ipairs(added) do redis.call('XDEL', x[1], x[2]) end
-          redis.call('XCLAIM', channel, group, consumer, 0, id, 'FORCE', 'JUSTID')
-          break
-        end
-        added[m] = {KEYS[4 + o], r, o, payload}
-      end
-      if done[e] == 1 then
-        acked = acked + 1
-        local next = {}
-        for m, x in ipairs(added) do
-          local b = batches[x[3]]
-          b[#b + 1] = x[4]
-          next[m] = '"' .. x[1] .. '"'
-        end
-        if track == '1' then
-          steps[#steps + 1] = {event, 'done', (#next > 0 and ',"next":[' .. table.concat(next, ',') .. ']' or '') ..
-            (progress ~= '' and ',"detail":' .. progress or '')}
-        end
-      end
-    end
-    a = a + 2 * nmsg
-  else
+  if kind == '0' then
+    if call('XACK', channel, group, id) == 1 then acked = acked + 1 else elsewhere[#elsewhere + 1] = e end
+  elseif kind == 'r' or kind == 'd' then
     local what, fields = ARGV[a], ARGV[a + 1]
     a = a + 2
-    if mine(id) and redis.call('XACK', channel, group, id) == 1 then
-      done[e] = 1
+    local p = call('XPENDING', channel, group, id, id, 1)[1]
+    if p and p[2] == consumer and call('XACK', channel, group, id) == 1 then
       acked = acked + 1
       now = now or now_ms()
       local flat = unpack_list(fields)
       if kind == 'r' then
-        redis.call('ZADD', KEYS[3], string.format('%.0f', now + tonumber(what)), fields)
+        call('ZADD', KEYS[3], string.format('%.0f', now + tonumber(what)), fields)
         if field(flat, 'track') == '1' then steps[#steps + 1] = {field(flat, 'id'), 'retry', ''} end
       else
         bury(channel, group, flat, what, now, max_dead)
       end
+    else
+      elsewhere[#elsewhere + 1] = e
     end
+  elseif kind == 'f' then
+    local event, at, more, nmsg = ARGV[a], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3])
+    a = a + 4
+    if call('XACK', channel, group, id) == 1 then
+      local added, err = {}, nil
+      for m = 1, nmsg do
+        local r = add(tonumber(ARGV[a + 2 * m - 2]), event, at, more, ARGV[a + 2 * m - 1])
+        if type(r) == 'table' then
+          err = r.err
+          break
+        end
+        added[m] = r
+      end
+      if err then
+        for m, r in ipairs(added) do call('XDEL', out[tonumber(ARGV[a + 2 * m - 2])], r) end
+        restore(e, id, err)
+      else
+        acked = acked + 1
+        local channels = {}
+        for m = 1, nmsg do
+          local o = tonumber(ARGV[a + 2 * m - 2])
+          local b = batches[o]
+          b[#b + 1] = ARGV[a + 2 * m - 1]
+          channels[m] = out[o]
+        end
+        forwarded(event, more, channels)
+      end
+    else
+      elsewhere[#elsewhere + 1] = e
+    end
+    a = a + 2 * nmsg
+  else
+    local o = tonumber(kind)
+    if call('XACK', channel, group, id) == 1 then
+      local event, more, payload = ARGV[a], ARGV[a + 2], ARGV[a + 3]
+      local r = add(o, event, ARGV[a + 1], more, payload)
+      if type(r) == 'table' then
+        restore(e, id, r.err)
+      else
+        acked = acked + 1
+        local b = batches[o]
+        b[#b + 1] = payload
+        if more ~= '' then forwarded(event, more, {out[o]}) end
+      end
+    else
+      elsewhere[#elsewhere + 1] = e
+    end
+    a = a + 4
   end
 end
-if acked > 0 then redis.call('HINCRBY', KEYS[2], 'done:' .. group, acked) end
+if acked > 0 then call('HINCRBY', KEYS[2], 'done:' .. group, acked) end
 local fulls = {}
 for o = 1, nout do
-  local b = batches[o]
+  local b, name = batches[o], out[o]
   if #b > 0 then
-    redis.call('PUBLISH', KEYS[4 + o] .. ':kept', #b)
-    for _, payload in ipairs(b) do redis.call('PUBLISH', KEYS[4 + o], payload) end
+    call('PUBLISH', name .. ':kept', #b)
+    for i = 1, #b do call('PUBLISH', name, b[i]) end
   end
-  fulls[o] = keep[o] == 0 and full(KEYS[4 + o], 0, max) and 1 or 0
+  if keep[o] == 0 and full(name, 0, max) then fulls[#fulls + 1] = o end
 end
 if #steps > 0 then
   now = now or now_ms()
   for _, s in ipairs(steps) do step(s[1], group, s[2], now, s[3]) end
 end
-return {done, fulls, problem}
+return {elsewhere, restored, problem, fulls}

@@ -1,0 +1,145 @@
+package stage_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/redis/go-redis/v9"
+)
+
+const hopPayload = `{"email":"someone.or.other@example.com","lat":"40.7128","long":"-74.0060"}`
+
+// fill puts n events into the channel as the edge does, before anyone reads.
+func fill(b *testing.B, rdb *redis.Client, channel string, n int) {
+	b.Helper()
+	for i := 0; i < n; {
+		p := rdb.Pipeline()
+		for j := 0; j < 1000 && i < n; j++ {
+			p.XAdd(b.Context(), &redis.XAddArgs{Stream: channel, Values: []any{"payload", hopPayload, "id", fmt.Sprintf("01890000-0000-7000-8000-%012d", i), "at", "1700000000000"}})
+			i++
+		}
+		if _, err := p.Exec(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// bareHop moves n events with a bare pipelined client that issues the commands the stage's scripts issue: XREADGROUP for a
+// batch, then XACK, XADD and PUBLISH for each event, and one announcement a batch; the next batch is read while this one
+// is written.
+func bareHop(b *testing.B, rdb *redis.Client, n int) time.Duration {
+	b.Helper()
+	ctx := b.Context()
+	if err := rdb.XGroupCreateMkStream(ctx, "in", "bare", "0").Err(); err != nil {
+		b.Fatal(err)
+	}
+	start := time.Now()
+	batches := make(chan []redis.XMessage, 4)
+	go func() {
+		defer close(batches)
+		for read := 0; read < n; {
+			r, err := rdb.XReadGroup(ctx, &redis.XReadGroupArgs{Group: "bare", Consumer: "c", Streams: []string{"in", ">"}, Count: 128}).Result()
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			read += len(r[0].Messages)
+			batches <- r[0].Messages
+		}
+	}()
+	for batch := range batches {
+		p := rdb.Pipeline()
+		p.Publish(ctx, "out:kept", len(batch))
+		for _, m := range batch {
+			payload := m.Values["payload"]
+			p.XAck(ctx, "in", "bare", m.ID)
+			p.XAdd(ctx, &redis.XAddArgs{Stream: "out", Values: []any{"payload", payload, "id", m.Values["id"], "at", m.Values["at"]}})
+			p.Publish(ctx, "out", payload)
+		}
+		if _, err := p.Exec(ctx); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return time.Since(start)
+}
+
+// stageHop moves n events with a stage that forwards them as they are.
+func stageHop(b *testing.B, o *redis.Options, n int) time.Duration {
+	b.Helper()
+	broker, err := stage.Open(stage.Options{Redis: o, Log: slog.New(slog.DiscardHandler), MaxBacklog: 10 * n})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer broker.Close()
+	var seen atomic.Int64
+	all := make(chan struct{})
+	s, err := broker.New(stage.Config{Name: "hop", In: "in", Out: []stage.Output{{Channel: "out"}}, NoAdopt: true, Workers: 2},
+		stage.Each(func(_ context.Context, e stage.Event[[]byte]) ([]byte, error) {
+			if seen.Add(1) == int64(n) {
+				close(all)
+			}
+			return e.Body, nil
+		}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan error, 1)
+	start := time.Now()
+	go func() { ended <- s.Run(ctx) }()
+	<-all
+	cancel()
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
+	return time.Since(start)
+}
+
+// BenchmarkHop compares one hop of a stage with a bare pipelined client on the same server, in turns; the median of each.
+func BenchmarkHop(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		args []string
+		n    int
+	}{
+		{"memory", nil, 100_000},
+		{"appendfsync=always", redistest.Durable, 50_000},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			srv := redistest.Real(b, c.args...)
+			rdb := srv.Client()
+			defer rdb.Close()
+			var bare, staged []float64
+			for range b.N {
+				for range 3 {
+					for _, side := range []string{"bare", "stage"} {
+						rdb.FlushAll(b.Context())
+						fill(b, rdb, "in", c.n)
+						if side == "bare" {
+							bare = append(bare, float64(c.n)/bareHop(b, rdb, c.n).Seconds())
+						} else {
+							staged = append(staged, float64(c.n)/stageHop(b, srv.Options(), c.n).Seconds())
+						}
+						if got := rdb.XLen(b.Context(), "out").Val(); got != int64(c.n) {
+							b.Fatalf("%s: %d forwarded, want %d", side, got, c.n)
+						}
+					}
+				}
+			}
+			slices.Sort(bare)
+			slices.Sort(staged)
+			x, y := bare[len(bare)/2], staged[len(staged)/2]
+			b.ReportMetric(x, "bare-events/s")
+			b.ReportMetric(y, "stage-events/s")
+			b.ReportMetric(y/x, "ratio")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
