@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os/signal"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -35,7 +37,7 @@ type Deps struct {
 	Office string // its name in the lines
 	Settings
 	Tuning process.Tuning
-	Stdout io.Writer      // gets a copy of the lines; may be nil
+	Stdout io.Writer      // gets a copy of the lines, and SIGPIPE is ignored; may be nil
 	Log    *slog.Logger   // default: slog.Default()
 	Admin  *process.Admin // may be nil
 }
@@ -96,6 +98,7 @@ func run(ctx context.Context, d Deps, j *journal.Journal, ready *readiness) erro
 		Name: "milepost_email_journal_events", Help: "Events that the journal remembers.",
 	}, func() float64 { return float64(j.Events()) })}
 	if d.Stdout != nil {
+		signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the copy would end the process
 		c := newCopier(d.Stdout, d.Log)
 		defer c.close()
 		h.Copy = c.write

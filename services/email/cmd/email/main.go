@@ -3,8 +3,6 @@ package main
 
 import (
 	"context"
-	"os/signal"
-	"syscall"
 
 	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/records"
@@ -18,10 +16,7 @@ type config struct {
 	OfficeName string `env:"OFFICE_NAME" envDefault:"Velocity" help:"name of the office, in the email"`
 }
 
-func main() {
-	signal.Ignore(syscall.SIGPIPE) // standard output is a copy; the stage goes on when nobody reads it
-	program.Main()
-}
+func main() { program.Main() }
 
 var program = process.Program[config]{
 	Name:  "email",

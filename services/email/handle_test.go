@@ -1,0 +1,254 @@
+package email
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/services/email/journal"
+)
+
+// fakeStore answers from maps, or with err.
+type fakeStore struct {
+	byID   map[string]records.Record
+	newest map[string]records.Record
+	err    error
+	asked  []string // what was asked for, in order
+}
+
+func (s *fakeStore) FindByIDs(_ context.Context, ids []string) (map[string]records.Record, error) {
+	s.asked = append(s.asked, "ids "+strings.Join(ids, " "))
+	found := map[string]records.Record{}
+	for _, id := range ids {
+		if r, ok := s.byID[id]; ok {
+			found[id] = r
+		}
+	}
+	return found, s.err
+}
+
+func (s *fakeStore) Newest(_ context.Context, email string) (records.Record, bool, error) {
+	s.asked = append(s.asked, "newest "+email)
+	r, ok := s.newest[email]
+	return r, ok, s.err
+}
+
+func (s *fakeStore) Ping(context.Context) error { return s.err }
+
+// fakeLog is a log in memory.
+type fakeLog struct {
+	known           map[string]journal.Written
+	text            []string
+	findErr, outErr error
+}
+
+func (l *fakeLog) Find(ids []string) (map[string]journal.Written, error) {
+	found := map[string]journal.Written{}
+	for _, id := range ids {
+		if w, ok := l.known[id]; ok {
+			found[id] = w
+		}
+	}
+	return found, l.findErr
+}
+
+func (l *fakeLog) TooOld(at, now time.Time) bool { return now.Sub(at) > 30*24*time.Hour }
+
+func (l *fakeLog) Write(sent time.Time, lines []journal.Line) ([]journal.Written, error) {
+	if l.outErr != nil {
+		return nil, l.outErr
+	}
+	var out []journal.Written
+	for _, x := range lines {
+		out = append(out, journal.Written{SentAt: sent, Miles: x.Miles})
+		l.text = append(l.text, x.Text)
+	}
+	return out, nil
+}
+
+func (l *fakeLog) Probe() error { return l.outErr }
+
+var (
+	errStore = errors.New("store is away")
+	errDisk  = errors.New("disk is full")
+	evening  = time.Date(2026, 11, 21, 21, 36, 47, 180_900_000, time.UTC)
+)
+
+func TestHandle(t *testing.T) {
+	const ada, bob = event.Address("ada@example.com"), event.Address("bob@example.com")
+	ev := func(id string, to event.Address) stage.Event[event.Address] {
+		return stage.Event[event.Address]{ID: id, Body: to, At: evening.Add(-time.Second)}
+	}
+	bare := func(e stage.Event[event.Address]) stage.Event[event.Address] { e.Adopted = true; return e }
+	old := func(e stage.Event[event.Address]) stage.Event[event.Address] {
+		e.At = evening.Add(-31 * 24 * time.Hour)
+		return e
+	}
+	line := func(to, miles string) string {
+		return "21:36:47,180 root INFO Email sent to: " + to + "; Message: You are " + miles + " miles from Velocity."
+	}
+	sentAt := evening.Truncate(time.Millisecond)
+	earlier := sentAt.Add(-time.Hour)
+	type want struct {
+		miles float64
+		sent  time.Time
+		err   error
+	}
+	ok := func(miles float64) want { return want{miles: miles, sent: sentAt} }
+	for name, tc := range map[string]struct {
+		in    []stage.Event[event.Address]
+		store fakeStore
+		log   fakeLog
+		want  []want
+		text  []string
+		asked []string
+	}{
+		"a batch": {
+			in:    []stage.Event[event.Address]{ev("1", ada), ev("2", bob)},
+			want:  []want{ok(12), ok(0.5)},
+			text:  []string{line("ada@example.com", "12.0"), line("bob@example.com", "0.5")},
+			asked: []string{"ids 1 2"},
+		},
+		"known": {
+			in:    []stage.Event[event.Address]{ev("k", ada), ev("1", ada)},
+			want:  []want{{miles: 99, sent: earlier}, ok(12)},
+			text:  []string{line("ada@example.com", "12.0")},
+			asked: []string{"ids 1"},
+		},
+		"known and old, the store away": {
+			in:    []stage.Event[event.Address]{old(ev("k", ada))},
+			store: fakeStore{err: errStore},
+			want:  []want{{miles: 99, sent: earlier}},
+		},
+		"twice in a batch": {
+			in:    []stage.Event[event.Address]{ev("1", ada), ev("2", bob), ev("1", ada)},
+			want:  []want{ok(12), ok(0.5), ok(12)},
+			text:  []string{line("ada@example.com", "12.0"), line("bob@example.com", "0.5")},
+			asked: []string{"ids 1 2"},
+		},
+		"one without a record": {
+			in:    []stage.Event[event.Address]{ev("none", ada), ev("2", bob), ev("none", ada)},
+			want:  []want{{err: errNoRecord}, ok(0.5), {err: errNoRecord}},
+			text:  []string{line("bob@example.com", "0.5")},
+			asked: []string{"ids none 2"},
+		},
+		"bare addresses": {
+			in:    []stage.Event[event.Address]{bare(ev("x", ada)), ev("2", bob), bare(ev("y", ada)), bare(ev("z", "eve@example.com"))},
+			want:  []want{ok(7), ok(0.5), ok(7), {err: errNoRecord}},
+			text:  []string{line("ada@example.com", "7.0"), line("bob@example.com", "0.5"), line("ada@example.com", "7.0")},
+			asked: []string{"ids 2", "newest ada@example.com", "newest eve@example.com"},
+		},
+		"forged address": {
+			in:    []stage.Event[event.Address]{ev("1", "ada@example.com\n21:36:47,180 root INFO"), ev("2", bob)},
+			want:  []want{{err: stage.ErrPermanent}, ok(0.5)},
+			text:  []string{line("bob@example.com", "0.5")},
+			asked: []string{"ids 2"},
+		},
+		"too old": {
+			in:   []stage.Event[event.Address]{old(ev("1", ada)), old(ev("1", ada))},
+			want: []want{{err: errTooOld}, {err: errTooOld}},
+		},
+		"store away": {
+			in:    []stage.Event[event.Address]{ev("1", ada), bare(ev("x", ada))},
+			store: fakeStore{err: errStore},
+			want:  []want{{err: errStore}, {err: errStore}},
+			asked: []string{"ids 1", "newest ada@example.com"},
+		},
+		"disk full": {
+			in:    []stage.Event[event.Address]{ev("1", ada), ev("k", ada), ev("none", ada), ev("1", ada)},
+			log:   fakeLog{outErr: errDisk},
+			want:  []want{{err: errDisk}, {miles: 99, sent: earlier}, {err: errNoRecord}, {err: errDisk}},
+			asked: []string{"ids 1 none"},
+		},
+		"journal away": {
+			in:   []stage.Event[event.Address]{ev("1", ada), ev("k", ada)},
+			log:  fakeLog{findErr: errDisk},
+			want: []want{{err: errDisk}, {err: errDisk}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.store.byID = map[string]records.Record{"1": {ID: "1", Miles: 12}, "2": {ID: "2", Miles: 0.5}}
+			tc.store.newest = map[string]records.Record{string(ada): {Miles: 7}}
+			tc.log.known = map[string]journal.Written{"k": {SentAt: earlier, Miles: 99}}
+			var copied strings.Builder
+			var utc Zone
+			if err := utc.UnmarshalText([]byte("UTC")); err != nil {
+				t.Fatal(err)
+			}
+			h := Handler{
+				Store: &tc.store, Log: &tc.log, Office: "Velocity", Zone: utc,
+				Now: func() time.Time { return evening }, Copy: func(b []byte) { copied.Write(b) },
+			}
+			got := h.Handle(t.Context(), tc.in)
+			if len(got) != len(tc.in) {
+				t.Fatalf("%d results for %d events", len(got), len(tc.in))
+			}
+			for i, r := range got {
+				w := tc.want[i]
+				if w.err != nil {
+					down := errors.Is(w.err, errDisk)
+					dead := errors.Is(w.err, errTooOld) || errors.Is(w.err, stage.ErrPermanent)
+					if !errors.Is(r.Err, w.err) || len(r.Out) != 0 || errors.Is(r.Err, stage.ErrDown) != down || errors.Is(r.Err, stage.ErrPermanent) != dead {
+						t.Errorf("event %d: %+v, want %v (down %v, permanent %v)", i, r, w.err, down, dead)
+					}
+					continue
+				}
+				sent := event.Sent{ID: tc.in[i].ID, Email: tc.in[i].Body, Miles: w.miles, SentAt: w.sent}
+				if r.Err != nil || len(r.Out) != 1 || r.Out[0] != (stage.Message{Body: sent}) {
+					t.Errorf("event %d: %+v, want %+v", i, r, sent)
+				}
+			}
+			if !slices.Equal(tc.log.text, tc.text) {
+				t.Errorf("lines %q, want %q", tc.log.text, tc.text)
+			}
+			if !slices.Equal(tc.store.asked, tc.asked) {
+				t.Errorf("the store was asked %q, want %q", tc.store.asked, tc.asked)
+			}
+			if want := strings.Join(append(tc.text, ""), "\n"); copied.String() != want {
+				t.Errorf("copy %q, want %q", copied.String(), want)
+			}
+		})
+	}
+}
+
+func TestProbe(t *testing.T) {
+	for name, tc := range map[string]struct{ store, disk error }{
+		"fine": {}, "store": {store: errStore}, "disk": {disk: errDisk},
+	} {
+		h := Handler{Store: &fakeStore{err: tc.store}, Log: &fakeLog{outErr: tc.disk}}
+		want := errors.Join(tc.store, tc.disk)
+		if got := h.probe(t.Context()); (got == nil) != (want == nil) {
+			t.Errorf("%s: probe = %v, want %v", name, got, want)
+		}
+	}
+}
+
+// TestCopier: a reader that blocks or fails holds nobody up.
+func TestCopier(t *testing.T) {
+	r, w := io.Pipe() // blocks, since nobody reads
+	c := newCopier(w, quiet)
+	for range 3 * copierBatches {
+		c.write([]byte("line\n"))
+	}
+	if err := r.CloseWithError(errors.New("gone")); err != nil { // fails from now on
+		t.Fatal(err)
+	}
+	c.close()
+
+	var got strings.Builder
+	c = newCopier(&got, quiet)
+	for range 10 {
+		c.write([]byte("line\n"))
+	}
+	c.close()
+	if want := strings.Repeat("line\n", 10); got.String() != want {
+		t.Errorf("copy %q, want %q", got.String(), want)
+	}
+}
