@@ -33,7 +33,9 @@ func (s *site) event(c echo.Context) error {
 	case typeStream:
 		return s.stream(c, []string{id})
 	case typeHTML:
-		return s.page(c, http.StatusOK, "event", eventPage{newJourney(id, steps)})
+		j := newJourney(id, steps)
+		j.waiting = j.late(s.now())
+		return s.page(c, http.StatusOK, "event", eventPage{j})
 	}
 	return c.JSON(http.StatusOK, newJourney(id, steps))
 }

@@ -44,8 +44,16 @@ type journey struct {
 	State string `json:"state"` // "under way", "done" or "dead"
 	Steps []step `json:"steps"` // in order of time
 
-	stops []stop
+	stops   []stop
+	miles   string
+	waiting string
 }
+
+// Miles is the distance, once it is known.
+func (j journey) Miles() string { return j.miles }
+
+// Waiting is what to say of a step that is late.
+func (j journey) Waiting() string { return j.waiting }
 
 // stop is one line of the journey.
 type stop struct {
@@ -103,11 +111,31 @@ func newJourney(id string, steps []stage.Step) journey {
 		j.stops = append(j.stops, stop{Stage: s.Stage, Label: s.Stage, State: s.State, After: since(s.At.Sub(start)), Detail: detail(s.Detail)})
 	}
 	for _, s := range j.Steps {
+		var shown struct{ Miles *float64 }
+		if json.Unmarshal(s.Detail, &shown) == nil && shown.Miles != nil {
+			j.miles = inMiles(*shown.Miles)
+		}
 		if s.State == "dead" && slices.ContainsFunc(milestones, func(m milestone) bool { return m.Stage == s.Stage }) {
 			j.State = dead
 		}
 	}
 	return j
+}
+
+// expected is how long a step takes at most when nothing is in the way, with room to spare.
+const expected = 3 * time.Second
+
+// late is what the journey is waiting for, if at that time it has waited longer than expected.
+func (j journey) late(now time.Time) string {
+	if j.State != underWay || len(j.Steps) == 0 || now.Sub(j.Steps[len(j.Steps)-1].At) < expected {
+		return ""
+	}
+	for _, s := range j.stops {
+		if s.State == "" || s.State == "retry" {
+			return s.Waiting
+		}
+	}
+	return ""
 }
 
 // Stops are the lines of the journey: the known stages in their order, then what else reported.

@@ -146,6 +146,7 @@ type site struct {
 	stop      context.CancelFunc
 	heartbeat time.Duration
 	newKey    func() string // makes the form's one-time key
+	now       func() time.Time
 }
 
 func newSite(d Deps, p publisher, w watcher, h history) (*site, error) {
@@ -160,7 +161,7 @@ func newSite(d Deps, p publisher, w watcher, h history) (*site, error) {
 	s := &site{
 		publisher: p, watcher: w, history: h, office: d.Office, settings: d.Settings, log: d.Log,
 		assets: a, pages: t, metrics: newMetrics(d.Admin.Registry()), origins: http.NewCrossOriginProtection(),
-		streams: slots{max: d.Settings.StreamLimit}, heartbeat: 15 * time.Second, newKey: rand.Text,
+		streams: slots{max: d.Settings.StreamLimit}, heartbeat: 15 * time.Second, newKey: rand.Text, now: time.Now,
 	}
 	for _, o := range d.Settings.TrustedOrigins {
 		if err := s.origins.AddTrustedOrigin(o); err != nil {
