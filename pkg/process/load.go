@@ -1,6 +1,7 @@
 package process
 
 import (
+	"encoding"
 	"errors"
 	"fmt"
 	"os"
@@ -152,6 +153,9 @@ func (v variable) why(err error) string {
 	if o := v.tag.Get("oneof"); o != "" {
 		return "is not one of " + strings.Join(strings.Fields(o), ", ")
 	}
+	if reflect.PointerTo(v.typ).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) && err != nil {
+		return err.Error()
+	}
 	lo, hi := v.tag.Get("min"), v.tag.Get("max")
 	bounds := ""
 	switch {
@@ -169,8 +173,6 @@ func (v variable) why(err error) string {
 		return "is not a whole number" + bounds
 	case v.typ.Kind() == reflect.Float64:
 		return "is not a number" + bounds
-	case err != nil:
-		return err.Error()
 	}
 	return "is not allowed"
 }
@@ -180,36 +182,39 @@ func (v variable) inBounds(value reflect.Value) bool {
 	if one := v.tag.Get("oneof"); one != "" && !slices.Contains(strings.Fields(one), value.String()) {
 		return false
 	}
-	for tag, sign := range map[string]float64{"min": 1, "max": -1} {
-		bound := v.tag.Get(tag)
-		if bound == "" {
-			continue
-		}
-		var have, limit float64
-		switch x := value.Interface().(type) {
-		case time.Duration:
-			d, err := time.ParseDuration(bound)
-			if err != nil {
-				panic(fmt.Sprintf("process: %s of %s: %v", tag, v.name, err))
-			}
-			have, limit = float64(x), float64(d)
-		case int:
-			have = float64(x)
-		case float64:
-			have = x
-		}
-		if _, isDuration := value.Interface().(time.Duration); !isDuration {
-			n, err := strconv.ParseFloat(bound, 64)
-			if err != nil {
-				panic(fmt.Sprintf("process: %s of %s: %v", tag, v.name, err))
-			}
-			limit = n
-		}
-		if !((have-limit)*sign >= 0) { // NaN is out of bounds
-			return false
-		}
+	have := v.number(value)
+	if lo := v.tag.Get("min"); lo != "" && !(have >= v.bound(lo)) { // so that NaN is out of bounds
+		return false
+	}
+	if hi := v.tag.Get("max"); hi != "" && !(have <= v.bound(hi)) {
+		return false
 	}
 	return true
+}
+
+// number is a value of a type that can have bounds.
+func (v variable) number(value reflect.Value) float64 {
+	switch {
+	case value.CanInt(): // durations too
+		return float64(value.Int())
+	case value.CanFloat():
+		return value.Float()
+	}
+	return 0
+}
+
+// bound reads a tag. One that cannot be read is a mistake in the program.
+func (v variable) bound(text string) float64 {
+	n, err := strconv.ParseFloat(text, 64)
+	if v.typ == reflect.TypeFor[time.Duration]() {
+		var d time.Duration
+		d, err = time.ParseDuration(text)
+		n = float64(d)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("process: bound of %s: %v", v.name, err))
+	}
+	return n
 }
 
 // Mask hides what is secret in a value: the password of a URL, all of anything else.

@@ -54,8 +54,14 @@ type Command struct {
 // Main runs the program and exits: with 0 after a drain, 1 after an error, 2 for a command line it does not know. The
 // first SIGINT or SIGTERM starts the drain, a second one kills.
 func (p Program[C]) Main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		signal.Stop(signals) // before the drain begins, so that a second signal can end it at any time
+		cancel()
+	}()
 	err := p.Start(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	if err == nil {
 		return
@@ -126,17 +132,11 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 func (p Program[C]) help(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s.\n\nUsage:\n  %s\n", p.Name, p.Does, p.Name)
-	commands := map[string]string{
-		"healthcheck": "asks the running program whether it is ready; exits with 0 if it is, else with 1",
-		"--version":   "prints the version",
-		"--help":      "prints this",
+	for _, name := range slices.Sorted(maps.Keys(p.Commands)) {
+		fmt.Fprintf(&b, "  %s %-11s  %s\n", p.Name, name, p.Commands[name].Does)
 	}
-	for name, c := range p.Commands {
-		commands[name] = c.Does
-	}
-	for _, name := range slices.Sorted(maps.Keys(commands)) {
-		fmt.Fprintf(&b, "  %s %-12s  %s\n", p.Name, name, commands[name])
-	}
+	fmt.Fprintf(&b, "  %s healthcheck  asks the running program whether it is ready; exits with 0 if it is, else with 1\n", p.Name)
+	fmt.Fprintf(&b, "  %s --version    prints the version\n", p.Name)
 	b.WriteString("\nEnvironment:\n")
 	for _, v := range append(describe(reflect.TypeFor[C]()), describe(reflect.TypeFor[base]())...) {
 		def := v.tag.Get("envDefault")

@@ -1,0 +1,164 @@
+package process_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/process"
+)
+
+// everything is a configuration with all that the package offers.
+type everything struct {
+	process.Broker
+	process.Mongo
+	process.Office
+	process.Logging
+	Listen process.Address `env:"LISTEN" envDefault:"127.0.0.1:8000"`
+	Users  process.HTTPURL `env:"USERS_URL"`
+	Token  string          `env:"USERS_TOKEN" secret:"yes"`
+	Share  float64         `env:"SHARE" max:"1"`
+	Keep   time.Duration   `env:"KEEP" min:"1h" max:"720h"`
+}
+
+func environment(vars map[string]string) func(string) string {
+	return func(name string) string { return vars[name] }
+}
+
+func TestLoad(t *testing.T) {
+	var defaults everything
+	if err := process.Load(environment(nil), &defaults); err != nil {
+		t.Fatal(err)
+	}
+	want := everything{
+		Broker: process.Broker{
+			Redis: process.Redis{RedisHost: "127.0.0.1", RedisPort: 6379},
+			Tuning: process.Tuning{
+				Lease: 10 * time.Second, MaxTries: 8, KeepEntries: 10_000, MaxBacklog: 1_000_000, MaxDead: 100_000, Adopt: true,
+			},
+		},
+		Mongo:   process.Mongo{MongoHost: "127.0.0.1", MongoPort: 27017, MongoDatabase: "milepost"},
+		Office:  process.Office{OfficeName: "Velocity", OfficeLat: 32.080058, OfficeLong: 34.864535},
+		Logging: process.Logging{LogFormat: "text"},
+		Listen:  "127.0.0.1:8000",
+	}
+	if !reflect.DeepEqual(defaults, want) {
+		t.Errorf("without an environment: %+v, want %+v", defaults, want)
+	}
+
+	var set everything
+	err := process.Load(environment(map[string]string{
+		"REDIS_HOST": "redis", "REDIS_PORT": "6380", "WORKERS": "3", "LEASE": "1s", "ADOPT": "OFF", "MONGO_URL": "mongodb://a:1,b:2/?replicaSet=rs0",
+		"OFFICE_LONG": "-1e1", "LOG_LEVEL": "debug", "LOG_FORMAT": "json", "LISTEN": ":80", "USERS_URL": "http://users:8001/", "USERS_TOKEN": "t",
+		"SHARE": "-5", "KEEP": "720h", "MAX_TRIES": "",
+	}), &set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set.Options().Addr != "redis:6380" || set.Workers != 3 || set.Lease != time.Second || set.Adopt || set.MaxTries != 8 ||
+		set.URI() != "mongodb://a:1,b:2/?replicaSet=rs0" || set.OfficeLong != -10 || set.LogFormat != "json" || set.Listen != ":80" ||
+		set.Users != "http://users:8001" || set.Token != "t" || set.Share != -5 || set.Keep != 720*time.Hour {
+		t.Errorf("loaded %+v", set)
+	}
+	set.RedisURL = "rediss://u:p@h:1/2"
+	if o := set.Options(); o.Addr != "h:1" || o.DB != 2 || o.Password != "p" || o.TLSConfig == nil {
+		t.Errorf("REDIS_URL does not go before REDIS_HOST: %+v", o)
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	for _, tc := range []struct{ name, value, says string }{
+		{"REDIS_PORT", "redis", `REDIS_PORT: "redis" is not a port (1 to 65535)`},
+		{"REDIS_PORT", "tcp://10.0.0.1:6379", `REDIS_PORT: "tcp://10.0.0.1:6379" is not a port (1 to 65535)`},
+		{"MONGO_PORT", "0", `MONGO_PORT: "0" is not a port (1 to 65535)`},
+		{"MONGO_PORT", "65536", `MONGO_PORT: "65536" is not a port (1 to 65535)`},
+		{"WORKERS", "0", `WORKERS: "0" is not a whole number from 1 to 65536`},
+		{"WORKERS", "many", `WORKERS: "many" is not a whole number from 1 to 65536`},
+		{"MAX_TRIES", "99999999999999999999", `MAX_TRIES: "99999999999999999999" is not a whole number of at least 1`},
+		{"LEASE", "10", `LEASE: "10" is not a duration of at least 100ms, such as 500ms, 10s or 720h`},
+		{"LEASE", "1ms", `LEASE: "1ms" is not a duration of at least 100ms, such as 500ms, 10s or 720h`},
+		{"KEEP", "721h", `KEEP: "721h" is not a duration from 1h to 720h, such as 500ms, 10s or 720h`},
+		{"SHARE", "1.01", `SHARE: "1.01" is not a number of at most 1`},
+		{"OFFICE_LAT", "91", `OFFICE_LAT: "91" is not a number from -90 to 90`},
+		{"OFFICE_LAT", "NaN", `OFFICE_LAT: "NaN" is not a number from -90 to 90`},
+		{"ADOPT", "true", `ADOPT: "true" is not on or off`},
+		{"LOG_LEVEL", "loud", `LOG_LEVEL: "loud" is not one of debug, info, warn, error`},
+		{"LOG_FORMAT", "xml", `LOG_FORMAT: "xml" is not one of text, json`},
+		{"LISTEN", "8000", `LISTEN: "8000" is not an address such as 127.0.0.1:8000, or :8000 for all addresses of the machine`},
+		{"LISTEN", "127.0.0.1:http", `LISTEN: "127.0.0.1:http" is not an address such as`},
+		{"LISTEN", "a\nb", `LISTEN: "a\nb" is not an address such as`},
+		{"USERS_URL", "users:8001", `USERS_URL: "users:8001" is not a URL such as http://127.0.0.1:8001`},
+		{"REDIS_URL", "redis://ada:s3cr/et@h:1/0", `REDIS_URL: "redis://ada:****@h:1/0" is not a Redis URL such as`},
+		{"REDIS_URL", "http://ada:s3cret@h/0", `REDIS_URL: "http://ada:****@h/0" is not a Redis URL such as`},
+		{"REDIS_URL", "s3cret", `REDIS_URL: "****" is not a Redis URL such as`},
+		{"MONGO_URL", "mongodb+srv://ada:s3cr@et@", `MONGO_URL: "mongodb+srv://ada:****@" is not a MongoDB URL such as`},
+		{"MONGO_URL", "localhost", `MONGO_URL: "****" is not a MongoDB URL such as`},
+		{"MONGO_DATABASE", "a.b", `MONGO_DATABASE: "a.b" is not a database name`},
+		{"REDIS_URL_FILE", "/nowhere/at/all", `REDIS_URL_FILE: "/nowhere/at/all" cannot be read: `},
+	} {
+		t.Run(tc.name+"="+tc.value, func(t *testing.T) {
+			err := process.Load(environment(map[string]string{tc.name: tc.value}), &everything{})
+			var v *process.VariableError
+			if !errors.As(err, &v) || v.Name != tc.name {
+				t.Fatalf("Load with %s=%q: %v, want a VariableError of it", tc.name, tc.value, err)
+			}
+			if !strings.HasPrefix(err.Error(), tc.says) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "s3cr") {
+				t.Errorf("Load with %s=%q says %q, want one line that begins %q", tc.name, tc.value, err, tc.says)
+			}
+		})
+	}
+	err := process.Load(environment(map[string]string{"LEASE": "x", "WORKERS": "x", "REDIS_PORT": "x"}), &everything{})
+	if err == nil || strings.Count(err.Error(), "\n") != 2 {
+		t.Errorf("three wrong variables are reported as %q, want three lines", err)
+	}
+}
+
+func TestLoadSecretFile(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	token := file("token", "s3cret \r\n")
+	var cfg everything
+	if err := process.Load(environment(map[string]string{"USERS_TOKEN_FILE": token}), &cfg); err != nil || cfg.Token != "s3cret " {
+		t.Errorf("USERS_TOKEN_FILE gives %q, %v; want all but the line end", cfg.Token, err)
+	}
+	url := file("url", "redis://:s3cret@h:x/0")
+	err := process.Load(environment(map[string]string{"REDIS_URL_FILE": url}), &everything{})
+	if err == nil || strings.Contains(err.Error(), "s3cret") || !strings.Contains(err.Error(), `REDIS_URL: "redis://:****@h:x/0"`) {
+		t.Errorf("a wrong URL in a file gives %v, want it masked", err)
+	}
+	for name, vars := range map[string]map[string]string{
+		"both":  {"USERS_TOKEN_FILE": token, "USERS_TOKEN": "t"},
+		"empty": {"USERS_TOKEN_FILE": file("empty", "\n")},
+	} {
+		var v *process.VariableError
+		if err := process.Load(environment(vars), &everything{}); !errors.As(err, &v) || v.Name != "USERS_TOKEN_FILE" {
+			t.Errorf("%s: %v, want a VariableError of USERS_TOKEN_FILE", name, err)
+		}
+	}
+}
+
+func TestMask(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                            "",
+		"s3cret":                      "****",
+		"redis://h:6379/0":            "redis://h:6379/0",
+		"redis://ada@h":               "redis://ada@h",
+		"redis://ada:s3cret@h":        "redis://ada:****@h",
+		"redis://:s3@cr/et@h:6379/0":  "redis://:****@h:6379/0",
+		"mongodb://a:s3cret@h1:1,h2/": "mongodb://a:****@h1:1,h2/",
+	} {
+		if got := process.Mask(in); got != want {
+			t.Errorf("Mask(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
