@@ -1,0 +1,307 @@
+package webapi
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// reader reads a progress stream.
+type reader struct {
+	t     testing.TB
+	resp  *http.Response
+	lines *bufio.Scanner
+}
+
+// openStream asks for a stream that must be given; it is closed when the test ends.
+func openStream(t testing.TB, url string) *reader {
+	t.Helper()
+	resp := get(t, url, typeStream)
+	if kind := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || kind != typeStream {
+		t.Fatalf("GET %s: %d %s; want a stream", url, resp.StatusCode, kind)
+	}
+	return &reader{t, resp, bufio.NewScanner(resp.Body)}
+}
+
+// get asks for a type; the body is closed when the test ends, and nothing takes longer than 30 seconds.
+func get(t testing.TB, url, accept string) *http.Response {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	r, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", accept)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+// step reads on to the next step. ok is false at the end of the stream.
+func (r *reader) step() (s step, ok bool) {
+	for r.lines.Scan() {
+		data, isData := strings.CutPrefix(r.lines.Text(), "data: ")
+		if !isData {
+			continue
+		}
+		if err := json.Unmarshal([]byte(data), &s); err != nil {
+			r.t.Fatalf("step %q: %v", data, err)
+		}
+		return s, true
+	}
+	return step{}, false
+}
+
+// until reads on until the stage has reported of the event.
+func (r *reader) until(id, name string) step {
+	r.t.Helper()
+	for {
+		s, ok := r.step()
+		if !ok {
+			r.t.Fatalf("the stream ended before %s reported of %s: %v", name, id, r.lines.Err())
+		}
+		if s.ID == id && s.Stage == name {
+			return s
+		}
+	}
+}
+
+// measure runs a stage in the place of distance until the test ends. It waits for leave before each event.
+func measure(t testing.TB, b *stage.Broker, leave <-chan struct{}) {
+	t.Helper()
+	s, err := b.New(stage.Config{Name: "distance", In: event.RawInput, Out: []stage.Output{{Channel: event.CalculatedDistance}}},
+		stage.Each(func(ctx context.Context, e stage.Event[event.Submission]) (event.Result, error) {
+			select {
+			case <-leave:
+			case <-ctx.Done():
+				return event.Result{}, ctx.Err()
+			}
+			return event.Result{Email: e.Body.Email, Miles: 12, Lat: e.Body.Lat, Long: e.Body.Long}, nil
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("stage: %v", err)
+		}
+	})
+}
+
+const tracked = `{"email":"ada@example.com","lat":"40.7128","long":"-74.0060","track":true}`
+
+func TestStream(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := openBroker(t, addr)
+		base, stop := serve(t, b, Settings{})
+		leave := make(chan struct{})
+		measure(t, b, leave)
+		mine, _ := accept(t, base, tracked)
+		other, _ := accept(t, base, tracked)
+		stranger, _ := accept(t, base, tracked)
+
+		all := openStream(t, base+"/events?ids="+mine+","+other)
+		all.until(mine, Name) // what was known before
+		all.until(other, Name)
+		one := openStream(t, base+"/events/"+mine)
+		one.until(mine, Name)
+
+		leave <- struct{}{} // what happens now
+		leave <- struct{}{}
+		leave <- struct{}{}
+		s := one.until(mine, "distance")
+		if string(s.Detail) != `{"miles":12}` || s.State != "done" || s.At.IsZero() {
+			t.Errorf("step of distance = %+v", s)
+		}
+		seen := map[string]bool{}
+		for !seen[mine] || !seen[other] {
+			s, ok := all.step()
+			if !ok {
+				t.Fatal("the stream ended")
+			}
+			if s.ID == stranger {
+				t.Fatalf("the stream of %s and %s tells of %s", mine, other, stranger)
+			}
+			if s.Stage == "distance" {
+				seen[s.ID] = true
+			}
+		}
+		// Once more, from another process: a stream starts with all that is known.
+		stop()
+		if _, ok := all.step(); ok {
+			t.Error("the stream goes on after the server has stopped")
+		}
+		again, _ := serve(t, openBroker(t, addr), Settings{})
+		openStream(t, again+"/events?ids="+mine+"&ids="+other).until(other, "distance")
+
+		var j journey
+		if err := json.NewDecoder(get(t, again+"/events/"+mine, "*/*").Body).Decode(&j); err != nil {
+			t.Fatal(err)
+		}
+		if j.ID != mine || j.State != underWay || len(j.Steps) != 2 {
+			t.Errorf("as JSON: %+v; want two steps, under way", j)
+		}
+		var list struct{ Events []journey }
+		unknown := "01a1fc5b-0000-71ea-a26d-032c3e935701"
+		if err := json.NewDecoder(get(t, again+"/events?ids="+unknown+","+other, typeJSON).Body).Decode(&list); err != nil {
+			t.Fatal(err)
+		}
+		if len(list.Events) != 1 || list.Events[0].ID != other {
+			t.Errorf("list as JSON: %+v; want %s alone", list, other)
+		}
+	})
+}
+
+// TestUntracked: an event nobody watches leaves no progress, and nothing is known of it.
+func TestUntracked(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		base, _ := serve(t, openBroker(t, addr), Settings{})
+		id, _ := accept(t, base, adaJSON)
+		for _, accept := range []string{typeStream, typeJSON, typeHTML} {
+			if resp := get(t, base+"/events/"+id, accept); resp.StatusCode != 404 {
+				t.Errorf("GET as %s: %d; want 404", accept, resp.StatusCode)
+			}
+		}
+	})
+}
+
+func TestEventsRefused(t *testing.T) {
+	h := siteOn(t, &fake{}, Settings{}).handler()
+	var many []string
+	for i := range maxIDs + 1 {
+		many = append(many, fmt.Sprintf("01a1fc5b-e734-71ea-a26d-%012d", i))
+	}
+	for path, want := range map[string]int{
+		"/events":                                 400,
+		"/events?ids=":                            400,
+		"/events?ids=1":                           400,
+		"/events?ids=" + strings.Join(many, ","):  400,
+		"/events?ids=" + someID + ",%0d%0ax":      400,
+		"/events/1":                               404,
+		"/events/" + someID:                       404,
+		"/events/urn:uuid:" + someID:              404,
+		"/events/" + strings.ToUpper(someID)[:35]: 404,
+	} {
+		if w := do(h, httptest.NewRequest("GET", path, nil)); w.Code != want {
+			t.Errorf("GET %s: %d; want %d", path, w.Code, want)
+		}
+	}
+}
+
+// TestStreamLimit: a client may hold so many streams, and no more than it still holds.
+func TestStreamLimit(t *testing.T) {
+	f := &fake{steps: []stage.Step{stepAt(0, Name, "done", "")}}
+	s := siteOn(t, f, Settings{StreamLimit: 2})
+	server := httptest.NewServer(s.handler())
+	defer server.Close()
+	defer s.stop()
+	url := server.URL + "/events?ids=" + someID
+	first := openStream(t, url)
+	openStream(t, url)
+	if resp := get(t, url, typeStream); resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("a third stream: %d; want 429 with Retry-After", resp.StatusCode)
+	}
+	first.resp.Body.Close()
+	eventually(t, "a slot is free again", func() bool { return get(t, url, typeStream).StatusCode == 200 })
+}
+
+// TestHeartbeat: a stream on which nothing happens shows that it is there.
+func TestHeartbeat(t *testing.T) {
+	s := siteOn(t, &fake{}, Settings{})
+	s.heartbeat = time.Millisecond
+	server := httptest.NewServer(s.handler())
+	defer server.Close()
+	defer s.stop()
+	r := openStream(t, server.URL+"/events?ids="+someID)
+	for beats := 0; beats < 3; {
+		if !r.lines.Scan() {
+			t.Fatalf("the stream ended: %v", r.lines.Err())
+		}
+		if strings.HasPrefix(r.lines.Text(), ":") {
+			beats++
+		}
+	}
+}
+
+// TestMailbox: a slow reader gets the latest of each stage, and nothing piles up.
+func TestMailbox(t *testing.T) {
+	m := mailbox{full: make(chan struct{}, 1)}
+	for i := range 1000 {
+		m.put(stepAt(i, "distance", "retry", ""))
+		m.put(stepAt(i, "db", "done", ""))
+	}
+	<-m.full
+	got := m.take()
+	if len(got) != 2 || !got[0].At.Equal(noon.Add(999*time.Millisecond)) {
+		t.Errorf("take = %v; want the last step of each of two stages", got)
+	}
+	if again := m.take(); len(again) != 0 {
+		t.Errorf("take again = %v; want nothing", again)
+	}
+}
+
+// TestStopAnswers: a request that is under way when the server stops is answered.
+func TestStopAnswers(t *testing.T) {
+	addr := startRedis(t, freeAddr(t))
+	base, stop := serve(t, openBroker(t, addr), Settings{})
+	read, write := io.Pipe()
+	r, err := http.NewRequest("POST", base+"/distance", read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", typeJSON)
+	answer := make(chan int, 1)
+	go func() {
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Error(err)
+			answer <- 0
+			return
+		}
+		resp.Body.Close()
+		answer <- resp.StatusCode
+	}()
+	if _, err := write.Write([]byte(adaJSON[:10])); err != nil { // returns when the client has taken it
+		t.Fatal(err)
+	}
+	// The request has arrived once the server answers another one that was sent after it.
+	get(t, base+"/", typeHTML)
+	stopped := make(chan struct{})
+	go func() {
+		stop()
+		close(stopped)
+	}()
+	eventually(t, "the server takes no more", func() bool {
+		_, err := http.Get(base + "/")
+		return err != nil
+	})
+	if _, err := write.Write([]byte(adaJSON[10:])); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	if got := <-answer; got != 201 {
+		t.Errorf("the request under way was answered %d; want 201", got)
+	}
+	<-stopped
+	if got := entries(t, addr); len(got) != 1 {
+		t.Errorf("raw_input holds %q; want one", got)
+	}
+}
