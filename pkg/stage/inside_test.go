@@ -1,0 +1,116 @@
+package stage
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"testing"
+)
+
+// Any order of markers, announced batches and bare messages, seen from each of three subscribers that start at different
+// places: every bare message after the first marker is adopted by exactly one of them, and no announced one by any.
+func FuzzOwnership(f *testing.F) {
+	for seed := range uint64(20) {
+		f.Add(seed, uint16(200))
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, n uint16) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		owners := []*ownership{{token: "a"}, {token: "b"}, {token: "c"}}
+		owned := false
+		for range n % 2000 {
+			switch r.IntN(4) {
+			case 0: // someone takes the lease
+				owned = true
+				m := "owner:" + owners[r.IntN(len(owners))].token
+				for _, o := range owners {
+					o.announced(m)
+				}
+			case 1: // a script publishes a batch: nothing comes in between
+				k := r.IntN(5)
+				for _, o := range owners {
+					o.announced(strconv.Itoa(k))
+					for range k {
+						if o.published() {
+							t.Fatal("an announced message was adopted")
+						}
+					}
+				}
+			default:
+				adopted := 0
+				for _, o := range owners {
+					if o.published() {
+						adopted++
+					}
+				}
+				if want := map[bool]int{true: 1}[owned]; adopted != want {
+					t.Fatalf("a bare message was adopted by %d subscribers, want %d", adopted, want)
+				}
+			}
+		}
+	})
+}
+
+func TestOwnershipStartsOver(t *testing.T) {
+	o := ownership{token: "a"}
+	o.announced("owner:a")
+	o.announced("3")
+	o.published()
+	o.announced("1") // two of the three never came: counted, and the new number holds
+	if o.odd != 1 || o.published() || !o.published() {
+		t.Errorf("after a cut announcement: odd = %d, want 1; then one skipped and the next adopted", o.odd)
+	}
+	for _, rubbish := range []string{"", "-1", "x", "owner", "9999999999999999999999"} {
+		if o.announced(rubbish) {
+			t.Errorf("announced(%q) says that someone else owns the channel", rubbish)
+		}
+	}
+	if !o.announced("owner:") {
+		t.Error("an empty token is a foreign one")
+	}
+}
+
+// Whatever stands in a stream, reading it makes a delivery and never a panic, and what is added anew for a retry says the
+// same as what was read.
+func FuzzParse(f *testing.F) {
+	f.Add("1-1", "payload", "x", "id", "y", "at", "12")
+	f.Add("", "tries", "-1", "crashes", "99999999999999999999", "at", "x")
+	f.Add("18446744073709551615-18446744073709551615", "track", "1", "adopted", "1", "for", "g")
+	f.Fuzz(func(t *testing.T, entry, k1, v1, k2, v2, k3, v3 string) {
+		d := parse("in", []any{entry, []any{k1, v1, k2, v2, k3, v3}}, d0)
+		if d.id == "" && entry != "" {
+			t.Fatal("no event ID")
+		}
+		packed, fields := d.fields("g", d.tries), map[string]string{}
+		for list := unpackNetstrings(t, packed); len(list) > 0; list = list[2:] {
+			fields[list[0]] = list[1]
+		}
+		again := parse("in", []any{entry, flatten(fields)}, d0)
+		if again.id != d.id || string(again.payload) != string(d.payload) || !again.at.Equal(d.at) || again.tries != d.tries || again.only != "g" {
+			t.Fatalf("read %+v, added anew %+v", d, again)
+		}
+	})
+}
+
+var d0 = entryTime("1700000000000-0")
+
+func flatten(m map[string]string) (out []any) {
+	for k, v := range m {
+		out = append(out, k, v)
+	}
+	return out
+}
+
+// unpackNetstrings reads "3:abc" lists as lua/common.lua does.
+func unpackNetstrings(t *testing.T, b []byte) (out []string) {
+	for len(b) > 0 {
+		i := 0
+		for b[i] != ':' {
+			i++
+		}
+		n, err := strconv.Atoi(string(b[:i]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, b = append(out, string(b[i+1:i+1+n])), b[i+1+n:]
+	}
+	return out
+}

@@ -1,0 +1,163 @@
+package stage_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/redis/go-redis/v9"
+)
+
+// Replicas of two stages are started and stopped at random while events come from the edge and from strangers: everything
+// arrives, and each forward happens once.
+func TestStartStop(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Real(t)
+	b := open(t, srv.Options())
+	var got tally
+	start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
+	start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(upper))
+
+	over, stopAll := context.WithCancel(t.Context())
+	var rolling sync.WaitGroup
+	for i := range 3 {
+		rolling.Go(func() {
+			r := rand.New(rand.NewPCG(7, uint64(i)))
+			for over.Err() == nil {
+				s, err := b.New(stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}, Prefetch: 1 + r.IntN(200), Workers: 1 + r.IntN(8)}, stage.Each(upper))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(r.IntN(150))*time.Millisecond)
+				if err := s.Run(ctx); err != nil {
+					t.Errorf("Run = %v", err)
+				}
+				cancel()
+			}
+		})
+	}
+	p := publisher(t, b, "in")
+	rdb := srv.Client()
+	defer rdb.Close()
+	eventually(t, "someone adopts", func() bool {
+		rdb.Publish(t.Context(), "in", "probe")
+		return len(got.missing([]string{"probe!"})) == 0
+	})
+	var bodies []string
+	for i := range 3000 {
+		own, bare := fmt.Sprint("own ", i), fmt.Sprint("bare ", i)
+		publish(t, p, own)
+		if err := rdb.Publish(t.Context(), "in", bare).Err(); err != nil {
+			t.Fatal(err)
+		}
+		bodies = append(bodies, own+"!", bare+"!")
+	}
+	stopAll()
+	rolling.Wait()
+	eventually(t, "all arrive", func() bool { return len(got.missing(bodies)) == 0 })
+	for body, n := range got.bodies() {
+		if n != 1 && body != "probe!" {
+			t.Errorf("%q arrived %d times, want 1", body, n)
+		}
+	}
+	group(t, b, "in", "s", "all settled, and only who runs is known", func(g stage.GroupStatus) bool { return settled(g) && len(g.Consumers) == 1 })
+}
+
+// A Redis that is killed and restarted under load loses nothing that was answered, and doubles nothing.
+func TestRedisRestarts(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Real(t, redistest.Durable...)
+	b := open(t, srv.Options())
+	var got tally
+	start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
+	for range 2 {
+		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(upper))
+	}
+	p := publisher(t, b, "in")
+	over, stop := context.WithCancel(t.Context())
+	var mu sync.Mutex
+	var ids []string
+	var edge sync.WaitGroup
+	for range 4 {
+		edge.Go(func() {
+			for over.Err() == nil {
+				r, err := p.Publish(context.Background(), stage.Submission{Body: "x"})
+				switch {
+				case err == nil:
+					mu.Lock()
+					ids = append(ids, r.ID)
+					mu.Unlock()
+				case errors.Is(err, stage.ErrUnavailable):
+					time.Sleep(5 * time.Millisecond)
+				default:
+					t.Errorf("Publish = %v", err)
+					return
+				}
+			}
+		})
+	}
+	for range 5 {
+		mu.Lock()
+		before := len(ids)
+		mu.Unlock()
+		eventually(t, "load is flowing", func() bool { mu.Lock(); defer mu.Unlock(); return len(ids) > before+200 })
+		srv.Kill()
+		srv.Start()
+	}
+	stop()
+	edge.Wait()
+	eventually(t, "all that was answered arrives", func() bool {
+		got.mu.Lock()
+		defer got.mu.Unlock()
+		for _, id := range ids {
+			if got.seen[id] == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	for id, n := range got.seen {
+		if n != 1 {
+			t.Errorf("event %s was delivered to the end %d times, want 1", id, n)
+		}
+	}
+	if n, err := b.DeadCount(t.Context(), "in"); n != 0 || err != nil {
+		t.Errorf("dead letters = %d, %v", n, err)
+	}
+	t.Logf("%d events answered across 5 kills of redis", len(ids))
+}
+
+// What cannot work is refused when the stage is made, with the field's name.
+func TestNew(t *testing.T) {
+	b := open(t, &redis.Options{Addr: "127.0.0.1:1"})
+	good := stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}}
+	for name, change := range map[string]func(*stage.Config){
+		"no name":           func(c *stage.Config) { c.Name = "" },
+		"a name with a key": func(c *stage.Config) { c.Name = "a:b" },
+		"no input":          func(c *stage.Config) { c.In = "" },
+		"input as output":   func(c *stage.Config) { c.Out[0].Channel = "in" },
+		"output twice":      func(c *stage.Config) { c.Out = append(c.Out, c.Out[0]) },
+		"negative workers":  func(c *stage.Config) { c.Workers = -1 },
+		"consumer":          func(c *stage.Config) { c.Consumer = "a b" },
+	} {
+		c := good
+		c.Out = []stage.Output{{Channel: "out"}}
+		change(&c)
+		if _, err := b.New(c, stage.Each(upper)); err == nil {
+			t.Errorf("New with %s: no error", name)
+		}
+	}
+	if _, err := b.New(good, stage.Handler{}); err == nil {
+		t.Error("New without a handler: no error")
+	}
+	if _, err := b.New(good, stage.Each(upper)); err != nil {
+		t.Errorf("New = %v", err)
+	}
+}
