@@ -117,6 +117,9 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	if err := j.finish(); err != nil {
 		o.Log.Warn("lines of the last run are still to be completed", "log", path, "err", err)
 	}
+	if _, _, err := j.log.current(); err != nil { // so that it is there to be followed
+		o.Log.Warn("log not opened yet", "log", path, "err", err)
+	}
 	return j, nil
 }
 

@@ -33,6 +33,7 @@ var program = process.Program[config]{
 			return err
 		}
 		defer func() { _ = store.Close(context.WithoutCancel(ctx)) }()
+		p.Admin.Watch("mongo", store.Ready)
 		return email.Run(ctx, email.Deps{
 			Broker: broker, Store: store, Office: cfg.OfficeName, Settings: cfg.Settings,
 			Tuning: cfg.Tuning, Stdout: p.Stdout, Log: p.Log, Admin: p.Admin,
