@@ -86,10 +86,13 @@ func (g *rig) child(program string, environment ...string) *exec.Cmd {
 // publishNumbered publishes the events [from, to).
 func (g *rig) publishNumbered(from, to int) {
 	var wg sync.WaitGroup
-	for n := from; n < to; n++ {
+	const at = 200 // publishers at once
+	for first := range min(at, to-from) {
 		wg.Go(func() {
-			if _, err := g.pub.Publish(context.Background(), stage.Submission{ID: numbered(n), Body: address(n)}); err != nil {
-				g.t.Errorf("publish: %v", err)
+			for n := from + first; n < to; n += at {
+				if _, err := g.pub.Publish(context.Background(), stage.Submission{ID: numbered(n), Body: address(n)}); err != nil {
+					g.t.Errorf("publish: %v", err)
+				}
 			}
 		})
 	}

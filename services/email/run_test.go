@@ -85,7 +85,7 @@ func (m *memory) Newest(ctx context.Context, email string) (r records.Record, ok
 
 // rig is a pipeline of this stage alone.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	redis  *redis.Options
 	broker *stage.Broker
 	store  *memory
@@ -93,7 +93,7 @@ type rig struct {
 	pub    *stage.Publisher
 }
 
-func newRig(t *testing.T, o *redis.Options) *rig {
+func newRig(t testing.TB, o *redis.Options) *rig {
 	t.Helper()
 	g := &rig{t: t, redis: o, store: &memory{}, path: filepath.Join(t.TempDir(), "log")}
 	g.broker = g.open()

@@ -1,0 +1,33 @@
+package email
+
+import (
+	"os"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/redistest"
+)
+
+// BenchmarkDrain works off a backlog of b.N events, from a real redis-server to the log, two syncs a batch. The store
+// is in memory.
+func BenchmarkDrain(b *testing.B) {
+	g := newRig(b, redistest.Real(b).Options())
+	g.publishNumbered(0, b.N)
+	c := redis.NewClient(g.redis)
+	defer c.Close()
+	b.ResetTimer()
+	_, stop := g.start(func(d *Deps) { d.Store = numbers{}; d.Tuning = process.Tuning{} })
+	eventually(b, "everything is settled", func() bool {
+		groups, err := c.XInfoGroups(b.Context(), event.UserEmail).Result()
+		return err == nil && len(groups) > 0 && groups[0].EntriesRead == int64(b.N) && groups[0].Pending == 0
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	b.StopTimer()
+	stop()
+	if fi, err := os.Stat(g.path); err != nil || fi.Size() < int64(b.N)*90 {
+		b.Errorf("log %v, %v; want %d lines", fi, err, b.N)
+	}
+}
