@@ -8,7 +8,7 @@
 //		Does:  "works out how far each submitted place is from the office",
 //		Admin: "127.0.0.1:9101",
 //		Run: func(ctx context.Context, cfg config, p *process.Process) error {
-//			broker, err := cfg.Open(p.Log)
+//			broker, err := p.Open(cfg.Broker)
 //			if err != nil {
 //				return err
 //			}

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/milepost/milepost/pkg/stage"
 )
 
 // Version is the program's version. The build sets it with
@@ -30,6 +32,16 @@ type Process struct {
 	Log    *slog.Logger
 	Admin  *Admin
 	Stdout io.Writer
+}
+
+// Open opens the broker that c describes, with the process' log, and puts its metrics on the admin port. The caller closes
+// it.
+func (p *Process) Open(c Broker) (*stage.Broker, error) {
+	b, err := c.Open(p.Log)
+	if err != nil {
+		return nil, err
+	}
+	return b, p.Admin.Registry().Register(b)
 }
 
 // Program is a service program with configuration C, a struct as [Load] fills it.
@@ -113,6 +125,7 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 		return err
 	}
 	log := common.Logging.Open(stderr, p.Name)
+	redisLog.log.Store(log)
 	admin := NewAdmin()
 	listener, err := Listen("ADMIN_LISTEN", common.AdminListen)
 	if err != nil {

@@ -25,7 +25,7 @@ var program = process.Program[config]{
 		if err != nil {
 			return err
 		}
-		broker, err := cfg.Open(p.Log)
+		broker, err := p.Open(cfg.Broker)
 		if err != nil {
 			return err
 		}
