@@ -39,7 +39,7 @@ func (a Address) Validate() error {
 	}
 	// The parser also takes comments and folding; only what it writes back the same is an addr-spec and nothing else.
 	if parsed, err := mail.ParseAddress("<" + s + ">"); err != nil || parsed.String() != "<"+s+">" {
-		return addressError("email address is not one such as ada@example.com")
+		return addressError("email address is not of the form ada@example.com")
 	}
 	return nil
 }
