@@ -17,6 +17,7 @@ package stage
 //	<channel>:adopter           string: token of the adopter, with expiry
 //	<channel>:kept              no key but a channel: how many of the next messages are kept, and who adopts
 //	consumer:<group>:<name>     string: liveness of a consumer, with expiry; without expiry for a lasting one
+//	consumer:<group>:<name>:alive  string: a lasting consumer is running, with expiry
 //	stages                      hash: name -> JSON of a stage's or publisher's inputs and outputs
 //	progress:<id>               hash: stage -> JSON of its step for a tracked event, for an hour; also a channel
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h

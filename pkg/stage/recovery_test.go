@@ -526,3 +526,61 @@ func TestPoisonChild(t *testing.T) {
 	}))
 	eventually(t, "a dead letter", func() bool { n, _ := b.DeadCount(t.Context(), "in"); return n > 0 })
 }
+
+// What a lasting consumer held is its own, however long it is away, until an operator gives it up; then it comes first.
+func TestLastingConsumer(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		c := stage.Config{Name: "s", In: "in", Consumer: "journal-1", Drain: time.Millisecond}
+		entered := make(chan struct{}, 100)
+		stuck := stage.Each(func(ctx context.Context, e stage.Event[string]) (stage.Nothing, error) {
+			entered <- struct{}{}
+			<-ctx.Done()
+			return stage.Nothing{}, ctx.Err()
+		})
+		p := publisher(t, b, "in")
+		stop := start(t, b, c, stuck)
+		ids := publish(t, p, numbered("", 5)...)
+		<-entered
+		group(t, b, "in", "s", "it holds all five", func(g stage.GroupStatus) bool { return g.Pending == 5 && g.Consumers[0].State == "alive" })
+		stop()
+		var other, own tally
+		stopOther := start(t, b, stage.Config{Name: "s", In: "in"}, other.sink())
+		group(t, b, "in", "s", "it counts as away", func(g stage.GroupStatus) bool {
+			return slices.ContainsFunc(g.Consumers, func(c stage.ConsumerStatus) bool { return c.Name == "journal-1" && c.State == "away" && c.Pending == 5 })
+		})
+		more := publish(t, p, numbered("more ", 5)...)
+		eventually(t, "another replica works on what is new", func() bool { return other.len() == 5 })
+		other.once(t, more)
+		stopOther()
+		stop = start(t, b, c, own.sink())
+		eventually(t, "it takes up what it held", func() bool { return own.len() == 5 })
+		own.once(t, ids)
+		stop()
+
+		stop = start(t, b, c, stuck)
+		lost := publish(t, p, numbered("lost ", 3)...)
+		<-entered
+		stop()
+		if n, err := b.Claim(t.Context(), "in", "s", "journal-1"); n != 3 || err != nil {
+			t.Errorf("Claim = %d, %v, want 3", n, err)
+		}
+		var heir tally
+		start(t, b, stage.Config{Name: "s", In: "in"}, heir.sink())
+		eventually(t, "what was claimed goes to whoever reads", func() bool { return heir.len() == 3 })
+		heir.once(t, lost)
+	})
+}
+
+// A pipeline on Redis Cluster cannot keep its promises, and says so at the start.
+func TestClusterIsRefused(t *testing.T) {
+	t.Parallel()
+	b := open(t, redistest.Real(t, "--cluster-enabled", "yes").Options())
+	s, err := b.New(stage.Config{Name: "s", In: "in"}, stage.Each(upper))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(t.Context()); !errors.Is(err, stage.ErrCluster) {
+		t.Errorf("Run on a cluster = %v, want ErrCluster", err)
+	}
+}

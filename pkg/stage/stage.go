@@ -199,12 +199,15 @@ func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	policy, start := "required", ""
+	policy, start, lasting := "required", "", ""
 	if s.cfg.Optional {
 		policy = "optional"
 	}
-	if first && s.lasting {
+	if first {
 		start = "1"
+	}
+	if s.lasting {
+		lasting = "1"
 	}
 	var wait backoff
 	for told := false; ; {
@@ -216,7 +219,7 @@ func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
 		if err == nil {
 			reply, err = s.b.run(call, joinScript,
 				[]string{s.cfg.In, groupsKey(s.cfg.In), floorsKey(s.cfg.In), stagesKey, consumerKey(s.cfg.Name, s.name)},
-				s.cfg.Name, s.name, policy, s.leaseArg(), string(about), start)
+				s.cfg.Name, s.name, policy, s.b.opt.Lease.Milliseconds(), string(about), lasting, start)
 		}
 		cancel()
 		if err == nil {
@@ -239,14 +242,6 @@ func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
 		}
 		wait.wait(ctx)
 	}
-}
-
-// leaseArg is the lease in milliseconds as the scripts want it, 0 for a lasting consumer.
-func (s *Stage) leaseArg() int64 {
-	if s.lasting {
-		return 0
-	}
-	return s.b.opt.Lease.Milliseconds()
 }
 
 // leave hands back what is pending and deletes the consumer. A lasting one keeps both.

@@ -44,7 +44,7 @@ type GroupStatus struct {
 type ConsumerStatus struct {
 	Name    string `json:"name"`
 	Pending int    `json:"pending"`
-	State   string `json:"state"` // "alive", "gone" (its work will be taken over), or "lasting" (never taken over)
+	State   string `json:"state"` // "alive", "gone" (its work will be taken over) or "away" (a lasting one that is not running)
 }
 
 // Stages lists the stages and publishers that have ever run, by name.

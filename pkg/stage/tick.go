@@ -52,14 +52,17 @@ func (s *Stage) tickLoop(ctx context.Context) {
 
 // tick runs the script once and tells whether there is more to move at once.
 func (s *Stage) tick(ctx context.Context, keys []string, unread string) bool {
-	judge := ""
+	judge, lasting := "", ""
+	if s.lasting {
+		lasting = "1"
+	}
 	if s.b.link.upFor(s.b.opt.Lease) {
 		judge = "1"
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	r, err := s.b.run(call, tickScript, keys,
-		s.cfg.Name, s.name, s.leaseArg(), s.token.Load(), s.b.opt.MaxBacklog, s.b.opt.MaxDead, judge, moveMost, unread)
+		s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(), s.b.opt.MaxBacklog, s.b.opt.MaxDead, judge, moveMost, unread, lasting)
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
 			s.log.Error("chores failed", "err", err)

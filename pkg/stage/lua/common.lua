@@ -49,6 +49,14 @@ local function in_redis(channel)
   return out
 end
 
+-- liveness(group, consumer) -> 'alive', 'away' (a lasting consumer that is not running) or 'gone'.
+local function liveness(group, consumer)
+  local key = 'consumer:' .. group .. ':' .. consumer
+  local ttl = redis.call('PTTL', key)
+  if ttl > 0 or redis.call('EXISTS', key .. ':alive') == 1 then return 'alive' end
+  return ttl == -1 and 'away' or 'gone'
+end
+
 -- waiting(channel, fields, group) -> entries that the group has not settled.
 local function waiting(channel, fields, group)
   local n = redis.call('XLEN', channel) + tonumber(fields['trimmed'] or '0') - tonumber(fields['done:' .. group] or '0')

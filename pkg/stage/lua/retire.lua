@@ -7,7 +7,7 @@ if not redis.call('HGET', KEYS[2], 'policy:' .. group) and not in_redis(KEYS[1])
 if in_redis(KEYS[1])[group] then
   for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], group)) do
     for i = 1, #flat, 2 do
-      if flat[i] == 'name' and redis.call('PTTL', 'consumer:' .. group .. ':' .. flat[i + 1]) > 0 then return -1 end
+      if flat[i] == 'name' and liveness(group, flat[i + 1]) == 'alive' then return -1 end
     end
   end
   for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], group)) do

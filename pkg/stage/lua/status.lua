@@ -2,7 +2,7 @@
 -- KEYS  1 channel
 -- Reply {XLEN, dead letters, retries due later, adopter's token or '', then for each group a list:
 --       name, policy, known to Redis (1/0), backlog, pending, oldest unsettled entry ID or '', settled since its start,
---       lost, then for each consumer: name, pending, 'alive', 'lasting' or 'gone'}
+--       lost, then for each consumer: name, pending, 'alive', 'away' (a lasting one) or 'gone'}
 local channel = KEYS[1]
 local fields, groups = registered(channel)
 local there = in_redis(channel)
@@ -22,10 +22,9 @@ for _, g in ipairs(groups) do
     for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', channel, g.name)) do
       local c = {}
       for i = 1, #flat, 2 do c[flat[i]] = flat[i + 1] end
-      local ttl = redis.call('PTTL', 'consumer:' .. g.name .. ':' .. c['name'])
       row[#row + 1] = c['name']
       row[#row + 1] = c['pending']
-      row[#row + 1] = ttl == -1 and 'lasting' or ttl > 0 and 'alive' or 'gone'
+      row[#row + 1] = liveness(g.name, c['name'])
     end
   end
   out[#out + 1] = row

@@ -1,18 +1,19 @@
 -- The chores of one consumer, once a second: renews its liveness and its adoption, moves retries that are due, takes over
 -- from consumers that are gone, trims, and reports.
 -- KEYS  1 channel  2 consumer:<group>:<name>  3 <channel>:adopter; then the output channels
--- ARGV  1 group  2 consumer  3 LEASE (ms), '0' for a lasting consumer  4 adopter's token or ''  5 MAX_BACKLOG
+-- ARGV  1 group  2 consumer  3 LEASE (ms)  4 adopter's token or ''  5 MAX_BACKLOG
 --       6 MAX_DEAD  7 '1' if consumers may be declared gone  8 most entries to move in one call
---       9 for each output '1' if it is an unread one, else '0', in one string
+--       9 for each output '1' if it is an unread one, else '0', in one string  10 '1' for a lasting consumer
 -- Reply {1 if this consumer and its group are known, else 0 (join again; nothing else was done);
 --       adopter: 'mine', 'free' or 'other'; 1 if there is more to move at once, else 0;
 --       list with 1 for each output that is full; backlog; pending; oldest unsettled entry ID or ''; retries due later;
 --       dead letters; consumers taken over from now; entries lost to trimming; consumers of all the channel's groups}
 local channel, group, consumer, lease, token = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local max, max_dead, most = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[8])
-if lease == '0' then
+if ARGV[10] == '1' then
   redis.call('PERSIST', KEYS[2])
   if redis.call('EXISTS', KEYS[2]) == 0 then return {0} end
+  redis.call('SET', KEYS[2] .. ':alive', '1', 'PX', lease)
 elseif redis.call('PEXPIRE', KEYS[2], lease) == 0 then
   return {0}
 end
@@ -23,7 +24,7 @@ local adopter = redis.call('GET', KEYS[3])
 if not adopter then
   adopter = 'free'
 elseif adopter == token then
-  redis.call('PEXPIRE', KEYS[3], lease == '0' and 10000 or lease)
+  redis.call('PEXPIRE', KEYS[3], lease)
   adopter = 'mine'
 else
   adopter = 'other'
