@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -140,6 +142,86 @@ func BenchmarkHop(b *testing.B) {
 			b.ReportMetric(y, "stage-events/s")
 			b.ReportMetric(y/x, "ratio")
 			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// BenchmarkBacklog drains backlogs of different sizes: the rate must not fall, nor the stage's memory grow, with the size.
+func BenchmarkBacklog(b *testing.B) {
+	sizes := []int{10_000, 100_000, 1_000_000}
+	srv := redistest.Real(b)
+	rdb := srv.Client()
+	defer rdb.Close()
+	for range b.N {
+		var first float64
+		for _, n := range sizes {
+			rdb.FlushAll(b.Context())
+			fill(b, rdb, "in", n)
+			heap, stop := watchHeap()
+			rate := float64(n) / stageHop(b, srv.Options(), n).Seconds()
+			stop()
+			if first == 0 {
+				first = rate
+			}
+			b.ReportMetric(rate, fmt.Sprintf("%d-events/s", n))
+			b.ReportMetric(rate/first, fmt.Sprintf("%d-ratio", n))
+			b.ReportMetric(float64(heap.Load())/(1<<20), fmt.Sprintf("%d-heap-MB", n))
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// watchHeap notes the largest heap in use until stop.
+func watchHeap() (most *atomic.Uint64, stop func()) {
+	most = &atomic.Uint64{}
+	end, ended := make(chan struct{}), make(chan struct{})
+	runtime.GC()
+	go func() {
+		defer close(ended)
+		t := time.NewTicker(20 * time.Millisecond)
+		defer t.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-t.C:
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				most.Store(max(most.Load(), m.HeapInuse))
+			}
+		}
+	}()
+	return most, func() { close(end); <-ended }
+}
+
+// BenchmarkPublish is the edge: concurrent publishes that share round trips.
+func BenchmarkPublish(b *testing.B) {
+	for _, clients := range []int{1, 16, 256} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			srv := redistest.Real(b)
+			broker, err := stage.Open(stage.Options{Redis: srv.Options(), Log: slog.New(slog.DiscardHandler), MaxBacklog: 100_000_000})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer broker.Close()
+			p := broker.Publisher("edge", "in")
+			defer p.Close()
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for range clients {
+				wg.Go(func() {
+					for left.Add(-1) >= 0 {
+						if _, err := p.Publish(b.Context(), stage.Submission{Body: hopPayload}); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 		})
 	}
 }
