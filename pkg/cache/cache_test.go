@@ -1,0 +1,422 @@
+package cache_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/cache"
+	"github.com/milepost/milepost/pkg/redistest"
+)
+
+var errBroken = errors.New("broken")
+
+func open(t testing.TB, o *redis.Options) *cache.Client {
+	t.Helper()
+	c := cache.Open(o, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func plain(t testing.TB, o *redis.Options) *redis.Client {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: o.Addr})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// source counts loads and answers each with its number, unless fails is set.
+type source struct {
+	loads atomic.Int64
+	fails atomic.Pointer[error]
+}
+
+func (s *source) load(context.Context) (int64, error) {
+	n := s.loads.Add(1)
+	if err := s.fails.Load(); err != nil {
+		return 0, *err
+	}
+	return n, nil
+}
+
+func (s *source) fail(err error) { s.fails.Store(&err) }
+
+// get is Get, whose error ends the test.
+func get(t *testing.T, c *cache.Cache[int64], s *source) cache.Result[int64] {
+	t.Helper()
+	r, err := c.Get(t.Context(), "k", s.load)
+	if err != nil {
+		t.Fatalf("Get: %v", err)
+	}
+	return r
+}
+
+// requests are the counts of milepost_cache_requests_total by outcome.
+func requests(t *testing.T, c prometheus.Collector) map[string]float64 {
+	t.Helper()
+	r := prometheus.NewPedanticRegistry()
+	if err := r.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != "milepost_cache_requests_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "outcome" {
+					counts[l.GetValue()] = m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return counts
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still waiting until %s", what)
+		}
+	}
+}
+
+func TestHit(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		var s source
+		c := cache.New[int64](open(t, o), cache.Options{Name: "t"})
+		if r := get(t, c, &s); r.Value != 1 || r.Cached || r.Stale || time.Since(r.At) > time.Minute {
+			t.Errorf("first Get = %+v; want 1, loaded", r)
+		}
+		first := get(t, c, &s)
+		if first.Value != 1 || !first.Cached || first.Stale {
+			t.Errorf("second Get = %+v; want 1 from the cache", first)
+		}
+		other := cache.New[int64](open(t, o), cache.Options{Name: "t"})
+		if r := get(t, other, &s); r != first {
+			t.Errorf("Get of another process = %+v, want %+v", r, first)
+		}
+		if err := c.Drop(t.Context(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		if r := get(t, other, &s); r.Value != 2 || r.Cached {
+			t.Errorf("Get after Drop = %+v; want 2, loaded", r)
+		}
+		if got := requests(t, c); got["hit"] != 1 || got["miss"] != 1 || len(got) != 2 {
+			t.Errorf("requests by outcome: %v; want a miss and a hit", got)
+		}
+		r := prometheus.NewPedanticRegistry()
+		if err := errors.Join(r.Register(c), r.Register(cache.New[int64](open(t, o), cache.Options{Name: "u"}))); err != nil {
+			t.Error(err)
+		}
+		if _, err := r.Gather(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestExpiry(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		var s source
+		c := cache.New[int64](open(t, o), cache.Options{Name: "t", TTL: 50 * time.Millisecond, Stale: time.Hour, Pause: time.Millisecond})
+		get(t, c, &s)
+		eventually(t, "an expired entry is loaded anew", func() bool { return get(t, c, &s).Value > 1 })
+		s.fail(errBroken)
+		eventually(t, "an old value is served, marked", func() bool {
+			r := get(t, c, &s)
+			return r.Stale && r.Cached && r.Value > 1
+		})
+		s.fails.Store(nil)
+		before := s.loads.Load()
+		eventually(t, "it is loaded again", func() bool { return get(t, c, &s).Value > before })
+	})
+}
+
+// With 100 callers in each of two processes, a missing value is loaded once.
+func TestOneLoad(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		var loads atomic.Int64
+		var begun sync.WaitGroup
+		begun.Add(200)
+		release := make(chan struct{})
+		load := func(context.Context) (int64, error) {
+			loads.Add(1)
+			<-release
+			return 7, nil
+		}
+		var done sync.WaitGroup
+		for range 2 {
+			c := cache.New[int64](open(t, o), cache.Options{Name: "t", Timeout: time.Minute})
+			for range 100 {
+				done.Go(func() {
+					begun.Done()
+					if r, err := c.Get(t.Context(), "k", load); err != nil || r.Value != 7 {
+						t.Errorf("Get = %+v, %v; want 7", r, err)
+					}
+				})
+			}
+		}
+		begun.Wait()
+		rdb := plain(t, o)
+		eventually(t, "somebody loads", func() bool { return loads.Load() > 0 && rdb.Exists(t.Context(), "cache:t:k#lock").Val() == 1 })
+		close(release)
+		done.Wait()
+		if n := loads.Load(); n != 1 {
+			t.Errorf("200 callers in two processes caused %d loads, want 1", n)
+		}
+	})
+}
+
+func TestMissing(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		var s source
+		s.fail(fmt.Errorf("atlantis: %w", cache.ErrMissing))
+		c := cache.New[int64](open(t, o), cache.Options{Name: "t", Missing: 300 * time.Millisecond, TTL: time.Hour, Stale: time.Hour})
+		for range 3 {
+			if _, err := c.Get(t.Context(), "k", s.load); !errors.Is(err, cache.ErrMissing) {
+				t.Errorf("Get = %v, want ErrMissing", err)
+			}
+		}
+		if n := s.loads.Load(); n != 1 {
+			t.Errorf("3 Gets of nothing caused %d loads, want 1", n)
+		}
+		s.fails.Store(nil)
+		eventually(t, "it is looked for again", func() bool {
+			r, err := c.Get(t.Context(), "k", s.load)
+			return err == nil && r.Value > 1
+		})
+	})
+}
+
+// A failed load is not repeated at once, here or in another process.
+func TestPause(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		var s source
+		s.fail(errBroken)
+		options := cache.Options{Name: "t", Pause: time.Hour}
+		c, other := cache.New[int64](open(t, o), options), cache.New[int64](open(t, o), options)
+		if _, err := c.Get(t.Context(), "k", s.load); !errors.Is(err, errBroken) {
+			t.Errorf("Get = %v, want %v", err, errBroken)
+		}
+		for _, c := range []*cache.Cache[int64]{c, other} {
+			var failed *cache.FailedError
+			if _, err := c.Get(t.Context(), "k", s.load); !errors.As(err, &failed) || failed.Why != "broken" {
+				t.Errorf("Get a moment later = %v; want a FailedError of broken", err)
+			}
+		}
+		if n := s.loads.Load(); n != 1 {
+			t.Errorf("%d loads, want 1", n)
+		}
+	})
+}
+
+// What is loaded while the entry is dropped may be older than the drop: it is not kept.
+func TestDropDuringLoad(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		var s source
+		reader, dropper := cache.New[int64](open(t, o), cache.Options{Name: "t"}), cache.New[int64](open(t, o), cache.Options{Name: "t"})
+		r, err := reader.Get(t.Context(), "k", func(ctx context.Context) (int64, error) {
+			return -1, dropper.Drop(ctx, "k")
+		})
+		if err != nil || r.Value != -1 {
+			t.Errorf("Get = %+v, %v; want -1", r, err)
+		}
+		if r := get(t, reader, &s); r.Value != 1 || r.Cached {
+			t.Errorf("Get after the drop = %+v; want it loaded anew", r)
+		}
+	})
+}
+
+func TestCorrupt(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		rdb := plain(t, o)
+		for _, text := range []string{"{", "null", "{}", `{"value":"text","at":1,"until":9999999999999}`, `{"missing":false,"until":9999999999999}`,
+			`{"value":3,"missing":true,"until":9999999999999}`, "\x00\xff"} {
+			var s source
+			c := cache.New[int64](open(t, o), cache.Options{Name: "t"})
+			if err := rdb.Set(t.Context(), "cache:t:k", text, time.Hour).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if r := get(t, c, &s); r.Value != 1 || r.Cached {
+				t.Errorf("Get with %q in its place = %+v; want it loaded", text, r)
+			}
+			if r := get(t, c, &s); r.Value != 1 || !r.Cached {
+				t.Errorf("Get after %q = %+v; want it mended", text, r)
+			}
+		}
+	})
+}
+
+// A Redis that takes no writes costs loads and nothing else.
+func TestRedisRefuses(t *testing.T) {
+	o := redistest.Real(t, "--maxmemory", "1", "--maxmemory-policy", "noeviction").Options()
+	c := cache.New[int64](open(t, o), cache.Options{Name: "t"})
+	var s source
+	for n := range int64(3) {
+		if r := get(t, c, &s); r.Value != n+1 {
+			t.Errorf("Get = %+v, want %d", r, n+1)
+		}
+	}
+}
+
+func TestAway(t *testing.T) {
+	server := redistest.Real(t)
+	c := cache.New[int64](open(t, server.Options()), cache.Options{Name: "t"})
+	var s source
+	get(t, c, &s)
+	server.Kill()
+	for range 3 {
+		if r := get(t, c, &s); r.Cached || r.Value < 2 {
+			t.Errorf("Get without Redis = %+v; want it loaded", r)
+		}
+	}
+	if err := c.Drop(t.Context(), "k"); !errors.Is(err, cache.ErrAway) {
+		t.Errorf("Drop without Redis: %v, want ErrAway", err)
+	}
+	server.Start()
+	eventually(t, "the cache is used again", func() bool { return get(t, c, &s).Cached })
+}
+
+// A Redis that takes connections and never answers costs one time limit, not one a call.
+func TestHanging(t *testing.T) {
+	server := redistest.Real(t)
+	client := open(t, server.Options())
+	c := cache.New[int64](client, cache.Options{Name: "t"})
+	if err := plain(t, server.Options()).Do(t.Context(), "CLIENT", "PAUSE", "60000").Err(); err != nil {
+		t.Fatal(err)
+	}
+	var s source
+	get(t, c, &s)
+	if err := client.Ping(t.Context()); !errors.Is(err, cache.ErrAway) {
+		t.Errorf("Ping of a Redis that hangs: %v, want ErrAway", err)
+	}
+	get(t, c, &s)
+	if got := requests(t, c); got["away"] != 2 || len(got) != 1 {
+		t.Errorf("requests by outcome: %v; want 2 away", got)
+	}
+}
+
+// Who held the lock was killed: when it has ended, somebody else loads.
+func TestLoaderKilled(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		if err := plain(t, o).Set(t.Context(), "cache:t:k#lock", "token of the dead", 300*time.Millisecond).Err(); err != nil {
+			t.Fatal(err)
+		}
+		var s source
+		c := cache.New[int64](open(t, o), cache.Options{Name: "t"})
+		if r := get(t, c, &s); r.Value != 1 {
+			t.Errorf("Get = %+v, want 1", r)
+		}
+		if r := get(t, c, &s); !r.Cached {
+			t.Errorf("Get = %+v; want it kept", r)
+		}
+	})
+}
+
+// Waiting for another process ends with the time of a load.
+func TestWaitEnds(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		if err := plain(t, o).Set(t.Context(), "cache:t:k#lock", "token of the slow", time.Hour).Err(); err != nil {
+			t.Fatal(err)
+		}
+		var s source
+		c := cache.New[int64](open(t, o), cache.Options{Name: "t", Timeout: 50 * time.Millisecond})
+		if r, err := c.Get(t.Context(), "k", s.load); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Get = %+v, %v; want a deadline", r, err)
+		}
+	})
+}
+
+// A caller who leaves does not take the value from those who stay.
+func TestCallerLeaves(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		c := cache.New[int64](open(t, o), cache.Options{Name: "t"})
+		leaving, leave := context.WithCancel(t.Context())
+		release := make(chan struct{})
+		_, err := c.Get(leaving, "k", func(ctx context.Context) (int64, error) {
+			leave()
+			<-release
+			return 1, ctx.Err()
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("Get of who left: %v", err)
+		}
+		close(release)
+		var s source
+		s.loads.Store(10)
+		if r := get(t, c, &s); r.Value != 1 {
+			t.Errorf("Get of who stays = %+v, want 1", r)
+		}
+	})
+}
+
+func TestPanic(t *testing.T) {
+	c := cache.New[int64](open(t, redistest.Embedded(t)), cache.Options{Name: "t"})
+	if _, err := c.Get(t.Context(), "k", func(context.Context) (int64, error) { panic("x") }); err == nil {
+		t.Error("Get of a load that panics: no error")
+	}
+}
+
+// Entries that are made together do not end together.
+func TestJitter(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		rdb := plain(t, o)
+		c := cache.New[int64](open(t, o), cache.Options{Name: "t", TTL: time.Hour, Jitter: 0.2, Stale: time.Hour})
+		var s source
+		lo, hi := 2*time.Hour, time.Duration(0)
+		for i := range 100 {
+			key := fmt.Sprint(i)
+			if _, err := c.Get(t.Context(), key, s.load); err != nil {
+				t.Fatal(err)
+			}
+			ttl := rdb.PTTL(t.Context(), "cache:t:"+key).Val()
+			lo, hi = min(lo, ttl), max(hi, ttl)
+		}
+		if lo < 107*time.Minute || hi > 2*time.Hour || hi-lo < 5*time.Minute {
+			t.Errorf("entries are kept for %s to %s; want them spread over 1h48m to 2h", lo, hi)
+		}
+	})
+}
+
+// A cache that is full throws away what ends first, and goes on working.
+func TestEviction(t *testing.T) {
+	o := redistest.Real(t, "--maxmemory", "4mb", "--maxmemory-policy", "volatile-ttl").Options()
+	client, rdb := open(t, o), plain(t, o)
+	c := cache.New[string](client, cache.Options{Name: "t"})
+	value := strings.Repeat("x", 10_000)
+	cached := 0
+	for i := range 1000 {
+		key := fmt.Sprint(i)
+		for range 2 {
+			r, err := c.Get(t.Context(), key, func(context.Context) (string, error) { return value, nil })
+			if err != nil || r.Value != value {
+				t.Fatalf("Get(%s) = %d bytes, %v", key, len(r.Value), err)
+			}
+			if r.Cached {
+				cached++
+			}
+		}
+	}
+	if n := rdb.DBSize(t.Context()).Val(); n == 0 || n > 500 {
+		t.Errorf("%d entries in a cache with room for 400 at most", n)
+	}
+	if cached < 900 {
+		t.Errorf("%d of 1000 values were in the cache a moment after they were loaded", cached)
+	}
+}

@@ -1,0 +1,31 @@
+package cache_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/milepost/milepost/pkg/cache"
+	"github.com/milepost/milepost/pkg/redistest"
+)
+
+// The file that compose and the chart mount: a restarted cache is warm, what is full evicts what ends first.
+func TestConf(t *testing.T) {
+	conf, err := filepath.Abs("../../charts/milepost/files/cache.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := redistest.Real(t, "--include", conf, "--bind", "127.0.0.1", "--dir", t.TempDir())
+	var s source
+	c := cache.New[int64](open(t, server.Options()), cache.Options{Name: "t"})
+	get(t, c, &s)
+	rdb := plain(t, server.Options())
+	for setting, want := range map[string]string{"maxmemory": "104857600", "maxmemory-policy": "volatile-ttl", "appendonly": "no"} {
+		if got := rdb.ConfigGet(t.Context(), setting).Val()[setting]; got != want {
+			t.Errorf("%s is %q, want %q", setting, got, want)
+		}
+	}
+	_ = rdb.Shutdown(t.Context()) // as on SIGTERM; the reply is the end of the connection
+	server.Kill()
+	server.Start()
+	eventually(t, "the cache is warm after its restart", func() bool { return get(t, c, &s).Cached && s.loads.Load() == 1 })
+}
