@@ -32,7 +32,7 @@ func BenchmarkWrite(b *testing.B) {
 func BenchmarkFind(b *testing.B) {
 	dir := b.TempDir()
 	j := &Journal{active: &segment{events: map[key]Written{}}}
-	const segments, size = 32, 32 << 10
+	const segments, size = 64, defaultSegment
 	for s := range segments {
 		events := make(map[key]Written, size)
 		for n := range size {

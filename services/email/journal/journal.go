@@ -45,7 +45,7 @@ type Options struct {
 	Log     *slog.Logger  // default: slog.Default()
 	Standby func()        // called once if another process holds the lock
 
-	// Segment is the number of events after which a segment is sealed. Default 32768, about 6 MB.
+	// Segment is the number of events after which a segment is sealed. Default 16384, about 3 MB.
 	Segment int
 }
 
@@ -84,7 +84,7 @@ type Journal struct {
 const (
 	lockPoll       = 100 * time.Millisecond
 	defaultKeep    = 30 * 24 * time.Hour
-	defaultSegment = 32 << 10
+	defaultSegment = 16 << 10
 	// forgetMargin is how much longer than Keep an ID is remembered, in case the clock is set back.
 	forgetMargin = time.Hour
 )

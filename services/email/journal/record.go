@@ -78,7 +78,7 @@ func (r *record) encode() ([]byte, error) {
 
 // decodeRecord reads the record at the start of b and returns how many bytes it takes there and whether its lines were
 // marked done. errTorn: b ends inside it, or holds what a write cut short by a loss of power can leave. errGarbage:
-// anything else. The record does not share b's memory.
+// anything else. The record's lines are b's memory.
 func decodeRecord(b []byte) (r record, isDone bool, size int, err error) {
 	if len(b) < frameHead {
 		return r, false, 0, errTorn
@@ -115,6 +115,6 @@ func decodeRecord(b []byte) (r record, isDone bool, size int, err error) {
 		r.events[i].miles = math.Float64frombits(binary.BigEndian.Uint64(body[16:]))
 		body = body[eventSize:]
 	}
-	r.lines = append([]byte(nil), body...)
+	r.lines = body
 	return r, b[size-frameTail] == done, size, nil
 }

@@ -1,10 +1,13 @@
 package journal
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -50,48 +53,70 @@ func seal(path, identity string, events map[key]Written, newest time.Time) (*sea
 	if err := create(path, append([]byte(head), entries...)); err != nil {
 		return nil, err
 	}
-	return newSealed(path, int64(len(head)), entries, newest), nil
+	sealed := &sealed{path: path, start: int64(len(head)), newest: newest, filter: newFilter(len(keys))}
+	for i := range keys {
+		sealed.learn(entries[i*idsSize:])
+	}
+	return sealed, nil
 }
 
-func newSealed(path string, start int64, entries []byte, newest time.Time) *sealed {
-	s := &sealed{path: path, start: start, count: len(entries) / idsSize, newest: newest}
-	s.filter = newFilter(s.count)
-	for i := range s.count {
-		s.filter.add(key(entries[i*idsSize:]))
+// learn takes the next entry into what memory holds. It reports whether its key is greater than the one before.
+func (s *sealed) learn(entry []byte) bool {
+	k := key(entry)
+	if s.count == 0 {
+		s.first = k
+	} else if bytes.Compare(s.last[:], k[:]) >= 0 {
+		return false
 	}
-	if s.count > 0 {
-		s.first, s.last = key(entries), key(entries[len(entries)-idsSize:])
-	}
-	return s
+	s.last = k
+	s.count++
+	s.filter.add(k)
+	return true
 }
 
 // openSealed reads the file at path, checks all of it and returns its identity too.
 func openSealed(path string) (*sealed, string, error) {
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, "", err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
 	if err != nil {
 		return nil, "", err
 	}
 	damaged := &damagedError{path: path, what: "sealed IDs do not agree with their checksum"}
-	head, entries, ok := bytes.Cut(b, []byte("\n"))
-	if !ok {
-		return nil, "", damaged
+	in := bufio.NewReaderSize(f, 32<<10)
+	head, err := in.ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, "", err
 	}
 	var (
 		identity string
 		newest   int64
 		count    int
-		sum      uint32
+		want     uint32
 	)
-	if _, err := fmt.Sscanf(string(head)+"\n", idsHeader, &identity, &newest, &count, &sum); err != nil ||
-		count < 0 || count > maxIDs || len(entries) != count*idsSize || crc32.Checksum(entries, castagnoli) != sum {
+	if _, err := fmt.Sscanf(head, idsHeader, &identity, &newest, &count, &want); err != nil ||
+		count < 0 || count > maxIDs || fi.Size() != int64(len(head))+int64(count)*idsSize {
 		return nil, "", damaged
 	}
-	for i := 1; i < count; i++ {
-		if bytes.Compare(entries[(i-1)*idsSize:][:16], entries[i*idsSize:][:16]) >= 0 {
+	s := &sealed{path: path, start: int64(len(head)), newest: time.UnixMilli(newest), filter: newFilter(count)}
+	sum := uint32(0)
+	for range count {
+		var entry [idsSize]byte
+		if _, err := io.ReadFull(in, entry[:]); err != nil {
+			return nil, "", err
+		}
+		sum = crc32.Update(sum, castagnoli, entry[:])
+		if !s.learn(entry[:]) {
 			return nil, "", damaged
 		}
 	}
-	return newSealed(path, int64(len(head)+1), entries, time.UnixMilli(newest)), identity, nil
+	if sum != want {
+		return nil, "", damaged
+	}
+	return s, identity, nil
 }
 
 // find looks k up: in memory if it is not there, as for nearly every new event, else by bisection on disk.
