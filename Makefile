@@ -4,8 +4,7 @@ GO       ?= go
 MODULES  := $(patsubst %/go.mod,%,$(wildcard pkg/go.mod services/*/go.mod))
 PROGRAMS := $(wildcard services/*/cmd/*)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-# -trimpath: the same bytes from whichever folder, and one build cache for all clones.
-BUILD    := -trimpath -ldflags "-s -w -X github.com/milepost/milepost/pkg/process.Version=$(VERSION)"
+BUILD    := -ldflags "-s -w -X github.com/milepost/milepost/pkg/process.Version=$(VERSION)"
 TARGETS  := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 .DEFAULT_GOAL := help
@@ -83,7 +82,7 @@ vet: ## the part of lint that takes seconds: gofmt, go vet, staticcheck
 .PHONY: cross
 cross: ## build for linux, darwin and windows on amd64 and arm64
 	@for t in $(TARGETS); do echo "build $$t"; \
-		CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build -trimpath $(patsubst %,./%/...,$(MODULES)) || exit 1; done
+		CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build $(patsubst %,./%/...,$(MODULES)) || exit 1; done
 
 .PHONY: tidy
 tidy: ## go mod tidy in every module, and gofmt

@@ -68,7 +68,7 @@ func (b *built) programs(t testing.TB, tags string) string {
 		b.dirs = map[string]string{}
 	}
 	b.dirs[tags] = dir
-	args := []string{"build", "-trimpath", "-ldflags", "-s -w", "-tags", tags, "-o", dir + "/"}
+	args := []string{"build", "-ldflags", "-s -w", "-tags", tags, "-o", dir + "/"}
 	for _, m := range mains {
 		rel, err := filepath.Rel(root, m)
 		if err != nil {

@@ -23,13 +23,14 @@ const patience = 60 * time.Second
 
 // process is a program that a test starts, ends and starts again. Its methods are for one goroutine at a time.
 type process struct {
-	name string
-	t    testing.TB
-	path string
-	args []string
-	env  []string // all of its environment
-	dir  string
-	log  string // file with what it wrote to stdout and stderr, in all its lives
+	name  string
+	t     testing.TB
+	path  string
+	args  []string
+	env   []string // all of its environment
+	dir   string
+	group bool   // signals go to the processes that it started, too
+	log   string // file with what it wrote to stdout and stderr, in all its lives
 
 	// up is nil once the process does what it is for.
 	up func(context.Context) error
@@ -48,8 +49,7 @@ func newProcess(t testing.TB, name, path string, args ...string) *process {
 	}
 	p.log = filepath.Join(p.dir, "log")
 	t.Cleanup(func() {
-		if p.Running() {
-			_ = syscall.Kill(p.cmd.Process.Pid, syscall.SIGCONT)
+		if p.Running() || p.group && p.ended != nil { // of a group, the first may have ended before the others
 			p.Kill()
 		}
 		if t.Failed() {
@@ -78,6 +78,7 @@ func (p *process) Start() {
 	defer log.Close()
 	p.cmd = exec.Command(p.path, p.args...)
 	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.dir, p.env, log, log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: p.group}
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatalf("start %s: %v", p.name, err)
 	}
@@ -157,7 +158,11 @@ func (p *process) signal(s syscall.Signal) {
 	if p.ended == nil {
 		p.t.Fatalf("%s was never started", p.name)
 	}
-	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	err := p.cmd.Process.Signal(s)
+	if p.group {
+		err = syscall.Kill(-p.cmd.Process.Pid, s)
+	}
+	if err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.ESRCH) {
 		p.t.Fatalf("%s to %s: %v", s, p.name, err)
 	}
 }

@@ -1,0 +1,203 @@
+//go:build unix
+
+package pipeline
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// chaosFor is how long the long form goes on, 0 for the short one: `make chaos` sets CHAOS_SECONDS.
+func chaosFor(t *testing.T) time.Duration {
+	t.Helper()
+	v := os.Getenv("CHAOS_SECONDS")
+	if v == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 {
+		t.Fatalf("CHAOS_SECONDS: %q is not a number of seconds", v)
+	}
+	return time.Duration(n) * time.Second
+}
+
+// TestKills kills processes with SIGKILL under load, the shipped ones at random moments and ones built for it at exact
+// points, and then balances the ledger.
+func TestKills(t *testing.T) {
+	t.Parallel()
+	c := newChaos(t)
+	long := chaosFor(t)
+	start := time.Now()
+	stop := c.load(32, c.edge)
+	points := rand.Perm(len(exactPoints))
+	if long == 0 {
+		for _, name := range c.names() {
+			c.killAtRandom(name)
+		}
+		for _, i := range points {
+			c.killExactly(exactPoints[i])
+		}
+	}
+	for told := start; time.Since(start) < long; {
+		for range 4 {
+			c.killAtRandom(c.names()[rand.IntN(len(c.names()))])
+		}
+		c.killExactly(exactPoints[points[0]])
+		points = append(points[1:], points[0])
+		if now := time.Now(); now.Sub(told) > 5*time.Second {
+			told = now
+			c.progress(now.Sub(start))
+		}
+	}
+	stop()
+	alive(t, slices.Collect(maps.Values(c.services)))
+	sum := c.balance()
+	t.Logf("ledger: %s", sum)
+	t.Logf("kills: %d, while entries were pending: %d", c.kills(), c.inTime)
+	for _, k := range slices.Sorted(maps.Keys(c.killed)) {
+		t.Logf("  %3d  %s", c.killed[k], k)
+	}
+	if sum.accepted == 0 || c.inTime == 0 {
+		t.Error("nothing was tried")
+	}
+	if long >= 300*time.Second && (c.kills() < 100 || c.inTime < 80) {
+		t.Errorf("%d kills, %d of them while entries were pending; want at least 100 and 80", c.kills(), c.inTime)
+	}
+}
+
+// chaos is a pipeline at work whose parts are killed.
+type chaos struct {
+	*ledger
+	services map[string]*service
+	edge     *service
+	exact    string         // folder of the programs that end themselves where MILEPOST_KILL says
+	killed   map[string]int // by what died and where
+	inTime   int            // of these, while entries were pending
+}
+
+func newChaos(t *testing.T) *chaos {
+	p := newPipeline(t, "LEASE=1s")
+	c := &chaos{ledger: newLedger(p), services: map[string]*service{}, killed: map[string]int{}, exact: builds.programs(t, "killpoints")}
+	for i, s := range p.start(all...) {
+		c.services[all[i]] = s
+	}
+	c.edge = c.services["web-api"]
+	return c
+}
+
+// names are what can be killed.
+func (c *chaos) names() []string { return append(slices.Clone(all), "redis", "store") }
+
+func (c *chaos) kills() (n int) {
+	for _, k := range c.killed {
+		n += k
+	}
+	return n
+}
+
+func (c *chaos) progress(after time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _, lines := c.lines()
+	c.p.t.Logf("%4.0f s: %d kills, %d while entries were pending; accepted %d, lines %d", after.Seconds(), c.kills(), c.inTime, len(c.accepted), lines)
+}
+
+// killAtRandom kills a shipped program at some moment, if it can at one when entries are pending, and starts it again.
+func (c *chaos) killAtRandom(name string) {
+	t := c.p.t
+	rdb := c.p.redis.Client()
+	defer rdb.Close()
+	group := ""
+	if slices.Contains(all[1:], name) {
+		group = name
+	}
+	time.Sleep(rand.N(burst)) // any moment
+	before := 0
+	for until := time.Now().Add(2 * time.Second); before == 0 && time.Now().Before(until); {
+		before = c.p.pending(rdb, group)
+	}
+	switch name {
+	case "redis":
+		c.p.redis.Kill()
+	case "store":
+		c.p.store.Kill()
+	default:
+		if s := c.services[name]; !s.Running() {
+			t.Fatalf("%s ended by itself with status %d", name, s.Wait())
+		}
+		c.services[name].Kill()
+	}
+	c.killed[name+" at random"]++
+	// What a dead consumer has pending is pending still; Redis and the edge have none of their own.
+	if name == "redis" || name == "web-api" {
+		if before > 0 {
+			c.inTime++
+		}
+	} else if c.p.pending(rdb, group) > 0 {
+		c.inTime++
+	}
+	time.Sleep(rand.N(500 * time.Millisecond)) // it is away for a while; now and then longer than a lease
+	if rand.IntN(4) == 0 {
+		time.Sleep(time.Second)
+	}
+	switch name {
+	case "redis":
+		c.p.redis.Start()
+	case "store":
+		c.p.store.Start()
+	default:
+		c.services[name].Start()
+	}
+}
+
+// point is a place in the code of a program, or several: in each the next life of the program ends.
+type point struct{ service, at string }
+
+var exactPoints = []point{
+	{"distance", "stage.before-handler"}, {"distance", "stage.after-handler"},
+	{"distance", "stage.settle-sent"}, {"distance", "stage.after-settle"},
+	{"db", "stage.before-handler"}, {"db", "stage.after-handler"},
+	{"db", "stage.settle-sent"}, {"db", "stage.after-settle"},
+	{"email", "stage.before-handler"}, {"email", "stage.after-handler"},
+	{"email", "stage.settle-sent"}, {"email", "stage.after-settle"},
+	{"email", "journal.before-record"}, {"email", "journal.mid-record"}, {"email", "journal.after-record"},
+	{"email", "journal.mid-line"}, {"email", "journal.after-line"}, {"email", "journal.after-mark"},
+	{"email", "journal.mid-line journal.mid-recovery"},
+}
+
+// killExactly lets a service end itself at a point, the first to third time it comes there, and starts the shipped one
+// again.
+func (c *chaos) killExactly(x point) {
+	t := c.p.t
+	s := c.services[x.service]
+	rdb := c.p.redis.Client()
+	defer rdb.Close()
+	s.Kill()
+	path, env := s.path, s.env
+	s.path = filepath.Join(c.exact, x.service)
+	for i, at := range strings.Fields(x.at) {
+		nth := 1
+		if i == 0 {
+			nth += rand.IntN(3)
+		}
+		s.env = append(slices.Clip(env), fmt.Sprintf("MILEPOST_KILL=%s:%d", at, nth))
+		s.Start()
+		if code := s.Wait(); code != -1 {
+			t.Fatalf("%s, which was to die at %s, ended with status %d", x.service, at, code)
+		}
+		c.killed[x.service+" at "+at]++
+		if c.p.pending(rdb, x.service) > 0 {
+			c.inTime++
+		}
+	}
+	s.path, s.env = path, env
+	s.Start()
+}
