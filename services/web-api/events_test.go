@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
 )
 
@@ -30,6 +31,10 @@ func openStream(t testing.TB, url string) *reader {
 	if kind := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || kind != typeStream {
 		t.Fatalf("GET %s: %d %s; want a stream", url, resp.StatusCode, kind)
 	}
+	return newReader(t, resp)
+}
+
+func newReader(t testing.TB, resp *http.Response) *reader {
 	return &reader{t, resp, bufio.NewScanner(resp.Body)}
 }
 
@@ -241,26 +246,9 @@ func TestHeartbeat(t *testing.T) {
 	}
 }
 
-// TestMailbox: a slow reader gets the latest of each stage, and nothing piles up.
-func TestMailbox(t *testing.T) {
-	m := mailbox{full: make(chan struct{}, 1)}
-	for i := range 1000 {
-		m.put(stepAt(i, "distance", "retry", ""))
-		m.put(stepAt(i, "db", "done", ""))
-	}
-	<-m.full
-	got := m.take()
-	if len(got) != 2 || !got[0].At.Equal(noon.Add(999*time.Millisecond)) {
-		t.Errorf("take = %v; want the last step of each of two stages", got)
-	}
-	if again := m.take(); len(again) != 0 {
-		t.Errorf("take again = %v; want nothing", again)
-	}
-}
-
 // TestStopAnswers: a request that is under way when the server stops is answered.
 func TestStopAnswers(t *testing.T) {
-	addr := startRedis(t, freeAddr(t))
+	addr := redistest.Real(t).Addr
 	base, stop := serve(t, openBroker(t, addr), Settings{})
 	read, write := io.Pipe()
 	r, err := http.NewRequest("POST", base+"/distance", read)

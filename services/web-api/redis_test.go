@@ -6,15 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/geodesy"
+	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
 )
 
@@ -32,46 +30,7 @@ func must[T any](v T, err error) T {
 
 // eachRedis runs the test on the embedded Redis and on a redis-server.
 func eachRedis(t *testing.T, test func(t *testing.T, addr string)) {
-	t.Run("embedded", func(t *testing.T) { test(t, miniredis.RunT(t).Addr()) })
-	t.Run("redis-server", func(t *testing.T) { test(t, startRedis(t, freeAddr(t))) })
-}
-
-// startRedis starts a redis-server and stops it when the test ends.
-func startRedis(t testing.TB, addr string) string {
-	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("redis-server is not installed")
-		}
-		t.Skip("redis-server is not installed")
-	}
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	rdb := redis.NewClient(&redis.Options{Addr: addr})
-	defer rdb.Close()
-	eventually(t, "redis-server answers", func() bool { return rdb.Ping(context.Background()).Err() == nil })
-	return addr
-}
-
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	redistest.Both(t, func(t *testing.T, o *redis.Options) { test(t, o.Addr) })
 }
 
 func openBroker(t testing.TB, addr string) *stage.Broker {

@@ -14,10 +14,10 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
 )
 
@@ -103,7 +103,7 @@ func TestSubmit(t *testing.T) {
 }
 
 func TestRefuse(t *testing.T) {
-	addr := miniredis.RunT(t).Addr()
+	addr := redistest.Embedded(t).Addr
 	base, _ := serve(t, openBroker(t, addr), Settings{TrustedOrigins: Origins{"https://friend.example"}})
 	const form = "email=ada%40example.com&lat=1&long=2"
 	for name, tc := range map[string]struct {
@@ -261,8 +261,9 @@ func TestRateLimit(t *testing.T) {
 
 // TestRedisAway: 503 with Retry-After, everything typed still there; and 201 as soon as Redis is back.
 func TestRedisAway(t *testing.T) {
-	addr := freeAddr(t)
-	base, _ := serve(t, openBroker(t, addr), Settings{})
+	server := redistest.Real(t)
+	server.Kill()
+	base, _ := serve(t, openBroker(t, server.Addr), Settings{})
 	const form = "email=ada%40example.com&lat=40.7128&long=-74.0060&idempotency_key=once"
 	resp, page := post(t, base, formType, form)
 	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
@@ -284,12 +285,12 @@ func TestRedisAway(t *testing.T) {
 	if r.StatusCode != 503 {
 		t.Errorf("progress without Redis: %d; want 503", r.StatusCode)
 	}
-	startRedis(t, addr)
+	server.Start()
 	eventually(t, "a submission is accepted again", func() bool {
 		resp, _ := post(t, base, formType, form)
 		return resp.StatusCode == 201
 	})
-	if got := entries(t, addr); len(got) != 1 {
+	if got := entries(t, server.Addr); len(got) != 1 {
 		t.Errorf("raw_input holds %q; want one", got)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -77,6 +78,7 @@ func Run(ctx context.Context, d Deps) error {
 	} else if err = <-stopped; err != nil {
 		err = fmt.Errorf("requests under way at the stop: %w", errors.Join(err, server.Close()))
 	}
+	s.open.Wait()
 	<-probing
 	return errors.Join(err, watcher.Close(), publisher.Close())
 }
@@ -142,6 +144,7 @@ type site struct {
 	metrics   *metrics
 	origins   *http.CrossOriginProtection
 	streams   slots
+	open      sync.WaitGroup // streams
 	stopping  context.Context
 	stop      context.CancelFunc
 	heartbeat time.Duration

@@ -1,0 +1,113 @@
+package webapi
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/redistest"
+)
+
+// BenchmarkStreams opens 1,000 progress streams on one web-api process, each of an event of its own, and reports the
+// process' memory and how long a step takes to all of them. It fails over 60 MB, and unless one subscription connection
+// serves them all.
+func BenchmarkStreams(b *testing.B) {
+	if runtime.GOOS != "linux" {
+		b.Skip("reads /proc")
+	}
+	const streams = 1000
+	server := redistest.Real(b)
+	client := server.Client()
+	defer client.Close()
+	program := filepath.Join(b.TempDir(), "web-api")
+	if out, err := exec.Command("go", "build", "-o", program, "./cmd/web-api").CombinedOutput(); err != nil {
+		b.Fatalf("go build: %v\n%s", err, out)
+	}
+	_, port, err := net.SplitHostPort(server.Addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(b))
+	cmd := exec.Command(program)
+	cmd.Env = append(os.Environ(), "REDIS_URL=", "REDIS_HOST=127.0.0.1", "REDIS_PORT="+port, "LISTEN="+addr,
+		"ADMIN_LISTEN=127.0.0.1:0", "RATE_LIMIT=off", "STREAM_LIMIT=off")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	base := "http://" + addr
+	eventually(b, "the page is there", func() bool {
+		resp, err := http.Get(base + "/")
+		return err == nil && resp.Body.Close() == nil
+	})
+	var ids []string
+	for range streams {
+		id, _ := accept(b, base, tracked)
+		ids = append(ids, id)
+	}
+	readers := make([]*reader, streams)
+	for i, id := range ids {
+		ctx, cancel := context.WithCancel(context.Background())
+		b.Cleanup(cancel)
+		r, err := http.NewRequestWithContext(ctx, "GET", base+"/events?ids="+id, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Header.Set("Accept", typeStream)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil || resp.StatusCode != 200 {
+			b.Fatalf("stream %d: %v, %v", i, resp, err)
+		}
+		b.Cleanup(func() { _ = resp.Body.Close() })
+		readers[i] = newReader(b, resp)
+		readers[i].until(id, Name)
+	}
+	list, err := client.Do(context.Background(), "CLIENT", "LIST", "TYPE", "PUBSUB").Text()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if n := strings.Count(list, "id="); n != 1 {
+		b.Errorf("%d subscription connections for %d streams; want one", n, streams)
+	}
+	for i := 0; b.Loop(); i++ {
+		name := "stage-" + strconv.Itoa(i)
+		start := time.Now()
+		pipe := client.Pipeline()
+		for _, id := range ids {
+			pipe.Publish(context.Background(), "progress:"+id, fmt.Sprintf(`{"id":%q,"stage":%q,"state":"done","at":%d}`, id, name, time.Now().UnixMilli()))
+		}
+		if _, err := pipe.Exec(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+		for i, r := range readers {
+			r.until(ids[i], name)
+		}
+		b.ReportMetric(float64(time.Since(start).Microseconds())/1000, "ms/step-to-all")
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	kB, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(kB)/1000, "MB-resident")
+	if kB > 60_000 {
+		b.Errorf("%d kB resident with %d streams open; want at most 60,000", kB, streams)
+	}
+}
