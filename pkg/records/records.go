@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -30,11 +31,12 @@ type Record struct {
 // Collection is the collection that holds the records.
 const Collection = "users"
 
-// How long the store may take, unless the URL says otherwise (timeoutMS, serverSelectionTimeoutMS).
+// How long the store may take, unless the URL says otherwise (timeoutMS, connectTimeoutMS, serverSelectionTimeoutMS).
 const (
-	callTimeout   = 10 * time.Second
-	selectTimeout = 3 * time.Second
-	pingTimeout   = 2 * time.Second
+	callTimeout    = 10 * time.Second
+	connectTimeout = 5 * time.Second // a heartbeat's too
+	selectTimeout  = 3 * time.Second
+	pingTimeout    = 2 * time.Second
 )
 
 // Store is the collection of records. Its methods are safe for concurrent use, and each waits for the store at most as
@@ -43,6 +45,7 @@ type Store struct {
 	client *mongo.Client
 	users  *mongo.Collection
 	single lookup
+	watch  *watch
 }
 
 // Open prepares a client for the store at url (mongodb://…) and waits for nothing: the store need not be there yet. An
@@ -52,17 +55,25 @@ func Open(url, database string) (*Store, error) {
 	if o.Timeout == nil {
 		o.SetTimeout(callTimeout)
 	}
+	if o.ConnectTimeout == nil {
+		o.SetConnectTimeout(connectTimeout)
+	}
 	if o.ServerSelectionTimeout == nil {
 		o.SetServerSelectionTimeout(selectTimeout)
 	}
 	journaled := true
 	o.SetWriteConcern(&writeconcern.WriteConcern{W: writeconcern.WCMajority, Journal: &journaled})
 	o.SetReadPreference(readpref.Primary()) // a secondary may not have what was just stored
+	w := newWatch()
+	o.SetServerMonitor(w.monitor())
 	client, err := mongo.Connect(o)
-	if err != nil {
-		return nil, fmt.Errorf("store address: %w", err)
+	if err != nil && strings.Contains(url, "@") {
+		return nil, errors.New("the store's URL is not one that the driver understands") // err may quote the password
 	}
-	return &Store{client: client, users: client.Database(database).Collection(Collection)}, nil
+	if err != nil {
+		return nil, fmt.Errorf("the store's URL: %w", err)
+	}
+	return &Store{client: client, users: client.Database(database).Collection(Collection), watch: w}, nil
 }
 
 // Close closes the connections. Calls under way end with an error.

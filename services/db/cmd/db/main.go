@@ -1,0 +1,37 @@
+// Command db runs the stage that stores results in MongoDB.
+package main
+
+import (
+	"context"
+
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/services/db"
+)
+
+type config struct {
+	process.Broker
+	process.Mongo
+}
+
+func main() { program.Main() }
+
+var program = process.Program[config]{
+	Name:  "db",
+	Does:  "stores each result as a document of MongoDB",
+	Admin: "127.0.0.1:9102",
+	Run: func(ctx context.Context, cfg config, p *process.Process) error {
+		broker, err := p.Open(cfg.Broker)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = broker.Close() }() // the stage has stopped; nothing is left that could be lost
+		store, err := records.Open(cfg.URI(), string(cfg.MongoDatabase))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = store.Close(context.WithoutCancel(ctx)) }()
+		p.Admin.Watch("mongo", store.Ready)
+		return db.Run(ctx, db.Deps{Broker: broker, Store: store, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin})
+	},
+}

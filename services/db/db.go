@@ -1,0 +1,97 @@
+// Package db is the stage that stores results, one document for each submission, and passes the address on.
+package db
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// Store is what the stage needs of the collection; [records.Store] is one.
+type Store interface {
+	// InsertMany stores records and answers for each: nil if it is stored, now or by an earlier delivery of its event.
+	InsertMany(ctx context.Context, r []records.Record) []error
+	EnsureIndexes(ctx context.Context, log *slog.Logger) error
+	Ping(ctx context.Context) error
+}
+
+// Deps is what the stage needs.
+type Deps struct {
+	Broker *stage.Broker
+	Store  Store
+	Tuning process.Tuning
+	Log    *slog.Logger   // default: slog.Default()
+	Admin  *process.Admin // may be nil
+}
+
+// maxBatch is how many results go to the store in one round trip.
+const maxBatch = 128
+
+// Run works on calculated_distance until ctx ends, then drains. It waits for a Redis and a store that are not there.
+func Run(ctx context.Context, d Deps) error {
+	if d.Log == nil {
+		d.Log = slog.Default()
+	}
+	h := Handler{Store: d.Store}
+	s, err := d.Broker.New(d.Tuning.Apply(stage.Config{
+		Name:  "db",
+		In:    event.CalculatedDistance,
+		Out:   []stage.Output{{Channel: event.UserEmail}},
+		Probe: d.Store.Ping,
+	}), stage.Batch(maxBatch, h.Handle))
+	if err != nil {
+		return err
+	}
+	d.Admin.Watch(s.Name(), s.Ready)
+	indexing, stop := context.WithCancel(ctx)
+	indexed := make(chan error, 1)
+	go func() { indexed <- d.Store.EnsureIndexes(indexing, d.Log) }() // waits for the store; the stage need not
+	err = s.Run(ctx)
+	stop()
+	if ierr := <-indexed; ierr != nil && !errors.Is(ierr, context.Canceled) {
+		d.Log.Warn("indexes are missing; look-ups by address are slow", "err", ierr)
+	}
+	return err
+}
+
+// Handler is the rule of the stage.
+type Handler struct {
+	Store Store
+	Now   func() time.Time // default: time.Now
+}
+
+// Handle stores each result under its event ID, the idempotency key: an event that comes again finds its own document and
+// counts as done. What the store will never take is a dead letter; an outage pauses the stage.
+func (h *Handler) Handle(ctx context.Context, in []stage.Event[event.Result]) []stage.Result {
+	now := time.Now
+	if h.Now != nil {
+		now = h.Now
+	}
+	batch := make([]records.Record, len(in))
+	for i, e := range in {
+		batch[i] = records.Record{
+			ID: e.ID, Email: string(e.Body.Email), Miles: e.Body.Miles, Lat: e.Body.Lat, Long: e.Body.Long,
+			SubmittedAt: e.At, StoredAt: now(),
+		}
+	}
+	out := make([]stage.Result, len(in))
+	for i, err := range h.Store.InsertMany(ctx, batch) {
+		switch {
+		case err == nil:
+			out[i].Out = []stage.Message{{Body: in[i].Body.Email}}
+		case errors.Is(err, records.ErrRefused):
+			out[i].Err = stage.Permanent(err)
+		case records.Down(err):
+			out[i].Err = stage.Down(err)
+		default:
+			out[i].Err = err
+		}
+	}
+	return out
+}
