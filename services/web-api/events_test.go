@@ -22,6 +22,7 @@ type reader struct {
 	t     testing.TB
 	resp  *http.Response
 	lines *bufio.Scanner
+	seen  map[string]step // the latest by event ID and stage
 }
 
 // openStream asks for a stream that must be given; it is closed when the test ends.
@@ -35,7 +36,7 @@ func openStream(t testing.TB, url string) *reader {
 }
 
 func newReader(t testing.TB, resp *http.Response) *reader {
-	return &reader{t, resp, bufio.NewScanner(resp.Body)}
+	return &reader{t, resp, bufio.NewScanner(resp.Body), map[string]step{}}
 }
 
 // get asks for a type; the body is closed when the test ends, and nothing takes longer than 30 seconds.
@@ -66,6 +67,7 @@ func (r *reader) step() (s step, ok bool) {
 		if err := json.Unmarshal([]byte(data), &s); err != nil {
 			r.t.Fatalf("step %q: %v", data, err)
 		}
+		r.seen[s.ID+" "+s.Stage] = s
 		return s, true
 	}
 	return step{}, false
@@ -75,12 +77,11 @@ func (r *reader) step() (s step, ok bool) {
 func (r *reader) until(id, name string) step {
 	r.t.Helper()
 	for {
-		s, ok := r.step()
-		if !ok {
-			r.t.Fatalf("the stream ended before %s reported of %s: %v", name, id, r.lines.Err())
-		}
-		if s.ID == id && s.Stage == name {
+		if s, ok := r.seen[id+" "+name]; ok {
 			return s
+		}
+		if _, ok := r.step(); !ok {
+			r.t.Fatalf("the stream ended before %s reported of %s: %v", name, id, r.lines.Err())
 		}
 	}
 }
@@ -136,23 +137,17 @@ func TestStream(t *testing.T) {
 		if string(s.Detail) != `{"miles":12}` || s.State != "done" || s.At.IsZero() {
 			t.Errorf("step of distance = %+v", s)
 		}
-		seen := map[string]bool{}
-		for !seen[mine] || !seen[other] {
-			s, ok := all.step()
-			if !ok {
-				t.Fatal("the stream ended")
-			}
-			if s.ID == stranger {
-				t.Fatalf("the stream of %s and %s tells of %s", mine, other, stranger)
-			}
-			if s.Stage == "distance" {
-				seen[s.ID] = true
-			}
-		}
+		all.until(mine, "distance")
+		all.until(other, "distance")
 		// Once more, from another process: a stream starts with all that is known.
 		stop()
 		if _, ok := all.step(); ok {
 			t.Error("the stream goes on after the server has stopped")
+		}
+		for which := range all.seen {
+			if strings.HasPrefix(which, stranger) {
+				t.Errorf("the stream of %s and %s told of %s", mine, other, which)
+			}
 		}
 		again, _ := serve(t, openBroker(t, addr), Settings{})
 		openStream(t, again+"/events?ids="+mine+"&ids="+other).until(other, "distance")
