@@ -248,6 +248,7 @@ func TestCopier(t *testing.T) {
 		c.write([]byte("line\n"))
 	}
 	c.close()
+	c.write([]byte("late\n"))
 	if want := strings.Repeat("line\n", 10); got.String() != want {
 		t.Errorf("copy %q, want %q", got.String(), want)
 	}

@@ -12,6 +12,7 @@ import (
 // is dropped and counted: the log is the record, this is a copy.
 type copier struct {
 	lines   chan []byte
+	stop    chan struct{}
 	done    chan struct{}
 	dropped prometheus.Counter
 }
@@ -23,7 +24,7 @@ const (
 
 func newCopier(w io.Writer, log *slog.Logger) *copier {
 	c := &copier{
-		lines: make(chan []byte, copierBatches), done: make(chan struct{}),
+		lines: make(chan []byte, copierBatches), stop: make(chan struct{}), done: make(chan struct{}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "milepost_email_copies_dropped_total", Help: "Batches of log lines that standard output did not take.",
 		}),
@@ -35,7 +36,17 @@ func newCopier(w io.Writer, log *slog.Logger) *copier {
 func (c *copier) run(w io.Writer, log *slog.Logger) {
 	defer close(c.done)
 	failed := false
-	for b := range c.lines {
+	for {
+		var b []byte
+		select {
+		case b = <-c.lines:
+		default: // all is written
+			select {
+			case b = <-c.lines:
+			case <-c.stop:
+				return
+			}
+		}
 		_, err := w.Write(b)
 		if err != nil {
 			c.dropped.Inc()
@@ -56,9 +67,10 @@ func (c *copier) write(b []byte) {
 	}
 }
 
-// close waits until all is written, a second at most: a stream that blocks keeps its goroutine until the process ends.
+// close waits until all is written, a second at most: a stream that blocks keeps its goroutine until the process ends. A
+// write that comes later, from a handler that outlived its stage, goes nowhere.
 func (c *copier) close() {
-	close(c.lines)
+	close(c.stop)
 	select {
 	case <-c.done:
 	case <-time.After(copierDrain):
