@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/mail"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -29,6 +30,8 @@ func (a Address) Validate() error {
 		return addressError("email address is missing")
 	case len(s) > maxAddress:
 		return addressError(fmt.Sprintf("email address has %d bytes, at most %d are allowed", len(s), maxAddress))
+	case plain(s):
+		return nil
 	case !utf8.ValidString(s):
 		return addressError("email address is not UTF-8")
 	}
@@ -42,6 +45,30 @@ func (a Address) Validate() error {
 		return addressError("email address is not of the form ada@example.com")
 	}
 	return nil
+}
+
+// plain tells whether s is an address as nearly all are: two dot-atoms of ASCII with an @ between them. It saves the parser,
+// which costs more than the rest of a stage's work on an event.
+func plain(s string) bool {
+	local, domain, _ := strings.Cut(s, "@")
+	return dotAtom(local) && dotAtom(domain)
+}
+
+// dotAtom tells whether s is a dot-atom-text of RFC 5322.
+func dotAtom(s string) bool {
+	for atom := range strings.SplitSeq(s, ".") {
+		if atom == "" {
+			return false
+		}
+		for i := range len(atom) {
+			c := atom[i]
+			letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+			if !letter && strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) < 0 {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // addressError is a text of its own that errors.Is knows as [ErrAddress].

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -19,11 +18,6 @@ var (
 
 // maxText is the longest text of a number. A double has at most 767 significant digits, a place on Earth far fewer.
 const maxText = 64
-
-var (
-	decimal  = regexp.MustCompile(`^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$`)
-	infinity = regexp.MustCompile(`(?i)^[+-]?(inf(inity)?|nan)$`)
-)
 
 // ParseLatitude reads decimal degrees north, in [-90, 90]: digits with a sign, a point and an exponent if need be, and
 // spaces around them. Its errors wrap [ErrSyntax] or [ErrRange] and are sentences for a person.
@@ -62,9 +56,11 @@ func parse(name, s string) (float64, error) {
 		return 0, &textError{name + " is missing", ErrSyntax}
 	case len(t) > maxText:
 		return 0, &textError{fmt.Sprintf("%s has %d characters, at most %d are allowed", name, len(t), maxText), ErrSyntax}
-	case infinity.MatchString(t):
-		return 0, &textError{fmt.Sprintf("%s %q is not a finite number", name, s), ErrRange}
-	case !decimal.MatchString(t):
+	case !decimal(t):
+		switch strings.ToLower(strings.TrimLeft(t, "+-")) {
+		case "nan", "inf", "infinity":
+			return 0, &textError{fmt.Sprintf("%s %q is not a finite number", name, s), ErrRange}
+		}
 		return 0, &textError{fmt.Sprintf("%s %q is not a number such as -74.0060", name, s), ErrSyntax}
 	}
 	v, err := strconv.ParseFloat(t, 64)
@@ -72,6 +68,40 @@ func parse(name, s string) (float64, error) {
 		return 0, &textError{fmt.Sprintf("%s %q is not a finite number", name, s), ErrRange}
 	}
 	return v, nil
+}
+
+// decimal tells whether t is [+-] digits [. digits] [e [+-] digits], with a digit before or after the point.
+// strconv alone would also take hexadecimal, underscores, infinity and NaN.
+func decimal(t string) bool {
+	whole, t := digits(sign(t))
+	fraction := 0
+	if strings.HasPrefix(t, ".") {
+		fraction, t = digits(t[1:])
+	}
+	if whole+fraction == 0 {
+		return false
+	}
+	if t != "" && (t[0] == 'e' || t[0] == 'E') {
+		n, rest := digits(sign(t[1:]))
+		return n > 0 && rest == ""
+	}
+	return t == ""
+}
+
+// sign skips one.
+func sign(t string) string {
+	if t != "" && (t[0] == '+' || t[0] == '-') {
+		return t[1:]
+	}
+	return t
+}
+
+// digits counts and skips them.
+func digits(t string) (n int, rest string) {
+	for n < len(t) && '0' <= t[n] && t[n] <= '9' {
+		n++
+	}
+	return n, t[n:]
 }
 
 // textError is a sentence for a person with the sentinel it stands for.

@@ -34,6 +34,12 @@ func TestParse(t *testing.T) {
 		"infinity":          {lat: "0", long: "-Infinity", says: `longitude "-Infinity" is not a finite number`, fails: geodesy.ErrRange},
 		"too large":         {lat: "0", long: "1e999", says: `longitude "1e999" is not a finite number`, fails: geodesy.ErrRange},
 		"hexadecimal":       {lat: "0x1p4", long: "0", says: `latitude "0x1p4" is not a number such as -74.0060`, fails: geodesy.ErrSyntax},
+		"sign alone":        {lat: "-", long: "0", says: `latitude "-" is not a number such as -74.0060`, fails: geodesy.ErrSyntax},
+		"point alone":       {lat: ".", long: "0", says: `latitude "." is not a number such as -74.0060`, fails: geodesy.ErrSyntax},
+		"two points":        {lat: "1.2.3", long: "0", says: `latitude "1.2.3" is not a number such as -74.0060`, fails: geodesy.ErrSyntax},
+		"two signs":         {lat: "+-1", long: "0", says: `latitude "+-1" is not a number such as -74.0060`, fails: geodesy.ErrSyntax},
+		"no exponent":       {lat: "1e", long: "0", says: `latitude "1e" is not a number such as -74.0060`, fails: geodesy.ErrSyntax},
+		"exponent's point":  {lat: "1e1.5", long: "0", says: `latitude "1e1.5" is not a number such as -74.0060`, fails: geodesy.ErrSyntax},
 		"underscore":        {lat: "1_0", long: "0", says: `latitude "1_0" is not a number such as -74.0060`, fails: geodesy.ErrSyntax},
 		"line break":        {lat: "1\n", long: "0", says: `latitude "1\n" is not a number such as -74.0060`, fails: geodesy.ErrSyntax},
 		"typographic minus": {lat: "−1", long: "0", says: `latitude "−1" is not a number such as -74.0060`, fails: geodesy.ErrSyntax},
@@ -91,4 +97,12 @@ func ExampleParseLatitude() {
 	// 32.080058 <nil>
 	// 0 latitude "91" is not in [-90, 90]
 	// 0 latitude "forty" is not a number such as -74.0060
+}
+
+func BenchmarkParse(b *testing.B) {
+	for b.Loop() {
+		if _, err := geodesy.Parse("40.7128", "-74.0060"); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
