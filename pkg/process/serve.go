@@ -1,0 +1,43 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// serveDrain is how long requests under way may take when a server stops.
+const serveDrain = 10 * time.Second
+
+// Serve answers requests on l until ctx ends, then finishes what is under way and returns nil. It closes l. Clients that are
+// slow to ask or to read are cut off.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       90 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		live, cancel := context.WithTimeout(context.WithoutCancel(ctx), serveDrain)
+		defer cancel()
+		stopped <- s.Shutdown(live)
+	})
+	log.Info("serving", "url", "http://"+l.Addr().String()+"/")
+	err := s.Serve(l)
+	if stop() { // the listener broke; nobody asked to stop
+		return errors.Join(fmt.Errorf("serve %s: %w", l.Addr(), err), s.Close())
+	}
+	if err := <-stopped; err != nil {
+		return fmt.Errorf("requests under way at the stop: %w", errors.Join(err, s.Close()))
+	}
+	return nil
+}
