@@ -33,80 +33,79 @@ func (e *VariableError) Error() string { return fmt.Sprintf("%s: %q %s", e.Name,
 //	allowed:"a colour"  what the value must be, for the error: `NAME: "x" is not a colour`
 //	secret:"yes"        mask the value in errors, and read it from the file that NAME_FILE names, if that is set
 //
-// Embedded structs are filled too. A field type with UnmarshalText says in its error how the sentence `NAME: "value" …`
+// Structs within it are filled too. A field type with UnmarshalText says in its error how the sentence `NAME: "value" …`
 // goes on. All wrong variables are reported, each by a [VariableError], joined.
 func Load(getenv func(string) string, cfg any) error {
-	vars := describe(reflect.TypeOf(cfg).Elem())
+	t := reflect.TypeOf(cfg).Elem()
 	values := map[string]string{"": ""} // never empty: an empty map would mean the process' own environment
-	given := map[string]string{}
 	var errs []error
-	for _, v := range vars {
+	wrong := map[string]bool{}
+	for _, v := range describe(t) {
+		if wrong[v.name] {
+			continue // reported already: two fields may share a variable
+		}
 		value, err := v.read(getenv)
+		if err == nil && value != "" {
+			err = v.try(t, value)
+		}
 		if err != nil {
 			errs = append(errs, err)
+			wrong[v.name] = true
+			delete(values, v.name)
+			continue
 		}
-		if value != "" {
-			values[v.name], given[v.field] = value, value
-		}
+		values[v.name] = value
 	}
-	err := env.ParseWithOptions(cfg, env.Options{Environment: values})
-	var all env.AggregateError
-	if err != nil && !errors.As(err, &all) {
-		return fmt.Errorf("read environment: %w", err)
-	}
-	wrong := map[string]bool{}
-	for _, err := range all.Errors {
-		var parse env.ParseError
-		i := -1
-		if errors.As(err, &parse) {
-			i = slices.IndexFunc(vars, func(v variable) bool { return v.field == parse.Name })
-		}
-		if i < 0 {
-			return fmt.Errorf("read environment: %w", err)
-		}
-		errs = append(errs, vars[i].refuse(given[parse.Name], parse.Err))
-		wrong[parse.Name] = true
-	}
-	for _, v := range vars {
-		value, ok := given[v.field]
-		if ok && !wrong[v.field] && !v.inBounds(reflect.ValueOf(cfg).Elem().FieldByName(v.field)) {
-			errs = append(errs, v.refuse(value, nil))
-		}
+	if err := env.ParseWithOptions(cfg, env.Options{Environment: values}); err != nil {
+		return errors.Join(append(errs, fmt.Errorf("read environment: %w", err))...)
 	}
 	return errors.Join(errs...)
 }
 
 // variable is a field of a configuration.
 type variable struct {
-	name, field string
-	typ         reflect.Type
-	tag         reflect.StructTag
+	name  string
+	index []int // of the field, from the configuration inwards
+	typ   reflect.Type
+	tag   reflect.StructTag
 }
 
-// describe lists the variables of a configuration type, embedded structs first to last. Two fields of one name or for one
-// variable are a mistake in the program, since errors could not tell them apart.
+// describe lists the variables of a configuration type, in the order of the fields.
 func describe(t reflect.Type) []variable {
 	var vars []variable
-	var walk func(t reflect.Type)
-	walk = func(t reflect.Type) {
-		for i := range t.NumField() {
-			f := t.Field(i)
-			name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
-			switch {
-			case f.Anonymous && f.Type.Kind() == reflect.Struct:
-				walk(f.Type)
-			case name != "":
-				for _, v := range vars {
-					if v.field == f.Name || v.name == name {
-						panic(fmt.Sprintf("process: %s is described twice in %s", name, t))
-					}
-				}
-				vars = append(vars, variable{name, f.Name, f.Type, f.Tag})
+	for _, f := range reflect.VisibleFields(t) {
+		if len(f.Index) > 1 {
+			continue // of an embedded struct, which is looked into below
+		}
+		name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+		switch {
+		case name != "":
+			vars = append(vars, variable{name, f.Index, f.Type, f.Tag})
+		case f.Type.Kind() == reflect.Struct && (f.Anonymous || f.IsExported()):
+			for _, v := range describe(f.Type) {
+				v.index = append(slices.Clone(f.Index), v.index...)
+				vars = append(vars, v)
 			}
 		}
 	}
-	walk(t)
 	return vars
+}
+
+// try fills a configuration of type t with nothing but this variable: an error can then only be about it.
+func (v variable) try(t reflect.Type, value string) error {
+	cfg := reflect.New(t)
+	err := env.ParseWithOptions(cfg.Interface(), env.Options{Environment: map[string]string{v.name: value}})
+	if err == nil && v.inBounds(cfg.Elem().FieldByIndex(v.index)) {
+		return nil
+	}
+	var parse env.ParseError
+	if errors.As(err, &parse) {
+		err = parse.Err
+	}
+	if v.secret() {
+		value = Mask(value)
+	}
+	return &VariableError{v.name, value, v.why(err)}
 }
 
 func (v variable) secret() bool { return v.tag.Get("secret") != "" }
@@ -138,14 +137,7 @@ func (v variable) read(getenv func(string) string) (string, error) {
 	return value, nil
 }
 
-// refuse makes the error of a value that could not be used. Err is what the type's UnmarshalText said, if it has one.
-func (v variable) refuse(value string, err error) error {
-	if v.secret() {
-		value = Mask(value)
-	}
-	return &VariableError{v.name, value, v.why(err)}
-}
-
+// why says what the value should have been. Err is what the type's UnmarshalText said, if it has one.
 func (v variable) why(err error) string {
 	if a := v.tag.Get("allowed"); a != "" {
 		return "is not " + a

@@ -23,6 +23,13 @@ type everything struct {
 	Token  string          `env:"USERS_TOKEN" secret:"yes"`
 	Share  float64         `env:"SHARE" max:"1"`
 	Keep   time.Duration   `env:"KEEP" min:"1h" max:"720h"`
+	Inner  inner
+}
+
+// inner is a struct within it, with a field and a variable that it has already.
+type inner struct {
+	Share  int             `env:"INNER_SHARE" max:"9"`
+	Listen process.Address `env:"LISTEN"`
 }
 
 func environment(vars map[string]string) func(string) string {
@@ -54,14 +61,15 @@ func TestLoad(t *testing.T) {
 	err := process.Load(environment(map[string]string{
 		"REDIS_HOST": "redis", "REDIS_PORT": "6380", "WORKERS": "3", "LEASE": "1s", "ADOPT": "OFF", "MONGO_URL": "mongodb://a:1,b:2/?replicaSet=rs0",
 		"OFFICE_LONG": "-1e1", "LOG_LEVEL": "debug", "LOG_FORMAT": "json", "LISTEN": ":80", "USERS_URL": "http://users:8001/", "USERS_TOKEN": "t",
-		"SHARE": "-5", "KEEP": "720h", "MAX_TRIES": "",
+		"SHARE": "-5", "KEEP": "720h", "MAX_TRIES": "", "INNER_SHARE": "9",
 	}), &set)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if set.Options().Addr != "redis:6380" || set.Workers != 3 || set.Lease != time.Second || set.Adopt || set.MaxTries != 8 ||
 		set.URI() != "mongodb://a:1,b:2/?replicaSet=rs0" || set.OfficeLong != -10 || set.LogFormat != "json" || set.Listen != ":80" ||
-		set.Users != "http://users:8001" || set.Token != "t" || set.Share != -5 || set.Keep != 720*time.Hour {
+		set.Users != "http://users:8001" || set.Token != "t" || set.Share != -5 || set.Keep != 720*time.Hour ||
+		set.Inner != (inner{9, ":80"}) {
 		t.Errorf("loaded %+v", set)
 	}
 	set.RedisURL = "rediss://u:p@h:1/2"
@@ -83,6 +91,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"LEASE", "1ms", `LEASE: "1ms" is not a duration of at least 100ms, such as 500ms, 10s or 720h`},
 		{"KEEP", "721h", `KEEP: "721h" is not a duration from 1h to 720h, such as 500ms, 10s or 720h`},
 		{"SHARE", "1.01", `SHARE: "1.01" is not a number of at most 1`},
+		{"INNER_SHARE", "10", `INNER_SHARE: "10" is not a whole number of at most 9`},
 		{"OFFICE_LAT", "91", `OFFICE_LAT: "91" is not a number from -90 to 90`},
 		{"OFFICE_LAT", "NaN", `OFFICE_LAT: "NaN" is not a number from -90 to 90`},
 		{"ADOPT", "true", `ADOPT: "true" is not on or off`},

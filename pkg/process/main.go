@@ -151,7 +151,12 @@ func (p Program[C]) help(w io.Writer) error {
 	fmt.Fprintf(&b, "  %s healthcheck  asks the running program whether it is ready; exits with 0 if it is, else with 1\n", p.Name)
 	fmt.Fprintf(&b, "  %s --version    prints the version\n", p.Name)
 	b.WriteString("\nEnvironment:\n")
+	told := map[string]bool{}
 	for _, v := range append(describe(reflect.TypeFor[C]()), describe(reflect.TypeFor[base]())...) {
+		if told[v.name] {
+			continue
+		}
+		told[v.name] = true
 		def := v.tag.Get("envDefault")
 		if v.name == "ADMIN_LISTEN" {
 			def = string(p.Admin)
