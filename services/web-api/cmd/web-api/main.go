@@ -35,7 +35,7 @@ func run(ctx context.Context, cfg config, p *process.Process) (err error) {
 	if err != nil {
 		return err
 	}
-	broker, err := cfg.Open(p.Log)
+	broker, err := p.Open(cfg.Broker)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
