@@ -15,7 +15,7 @@ import (
 // golden is New York, and what is known of it.
 var (
 	golden      = visit{"ada@example.com", "40.7128", "-74.0060"}
-	goldenMiles = "5679.936314228998"
+	goldenMiles = "5679.936314229341"
 )
 
 // TestChannels listens with redis-cli, as anybody may, and sees exactly the payloads of the contract, one each.

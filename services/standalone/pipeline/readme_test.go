@@ -91,7 +91,7 @@ func TestReadmeRun(t *testing.T) {
 	page, embedded := freeAddr(t), freeAddr(t)
 	_, redisPort, _ := strings.Cut(embedded, ":")
 	ports := strings.NewReplacer("localhost:8000", page, "localhost:6390", embedded, "6390", redisPort)
-	env := []string{"LISTEN=" + page, "REDIS_LISTEN=" + embedded}
+	env := []string{"LISTEN=" + page, "EMBEDDED_REDIS=" + embedded, "EMBEDDED_MONGO=" + freeAddr(t)}
 
 	whole := shell(t, "make run", dir, blocks["run, in the background"][0].sh, ports, env...)
 	whole.Start()

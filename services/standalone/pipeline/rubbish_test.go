@@ -41,10 +41,10 @@ func TestGarbage(t *testing.T) {
 		},
 		event.UserEmail: {
 			{"", "missing"},
-			{"nobody", "nobody"},
+			{"nobody", "email address is not of the form"},
 			{"\x1b[2J@example.com", "U+001B"},
 			{"ada@example.com\nforged", "U+000A"},
-			{`{"email":"ada@example.com"}`, "not an email address"},
+			{`{"email":"ada@example.com"}`, "email address is not of the form"},
 		},
 	}
 	var good []visit
