@@ -1,0 +1,44 @@
+// Command weather answers how warm it is, and tells the pipeline.
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/milepost/milepost/pkg/cache"
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/services/weather"
+)
+
+type config struct {
+	process.Broker
+	process.CacheRedis
+	weather.Settings
+	Listen process.Address `env:"LISTEN" envDefault:"127.0.0.1:8002" help:"address of GET /api/weather"`
+}
+
+func main() { program.Main() }
+
+var program = process.Program[config]{
+	Name:  weather.Name,
+	Does:  "answers how warm it is in a city or at a place, and tells the pipeline",
+	Admin: "127.0.0.1:9104",
+	Run:   run,
+}
+
+// run opens what the service needs and closes it.
+func run(ctx context.Context, cfg config, p *process.Process) error {
+	listener, err := process.Listen("LISTEN", cfg.Listen)
+	if err != nil {
+		return err
+	}
+	broker, err := cfg.Open(p.Log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	answers := cache.Open(cfg.CacheOptions(cfg.Redis), p.Log)
+	err = weather.Run(ctx, weather.Deps{
+		Broker: broker, Cache: answers, Listener: listener, Settings: cfg.Settings, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin,
+	})
+	return errors.Join(err, answers.Close(), broker.Close())
+}

@@ -1,0 +1,172 @@
+// Package openmeteo is a stand-in for Open-Meteo's forecast and geocoding services, for tests and measurements. It
+// answers in their shapes (https://open-meteo.com/en/docs, https://open-meteo.com/en/docs/geocoding-api), with delays and
+// faults as told.
+package openmeteo
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Fault is what is wrong with an answer.
+type Fault int
+
+// The faults.
+const (
+	None     Fault = iota
+	Down           // 503 without a body of its own, as from a proxy
+	Limited        // 429, as when too much was asked
+	Hangs          // no answer until the client leaves
+	Cut            // the connection breaks in the middle of the answer
+	Nonsense       // a page instead of JSON
+	Empty          // JSON without what was asked for
+)
+
+// Server is a stand-in for both services.
+type Server struct {
+	URL string
+
+	mu      sync.Mutex
+	delay   time.Duration
+	fault   Fault
+	queries []string
+	server  *http.Server
+}
+
+// Cities that the stand-in knows, by their names in lower case.
+var Cities = map[string]struct {
+	ID        int
+	Name      string
+	Lat, Long float64
+	Country   string
+}{
+	"moskva":    {524901, "Moscow", 55.75222, 37.61556, "RU"},
+	"tokyo":     {1850147, "Tokyo", 35.6895, 139.69171, "JP"},
+	"london":    {2643743, "London", 51.50853, -0.12574, "GB"},
+	"paris":     {2988507, "Paris", 48.85341, 2.3488, "FR"},
+	"são paulo": {3448439, "São Paulo", -23.5475, -46.63611, "BR"},
+	"a/b":       {1, "A/B", 1, 1, "XX"},
+}
+
+// Start starts the stand-in on a free port of the loopback address. The caller closes it.
+func Start() (*Server, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{URL: "http://" + l.Addr().String()}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/forecast", s.answer(forecast))
+	mux.HandleFunc("GET /v1/search", s.answer(search))
+	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go func() { _ = s.server.Serve(l) }() // it ends with Close
+	return s, nil
+}
+
+// Close ends the stand-in.
+func (s *Server) Close() { _ = s.server.Close() }
+
+// Delay makes answers take that long.
+func (s *Server) Delay(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.delay = d
+}
+
+// Fail makes answers have the fault from now on.
+func (s *Server) Fail(f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = f
+}
+
+// Queries are the requests so far: path and query.
+func (s *Server) Queries() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.queries...)
+}
+
+func (s *Server) answer(f func(r *http.Request) (int, any)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.queries = append(s.queries, r.URL.String())
+		delay, fault := s.delay, s.fault
+		s.mu.Unlock()
+		select {
+		case <-time.After(delay):
+		case <-r.Context().Done():
+			return
+		}
+		status, body := f(r)
+		switch fault {
+		case Down:
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		case Limited:
+			status, body = http.StatusTooManyRequests, problem("Minutely API request limit exceeded. Please try again in one minute.")
+			w.Header().Set("Retry-After", "60")
+		case Hangs:
+			<-r.Context().Done()
+			return
+		case Cut:
+			w.Header().Set("Content-Length", "100000")
+		case Nonsense:
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = w.Write([]byte("<!doctype html><title>Maintenance</title>"))
+			return
+		case Empty:
+			body = map[string]any{"generationtime_ms": 0.1, "results": []any{map[string]any{"name": "Nowhere"}}, "current": map[string]any{}}
+		}
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(body) // the client may have left
+	}
+}
+
+func problem(reason string) any { return map[string]any{"error": true, "reason": reason} }
+
+// Temperature is what the stand-in says of a place: made up, and never the same for two cells.
+func Temperature(lat, long float64) float64 {
+	return math.Round(10*(30-math.Abs(lat)/2+long/100)) / 10
+}
+
+func forecast(r *http.Request) (int, any) {
+	q := r.URL.Query()
+	lat, laterr := strconv.ParseFloat(q.Get("latitude"), 64)
+	long, longerr := strconv.ParseFloat(q.Get("longitude"), 64)
+	switch {
+	case laterr != nil || longerr != nil || math.Abs(lat) > 90 || math.Abs(long) > 180:
+		return http.StatusBadRequest, problem(fmt.Sprintf("Latitude must be in range of -90 to 90°. Given: %s.", q.Get("latitude")))
+	case q.Get("current") != "temperature_2m":
+		return http.StatusBadRequest, problem("Data corrupted at path ''. Cannot initialize SurfacePressureAndHeightVariable from invalid String value.")
+	}
+	return http.StatusOK, map[string]any{
+		"latitude": lat, "longitude": long, "generationtime_ms": 0.0259, "utc_offset_seconds": 0, "timezone": "GMT",
+		"timezone_abbreviation": "GMT", "elevation": 38.0,
+		"current_units": map[string]any{"time": "iso8601", "interval": "seconds", "temperature_2m": "°C"},
+		"current":       map[string]any{"time": time.Now().UTC().Truncate(15 * time.Minute).Format("2006-01-02T15:04"), "interval": 900, "temperature_2m": Temperature(lat, long)},
+	}
+}
+
+func search(r *http.Request) (int, any) {
+	name := r.URL.Query().Get("name")
+	if name == "" {
+		return http.StatusBadRequest, problem("Parameter 'name' not set")
+	}
+	city, ok := Cities[strings.ToLower(name)]
+	if !ok {
+		return http.StatusOK, map[string]any{"generationtime_ms": 0.5}
+	}
+	return http.StatusOK, map[string]any{"generationtime_ms": 0.8, "results": []any{map[string]any{
+		"id": city.ID, "name": city.Name, "latitude": city.Lat, "longitude": city.Long, "elevation": 10.0,
+		"feature_code": "PPLC", "country_code": city.Country, "timezone": "GMT", "population": 1_000_000, "country": city.Country,
+	}}}
+}

@@ -1,0 +1,36 @@
+package weather
+
+import (
+	"errors"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/golang/geo/s2"
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+)
+
+// cellLevel is the level of S2 cells whose edges are 7 to 12 km long.
+// https://s2geometry.io/resources/s2cell_statistics
+const cellLevel = 10
+
+// cell is the cell that holds a place.
+func cell(place s2.LatLng) s2.CellID { return s2.CellIDFromLatLng(place).Parent(cellLevel) }
+
+// maxCity is the most characters a city may have. The longest name in use, of a place in New Zealand, has 85.
+const maxCity = 100
+
+var errCity = errors.New("a city is 1 to 100 letters, without control characters")
+
+// normal writes a city in one way, whatever case, spaces and accents it came with: "  SÃO   paulo" is "são paulo".
+func normal(city string) (string, error) {
+	if !utf8.ValidString(city) || strings.ContainsFunc(city, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }) {
+		return "", errCity
+	}
+	city = cases.Fold().String(norm.NFKC.String(strings.Join(strings.Fields(city), " ")))
+	if n := utf8.RuneCountInString(city); n == 0 || n > maxCity {
+		return "", errCity
+	}
+	return city, nil
+}

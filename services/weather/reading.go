@@ -1,0 +1,74 @@
+package weather
+
+import (
+	"context"
+	"time"
+
+	"github.com/golang/geo/s2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/milepost/milepost/pkg/cache"
+)
+
+// Weather knows how warm it is, from the cache or from the provider. It is a [prometheus.Collector] of the cache's metrics.
+type Weather struct {
+	provider *Provider
+	readings *cache.Cache[reading]
+}
+
+// reading is what the cache keeps.
+type reading struct {
+	City        string  `json:"city,omitempty"`
+	Temperature float64 `json:"temperature"` // °C
+}
+
+// New makes a Weather.
+func New(c *cache.Client, p *Provider) *Weather {
+	return &Weather{p, cache.New[reading](c, cache.Options{
+		Name:    Name,
+		TTL:     time.Hour,
+		Stale:   24 * time.Hour,
+		Missing: 5 * time.Minute,
+		Timeout: 8 * time.Second, // all tries at the provider, with their pauses
+	})}
+}
+
+// City is the temperature in a city. Its error wraps [cache.ErrMissing] if nobody knows the city.
+func (w *Weather) City(ctx context.Context, city string) (cache.Result[reading], error) {
+	name, err := normal(city)
+	if err != nil {
+		return cache.Result[reading]{}, err
+	}
+	if w.Off() || w.provider.geocoding == "" {
+		return cache.Result[reading]{}, ErrOff
+	}
+	return w.readings.Get(ctx, "city:"+name, func(ctx context.Context) (reading, error) {
+		found, at, err := w.provider.Find(ctx, name)
+		if err != nil {
+			return reading{}, err
+		}
+		degrees, err := w.provider.Temperature(ctx, at)
+		return reading{found, degrees}, err
+	})
+}
+
+// At is the temperature at the middle of the cell that holds the place.
+func (w *Weather) At(ctx context.Context, place s2.LatLng) (cache.Result[reading], error) {
+	if w.Off() {
+		return cache.Result[reading]{}, ErrOff
+	}
+	id := cell(place)
+	return w.readings.Get(ctx, "cell:"+id.ToToken(), func(ctx context.Context) (reading, error) {
+		degrees, err := w.provider.Temperature(ctx, id.LatLng())
+		return reading{Temperature: degrees}, err
+	})
+}
+
+// Off reports whether there is no provider to ask.
+func (w *Weather) Off() bool { return w.provider.forecast == "" }
+
+// Describe is part of [prometheus.Collector].
+func (w *Weather) Describe(ch chan<- *prometheus.Desc) { w.readings.Describe(ch) }
+
+// Collect is part of [prometheus.Collector].
+func (w *Weather) Collect(ch chan<- prometheus.Metric) { w.readings.Collect(ch) }

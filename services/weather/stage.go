@@ -1,0 +1,42 @@
+package weather
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/geodesy"
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// Report is what the stage publishes on weather_report.
+type Report struct {
+	ID          string  `json:"id"` // event ID of the submission
+	Lat         string  `json:"lat"`
+	Long        string  `json:"long"`
+	Temperature float64 `json:"temperature"` // °C, of the S2 cell around the place
+	Source      string  `json:"source"`
+}
+
+// Progress is what whoever watches the event may see: the temperature, without the place.
+func (r Report) Progress() any {
+	return struct {
+		Temperature string `json:"temperature"`
+	}{strconv.FormatFloat(r.Temperature, 'f', 1, 64) + " °C"}
+}
+
+// Handle warms the cache for the submitted place and reports its temperature. While the provider has no answer there is
+// no report and the event is done all the same: nobody waits for it, and the next of the place asks again.
+func (w *Weather) Handle(ctx context.Context, e stage.Event[event.Submission]) ([]stage.Message, error) {
+	place, err := geodesy.Parse(e.Body.Lat, e.Body.Long)
+	if err != nil {
+		return nil, stage.Permanent(err)
+	}
+	r, err := w.At(ctx, place)
+	if err != nil {
+		return nil, nil //nolint:nilerr // counted by the cache and the provider
+	}
+	return []stage.Message{{Body: Report{
+		ID: e.ID, Lat: e.Body.Lat, Long: e.Body.Long, Temperature: r.Value.Temperature, Source: source(r),
+	}}}, nil
+}

@@ -1,0 +1,92 @@
+// Package weather answers how warm it is in a city or at a place, and tells the pipeline how warm it is where a submission
+// comes from. It joined the pipeline later than the other services: it reads the channel raw_input as a group of its own,
+// and no line of them changed for it.
+//
+// Answers come from a cache for an hour. What is not there is asked of a provider that speaks as Open-Meteo does, once
+// for all who ask at the same time, in however many replicas. Of a place only the centre of its S2 cell, about 10 km wide, leaves the
+// process.
+package weather
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/milepost/milepost/pkg/cache"
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// Name is the service's and its stage's name.
+const Name = "weather"
+
+// Settings are what an operator sets. Programs embed them in their configuration.
+type Settings struct {
+	ProviderURL  Upstream `env:"WEATHER_PROVIDER_URL" envDefault:"https://api.open-meteo.com" help:"the weather provider, one that speaks as Open-Meteo does (free for non-commercial use, CC BY 4.0), or off"`
+	GeocodingURL Upstream `env:"GEOCODING_URL" envDefault:"https://geocoding-api.open-meteo.com" help:"where cities are looked up, one that speaks as Open-Meteo does, or off"`
+}
+
+// Upstream is the base URL of somebody else's service; "" is none.
+type Upstream string
+
+// UnmarshalText reads a URL or "off".
+func (u *Upstream) UnmarshalText(b []byte) error {
+	if string(b) == "off" {
+		*u = ""
+		return nil
+	}
+	var h process.HTTPURL
+	if err := h.UnmarshalText(b); err != nil {
+		return errors.New("is not a URL such as https://api.open-meteo.com, or off")
+	}
+	*u = Upstream(h)
+	return nil
+}
+
+// Deps are what the service needs.
+type Deps struct {
+	Broker   *stage.Broker
+	Cache    *cache.Client
+	Listener net.Listener // where requests are answered; Run closes it
+	Settings Settings
+	Tuning   process.Tuning
+	Log      *slog.Logger   // default: slog.Default()
+	Admin    *process.Admin // may be nil
+}
+
+// Run answers requests and works on raw_input until ctx ends, then drains both and returns nil. It waits for a Redis that is
+// not there; requests are answered without.
+func Run(ctx context.Context, d Deps) error {
+	if d.Log == nil {
+		d.Log = slog.Default()
+	}
+	p := NewProvider(string(d.Settings.ProviderURL), string(d.Settings.GeocodingURL))
+	defer p.Close()
+	w := New(d.Cache, p)
+	s, err := d.Broker.New(d.Tuning.Apply(stage.Config{
+		Name:     Name,
+		In:       event.RawInput,
+		Out:      []stage.Output{{Channel: event.WeatherReport, Unread: true}},
+		Optional: true,
+	}), stage.EachTo(w.Handle))
+	if err != nil {
+		return errors.Join(err, d.Listener.Close())
+	}
+	if r := d.Admin.Registry(); r != nil {
+		r.MustRegister(w, p)
+	}
+	d.Admin.Watch(Name, func() error {
+		if err := s.Ready(); err != nil { // requests are answered all the same
+			return process.Note("answering requests; the stage: " + err.Error())
+		}
+		return nil
+	})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return process.Serve(ctx, d.Listener, w.Handler(d.Log), d.Log) })
+	g.Go(func() error { return s.Run(ctx) })
+	return g.Wait()
+}

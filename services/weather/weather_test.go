@@ -1,0 +1,373 @@
+package weather_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/golang/geo/s2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/cache"
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/services/weather"
+	"github.com/milepost/milepost/services/weather/openmeteo"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+func provider(t testing.TB) *openmeteo.Server {
+	t.Helper()
+	s, err := openmeteo.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// replica runs the service and returns its base URL and its admin.
+func replica(t testing.TB, broker, answers *redis.Options, provider string) (string, *process.Admin) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := stage.Open(stage.Options{Redis: broker, Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := cache.Open(answers, quiet)
+	admin := process.NewAdmin()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- weather.Run(ctx, weather.Deps{
+			Broker: b, Cache: c, Listener: l, Log: quiet, Admin: admin,
+			Settings: weather.Settings{ProviderURL: weather.Upstream(provider), GeocodingURL: weather.Upstream(provider)},
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if err := errors.Join(b.Close(), c.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return "http://" + l.Addr().String(), admin
+}
+
+func get(t testing.TB, address string) (int, weather.Answer, string) {
+	t.Helper()
+	response, err := http.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a struct {
+		weather.Answer
+		Error string
+	}
+	if err := json.Unmarshal(body, &a); err != nil {
+		t.Fatalf("GET %s answered %q: %v", address, body, err)
+	}
+	return response.StatusCode, a.Answer, a.Error
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still waiting until %s", what)
+		}
+	}
+}
+
+// newYork is a place as a visitor may type it.
+const newYork = "/api/weather?lat=40.7128&long=-74.0060"
+
+func TestAnswers(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		p := provider(t)
+		base, _ := replica(t, o, o, p.URL)
+		paris := openmeteo.Temperature(48.85341, 2.3488)
+		for i, tc := range []struct {
+			path        string
+			status      int
+			city        string
+			temperature float64
+			source      string
+			calls       int // of the provider, so far
+		}{
+			{"/api/weather/paris", 200, "Paris", paris, "open-meteo", 2},
+			{"/api/weather/paris", 200, "Paris", paris, "cache", 2},
+			{"/api/weather/%20PARIS%20", 200, "Paris", paris, "cache", 2},
+			{"/api/weather/s%C3%A3o%20%20paulo", 200, "São Paulo", openmeteo.Temperature(-23.5475, -46.63611), "open-meteo", 4},
+			{"/api/weather/S%C3%83O+PAULO", 404, "", 0, "", 5},
+			{"/api/weather/a%2Fb", 200, "A/B", openmeteo.Temperature(1, 1), "open-meteo", 7},
+			{"/api/weather/atlantis", 404, "", 0, "", 8},
+			{"/api/weather/Atlantis", 404, "", 0, "", 8},
+			{newYork, 200, "", 30.0 - 40.7/2 - .7, "open-meteo", 9},
+			{"/api/weather?lat=40.71&long=-74.0", 200, "", 30.0 - 40.7/2 - .7, "cache", 9},
+			{"/api/weather?lat=40.7128&long=285.994", 200, "", 30.0 - 40.7/2 - .7, "cache", 9},
+			{"/api/weather?lat=-40.7128&long=-74.0060", 200, "", 30.0 - 40.7/2 - .7, "open-meteo", 10},
+			{"/api/weather?lat=91&long=0", 400, "", 0, "", 10},
+			{"/api/weather?lat=40", 400, "", 0, "", 10},
+			{"/api/weather", 400, "", 0, "", 10},
+			{"/api/weather/%07", 400, "", 0, "", 10},
+			{"/api/weather/" + strings.Repeat("x", 101), 400, "", 0, "", 10},
+			{"/elsewhere", 404, "", 0, "", 10},
+		} {
+			status, a, reason := get(t, base+tc.path)
+			near := a.Temperature-tc.temperature < 0.2 && tc.temperature-a.Temperature < 0.2
+			if status != tc.status || a.City != tc.city || !near || a.Source != tc.source || a.Stale || len(p.Queries()) != tc.calls || (status != 200) != (reason != "") {
+				t.Errorf("%d: GET %s = %d, %+v, %q after %d calls; want %+v", i, tc.path, status, a, reason, len(p.Queries()), tc)
+			}
+		}
+	})
+}
+
+// Only the middle of the cell leaves the process, never the typed place.
+func TestCellOnly(t *testing.T) {
+	p := provider(t)
+	o := redistest.Embedded(t)
+	base, _ := replica(t, o, o, p.URL)
+	get(t, base+newYork)
+	centre := s2.CellIDFromLatLng(s2.LatLngFromDegrees(40.7128, -74.0060)).Parent(10).LatLng()
+	want := url.Values{"current": {"temperature_2m"}, "latitude": {fmt.Sprintf("%.4f", centre.Lat.Degrees())}, "longitude": {fmt.Sprintf("%.4f", centre.Lng.Degrees())}}
+	if q := p.Queries(); len(q) != 1 || q[0] != "/v1/forecast?"+want.Encode() {
+		t.Errorf("the provider was asked %q; want only the centre of the cell, %s", q, want.Encode())
+	}
+}
+
+// 200 requests at once, at two replicas, cause one call.
+func TestOneCall(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		p := provider(t)
+		p.Delay(300 * time.Millisecond)
+		one, _ := replica(t, o, o, p.URL)
+		two, _ := replica(t, o, o, p.URL)
+		var wg sync.WaitGroup
+		for i := range 200 {
+			wg.Go(func() {
+				if status, _, reason := get(t, []string{one, two}[i%2]+newYork); status != 200 {
+					t.Errorf("GET = %d %s", status, reason)
+				}
+			})
+		}
+		wg.Wait()
+		if q := p.Queries(); len(q) != 1 {
+			t.Errorf("200 requests at two replicas caused %d calls, want 1", len(q))
+		}
+	})
+}
+
+func TestOutage(t *testing.T) {
+	for name, tc := range map[string]struct {
+		fault  openmeteo.Fault
+		status int
+	}{
+		"down":        {openmeteo.Down, 502},
+		"limited":     {openmeteo.Limited, 502},
+		"cut off":     {openmeteo.Cut, 502},
+		"nonsense":    {openmeteo.Nonsense, 502},
+		"empty":       {openmeteo.Empty, 502},
+		"no answer":   {openmeteo.Hangs, 504},
+		"unreachable": {openmeteo.None, 502},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := provider(t)
+			o := redistest.Embedded(t)
+			base, _ := replica(t, o, o, p.URL)
+			rdb := redis.NewClient(o)
+			t.Cleanup(func() { _ = rdb.Close() })
+			if status, _, _ := get(t, base+newYork); status != 200 {
+				t.Fatal(status)
+			}
+			// As an hour later: the entry is there and no longer fresh.
+			keys, err := rdb.Keys(t.Context(), "cache:weather:cell:*").Result()
+			if err != nil || len(keys) != 1 {
+				t.Fatal(keys, err)
+			}
+			old := rdb.Get(t.Context(), keys[0]).Val()
+			i := strings.Index(old, `"until":`)
+			if err := rdb.Set(t.Context(), keys[0], old[:i]+`"until":1}`, time.Hour).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if tc.fault == openmeteo.None {
+				p.Close()
+			}
+			p.Fail(tc.fault)
+			status, a, reason := get(t, base+newYork)
+			if status != 200 || !a.Stale || a.Source != "cache" || a.Temperature == 0 {
+				t.Errorf("with an old value: %d, %+v, %s; want it, marked stale", status, a, reason)
+			}
+			status, _, reason = get(t, base+"/api/weather?lat=0&long=0")
+			if status != tc.status || reason == "" {
+				t.Errorf("with nothing to serve: %d, %q; want %d and a reason", status, reason, tc.status)
+			}
+			if strings.Contains(reason, "latitude") || strings.Contains(reason, "127.0.0.1") && tc.fault != openmeteo.None {
+				t.Errorf("the reason %q holds the provider's address", reason)
+			}
+		})
+	}
+}
+
+// A provider that failed again and again is left alone for a moment, then asked again.
+func TestRest(t *testing.T) {
+	p := provider(t)
+	p.Fail(openmeteo.Down)
+	w := weather.NewProvider(p.URL, p.URL)
+	defer w.Close()
+	for lat := range 4 {
+		if _, err := w.Temperature(t.Context(), s2.LatLngFromDegrees(float64(lat), 0)); err == nil {
+			t.Error("no error while the provider is down")
+		}
+	}
+	if n := len(p.Queries()); n != 5 {
+		t.Errorf("%d calls, want 5 in a row and then a rest", n)
+	}
+	p.Fail(openmeteo.None)
+	eventually(t, "the provider is asked again", func() bool {
+		_, err := w.Temperature(t.Context(), s2.LatLngFromDegrees(1, 0))
+		return err == nil
+	})
+}
+
+// Without the cache's Redis every request asks the provider, and is answered.
+func TestCacheAway(t *testing.T) {
+	p := provider(t)
+	server := redistest.Real(t)
+	base, admin := replica(t, redistest.Embedded(t), server.Options(), p.URL)
+	server.Kill()
+	for n := range 3 {
+		if status, a, reason := get(t, base+newYork); status != 200 || a.Source != "open-meteo" || len(p.Queries()) != n+1 {
+			t.Errorf("GET without a cache: %d, %+v, %s after %d calls", status, a, reason, len(p.Queries()))
+		}
+	}
+	eventually(t, "the service is ready without its cache", func() bool { _, ok := admin.Ready(); return ok })
+	server.Start()
+	eventually(t, "the cache is used again", func() bool { _, a, _ := get(t, base+newYork); return a.Source == "cache" })
+}
+
+// Without the pipeline's Redis requests are answered, and /readyz says what the stage waits for.
+func TestBrokerAway(t *testing.T) {
+	p := provider(t)
+	nowhere := &redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))}
+	base, admin := replica(t, nowhere, redistest.Embedded(t), p.URL)
+	if status, _, reason := get(t, base+newYork); status != 200 {
+		t.Errorf("GET without a broker: %d %s", status, reason)
+	}
+	eventually(t, "readiness names what the stage waits for", func() bool {
+		report, ok := admin.Ready()
+		return ok && strings.Contains(report, "answering requests; the stage: ")
+	})
+}
+
+func TestOff(t *testing.T) {
+	o := redistest.Embedded(t)
+	base, _ := replica(t, o, o, "")
+	for _, path := range []string{newYork, newYork, "/api/weather/paris", "/api/weather/paris"} {
+		if status, _, reason := get(t, base+path); status != 503 || reason != weather.ErrOff.Error() {
+			t.Errorf("GET %s = %d %q; want 503, switched off", path, status, reason)
+		}
+	}
+}
+
+// The stage reports the temperature of each submission, once for all replicas, and warms the cache for requests.
+func TestStage(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		p := provider(t)
+		base, _ := replica(t, o, o, p.URL)
+		replica(t, o, o, p.URL)
+		b, err := stage.Open(stage.Options{Redis: o, Log: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		pub := b.Publisher("test", event.RawInput)
+		defer pub.Close()
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		publish := func() string {
+			r, err := pub.Publish(t.Context(), stage.Submission{Track: true, Body: event.Submission{Email: "ada@example.com", Lat: "40.7128", Long: "-74.0060"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r.ID
+		}
+		settled := func() bool {
+			s, err := b.Status(t.Context(), event.RawInput)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(s.Groups) == 1 && s.Groups[0].Name == "weather" && s.Groups[0].Backlog == 0 && s.Groups[0].Optional
+		}
+		reports := func() []weather.Report {
+			entries, err := rdb.XRange(t.Context(), event.WeatherReport, "-", "+").Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var all []weather.Report
+			for _, e := range entries {
+				var r weather.Report
+				if err := json.Unmarshal([]byte(fmt.Sprint(e.Values["payload"])), &r); err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, r)
+			}
+			return all
+		}
+		id := publish()
+		eventually(t, "the report is there", func() bool { return len(reports()) == 1 })
+		if r := reports()[0]; r.ID != id || r.Lat != "40.7128" || r.Long != "-74.0060" || r.Temperature < 8 || r.Temperature > 10 || r.Source != "open-meteo" {
+			t.Errorf("report %+v; want that of %s", r, id)
+		}
+		steps, err := b.Progress(t.Context(), id)
+		if err != nil || !strings.Contains(fmt.Sprintf("%s", steps), " °C") || strings.Contains(fmt.Sprintf("%s", steps), "40.7") {
+			t.Errorf("progress %s, %v; want the temperature and not the place", steps, err)
+		}
+		if _, a, _ := get(t, base+newYork); a.Source != "cache" || len(p.Queries()) != 1 {
+			t.Errorf("GET after the report: %+v after %d calls; want it from the cache", a, len(p.Queries()))
+		}
+		for range 10 {
+			publish()
+		}
+		eventually(t, "all are settled", settled)
+		if n := len(reports()); n != 11 || len(p.Queries()) != 1 {
+			t.Errorf("11 submissions of one place: %d reports, %d calls; want 11 and 1", n, len(p.Queries()))
+		}
+
+		// An outage of the provider is no reason to keep an event.
+		p.Close()
+		keys, err := rdb.Keys(t.Context(), "cache:*").Result()
+		if err != nil || rdb.Del(t.Context(), keys...).Err() != nil {
+			t.Fatal(keys, err)
+		}
+		publish()
+		eventually(t, "the event is settled without a report", settled)
+		if n := len(reports()); n != 11 {
+			t.Errorf("%d reports, the last while the provider is down; want 11", n)
+		}
+	})
+}
