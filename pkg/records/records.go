@@ -63,6 +63,8 @@ func Open(url, database string) (*Store, error) {
 	}
 	journaled := true
 	o.SetWriteConcern(&writeconcern.WriteConcern{W: writeconcern.WCMajority, Journal: &journaled})
+	// A document that a foreign program stored has an object ID, not an event's.
+	o.SetBSONOptions(&options.BSONOptions{ObjectIDAsHexString: true})
 	o.SetReadPreference(readpref.Primary()) // a secondary may not have what was just stored
 	w := newWatch()
 	o.SetServerMonitor(w.monitor())

@@ -135,7 +135,7 @@ func TestReadmeRun(t *testing.T) {
 
 	whole.signal(syscall.SIGINT)
 	whole.Wait() // make's own status is that of an interrupted make
-	for _, text := range []string{embedded, log} {
+	for _, text := range []string{"redis-cli -p " + redisPort, log} {
 		if !strings.Contains(whole.Output(), text) {
 			t.Errorf("make run does not print %s:\n%s", text, whole.Output())
 		}
