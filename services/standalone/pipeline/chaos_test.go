@@ -39,7 +39,7 @@ func TestKills(t *testing.T) {
 	stop := c.load(32, c.edge)
 	points := rand.Perm(len(exactPoints))
 	if long == 0 {
-		for _, name := range c.names() {
+		for _, name := range append(c.names(), c.names()...) {
 			c.killAtRandom(name)
 		}
 		for _, i := range points {
