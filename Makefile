@@ -30,6 +30,7 @@ tail: ## follow the log of sent emails (SENT_EMAILS, default sent_emails)
 define NEEDS
 redis-server|redis-server|everything that runs against a real Redis: the runtime's suite, the programs together
 chromium chromium-browser google-chrome|chromium|the page in a browser
+gcc cc|gcc libc6-dev|starting and stopping under the race detector, which needs a C compiler
 endef
 export NEEDS
 
@@ -53,11 +54,18 @@ deps: ## install what the tests need (as root on Debian or Ubuntu; elsewhere it 
 
 .PHONY: test
 test: deps alone ## all tests; installs what they need only where `make deps` may
-	@echo "$(GO) test ./..."; $(GO) test -timeout 12m $(TESTFLAGS) $(patsubst %,./%/...,$(MODULES)); status=$$?; \
+	@status=0; \
+	if [ "$$($(GO) env CGO_ENABLED)" = 1 ]; then \
+		echo "$(GO) test -race, what starts and stops"; $(GO) test -race -run StartStop ./pkg/stage || status=$$?; fi; \
+	echo "$(GO) test ./..."; $(GO) test -timeout 12m $(TESTFLAGS) $(patsubst %,./%/...,$(MODULES)) || status=$$?; \
 	$(MISSING) | { title='NOT TESTED HERE'; while IFS='|' read -r any package what; do \
 		if [ -n "$$title" ]; then printf '\n%s\n' "$$title"; title=; fi; \
 		printf '  %s\n    there is no %s; on Debian or Ubuntu: apt-get install %s\n' "$$what" "$${any%% *}" "$$package"; done; }; \
 	exit $$status
+
+.PHONY: race
+race: ## all tests under the race detector, except those that build programs
+	$(GO) test -race -timeout 20m $(patsubst %,./%/...,$(filter-out services/standalone,$(MODULES))) ./services/standalone/embedded/...
 
 # Anyone can depend on one of our modules, so each must build without the workspace around it.
 .PHONY: alone
