@@ -17,6 +17,8 @@ import (
 // MongoDB gets one query with $in. FerretDB v1 answers $in by reading the whole collection, and equality of _id from
 // the index, so it gets one small query per ID, a few at a time.
 func (s *Store) FindByIDs(ctx context.Context, ids []string) (map[string]Record, error) {
+	ctx, cancel := s.limited(ctx)
+	defer cancel()
 	single := len(ids) == 1
 	if len(ids) > 1 {
 		var err error

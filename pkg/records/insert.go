@@ -17,7 +17,9 @@ func (s *Store) InsertMany(ctx context.Context, records []Record) []error {
 	if len(records) == 0 {
 		return errs
 	}
-	_, err := s.users.InsertMany(ctx, records, options.InsertMany().SetOrdered(false))
+	limited, cancel := s.limited(ctx)
+	defer cancel()
+	_, err := s.users.InsertMany(limited, records, options.InsertMany().SetOrdered(false))
 	if err == nil {
 		return errs
 	}

@@ -46,6 +46,7 @@ type Store struct {
 	users  *mongo.Collection
 	single lookup
 	watch  *watch
+	limit  time.Duration // of a call; 0 for none
 }
 
 // Open prepares a client for the store at url (mongodb://…) and waits for nothing: the store need not be there yet. An
@@ -75,7 +76,7 @@ func Open(url, database string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the store's URL: %w", err)
 	}
-	return &Store{client: client, users: client.Database(database).Collection(Collection), watch: w}, nil
+	return &Store{client: client, users: client.Database(database).Collection(Collection), watch: w, limit: *o.Timeout}, nil
 }
 
 // Close closes the connections. Calls under way end with an error.
@@ -93,6 +94,8 @@ func (s *Store) Ping(ctx context.Context) error {
 
 // Newest returns the record of email that was submitted last, and false if there is none.
 func (s *Store) Newest(ctx context.Context, email string) (Record, bool, error) {
+	ctx, cancel := s.limited(ctx)
+	defer cancel()
 	var r Record
 	err := s.users.FindOne(ctx, bson.D{{Key: "email", Value: email}},
 		options.FindOne().SetSort(bson.D{{Key: "submitted_at", Value: -1}})).Decode(&r)
