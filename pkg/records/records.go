@@ -51,7 +51,10 @@ type Store struct {
 
 // Open prepares a client for the store at url (mongodb://…) and waits for nothing: the store need not be there yet. An
 // error says what is wrong with url. The caller closes the store.
-func Open(url, database string) (*Store, error) {
+func Open(url, database string) (*Store, error) { return OpenPool(url, database, nil) }
+
+// OpenPool is Open with the connections of pool, which may be nil.
+func OpenPool(url, database string, pool *Pool) (*Store, error) {
 	o := options.Client().ApplyURI(url).SetAppName("milepost")
 	if o.Timeout == nil {
 		o.SetTimeout(callTimeout)
@@ -67,6 +70,9 @@ func Open(url, database string) (*Store, error) {
 	// A document that a foreign program stored has an object ID, not an event's.
 	o.SetBSONOptions(&options.BSONOptions{ObjectIDAsHexString: true})
 	o.SetReadPreference(readpref.Primary()) // a secondary may not have what was just stored
+	if pool != nil {
+		o.SetMaxPoolSize(pool.max).SetPoolMonitor(pool.monitor())
+	}
 	w := newWatch()
 	o.SetServerMonitor(w.monitor())
 	client, err := mongo.Connect(o)

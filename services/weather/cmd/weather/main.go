@@ -32,7 +32,7 @@ func run(ctx context.Context, cfg config, p *process.Process) error {
 	if err != nil {
 		return err
 	}
-	broker, err := cfg.Open(p.Log)
+	broker, err := p.Open(cfg.Broker)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

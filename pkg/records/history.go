@@ -1,0 +1,81 @@
+package records
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"golang.org/x/sync/errgroup"
+)
+
+// Profile is what is known of an address.
+type Profile struct {
+	Submissions int
+	First, Last time.Time // submitted
+}
+
+// Profile returns the profile of email, and false if it has no record.
+func (s *Store) Profile(ctx context.Context, email string) (Profile, bool, error) {
+	ctx, cancel := s.limited(ctx)
+	defer cancel()
+	// FerretDB v1 has neither $min nor $max in $group. Each of the three is one range of the index.
+	var p Profile
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		n, err := s.users.CountDocuments(ctx, bson.D{{Key: "email", Value: email}})
+		p.Submissions = int(n)
+		return err
+	})
+	for order, at := range map[int]*time.Time{1: &p.First, -1: &p.Last} {
+		g.Go(func() error {
+			var r Record
+			err := s.users.FindOne(ctx, bson.D{{Key: "email", Value: email}}, options.FindOne().
+				SetSort(bson.D{{Key: "submitted_at", Value: order}, {Key: "_id", Value: order}}).
+				SetProjection(bson.D{{Key: "submitted_at", Value: 1}})).Decode(&r)
+			if errors.Is(err, mongo.ErrNoDocuments) {
+				return nil
+			}
+			*at = r.SubmittedAt
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return Profile{}, false, fmt.Errorf("find profile of an address: %w", err)
+	}
+	return p, p.Submissions > 0, nil
+}
+
+// Place is where a page of a history ends. The zero value is its begin.
+type Place struct {
+	At time.Time // submitted
+	ID string
+}
+
+// History returns up to limit records of email, newest first, from after the record at place.
+func (s *Store) History(ctx context.Context, email string, place Place, limit int) ([]Record, error) {
+	ctx, cancel := s.limited(ctx)
+	defer cancel()
+	filter := bson.D{{Key: "email", Value: email}}
+	if place != (Place{}) {
+		filter = append(filter,
+			bson.E{Key: "submitted_at", Value: bson.D{{Key: "$lte", Value: place.At}}}, // where the index begins
+			bson.E{Key: "$or", Value: bson.A{
+				bson.D{{Key: "submitted_at", Value: bson.D{{Key: "$lt", Value: place.At}}}},
+				bson.D{{Key: "_id", Value: bson.D{{Key: "$lt", Value: place.ID}}}},
+			}})
+	}
+	cursor, err := s.users.Find(ctx, filter, options.Find().
+		SetSort(bson.D{{Key: "submitted_at", Value: -1}, {Key: "_id", Value: -1}}).SetLimit(int64(limit)))
+	if err != nil {
+		return nil, fmt.Errorf("find history of an address: %w", err)
+	}
+	var all []Record
+	if err := cursor.All(ctx, &all); err != nil {
+		return nil, fmt.Errorf("read history of an address: %w", err)
+	}
+	return all, nil
+}

@@ -1,0 +1,54 @@
+// Command users answers who submitted what.
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/milepost/milepost/pkg/cache"
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/services/users"
+)
+
+type config struct {
+	process.Broker
+	process.CacheRedis
+	process.Mongo
+	users.Settings
+	Listen    process.Address `env:"LISTEN" envDefault:"127.0.0.1:8001" help:"address of GET /users and GET /submissions"`
+	MongoPool int             `env:"MONGO_POOL" envDefault:"10" min:"1" max:"1000" help:"connections to MongoDB at most"`
+}
+
+func main() { program.Main() }
+
+var program = process.Program[config]{
+	Name:  users.Name,
+	Does:  "answers who submitted what",
+	Admin: "127.0.0.1:9105",
+	Run:   run,
+}
+
+// run opens what the service needs and closes it.
+func run(ctx context.Context, cfg config, p *process.Process) error {
+	listener, err := process.Listen("LISTEN", cfg.Listen)
+	if err != nil {
+		return err
+	}
+	pool := records.NewPool(cfg.MongoPool)
+	store, err := records.OpenPool(cfg.URI(), string(cfg.MongoDatabase), pool)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer func() { _ = store.Close(context.WithoutCancel(ctx)) }() // only reads; nothing is left that could be lost
+	p.Admin.Registry().MustRegister(pool)
+	broker, err := p.Open(cfg.Broker)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	answers := cache.Open(cfg.CacheOptions(cfg.Redis), p.Log)
+	err = users.Run(ctx, users.Deps{
+		Broker: broker, Cache: answers, Store: store, Listener: listener, Settings: cfg.Settings, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin,
+	})
+	return errors.Join(err, answers.Close(), broker.Close())
+}

@@ -1,0 +1,198 @@
+package users
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/milepost/milepost/pkg/cache"
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+const (
+	defaultLimit = 20
+	maxLimit     = 100
+)
+
+// Users knows who submitted what. It is a [prometheus.Collector].
+type Users struct {
+	store   Store
+	pages   *cache.Cache[Page]
+	reads   *prometheus.CounterVec
+	seconds *prometheus.HistogramVec
+}
+
+// New makes a Users.
+func New(c *cache.Client, s Store) *Users {
+	return &Users{
+		store: s,
+		pages: cache.New[Page](c, cache.Options{Name: Name, TTL: 300 * time.Second, Timeout: 6 * time.Second}),
+		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "milepost_users_reads_total", Help: "Attempts to read from the store, by what was read and outcome.",
+		}, []string{"read", "outcome"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "milepost_users_read_seconds", Help: "Time of an attempt to read from the store.", Buckets: prometheus.ExponentialBuckets(0.0005, 3, 9),
+		}, []string{"read"}),
+	}
+}
+
+// Page is the JSON of GET /users/{email}.
+type Page struct {
+	User        User         `json:"user"`
+	Submissions []Submission `json:"submissions"`    // newest first
+	Next        string       `json:"next,omitempty"` // what ?after= takes for the next page; none on the last one
+}
+
+// User is an address and what it did.
+type User struct {
+	Email       event.Address `json:"email"`
+	Submissions int           `json:"submissions"`
+	FirstAt     time.Time     `json:"first_at"`
+	LastAt      time.Time     `json:"last_at"`
+}
+
+// Submission is one record of a user.
+type Submission struct {
+	ID          string    `json:"id"` // event ID
+	Miles       float64   `json:"distance_from_velocity"`
+	Lat         string    `json:"lat,omitempty"`
+	Long        string    `json:"long,omitempty"`
+	SubmittedAt time.Time `json:"submitted_at"`
+	StoredAt    time.Time `json:"stored_at"`
+}
+
+// errUnknown is the answer for an address that nobody submitted.
+var errUnknown = fmt.Errorf("user: %w", cache.ErrMissing)
+
+// Page returns up to limit submissions of email from after the place. Only the first page of the usual length is cached: it
+// is what nearly everybody asks for, and one entry is dropped in one step.
+func (u *Users) Page(ctx context.Context, email event.Address, after records.Place, limit int) (Page, error) {
+	if after != (records.Place{}) || limit != defaultLimit {
+		return u.load(ctx, email, after, limit)
+	}
+	r, err := u.pages.Get(ctx, cacheKey(email), func(ctx context.Context) (Page, error) {
+		return u.load(ctx, email, after, limit)
+	})
+	return r.Value, err
+}
+
+// load reads profile and history at the same time.
+func (u *Users) load(ctx context.Context, email event.Address, after records.Place, limit int) (Page, error) {
+	type found struct {
+		records.Profile
+		ok bool
+	}
+	var profile found
+	var history []records.Record
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		profile, err = read(ctx, u, "profile", func(ctx context.Context) (found, error) {
+			p, ok, err := u.store.Profile(ctx, string(email))
+			return found{p, ok}, err
+		})
+		return err
+	})
+	g.Go(func() (err error) {
+		history, err = read(ctx, u, "history", func(ctx context.Context) ([]records.Record, error) {
+			return u.store.History(ctx, string(email), after, limit+1) // one more tells whether there is a next page
+		})
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return Page{}, err
+	}
+	if !profile.ok {
+		return Page{}, errUnknown
+	}
+	p := Page{
+		User:        User{email, profile.Submissions, profile.First.UTC(), profile.Last.UTC()},
+		Submissions: make([]Submission, 0, limit),
+	}
+	if len(history) > limit {
+		history = history[:limit]
+		p.Next = writePlace(history[limit-1])
+	}
+	for _, r := range history {
+		p.Submissions = append(p.Submissions, submission(r))
+	}
+	return p, nil
+}
+
+func submission(r records.Record) Submission {
+	return Submission{r.ID, r.Miles, r.Lat, r.Long, r.SubmittedAt.UTC(), r.StoredAt.UTC()}
+}
+
+// A place is written as its time in Unix milliseconds, a dash and the event ID.
+func writePlace(r records.Record) string {
+	return strconv.FormatInt(r.SubmittedAt.UnixMilli(), 10) + "-" + r.ID
+}
+
+var errPlace = errors.New("after is not what an earlier page gave as next")
+
+func readPlace(text string) (records.Place, error) {
+	if text == "" {
+		return records.Place{}, nil
+	}
+	at, id, ok := strings.Cut(text, "-")
+	ms, err := strconv.ParseInt(at, 10, 64)
+	if !ok || err != nil || id == "" {
+		return records.Place{}, errPlace
+	}
+	return records.Place{At: time.UnixMilli(ms), ID: id}, nil
+}
+
+// Submissions returns those of the events that are stored, in the order asked for.
+func (u *Users) Submissions(ctx context.Context, ids []string) ([]Submission, error) {
+	found, err := read(ctx, u, "by id", func(ctx context.Context) (map[string]records.Record, error) {
+		return u.store.FindByIDs(ctx, ids)
+	})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Submission, 0, len(found))
+	for _, id := range ids {
+		if r, ok := found[id]; ok {
+			all = append(all, submission(r))
+		}
+	}
+	return all, nil
+}
+
+// Handle drops what is cached of an address that has just submitted. It cannot while the cache is away, and waits: the
+// cache may come back with the old answer.
+func (u *Users) Handle(ctx context.Context, e stage.Event[event.Address]) (stage.Nothing, error) {
+	if err := u.pages.Drop(ctx, cacheKey(e.Body)); err != nil {
+		return stage.Nothing{}, stage.Down(fmt.Errorf("drop a cached page: %w", err))
+	}
+	return stage.Nothing{}, nil
+}
+
+// cacheKey stands for an address, which shall not be in Redis' keys.
+func cacheKey(email event.Address) string {
+	sum := sha256.Sum256([]byte(email))
+	return hex.EncodeToString(sum[:16])
+}
+
+// Describe is part of [prometheus.Collector].
+func (u *Users) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range []prometheus.Collector{u.pages, u.reads, u.seconds} {
+		c.Describe(ch)
+	}
+}
+
+// Collect is part of [prometheus.Collector].
+func (u *Users) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range []prometheus.Collector{u.pages, u.reads, u.seconds} {
+		c.Collect(ch)
+	}
+}

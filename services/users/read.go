@@ -1,0 +1,69 @@
+package users
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/milepost/milepost/pkg/records"
+)
+
+const (
+	attempts       = 3
+	attemptTimeout = 1500 * time.Millisecond
+	firstPause     = 50 * time.Millisecond
+)
+
+// ErrStore is wrapped by the error of a read that the store did not answer.
+var ErrStore = errors.New("the store does not answer")
+
+// read asks the store, three times at most while the error may pass, with a growing pause. One attempt may take 1.5 s.
+func read[T any](ctx context.Context, u *Users, what string, ask func(context.Context) (T, error)) (T, error) {
+	for n, pause := 1, firstPause; ; n, pause = n+1, 2*pause {
+		start := time.Now()
+		v, err := attempt(ctx, ask)
+		u.seconds.WithLabelValues(what).Observe(time.Since(start).Seconds())
+		passing := err != nil && (records.Down(err) || errors.Is(err, context.DeadlineExceeded))
+		switch {
+		case err == nil:
+			u.reads.WithLabelValues(what, "answered").Inc()
+			return v, nil
+		case !passing:
+			u.reads.WithLabelValues(what, "failed").Inc()
+			return v, err
+		case n == attempts || ctx.Err() != nil:
+			u.reads.WithLabelValues(what, "failed").Inc()
+			return v, fmt.Errorf("%w: %w", ErrStore, err)
+		}
+		u.reads.WithLabelValues(what, "tried again").Inc()
+		select {
+		case <-ctx.Done():
+			return v, fmt.Errorf("%w: %w", ErrStore, err)
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+	}
+}
+
+// attempt ends in time even if ask does not heed its context, as a driver that waits for a lock may not.
+func attempt[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	type answer struct {
+		v   T
+		err error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		v, err := ask(ctx)
+		answered <- answer{v, err}
+	}()
+	select {
+	case a := <-answered:
+		return a.v, a.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}

@@ -1,0 +1,454 @@
+package users_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/milepost/milepost/pkg/cache"
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/services/users"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// store is a store in memory that does before each read what it is told.
+type store struct {
+	mu     sync.Mutex
+	all    []records.Record
+	reads  atomic.Int64
+	before func(ctx context.Context) error
+}
+
+func (s *store) read(ctx context.Context) error {
+	s.reads.Add(1)
+	s.mu.Lock()
+	before := s.before
+	s.mu.Unlock()
+	if before == nil {
+		return nil
+	}
+	return before(ctx)
+}
+
+func (s *store) do(before func(context.Context) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = before
+}
+
+func (s *store) add(email string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range n {
+		i := len(s.all)
+		s.all = append(s.all, records.Record{
+			ID: fmt.Sprintf("ev-%05d", i), Email: email, Miles: float64(i), Lat: "1", Long: "2",
+			SubmittedAt: time.UnixMilli(1_700_000_000_000 + int64(i/7)), StoredAt: time.UnixMilli(1_800_000_000_000), // seven a millisecond
+		})
+	}
+}
+
+func (s *store) Profile(ctx context.Context, email string) (records.Profile, bool, error) {
+	if err := s.read(ctx); err != nil {
+		return records.Profile{}, false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var p records.Profile
+	for _, r := range s.all {
+		if r.Email == email {
+			if p.Submissions++; p.Submissions == 1 {
+				p.First = r.SubmittedAt
+			}
+			p.Last = r.SubmittedAt
+		}
+	}
+	return p, p.Submissions > 0, nil
+}
+
+func (s *store) History(ctx context.Context, email string, place records.Place, limit int) ([]records.Record, error) {
+	if err := s.read(ctx); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var page []records.Record
+	for _, r := range slices.Backward(s.all) {
+		if r.Email == email && len(page) < limit &&
+			(place == records.Place{} || r.SubmittedAt.Before(place.At) || r.SubmittedAt.Equal(place.At) && r.ID < place.ID) {
+			page = append(page, r)
+		}
+	}
+	return page, nil
+}
+
+func (s *store) FindByIDs(ctx context.Context, ids []string) (map[string]records.Record, error) {
+	if err := s.read(ctx); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := map[string]records.Record{}
+	for _, r := range s.all {
+		if slices.Contains(ids, r.ID) {
+			found[r.ID] = r
+		}
+	}
+	return found, nil
+}
+
+func (s *store) Ready() error { return nil }
+
+// serve runs the service and returns its base URL.
+func serve(t testing.TB, broker, answers *redis.Options, s users.Store, token string) (string, *process.Admin) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := stage.Open(stage.Options{Redis: broker, Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := cache.Open(answers, quiet)
+	admin := process.NewAdmin()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- users.Run(ctx, users.Deps{
+			Broker: b, Cache: c, Store: s, Listener: l, Log: quiet, Admin: admin, Settings: users.Settings{UsersToken: token},
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if err := errors.Join(b.Close(), c.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return "http://" + l.Addr().String(), admin
+}
+
+type answer struct {
+	users.Page
+	Error string
+}
+
+func get(t testing.TB, address, token string) (int, answer) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", token)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a answer
+	if err := json.Unmarshal(body, &a); err != nil {
+		t.Fatalf("GET %s answered %q: %v", address, body, err)
+	}
+	return response.StatusCode, a
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still waiting until %s", what)
+		}
+	}
+}
+
+const ada = "/users/ada@example.com"
+
+func TestUser(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		var s store
+		s.add("ada@example.com", 3)
+		s.add("bob@example.com", 1)
+		base, _ := serve(t, o, o, &s, "")
+		for range 3 {
+			response, err := http.Get(base + ada)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			want := `{"user":{"email":"ada@example.com","submissions":3,"first_at":"2023-11-14T22:13:20Z","last_at":"2023-11-14T22:13:20Z"},"submissions":[` +
+				`{"id":"ev-00002","distance_from_velocity":2,"lat":"1","long":"2","submitted_at":"2023-11-14T22:13:20Z","stored_at":"2027-01-15T08:00:00Z"},` +
+				`{"id":"ev-00001","distance_from_velocity":1,"lat":"1","long":"2","submitted_at":"2023-11-14T22:13:20Z","stored_at":"2027-01-15T08:00:00Z"},` +
+				`{"id":"ev-00000","distance_from_velocity":0,"lat":"1","long":"2","submitted_at":"2023-11-14T22:13:20Z","stored_at":"2027-01-15T08:00:00Z"}]}` + "\n"
+			if err != nil || response.StatusCode != 200 || string(body) != want {
+				t.Errorf("GET = %d %s, %v; want %s", response.StatusCode, body, err, want)
+			}
+		}
+		if n := s.reads.Load(); n != 2 {
+			t.Errorf("3 requests caused %d reads, want 2", n)
+		}
+		for path, want := range map[string]int{
+			"/users/eve@example.com": 404, "/users/ada": 400, "/users/ada@example.com%0a": 400, ada + "?limit=0": 400, ada + "?limit=101": 400,
+			ada + "?after=x": 400, "/users/": 404, "/submissions": 400, "/submissions?ids=,": 400, "/nowhere": 404,
+		} {
+			if status, a := get(t, base+path, ""); status != want || a.Error == "" {
+				t.Errorf("GET %s = %d, %q; want %d and a reason", path, status, a.Error, want)
+			}
+		}
+		if _, a := get(t, base+"/users/eve@example.com", ""); a.Error != "User not found" {
+			t.Errorf("an unknown user: %q", a.Error)
+		}
+		if status, a := get(t, base+"/submissions?ids=ev-00003,ev-00009,ev-00001,ev-00001", ""); status != 200 || len(a.Submissions) != 2 || a.Submissions[0].ID != "ev-00003" || a.Submissions[1].Miles != 1 {
+			t.Errorf("GET /submissions = %d, %+v; want ev-00003 and ev-00001", status, a)
+		}
+	})
+}
+
+func TestToken(t *testing.T) {
+	var s store
+	s.add("ada@example.com", 1)
+	o := redistest.Embedded(t)
+	base, _ := serve(t, o, o, &s, "secret")
+	for token, want := range map[string]int{"Bearer secret": 200, "": 401, "Bearer": 401, "Bearer secret2": 401, "secret": 401, "Basic secret": 401} {
+		for _, path := range []string{ada, "/submissions?ids=ev-00000"} {
+			if status, _ := get(t, base+path, token); status != want {
+				t.Errorf("GET %s with %q = %d, want %d", path, token, status, want)
+			}
+		}
+	}
+}
+
+// A history of 10,000 submissions, many of one millisecond, comes in pages without a gap or a repeat.
+func TestPages(t *testing.T) {
+	var s store
+	s.add("ada@example.com", 10_000)
+	o := redistest.Embedded(t)
+	base, _ := serve(t, o, o, &s, "")
+	next, seen := "", 0
+	for {
+		status, a := get(t, base+ada+"?limit=100&after="+next, "")
+		if status != 200 || a.User.Submissions != 10_000 {
+			t.Fatalf("page after %q: %d %+v", next, status, a)
+		}
+		for _, r := range a.Submissions {
+			if want := fmt.Sprintf("ev-%05d", 9999-seen); r.ID != want {
+				t.Fatalf("submission %d is %s, want %s", seen, r.ID, want)
+			}
+			seen++
+		}
+		if next = a.Next; next == "" {
+			break
+		}
+	}
+	if seen != 10_000 {
+		t.Errorf("%d submissions in all pages, want 10,000", seen)
+	}
+	if _, a := get(t, base+ada, ""); len(a.Submissions) != 20 || a.Next != "1700000001425-ev-09980" {
+		t.Errorf("first page: %d submissions, next %q", len(a.Submissions), a.Next)
+	}
+}
+
+// The two reads run at the same time: each waits for the other.
+func TestConcurrent(t *testing.T) {
+	var s store
+	s.add("ada@example.com", 1)
+	var both sync.WaitGroup
+	both.Add(2)
+	s.do(func(context.Context) error { both.Done(); both.Wait(); return nil })
+	o := redistest.Embedded(t)
+	base, _ := serve(t, o, o, &s, "")
+	if status, a := get(t, base+ada, ""); status != 200 {
+		t.Errorf("GET = %d %q", status, a.Error)
+	}
+}
+
+func TestAttempts(t *testing.T) {
+	for name, tc := range map[string]struct {
+		fails  int64 // how many of the first reads
+		with   error
+		status int
+		reads  int64
+	}{
+		"twice, passing":  {2, net.ErrClosed, 200, 3},
+		"for good":        {1000, net.ErrClosed, 503, 3},
+		"not passing":     {1000, mongo.CommandError{Code: 2, Message: "unknown operator"}, 500, 1},
+		"once, a timeout": {1, context.DeadlineExceeded, 200, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s store
+			s.add("ada@example.com", 1)
+			s.do(func(context.Context) error {
+				if s.reads.Load() <= tc.fails {
+					return tc.with
+				}
+				return nil
+			})
+			o := redistest.Embedded(t)
+			base, _ := serve(t, o, o, &s, "")
+			status, a := get(t, base+"/submissions?ids=ev-00000", "")
+			if status != tc.status || s.reads.Load() != tc.reads || strings.Contains(a.Error, "operator") {
+				t.Errorf("GET = %d, %q after %d reads; want %d after %d", status, a.Error, s.reads.Load(), tc.status, tc.reads)
+			}
+		})
+	}
+}
+
+// A store that hangs, not heeding its deadline, is answered for in time, and well again as soon as it answers.
+func TestStoreHangs(t *testing.T) {
+	var s store
+	s.add("ada@example.com", 1)
+	end := make(chan struct{})
+	s.do(func(context.Context) error { <-end; return nil })
+	o := redistest.Embedded(t)
+	base, _ := serve(t, o, o, &s, "")
+	if status, a := get(t, base+ada, ""); status != 503 || a.Error == "" {
+		t.Errorf("GET = %d, %q; want 503 and a reason", status, a.Error)
+	}
+	close(end)
+	eventually(t, "the store's answer comes through", func() bool { status, _ := get(t, base+ada, ""); return status == 200 })
+}
+
+// A submission drops the cached answer, in all replicas; one that was being read meanwhile is not kept.
+func TestInvalidation(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		var s store
+		base, _ := serve(t, o, o, &s, "")
+		other, _ := serve(t, o, o, &s, "")
+		b, err := stage.Open(stage.Options{Redis: o, Log: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		pub := b.Publisher("test", event.UserEmail)
+		defer pub.Close()
+		submit := func() {
+			s.add("ada@example.com", 1)
+			if _, err := pub.Publish(context.Background(), stage.Submission{Body: event.Address("ada@example.com")}); err != nil {
+				t.Error(err)
+			}
+		}
+		settled := func() bool {
+			st, err := b.Status(context.Background(), event.UserEmail)
+			return err == nil && len(st.Groups) == 1 && st.Groups[0].Optional && st.Groups[0].Backlog == 0
+		}
+		count := func(base string) int {
+			_, a := get(t, base+ada, "")
+			return a.User.Submissions
+		}
+		eventually(t, "the stage has its group", settled)
+		if n := count(base); n != 0 {
+			t.Errorf("%d submissions before the first", n)
+		}
+		for want := 1; want <= 3; want++ {
+			submit()
+			for _, base := range []string{base, other} {
+				eventually(t, "the new submission shows", func() bool { return count(base) == want })
+			}
+		}
+
+		// The history is read, then a submission comes and is worked on, then what was read arrives.
+		eventually(t, "all is settled", settled)
+		if err := b.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		keys := rdb.Keys(t.Context(), "cache:users:*").Val()
+		if len(keys) != 1 || rdb.Del(t.Context(), keys[0]).Err() != nil {
+			t.Fatal(keys)
+		}
+		var once sync.Once
+		slow := &late{store: &s, then: func() {
+			once.Do(func() {
+				submit()
+				eventually(t, "the submission is settled", settled)
+			})
+		}}
+		third, _ := serve(t, o, o, slow, "")
+		if n := count(third); n != 3 {
+			t.Errorf("the answer that was being read has %d submissions, want 3", n)
+		}
+		if n := count(other); n != 4 {
+			t.Errorf("the next answer has %d submissions, want 4: the late one was kept", n)
+		}
+	})
+}
+
+// late is a store whose answers take their time.
+type late struct {
+	*store
+	then func()
+}
+
+func (l *late) Profile(ctx context.Context, email string) (records.Profile, bool, error) {
+	p, ok, err := l.store.Profile(ctx, email)
+	l.then()
+	return p, ok, err
+}
+
+// Without the cache requests are answered from the store, and the stage waits to drop what the cache may still have.
+func TestCacheAway(t *testing.T) {
+	var s store
+	s.add("ada@example.com", 1)
+	server := redistest.Real(t, redistest.Durable...)
+	broker := redistest.Embedded(t)
+	base, admin := serve(t, broker, server.Options(), &s, "")
+	if status, a := get(t, base+ada, ""); status != 200 || a.User.Submissions != 1 {
+		t.Fatal(status, a)
+	}
+	server.Kill()
+	b, err := stage.Open(stage.Options{Redis: broker, Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	pub := b.Publisher("test", event.UserEmail)
+	defer pub.Close()
+	s.add("ada@example.com", 1)
+	if _, err := pub.Publish(t.Context(), stage.Submission{Body: event.Address("ada@example.com")}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the stage waits for the cache", func() bool {
+		report, ok := admin.Ready()
+		return ok && strings.Contains(report, "cache is away")
+	})
+	if status, a := get(t, base+ada, ""); status != 200 || a.User.Submissions != 2 {
+		t.Errorf("GET without the cache = %d, %+v", status, a)
+	}
+	server.Start()
+	eventually(t, "the old answer is dropped", func() bool {
+		st, err := b.Status(t.Context(), event.UserEmail)
+		return err == nil && len(st.Groups) == 1 && st.Groups[0].Backlog == 0
+	})
+	if _, a := get(t, base+ada, ""); a.User.Submissions != 2 {
+		t.Errorf("GET after the cache came back: %d submissions, want 2", a.User.Submissions)
+	}
+}
