@@ -112,7 +112,14 @@ func newPipeline(t testing.TB, env ...string) *pipeline {
 // newTaggedPipeline is newPipeline with programs that were built with these tags.
 func newTaggedPipeline(t testing.TB, tags string, env ...string) *pipeline {
 	t.Helper()
-	p := &pipeline{t: t, redis: redistest.Real(t, redistest.Durable...), log: filepath.Join(t.TempDir(), "sent_emails")}
+	return newPipelineOn(t, tags, nil, env...)
+}
+
+// newPipelineOn is newTaggedPipeline with more words in the command line of redis-server.
+func newPipelineOn(t testing.TB, tags string, redisArgs []string, env ...string) *pipeline {
+	t.Helper()
+	server := redistest.Real(t, slices.Concat(redistest.Durable, redisArgs)...)
+	p := &pipeline{t: t, redis: server, log: filepath.Join(t.TempDir(), "sent_emails")}
 	p.bin = builds.programs(t, tags)
 	p.rdb = p.redis.Client()
 	t.Cleanup(func() { p.rdb.Close() })

@@ -169,7 +169,7 @@ func (w *wire) allowed(s *strand, b []byte, cut fault) (some []byte, reset bool)
 		switch {
 		case now == cut:
 			if s.round != round {
-				s.round, s.budget = round, rand.IntN(3000)
+				s.round, s.budget = round, rand.IntN(1500)
 			}
 			if s.budget < len(b) {
 				b, reset = b[:s.budget], true

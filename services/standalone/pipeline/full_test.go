@@ -1,0 +1,132 @@
+//go:build unix
+
+package pipeline
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestStoreAway keeps the store away until the pressure has reached the edge, hop by hop: submissions are refused with a
+// time to come again, nothing grows, and when the store is back everything that was accepted arrives and the edge takes
+// submissions again.
+func TestStoreAway(t *testing.T) {
+	t.Parallel()
+	const backlog = 50
+	p := newPipeline(t, "LEASE=1s", fmt.Sprintf("MAX_BACKLOG=%d", backlog))
+	services := p.start(all...)
+	p.store.Kill()
+	l := newLedger(p)
+	stop := l.load(400, services[0])
+	l.refusing(100)
+
+	// Each channel may hold its backlog, what its readers took before they saw the pressure, and what trimming left.
+	const most = backlog + 2*256 + 256
+	for range 20 {
+		for _, c := range hops {
+			if n := p.rdb.XLen(t.Context(), c).Val(); n > most {
+				t.Errorf("%s has %d entries with MAX_BACKLOG=%d, want at most %d", c, n, backlog, most)
+			}
+		}
+		time.Sleep(50 * time.Millisecond) // the load goes on meanwhile
+	}
+	if n := l.taken(); n > len(hops)*most {
+		t.Errorf("%d submissions were accepted while the store was away, want at most %d", n, len(hops)*most)
+	}
+	stop()
+	p.store.Start()
+	t.Logf("ledger: %s", l.balance())
+	p.submit(golden)
+	p.arrives(golden)
+	alive(t, services)
+}
+
+// TestFull fills Redis to its maxmemory while events are under way and the store is away; restarts Redis and a stage
+// while it is full; and then brings the store back, and room.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	p := newPipelineOn(t, "", []string{"--maxmemory", "24mb", "--maxmemory-policy", "noeviction"}, "LEASE=1s")
+	services := p.start(all...)
+	web, distance := services[0], services[1]
+	l := newLedger(p)
+	stop := l.load(100, web)
+	eventually(t, "some submissions went all the way", func() bool { _, _, n := l.lines(); return n > 20 })
+	p.store.Kill()
+	before := l.taken()
+	eventually(t, "more were accepted while the store was away", func() bool { return l.taken() > before+200 })
+
+	fill(t, p)
+	l.refusing(50)
+	t.Logf("full; accepted %d", l.taken())
+	p.redis.Kill()
+	p.redis.Start()
+	fill(t, p)
+	distance.Ready()
+	l.refusing(50)
+	distance.Kill() // its successor joins a full Redis
+	distance.Start()
+	distance.Ready()
+	distance.Stop() // and it hands back what it has
+	distance.Start()
+	distance.Ready()
+	l.refusing(50)
+	stop()
+
+	// What was accepted gets through a Redis that is full all the time.
+	p.store.Start()
+	t.Logf("ledger: %s", l.balance())
+
+	if err := p.rdb.Del(t.Context(), "ballast").Err(); err != nil {
+		t.Fatal(err)
+	}
+	p.submit(golden)
+	p.arrives(golden)
+	alive(t, services)
+}
+
+// fill writes into Redis until it takes no more.
+func fill(t *testing.T, p *pipeline) {
+	t.Helper()
+	piece := strings.Repeat("x", 8<<10)
+	for {
+		err := p.rdb.Append(t.Context(), "ballast", piece).Err()
+		if err == nil {
+			continue
+		}
+		if !strings.HasPrefix(err.Error(), "OOM ") {
+			t.Fatal(err)
+		}
+		if len(piece) == 1 {
+			return
+		}
+		piece = piece[:len(piece)/2]
+	}
+}
+
+// refusing waits until n more submissions were answered 503.
+func (l *ledger) refusing(n int) {
+	l.p.t.Helper()
+	count := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.refused
+	}
+	before := count()
+	eventually(l.p.t, fmt.Sprintf("%d submissions are answered 503", n), func() bool { return count() >= before+n })
+	status, _, err := l.post(l.p.web[0], visit{"refused@example.com", "1", "2"}, "")
+	if err != nil || status != http.StatusServiceUnavailable {
+		l.p.t.Errorf("POST /distance without room: %d, %v; want 503", status, err)
+	}
+}
+
+// arrives waits for the line of one submission.
+func (p *pipeline) arrives(v visit) {
+	p.t.Helper()
+	eventually(p.t, "the line of "+v.Email, func() bool {
+		count, _ := p.sent()
+		return count[v.Email] == 1
+	})
+}
