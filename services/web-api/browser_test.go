@@ -1,0 +1,536 @@
+package webapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/services/web-api/browsertest"
+)
+
+// The page in a browser, on a pipeline whose stages do what the test says. The journey through the real stages is tested
+// in services/standalone.
+
+// TestBrowser holds all browser tests, so that they share one browser and it ends with them.
+func TestBrowser(t *testing.T) {
+	b := browsertest.Start(t)
+	for name, test := range map[string]func(*testing.T, *browsertest.Browser){
+		"in place": testInPlace, "errors": testErrors, "no script": testNoScript, "late, retried, dead": testTrouble,
+		"choosing a place": testChoosing, "location": testLocation, "same rules": testSameRules, "kept list": testKept,
+		"keyboard": testKeyboard, "plain http": testPlainHTTP, "connection lost": testLost, "polling": testPolling,
+		"new stage": testNewStage, "looks": testLooks,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, b) })
+	}
+}
+
+// line of stages under the test's control.
+type stages struct {
+	gate map[string]chan error // by stage: what becomes of the next event
+}
+
+// startStages runs stages with the names of the real ones. Each waits for the test's word on each event.
+func startStages(t *testing.T, b *stage.Broker) stages {
+	s := stages{gate: map[string]chan error{}}
+	pass := func(name, in, out string, body func(id string) any) {
+		gate := make(chan error)
+		s.gate[name] = gate
+		st, err := b.New(stage.Config{Name: name, In: in, Out: []stage.Output{{Channel: out, Unread: out == event.EmailSent}}, MaxTries: 2},
+			stage.EachTo(func(ctx context.Context, e stage.Event[[]byte]) ([]stage.Message, error) {
+				select {
+				case err := <-gate:
+					return []stage.Message{{Body: body(e.ID)}}, err
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- st.Run(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+	pass("distance", event.RawInput, event.CalculatedDistance, func(string) any {
+		return event.Result{Email: "ada@example.com", Miles: 5679.936314229341, Lat: "40.7128", Long: "-74.0060"}
+	})
+	pass("db", event.CalculatedDistance, event.UserEmail, func(string) any { return event.Address("ada@example.com") })
+	pass("email", event.UserEmail, event.EmailSent, func(id string) any {
+		return event.Sent{ID: id, Email: "ada@example.com", Miles: 5679.936314229341, SentAt: noon}
+	})
+	return s
+}
+
+// all lets one event through all stages.
+func (s stages) all() {
+	for _, name := range []string{"distance", "db", "email"} {
+		s.gate[name] <- nil
+	}
+}
+
+// visit opens the page of a new web-api over the broker.
+func visit(t *testing.T, browser *browsertest.Browser, settings Settings) (*browsertest.Tab, stages, string) {
+	t.Helper()
+	broker := openBroker(t, redistest.Embedded(t).Addr)
+	s := startStages(t, broker)
+	base, _ := serve(t, broker, settings)
+	tab := browser.Open(t)
+	tab.Go(base)
+	return tab, s, base
+}
+
+func fillIn(tab *browsertest.Tab) {
+	tab.Type("#email", "ada@example.com")
+	tab.Type("#lat", "40.7128")
+	tab.Type("#long", "-74.0060")
+}
+
+const submitButton = "#form .primary"
+
+func testInPlace(t *testing.T, b *browsertest.Browser) {
+	tab, s, base := visit(t, b, Settings{})
+	tab.Accessible("empty")
+	tab.Eval("window.stayed = true", nil)
+	fillIn(tab)
+	tab.Click(submitButton)
+	tab.Until(`document.querySelector("#cards .card [data-stage=web-api][data-state=done]")`)
+	tab.Until(`document.activeElement.id === "notice"`)
+	tab.Accessible("submitted")
+	if got := tab.Text("#notice"); !strings.Contains(got, "40.7128, -74.0060 goes to ada@example.com") {
+		t.Errorf("the notice says %q", got)
+	}
+	s.gate["distance"] <- nil
+	tab.Until(`document.querySelector("#cards .miles").textContent === "5,679.94 miles"`)
+	tab.Until(`document.querySelector("#length").textContent === "5,679.94 miles"`)
+	tab.Until(`document.querySelector("#news").textContent.includes("Distance worked out: 5,679.94 miles")`)
+	tab.Accessible("under way")
+	s.gate["db"] <- nil
+	s.gate["email"] <- nil
+	tab.Until(`document.querySelector("#cards .card [data-stage=email][data-state=done]")`)
+	tab.Until(`[...document.querySelectorAll("#cards .stops li")].every((li) => /^\d+ ms$|^\d+\.\d s$/.test(li.querySelector(".after").textContent))`)
+	tab.Accessible("done")
+	var stayed bool
+	tab.Eval("window.stayed === true", &stayed)
+	if !stayed {
+		t.Error("the page was loaded anew")
+	}
+	if got := tab.String(`document.querySelector("#email").value`); got != "ada@example.com" {
+		t.Errorf("the address for the next place is %q", got)
+	}
+	// Another place, with the new one-time key.
+	tab.Type("#lat", "1")
+	tab.Type("#long", "2")
+	tab.Click(submitButton)
+	tab.Until(`document.querySelectorAll("#cards .card").length === 2`)
+	s.all()
+	tab.Until(`document.querySelectorAll("#cards [data-stage=email][data-state=done]").length === 2`)
+	for _, host := range tab.Hosts() {
+		if "http://"+host != base {
+			t.Errorf("the page asked %s", host)
+		}
+	}
+}
+
+func testErrors(t *testing.T, b *browsertest.Browser) {
+	tab, s, _ := visit(t, b, Settings{RateLimit: 1})
+	tab.Type("#email", "ada")
+	tab.Type("#lat", "91")
+	tab.Click(submitButton)
+	tab.Until(`document.activeElement.id === "notice"`)
+	tab.Expect("422")
+	tab.Accessible("errors")
+	if got := tab.Text("#notice"); !strings.Contains(got, `Latitude "91" is not in [-90, 90].`) || !strings.Contains(got, "Longitude is missing.") {
+		t.Errorf("the summary says %q", got)
+	}
+	tab.Click(`#notice a[href="#long"]`)
+	tab.Until(`document.activeElement.id === "long"`)
+	if got := tab.String(`["email", "lat", "long"].map((id) => {
+		const field = document.getElementById(id);
+		return field.getAttribute("aria-invalid") + " " + field.getAttribute("aria-describedby").split(" ").every((d) => document.getElementById(d)) + " " + field.value;
+	}).join()`); got != "true true ada,true true 91,true true " {
+		t.Errorf("the fields are %q", got)
+	}
+	// Corrected, it goes through.
+	fillIn(tab)
+	tab.Click(submitButton)
+	tab.Until(`document.querySelector(".note.good")`)
+	s.all()
+	tab.Until(`document.querySelector("#cards [data-stage=email][data-state=done]")`)
+	// Too many: what was typed stays.
+	tab.Type("#lat", "1")
+	tab.Type("#long", "2")
+	tab.Click(submitButton)
+	tab.Until(`document.querySelector(".note.bad")?.innerText.includes("Too many submissions for your network")`)
+	tab.Expect("429")
+	if got := tab.String(`["email", "lat", "long"].map((id) => document.getElementById(id).value).join()`); got != "ada@example.com,1,2" {
+		t.Errorf("the fields are %q", got)
+	}
+	tab.Accessible("limited")
+}
+
+func testNoScript(t *testing.T, b *browsertest.Browser) {
+	broker := openBroker(t, redistest.Embedded(t).Addr)
+	s := startStages(t, broker)
+	base, _ := serve(t, broker, Settings{})
+	tab := b.Open(t)
+	tab.NoScript()
+	tab.Go(base)
+	tab.ClickThrough(`#samples button`)
+	if got := tab.String(`document.querySelector("#lat").value + " " + document.querySelector("#long").value`); got != "40.7128 -74.0060" {
+		t.Errorf("the sample filled in %q", got)
+	}
+	tab.ClickThrough(submitButton)
+	tab.Expect("422")
+	if got := tab.Text("#notice"); !strings.Contains(got, "Email address is missing.") {
+		t.Errorf("the summary says %q", got)
+	}
+	tab.Type("#email", "ada@example.com")
+	tab.ClickThrough(submitButton)
+	if got := tab.Text("#notice") + tab.Text("#length"); !strings.Contains(got, "40.7128, -74.0060 goes to ada@example.com") || !strings.Contains(got, "5,679.94 miles") {
+		t.Errorf("the page says %q", got)
+	}
+	if got := tab.String(`document.querySelector("#line").getAttribute("d")`); !strings.HasPrefix(got, "M349 -321") {
+		t.Errorf("the line is %q", got)
+	}
+	tab.Accessible("submitted, no script")
+	first := tab.String(`document.querySelector("#cards .card").dataset.id`)
+	tab.Reload() // posts again, with the same one-time key
+	if got := tab.String(`document.querySelector("#cards .card").dataset.id`); got != first {
+		t.Errorf("after a reload the event is %s; want %s", got, first)
+	}
+	tab.ClickThrough("#notice a")
+	s.gate["distance"] <- nil
+	for tab.String(`document.querySelector(".card").innerText`); !strings.Contains(tab.Text(".card"), "5,679.94 miles"); {
+		tab.ClickThrough("#reload")
+	}
+	tab.Accessible("event, no script")
+	s.gate["db"] <- nil
+	s.gate["email"] <- nil
+	for !strings.Contains(tab.String(`document.querySelector("[data-stage=email]").dataset.state`), "done") {
+		tab.ClickThrough("#reload")
+	}
+}
+
+func testTrouble(t *testing.T, b *browsertest.Browser) {
+	tab, s, base := visit(t, b, Settings{})
+	fillIn(tab)
+	tab.Click(submitButton)
+	tab.Until(`document.querySelector("#cards .late:not([hidden])")?.innerText.startsWith("Still waiting for the distance.")`)
+	tab.Accessible("late")
+	s.gate["distance"] <- errors.New("no such luck")
+	tab.Until(`document.querySelector("#cards [data-stage=distance][data-state=retry]")?.innerText.includes("failed, will be tried again")`)
+	tab.Accessible("retry")
+	s.gate["distance"] <- stage.Permanent(errors.New("beyond repair"))
+	tab.Until(`document.querySelector("#cards .dead:not([hidden])")`)
+	tab.Accessible("dead")
+	id := tab.String(`document.querySelector("#cards .card").dataset.id`)
+	// Its own page says the same, and follows what an operator does about it.
+	tab.Go(base + "/events/" + id)
+	tab.Until(`document.querySelector(".dead:not([hidden])")`)
+	tab.Accessible("event, dead")
+	if strings.Contains(tab.Text("body"), "40.7128") || strings.Contains(tab.Text("body"), "ada@") {
+		t.Errorf("the event's page tells more than it may: %s", tab.Text("body"))
+	}
+}
+
+func testChoosing(t *testing.T, b *browsertest.Browser) {
+	tab, _, _ := visit(t, b, Settings{})
+	place := func() string {
+		return tab.String(`[lat.value, long.value, document.getElementById("place").getAttribute("visibility") ?? "shown"].join(" ")`)
+	}
+	tab.Click("#samples button:nth-of-type(2)")
+	if got := place(); got != "35.6762 139.6503 shown" {
+		t.Errorf("the sample chose %q", got)
+	}
+	// The middle of the map is where equator and prime meridian cross.
+	tab.Click("#map")
+	if got := place(); got != "0.00 0.00 shown" && got != "-0.00 0.00 shown" {
+		t.Errorf("a click in the middle of the map chose %q", got)
+	}
+	tab.Type("#lat", "")
+	tab.Type("#long", "")
+	if got := place(); !strings.HasSuffix(got, "hidden") {
+		t.Errorf("without a place there is %q", got)
+	}
+	paste := func(selector, text string) {
+		tab.Eval(fmt.Sprintf(`(() => {
+			const data = new DataTransfer();
+			data.setData("text", %q);
+			return document.querySelector(%q).dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true, cancelable: true}));
+		})()`, text, selector), nil)
+	}
+	paste("#lat", "40.7128, -74.0060")
+	if got := place(); got != "40.7128 -74.0060 shown" {
+		t.Errorf("a paste chose %q", got)
+	}
+	tab.Type("#long", "")
+	tab.Type("#lat", "33,8688° S; 151,2093° E\t")
+	tab.Until(`document.querySelector("#long").value !== ""`)
+	if got := place(); got != "33,8688° S 151,2093° E shown" {
+		t.Errorf("typing chose %q", got)
+	}
+	// The line drawn here is the one that the server draws.
+	for _, p := range [][2]string{{"40.7128", "-74.0060"}, {"-32", "-160"}, {"90", "0"}, {"-32.080058", "-145.135465"}, {"10", "190"}} {
+		tab.Type("#lat", p[0])
+		tab.Type("#long", p[1])
+		s := siteOn(t, &fake{}, Settings{})
+		want := s.mapOf(typed{Lat: p[0], Long: p[1]}, false)
+		if got := tab.String(`document.querySelector("#line").getAttribute("d")`); got != want.Line && p[0] != "-32.080058" {
+			t.Errorf("the line to %q is %s; the server's is %s", p, got, want.Line)
+		}
+		if got := tab.String(`place.getAttribute("cx") + " " + place.getAttribute("cy")`); got != fmt.Sprintf("%d %d", want.X, want.Y) {
+			t.Errorf("%q is shown at %s; by the server at %d %d", p, got, want.X, want.Y)
+		}
+	}
+	tab.Accessible("place chosen")
+}
+
+func testLocation(t *testing.T, b *browsertest.Browser) {
+	broker := openBroker(t, redistest.Embedded(t).Addr)
+	base, _ := serve(t, broker, Settings{})
+	tab := b.Open(t)
+	tab.Locate(base, true, 35.6762, 139.6503)
+	tab.Go(base)
+	tab.Click("#locate")
+	tab.Until(`document.querySelector("#lat").value === "35.6762" && document.querySelector("#long").value === "139.6503"`)
+	tab.Accessible("location")
+	denied := b.Open(t)
+	denied.Locate(base, false, 0, 0)
+	denied.Go(base)
+	denied.Until(`document.querySelector("#locate-note").innerText.includes("blocked")`)
+	denied.Until(`document.querySelector("#locate").hidden`)
+}
+
+// testSameRules holds the page's reading of coordinates to the server's.
+func testSameRules(t *testing.T, b *browsertest.Browser) {
+	raw, err := os.ReadFile("testdata/coordinates.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tab, _, _ := visit(t, b, Settings{})
+	var table []struct {
+		Lat, Long string
+		Want      [2]string
+	}
+	if err := json.Unmarshal(raw, &table); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range table {
+		var got string
+		tab.Eval(fmt.Sprintf(`import(document.querySelector('link[href$="coordinates.js"]').href).then(({read}) => {
+			const p = read(%q, %q);
+			return p && [p.lat.toFixed(6), p.long.toFixed(6)].join() === [Number(%q).toFixed(6), Number(%q).toFixed(6)].join() ? "" : JSON.stringify(p);
+		})`, tc.Lat, tc.Long, tc.Want[0], tc.Want[1]), &got)
+		if got != "" {
+			t.Errorf("read(%q, %q) = %s; want %q", tc.Lat, tc.Long, got, tc.Want)
+		}
+	}
+}
+
+func testKept(t *testing.T, b *browsertest.Browser) {
+	tab, s, base := visit(t, b, Settings{})
+	fillIn(tab)
+	tab.Click(submitButton)
+	s.gate["distance"] <- nil
+	tab.Until(`document.querySelector("#cards .miles").textContent !== ""`)
+	tab.Go(base) // a new page knows it, and goes on following
+	tab.Until(`document.querySelector("#cards .card h3").textContent === "40.7128, -74.0060"`)
+	s.gate["db"] <- nil
+	s.gate["email"] <- nil
+	tab.Until(`document.querySelector("#cards [data-stage=email][data-state=done]")`)
+	tab.Go(base)
+	tab.Until(`document.querySelector("#cards [data-stage=email][data-state=done]")`)
+	if got := tab.String("JSON.stringify(localStorage)"); strings.Contains(got, "ada@") {
+		t.Errorf("the browser keeps the address: %s", got)
+	}
+	other := b.Open(t) // another visitor sees nothing of it
+	other.Go(base)
+	other.Until(`document.documentElement.classList.contains("js") && document.querySelector("#submissions").hidden`)
+	tab.Click("#forget")
+	tab.Until(`document.querySelector("#submissions").hidden`)
+	tab.Go(base)
+	tab.Until(`document.documentElement.classList.contains("js") && document.querySelector("#submissions").hidden`)
+	// What an unknown event leads to, and rubbish in the storage.
+	tab.Eval(fmt.Sprintf(`localStorage.setItem("milepost.submissions", JSON.stringify([7, null, {id: %q, lat: "<b>1", long: "2", at: Date.now() - 7200e3, state: "", steps: []}]))`, someID), nil)
+	tab.Go(base)
+	tab.Until(`document.querySelector("#cards .late:not([hidden])")?.innerText.startsWith("Nothing more is known")`)
+	if got := tab.Text("#cards h3"); got != "<b>1, 2" {
+		t.Errorf("the card is named %q", got)
+	}
+	tab.Accessible("unknown")
+}
+
+// testKeyboard goes the whole way without a mouse.
+func testKeyboard(t *testing.T, b *browsertest.Browser) {
+	tab, s, _ := visit(t, b, Settings{})
+	tab.Keys("\t")
+	if got := tab.Text(":focus"); got != "Skip to the content" {
+		t.Errorf("the first stop is %q", got)
+	}
+	tab.Keys("\r") // follows it
+	tab.Until(`document.activeElement.id === "main"`)
+	var stops []string
+	for range 14 {
+		tab.Keys("\t")
+		stops = append(stops, tab.String(`document.activeElement.id || document.activeElement.innerText`))
+		var seen bool
+		tab.Eval(`getComputedStyle(document.activeElement).outlineStyle !== "none" && document.activeElement.getBoundingClientRect().width > 0`, &seen)
+		if !seen && len(stops) < 11 {
+			t.Errorf("the focus on %s cannot be seen", stops[len(stops)-1])
+		}
+	}
+	want := "email lat long Send me the distance locate New York Tokyo Sydney Reykjavík North Pole Natural Earth"
+	if got := strings.Join(stops, " "); !strings.HasPrefix(got, want) {
+		t.Errorf("the tab key goes through %q; want %q first", got, want)
+	}
+	tab.Eval(`document.querySelector("#email").focus()`, nil)
+	tab.Keys("ada@example.com\t40.7128\t-74.0060\r")
+	tab.Until(`document.querySelector(".note.good")`)
+	s.all()
+	tab.Until(`document.querySelector("#cards [data-stage=email][data-state=done]")`)
+}
+
+// testPlainHTTP: on plain HTTP with a name, browsers send no Sec-Fetch-Site; posts of our own page are still ours.
+func testPlainHTTP(t *testing.T, b *browsertest.Browser) {
+	broker := openBroker(t, redistest.Embedded(t).Addr)
+	base, _ := serve(t, broker, Settings{})
+	named := strings.Replace(base, "127.0.0.1", "milepost.test", 1)
+	for _, scripts := range []bool{true, false} {
+		tab := b.Open(t)
+		if !scripts {
+			tab.NoScript()
+		}
+		tab.Go(named)
+		if scripts {
+			tab.Until(`document.querySelector("#locate-note").innerText.includes("https")`)
+			tab.Accessible("plain http")
+		}
+		fillIn(tab)
+		tab.Click(submitButton)
+		tab.Until(`document.querySelector(".note.good")`)
+		tab.Expect("Cross-Origin-Opener-Policy header has been ignored") // it says so on every plain HTTP page
+	}
+	// And those of another site are not.
+	evil := b.Open(t)
+	evil.Go(base)
+	evil.Eval(`document.querySelector("#form").action`, nil)
+	evil.Go(strings.Replace(base, "127.0.0.1", "localhost", 1))
+	evil.Eval(fmt.Sprintf(`fetch(%q, {method: "POST", mode: "no-cors", body: new URLSearchParams({email: "eve@example.com", lat: 1, long: 2})}).catch(() => {})`, base+"/distance"), nil)
+	evil.Messages()
+}
+
+// testLost: progress goes on by itself after the connection was away.
+func testLost(t *testing.T, b *browsertest.Browser) {
+	tab, s, _ := visit(t, b, Settings{})
+	fillIn(tab)
+	tab.Click(submitButton)
+	tab.Until(`document.querySelector("#cards [data-stage=web-api][data-state=done]")`)
+	tab.Type("#lat", "1")
+	tab.Offline(true)
+	tab.Click(submitButton)
+	tab.Until(`document.querySelector(".note.bad")?.innerText.includes("could not be reached")`)
+	if got := tab.String(`document.querySelector("#lat").value`); got != "1" {
+		t.Errorf("the latitude is %q; want what was typed", got)
+	}
+	tab.Accessible("offline")
+	s.gate["distance"] <- nil
+	tab.Offline(false)
+	tab.Until(`document.querySelector("#cards .miles").textContent === "5,679.94 miles"`)
+	tab.Expect("ERR_INTERNET_DISCONNECTED")
+}
+
+// testPolling: where no stream is to be had, the page asks again and again.
+func testPolling(t *testing.T, b *browsertest.Browser) {
+	broker := openBroker(t, redistest.Embedded(t).Addr)
+	s := startStages(t, broker)
+	base, _ := serve(t, broker, Settings{StreamLimit: 1})
+	openStream(t, base+"/events?ids="+someID) // the only one
+	tab := b.Open(t)
+	tab.Go(base)
+	fillIn(tab)
+	tab.Click(submitButton)
+	s.all()
+	tab.Until(`document.querySelector("#cards [data-stage=email][data-state=done]")`)
+	tab.Expect("429")
+	tab.Expect("text/event-stream")
+}
+
+// testNewStage: a stage that nobody here has heard of shows up as soon as it reports.
+func testNewStage(t *testing.T, b *browsertest.Browser) {
+	o := redistest.Embedded(t)
+	broker := openBroker(t, o.Addr)
+	base, _ := serve(t, broker, Settings{})
+	st, err := broker.New(stage.Config{Name: "tide", In: event.RawInput, Out: []stage.Output{{Channel: "tides", Unread: true}}, Optional: true},
+		stage.Each(func(context.Context, stage.Event[event.Submission]) (tide, error) { return tide{}, nil }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- st.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	tab := b.Open(t)
+	tab.Go(base)
+	fillIn(tab)
+	tab.Click(submitButton)
+	tab.Until(`document.querySelector("#cards [data-stage=tide][data-state=done]")?.innerText.includes("metres 1.5")`)
+	tab.Accessible("a new stage")
+}
+
+// tide is the output of a stage nobody knows.
+type tide struct{}
+
+func (tide) Progress() any { return map[string]any{"metres": 1.5} }
+
+// testLooks: light and dark, wide and 360 pixels, each with axe's eye on contrast.
+func testLooks(t *testing.T, b *browsertest.Browser) {
+	tab, s, base := visit(t, b, Settings{})
+	fillIn(tab)
+	tab.Click(submitButton)
+	s.gate["distance"] <- nil
+	tab.Until(`document.querySelector("#cards .miles").textContent !== ""`)
+	for _, scheme := range []string{"light", "dark"} {
+		for _, width := range []int64{1200, 360} {
+			name := fmt.Sprintf("%s, %d pixels", scheme, width)
+			tab.Prefer("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
+			tab.Size(width, 900)
+			tab.Accessible(name)
+			tab.NoOverflow(name)
+			if got := tab.String(`getComputedStyle(document.querySelector(".waiting"), "::before").animationName`); got != "none" {
+				t.Errorf("%s: %s moves although less motion is preferred", name, got)
+			}
+			if dir := os.Getenv("SCREENSHOTS"); dir != "" {
+				file := fmt.Sprintf("%s/%s-%d.png", dir, scheme, width)
+				if err := os.WriteFile(file, tab.Screenshot(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	tab.Type("#lat", "north")
+	tab.Click(submitButton)
+	tab.Until(`document.querySelector(".note.bad")`)
+	tab.Expect("422")
+	tab.Accessible("errors, dark, 360 pixels")
+	tab.NoOverflow("errors")
+	tab.Go(base + "/events/" + tab.String(`document.querySelector("#cards .card").dataset.id`))
+	tab.Until(`document.querySelector(".miles").textContent !== ""`)
+	tab.Accessible("event, dark, 360 pixels")
+	tab.NoOverflow("event")
+	tab.Go(base + "/nowhere")
+	tab.Expect("404")
+	tab.Accessible("no such page")
+}
