@@ -2,6 +2,7 @@ package event_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/mail"
 	"strings"
 	"testing"
@@ -20,6 +21,14 @@ func mayPass(t *testing.T, a event.Address) {
 	}
 }
 
+// spaced is an object with a space more, which keeps it from being read the short way.
+func spaced(payload []byte) string {
+	if rest, ok := strings.CutPrefix(string(payload), "{"); ok {
+		return "{ " + rest
+	}
+	return string(payload)
+}
+
 func FuzzSubmission(f *testing.F) {
 	for _, s := range []string{
 		`{"email":"ada@example.com","lat":"40.7128","long":"-74.0060"}`, `{"email":"ada@example.com","lat":1e0,"long":2}`,
@@ -29,6 +38,9 @@ func FuzzSubmission(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		s, err := read[event.Submission](string(payload))
+		if slow, slowErr := read[event.Submission](spaced(payload)); slow != s || fmt.Sprint(slowErr) != fmt.Sprint(err) {
+			t.Errorf("%s is read as %+v, %v; with a space in it as %+v, %v", payload, s, err, slow, slowErr)
+		}
 		if err != nil {
 			return
 		}
@@ -56,6 +68,9 @@ func FuzzResult(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		r, err := read[event.Result](string(payload))
+		if slow, slowErr := read[event.Result](spaced(payload)); slow != r || fmt.Sprint(slowErr) != fmt.Sprint(err) {
+			t.Errorf("%s is read as %+v, %v; with a space in it as %+v, %v", payload, r, err, slow, slowErr)
+		}
 		if err != nil {
 			return
 		}
