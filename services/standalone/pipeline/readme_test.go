@@ -3,6 +3,7 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/redistest"
 )
 
@@ -88,24 +90,28 @@ func TestReadmeRun(t *testing.T) {
 	}
 	redistest.Real(t) // for redis-cli: it comes with the server
 	dir := clone(t)
-	page, embedded := freeAddr(t), freeAddr(t)
+	page, embedded, documents := freeAddr(t), freeAddr(t), freeAddr(t)
 	_, redisPort, _ := strings.Cut(embedded, ":")
 	ports := strings.NewReplacer("localhost:8000", page, "localhost:6390", embedded, "6390", redisPort)
-	env := []string{"LISTEN=" + page, "EMBEDDED_REDIS=" + embedded, "EMBEDDED_MONGO=" + freeAddr(t)}
+	env := []string{"LISTEN=" + page, "EMBEDDED_REDIS=" + embedded, "EMBEDDED_MONGO=" + documents}
 
 	whole := shell(t, "make run", dir, blocks["run, in the background"][0].sh, ports, env...)
-	whole.Start()
-	eventually(t, "the page is there", func() bool {
-		if !whole.Running() {
-			t.Fatalf("make run has ended with status %d", whole.Wait())
-		}
-		resp, err := client.Get("http://" + page)
-		if err != nil {
-			return false
-		}
-		defer resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
+	start := func() {
+		t.Helper()
+		whole.Start()
+		eventually(t, "the page is there", func() bool {
+			if !whole.Running() {
+				t.Fatalf("make run has ended with status %d", whole.Wait())
+			}
+			resp, err := client.Get("http://" + page)
+			if err != nil {
+				return false
+			}
+			defer resp.Body.Close()
+			return resp.StatusCode == http.StatusOK
+		})
+	}
+	start()
 
 	log := filepath.Join(dir, "sent_emails")
 	curl := blocks["run"][0]
@@ -138,6 +144,18 @@ func TestReadmeRun(t *testing.T) {
 	for _, text := range []string{"redis-cli -p " + redisPort, log} {
 		if !strings.Contains(whole.Output(), text) {
 			t.Errorf("make run does not print %s:\n%s", text, whole.Output())
+		}
+	}
+
+	start()
+	store, err := records.Open("mongodb://"+documents+"/", "milepost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close(context.Background())
+	for _, email := range []string{"ada", "bob", "eve"} {
+		if _, ok, err := store.Newest(t.Context(), email+"@example.com"); !ok || err != nil {
+			t.Errorf("the document of %s after a restart: %v, %v", email, ok, err)
 		}
 	}
 }
