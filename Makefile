@@ -67,6 +67,11 @@ test: deps alone ## all tests; installs what they need only where `make deps` ma
 race: ## all tests under the race detector, except those that build programs
 	$(GO) test -race -timeout 20m $(patsubst %,./%/...,$(filter-out services/standalone,$(MODULES))) ./services/standalone/embedded/...
 
+.PHONY: chaos
+chaos: deps ## kill everything under load for CHAOS_SECONDS (default 300), cut wires, roll replicas; ends with the ledgers
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-300} $(GO) test -count=1 -timeout 90m -parallel 1 -v \
+		-run 'TestKills|TestFaults|TestReplicas|TestStoreAway|TestFull' ./services/standalone/pipeline
+
 # Anyone can depend on one of our modules, so each must build without the workspace around it.
 .PHONY: alone
 alone:
