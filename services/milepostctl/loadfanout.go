@@ -1,0 +1,185 @@
+package milepostctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/milepost/milepost/pkg/fanout"
+)
+
+func (t *tool) loadFanout() *cobra.Command {
+	var delays []float64
+	var at []int
+	var work time.Duration
+	cmd := &cobra.Command{
+		Use:   "fanout",
+		Short: "Show what asking several services at once saves",
+		Long: `fanout starts a server of its own that answers after a delay, and asks it with the function that web-api asks other
+services with: the calls one after the other, the calls at once, and, with --work, the calls at once while something else is
+done. Then -n requests at the same time, each of which makes all the calls.`,
+		Example: `  milepostctl load fanout --calls 0.125,0.25,0.375,0.5 --work 1s -n 20,50,100,200`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(delays) == 0 {
+				return usage("--calls: name at least one delay")
+			}
+			for _, d := range delays {
+				if !(d >= 0 && d <= 10) {
+					return usage(fmt.Sprintf("--calls: %v is not from 0 to 10 seconds", d))
+				}
+			}
+			for _, n := range at {
+				if n < 1 || n > 10_000 {
+					return usage(fmt.Sprintf("--requests: %d is not from 1 to 10000", n))
+				}
+			}
+			f, err := newFan(delays, at)
+			if err != nil {
+				return err
+			}
+			defer f.close()
+			rows, err := f.measure(cmd.Context(), work, at)
+			if err != nil {
+				return err
+			}
+			if t.output == "json" {
+				for _, r := range rows {
+					if err := t.json(r); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			var cells [][]string
+			for _, r := range rows {
+				cells = append(cells, []string{strconv.Itoa(r.Requests), r.How, fmt.Sprintf("%.3f s", r.Seconds)})
+			}
+			return table(t.Out, []string{"REQUESTS", "CALLS", "TIME"}, cells)
+		},
+	}
+	f := cmd.Flags()
+	f.Float64SliceVar(&delays, "calls", []float64{0.125, 0.25, 0.375, 0.5}, "how long the called services take, in seconds")
+	f.IntSliceVarP(&at, "requests", "n", []int{20, 50, 100, 200}, "how many requests at the same time, one measurement each")
+	f.DurationVar(&work, "work", 0, "other work that is done meanwhile, such as 1s")
+	return cmd
+}
+
+// fanned is one measurement.
+type fanned struct {
+	Requests int     `json:"requests"`
+	How      string  `json:"calls"`
+	Seconds  float64 `json:"seconds"`
+}
+
+// fan is a server that answers late, and who asks it.
+type fan struct {
+	delays []float64
+	base   string
+	server *http.Server
+	client *http.Client
+}
+
+func newFan(delays []float64, at []int) (*fan, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("start the delay server: %w", err)
+	}
+	most := 1
+	for _, n := range at {
+		most = max(most, n)
+	}
+	f := &fan{
+		delays: delays, base: "http://" + l.Addr().String() + "/", client: newClient(most*len(delays), time.Minute),
+		server: &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			seconds, err := strconv.ParseFloat(r.URL.Query().Get("seconds"), 64)
+			if err != nil {
+				http.Error(w, "seconds is missing", http.StatusBadRequest)
+				return
+			}
+			select {
+			case <-r.Context().Done():
+			case <-time.After(time.Duration(seconds * float64(time.Second))):
+			}
+			_, _ = io.WriteString(w, "answered\n") // who asked may have left
+		})},
+	}
+	go func() { _ = f.server.Serve(l) }() // it ends with close
+	return f, nil
+}
+
+func (f *fan) close() {
+	f.client.CloseIdleConnections()
+	_ = f.server.Close()
+}
+
+// ask makes all calls of one request, limit at a time.
+func (f *fan) ask(ctx context.Context, limit int) error {
+	calls := make([]fanout.Call[struct{}], len(f.delays))
+	for i, d := range f.delays {
+		calls[i] = fanout.Call[struct{}]{Name: fmt.Sprint(d), Do: func(ctx context.Context) (struct{}, error) {
+			_, status := send(ctx, f.client, http.MethodGet, fmt.Sprintf("%s?seconds=%v", f.base, d), nil, "")
+			if status != "200" {
+				return struct{}{}, errors.New(status)
+			}
+			return struct{}{}, nil
+		}}
+	}
+	for _, a := range fanout.Do(ctx, limit, calls...) {
+		if a.Err != nil {
+			return fmt.Errorf("call of %s s: %w", a.Name, a.Err)
+		}
+	}
+	return nil
+}
+
+func (f *fan) measure(ctx context.Context, work time.Duration, at []int) ([]fanned, error) {
+	if err := f.ask(ctx, 0); err != nil { // connections and code are warm
+		return nil, err
+	}
+	var rows []fanned
+	timed := func(n int, how string, do func() error) error {
+		start := time.Now()
+		err := do()
+		rows = append(rows, fanned{n, how, time.Since(start).Seconds()})
+		return err
+	}
+	err := timed(1, "one after the other", func() error { return f.ask(ctx, 1) })
+	if err == nil {
+		err = timed(1, "at once", func() error { return f.ask(ctx, 0) })
+	}
+	if err == nil && work > 0 {
+		err = timed(1, fmt.Sprintf("at once, beside %s of other work", work), func() error {
+			asked := make(chan error, 1)
+			go func() { asked <- f.ask(ctx, 0) }()
+			select {
+			case <-ctx.Done():
+			case <-time.After(work):
+			}
+			return <-asked
+		})
+	}
+	for _, n := range at {
+		if err != nil {
+			break
+		}
+		err = timed(n, "at once", func() error {
+			errs := make([]error, n)
+			var wg sync.WaitGroup
+			for i := range n {
+				wg.Go(func() { errs[i] = f.ask(ctx, 0) })
+			}
+			wg.Wait()
+			return errors.Join(errs...)
+		})
+	}
+	return rows, err
+}
