@@ -43,10 +43,9 @@ func (w *watch) monitor() *event.ServerMonitor {
 				switch server.Kind {
 				case "Standalone", "RSPrimary", "Mongos", "LoadBalancer":
 					w.writable = true
+				case "RSSecondary", "RSArbiter", "RSOther", "RSGhost":
+					w.failure = errors.New("no server takes writes")
 				}
-			}
-			if !w.writable && len(e.NewDescription.Servers) > 0 {
-				w.failure = errors.New("no server takes writes")
 			}
 		},
 	}

@@ -1,0 +1,79 @@
+package embedded_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/milepost/milepost/pkg/records"
+)
+
+// The history of an address comes in pages, newest first, without a gap or a repeat where several were submitted in one
+// millisecond.
+func TestHistory(t *testing.T) {
+	pool := records.NewPool(4)
+	s, err := records.OpenPool(startStore(t, t.TempDir()).URL(), "milepost", pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close(t.Context()) })
+	if err := s.EnsureIndexes(t.Context(), quiet); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := s.Profile(t.Context(), "ada@example.com"); ok || err != nil {
+		t.Errorf("Profile in an empty store = %v, %v; want none", ok, err)
+	}
+	const n = 100
+	all := make([]records.Record, n)
+	for i := range all {
+		all[i] = record(0)
+		all[i].ID = fmt.Sprintf("ev-%03d", i)
+		all[i].SubmittedAt = at.Add(time.Duration(i/7) * time.Millisecond)
+	}
+	bob := record(500)
+	bob.Email = "bob@example.com"
+	mustInsert(t, s, append(all, bob)...)
+	p, ok, err := s.Profile(t.Context(), "ada@example.com")
+	if want := (records.Profile{Submissions: n, First: at, Last: at.Add(14 * time.Millisecond)}); p != want || !ok || err != nil {
+		t.Errorf("Profile = %+v, %v, %v; want %+v", p, ok, err, want)
+	}
+	var place records.Place
+	for seen := 0; seen < n; {
+		page, err := s.History(t.Context(), "ada@example.com", place, 9)
+		if err != nil || len(page) == 0 {
+			t.Fatalf("History after %+v = %v, %v; %d seen", place, page, err, seen)
+		}
+		for _, r := range page {
+			if want := all[n-1-seen]; r != want {
+				t.Fatalf("record %d = %+v, want %+v", seen, r, want)
+			}
+			seen++
+			place = records.Place{At: r.SubmittedAt, ID: r.ID}
+		}
+	}
+	if page, err := s.History(t.Context(), "ada@example.com", place, 9); len(page) != 0 || err != nil {
+		t.Errorf("History after the last = %v, %v; want none", page, err)
+	}
+
+	r := prometheus.NewPedanticRegistry()
+	if err := r.Register(pool); err != nil {
+		t.Fatal(err)
+	}
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				got[l.GetValue()] = m.GetGauge().GetValue()
+			}
+		}
+	}
+	if got["max"] != 4 || got["open"] < 1 || got["open"] > 4 || got["used"] != 0 || got["waiting"] != 0 {
+		t.Errorf("the pool's connections: %v; want 1 to 4 open and none used", got)
+	}
+}

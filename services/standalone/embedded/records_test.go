@@ -1,0 +1,197 @@
+package embedded_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/services/standalone/embedded"
+)
+
+// The tests of pkg/records are here because only this module may name FerretDB.
+
+var at = time.Date(2026, 2, 3, 4, 5, 6, 789e6, time.UTC)
+
+func record(n int) records.Record {
+	return records.Record{
+		ID: fmt.Sprintf("ev-%d", n), Email: "ada@example.com", Miles: 5679.936314228998,
+		Lat: "40.7128", Long: "-74.0060", SubmittedAt: at.Add(time.Duration(n) * time.Second), StoredAt: at.Add(time.Hour),
+	}
+}
+
+func open(t *testing.T, url string) *records.Store {
+	t.Helper()
+	s, err := records.Open(url, "milepost")
+	if err != nil {
+		t.Fatalf("Open(%q) = %v", url, err)
+	}
+	t.Cleanup(func() { _ = s.Close(context.Background()) })
+	return s
+}
+
+func mustInsert(t *testing.T, s *records.Store, all ...records.Record) {
+	t.Helper()
+	if err := errors.Join(s.InsertMany(t.Context(), all)...); err != nil {
+		t.Fatalf("InsertMany = %v", err)
+	}
+}
+
+func TestRecordComesBackAsItWas(t *testing.T) {
+	s := open(t, startStore(t, t.TempDir()).URL())
+	full, bare := record(1), record(2)
+	bare.Lat, bare.Long = "", ""
+	mustInsert(t, s, full, bare)
+	got, err := s.FindByIDs(t.Context(), []string{full.ID, "ev-none", bare.ID})
+	want := map[string]records.Record{full.ID: full, bare.ID: bare}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("FindByIDs = %+v, %v; want %+v", got, err, want)
+	}
+	if got, err := s.FindByIDs(t.Context(), []string{full.ID}); err != nil || got[full.ID] != full {
+		t.Errorf("FindByIDs of one = %+v, %v; want %+v", got, err, full)
+	}
+	if got, err := s.FindByIDs(t.Context(), nil); err != nil || len(got) != 0 {
+		t.Errorf("FindByIDs of none = %v, %v; want none", got, err)
+	}
+}
+
+// Every record of a batch that partly exists already counts as stored, and the first version stays.
+func TestInsertAgain(t *testing.T) {
+	s := open(t, startStore(t, t.TempDir()).URL())
+	mustInsert(t, s, record(0), record(2))
+	again := make([]records.Record, 300) // more than FerretDB inserts at once
+	for i := range again {
+		again[i] = record(i)
+		again[i].Miles = 1
+	}
+	again[299] = again[298] // and one of them twice in the batch itself
+	mustInsert(t, s, again...)
+	for id, miles := range map[string]float64{"ev-0": record(0).Miles, "ev-1": 1, "ev-2": record(2).Miles, "ev-298": 1} {
+		got, err := s.FindByIDs(t.Context(), []string{id})
+		if err != nil || got[id].Miles != miles {
+			t.Errorf("record %s = %+v, %v; want %v miles", id, got[id], err, miles)
+		}
+	}
+	if n := count(t, s, again); n != 299 {
+		t.Errorf("%d records; want 299", n)
+	}
+}
+
+func count(t *testing.T, s *records.Store, all []records.Record) int {
+	t.Helper()
+	ids := make([]string, len(all))
+	for i, r := range all {
+		ids[i] = r.ID
+	}
+	got, err := s.FindByIDs(t.Context(), ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(got)
+}
+
+func TestNewest(t *testing.T) {
+	s := open(t, startStore(t, t.TempDir()).URL())
+	if err := s.EnsureIndexes(t.Context(), quiet); err != nil {
+		t.Fatalf("EnsureIndexes = %v", err)
+	}
+	if err := s.EnsureIndexes(t.Context(), quiet); err != nil {
+		t.Fatalf("EnsureIndexes again = %v", err)
+	}
+	if got, ok, err := s.Newest(t.Context(), "ada@example.com"); ok || err != nil {
+		t.Errorf("Newest in an empty store = %v, %v, %v; want none", got, ok, err)
+	}
+	bob := record(9)
+	bob.Email = "bob@example.com"
+	mustInsert(t, s, record(3), record(7), record(5), bob)
+	if got, ok, err := s.Newest(t.Context(), "ada@example.com"); got != record(7) || !ok || err != nil {
+		t.Errorf("Newest = %+v, %v, %v; want %+v", got, ok, err, record(7))
+	}
+}
+
+func TestDocumentsOutliveTheStore(t *testing.T) {
+	dir := t.TempDir()
+	first, err := embedded.StartStore(dir, "127.0.0.1:0", quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, first.URL())
+	mustInsert(t, s, record(1))
+	_ = s.Close(t.Context())
+	if err := first.Close(); err != nil {
+		t.Fatalf("Close = %v", err)
+	}
+	got, err := open(t, startStore(t, dir).URL()).FindByIDs(t.Context(), []string{"ev-1"})
+	if err != nil || got["ev-1"] != record(1) {
+		t.Errorf("after a restart, FindByIDs = %+v, %v; want %+v", got, err, record(1))
+	}
+}
+
+// Whatever call meets a store that is away, hangs or goes away says that it is down, and the same client works again
+// when the store is back.
+func TestOutage(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	hang := open(t, "mongodb://"+addr+"/?serverSelectionTimeoutMS=300&connectTimeoutMS=200")
+	wantDown(t, "hangs", hang) // it accepts connections and never answers
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, "mongodb://"+addr+"/?serverSelectionTimeoutMS=300")
+	wantDown(t, "is away", s)
+
+	dir := t.TempDir()
+	made := make(chan error, 1)
+	go func() { made <- s.EnsureIndexes(t.Context(), quiet) }()
+	store, err := embedded.StartStore(dir, addr, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-made; err != nil {
+		t.Errorf("EnsureIndexes begun while the store was away = %v", err)
+	}
+	mustInsert(t, s, record(1))
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantDown(t, "went away", s)
+
+	if store, err = embedded.StartStore(dir, addr, quiet); err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for s.Ping(t.Context()) != nil {
+		if t.Context().Err() != nil {
+			t.Fatal("store is back, but Ping fails")
+		}
+	}
+	mustInsert(t, s, record(2))
+	if n := count(t, s, []records.Record{record(1), record(2)}); n != 2 {
+		t.Errorf("%d of 2 records after the outage", n)
+	}
+}
+
+func wantDown(t *testing.T, what string, s *records.Store) {
+	t.Helper()
+	_, find := s.FindByIDs(t.Context(), []string{"ev-1", "ev-2"})
+	_, one := s.FindByIDs(t.Context(), []string{"ev-1"})
+	_, _, newest := s.Newest(t.Context(), "ada@example.com")
+	for call, err := range map[string]error{
+		"Ping":        s.Ping(t.Context()),
+		"InsertMany":  s.InsertMany(t.Context(), []records.Record{record(1), record(2)})[1],
+		"FindByIDs":   find,
+		"FindByIDs 1": one,
+		"Newest":      newest,
+	} {
+		if !records.Down(err) {
+			t.Errorf("a store that %s: Down(%s = %v) = false", what, call, err)
+		}
+	}
+}

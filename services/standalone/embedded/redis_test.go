@@ -1,0 +1,67 @@
+package embedded_test
+
+import (
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/services/standalone/embedded"
+)
+
+func startRedis(t *testing.T) *redis.Client {
+	t.Helper()
+	r, err := embedded.StartRedis("127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("StartRedis = %v", err)
+	}
+	t.Cleanup(r.Close)
+	c := redis.NewClient(&redis.Options{Addr: r.Addr()})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func TestRedisAddressTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if r, err := embedded.StartRedis(l.Addr().String()); !errors.Is(err, embedded.ErrTaken) {
+		t.Errorf("StartRedis on a taken address = %v, %v; want ErrTaken", r, err)
+	}
+}
+
+// A key expires by itself, and not much before its time by the wall clock.
+func TestRedisKeysExpire(t *testing.T) {
+	c := startRedis(t)
+	const life = time.Second
+	start := time.Now()
+	if err := c.Set(t.Context(), "k", "v", life).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for c.Exists(t.Context(), "k").Val() == 1 {
+		time.Sleep(time.Millisecond)
+		if t.Context().Err() != nil {
+			t.Fatal("key did not expire")
+		}
+	}
+	if lived := time.Since(start); lived < life-200*time.Millisecond {
+		t.Errorf("key with a life of %v was gone after %v", life, lived)
+	}
+}
+
+// TIME, in scripts too, is the wall clock.
+func TestRedisTime(t *testing.T) {
+	c := startRedis(t)
+	before := time.Now().UnixMilli()
+	got, err := c.Eval(t.Context(), `local t = redis.call('TIME'); return t[1] * 1000 + math.floor(t[2] / 1000)`, nil).Int64()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := time.Now().UnixMilli(); got < before || got > after {
+		t.Errorf("TIME in a script = %d ms; want between %d and %d", got, before, after)
+	}
+}

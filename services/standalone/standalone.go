@@ -1,0 +1,165 @@
+// Package standalone runs the whole pipeline in one process: the services' own Run functions over an embedded Redis and an
+// embedded document store, or over real ones.
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/geodesy"
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/services/db"
+	"github.com/milepost/milepost/services/distance"
+	"github.com/milepost/milepost/services/email"
+	webapi "github.com/milepost/milepost/services/web-api"
+)
+
+// Config is what the program reads from its environment.
+type Config struct {
+	process.Tuning
+	process.Office
+	webapi.Settings
+	Email email.Settings
+	Stores
+}
+
+// drainMost is how long Ctrl-C lets the pipeline finish what is in it.
+const drainMost = 10 * time.Second
+
+// Run starts the stores and then everything else, and tells p.Stdout where things are. When ctx ends it stops the page,
+// lets the stages finish what was submitted (10 s at most), stops them, and then the stores. The first part that fails
+// ends it all.
+func Run(ctx context.Context, cfg Config, p *process.Process) (err error) {
+	office, err := geodesy.Degrees(cfg.OfficeLat, cfg.OfficeLong)
+	if err != nil {
+		return err
+	}
+	page, err := process.Listen("LISTEN", cfg.Listen)
+	if err != nil {
+		return err
+	}
+	stores, err := cfg.Stores.open(ctx, p.Log)
+	if err != nil {
+		return errors.Join(err, page.Close())
+	}
+	defer func() { err = errors.Join(err, stores.close()) }()
+	broker, err := p.Open(process.Broker{Redis: process.Redis{RedisURL: stores.redisURL}, Tuning: cfg.Tuning})
+	if err != nil {
+		return errors.Join(err, page.Close())
+	}
+	defer func() { err = errors.Join(err, broker.Close()) }()
+	docs, err := records.Open(stores.mongoURL, string(cfg.MongoDatabase))
+	if err != nil {
+		return errors.Join(err, page.Close())
+	}
+	defer func() { err = errors.Join(err, docs.Close(context.WithoutCancel(ctx))) }()
+	p.Admin.Watch("mongo", docs.Ready)
+
+	// The page stops first, the stages when what was submitted is through; one that fails stops them all.
+	live, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	parts, live := errgroup.WithContext(live)
+	part := func(name string, run func(ctx context.Context) error) {
+		parts.Go(func() error {
+			if err := run(live); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	part("distance", func(ctx context.Context) error {
+		return distance.Run(ctx, distance.Deps{Broker: broker, Office: office, Tuning: cfg.Tuning, Admin: p.Admin})
+	})
+	part("db", func(ctx context.Context) error {
+		return db.Run(ctx, db.Deps{Broker: broker, Store: docs, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin})
+	})
+	part("email", func(ctx context.Context) error {
+		return email.Run(ctx, email.Deps{
+			Broker: broker, Store: docs, Office: cfg.OfficeName, Settings: cfg.Email,
+			Tuning: cfg.Tuning, Stdout: p.Stdout, Log: p.Log, Admin: p.Admin,
+		})
+	})
+	part("web-api", func(live context.Context) error {
+		serving, stopServing := context.WithCancel(live)
+		defer stopServing()
+		defer context.AfterFunc(ctx, stopServing)()
+		err := webapi.Run(serving, webapi.Deps{
+			Broker: broker, Listener: page, Office: webapi.Office{Name: cfg.OfficeName, Point: office},
+			Settings: cfg.Settings, Admin: p.Admin, Log: p.Log,
+		})
+		if err == nil {
+			finish(live, broker, p.Log)
+		}
+		stop()
+		return err
+	})
+	tell(p.Stdout, cfg, page.Addr().String(), stores)
+	return parts.Wait()
+}
+
+// finish waits until every channel is worked off.
+func finish(ctx context.Context, b *stage.Broker, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, drainMost)
+	defer cancel()
+	for {
+		left := 0
+		for _, channel := range []string{event.RawInput, event.CalculatedDistance, event.UserEmail} {
+			status, err := b.Status(ctx, channel)
+			if err != nil {
+				log.Warn("stopping without knowing what is left in the pipeline", "err", err)
+				return
+			}
+			left += status.Due
+			for _, g := range status.Groups {
+				if !g.Optional {
+					left += g.Backlog
+				}
+			}
+		}
+		if left == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			log.Warn("stopping with events unfinished", "events", left)
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// tell says where everything is.
+func tell(w io.Writer, cfg Config, page string, s *stores) {
+	log := cfg.Email.SentEmails
+	if abs, err := filepath.Abs(log); err == nil {
+		log = abs
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n  The page       http://%s/\n", page)
+	fmt.Fprintf(&b, "  The log        %s\n                 tail -F %s\n", log, cfg.Email.SentEmails)
+	if s.redis != nil {
+		fmt.Fprintf(&b, "  Its Redis      redis-cli -p %s    (in this process' memory: Ctrl-C finishes what is under way, SIGKILL loses it)\n", port(s.redis.Addr()))
+	} else {
+		fmt.Fprintf(&b, "  Redis          %s\n", process.Mask(string(s.redisURL)))
+	}
+	if s.docs != nil {
+		fmt.Fprintf(&b, "  Its documents  %s    (kept between runs)\n", s.docs.Dir())
+	} else {
+		fmt.Fprintf(&b, "  MongoDB        %s\n", process.Mask(s.mongoURL))
+	}
+	b.WriteString("\n  Ctrl-C stops it.\n\n")
+	_, _ = io.WriteString(w, b.String()) // nobody may be reading
+}
+
+func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }

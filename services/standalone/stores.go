@@ -1,0 +1,112 @@
+package standalone
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/services/standalone/embedded"
+)
+
+// Stores says which stores to use: real ones by their URLs, or else embedded ones.
+type Stores struct {
+	RedisURL      process.RedisURL     `env:"REDIS_URL" secret:"yes" help:"a Redis to use instead of the embedded one, such as redis://127.0.0.1:6379/0"`
+	MongoURL      process.MongoURL     `env:"MONGO_URL" secret:"yes" help:"a MongoDB to use instead of the embedded store, such as mongodb://127.0.0.1:27017/"`
+	MongoDatabase process.DatabaseName `env:"MONGO_DATABASE" envDefault:"milepost" help:"database that holds the collection users"`
+	RedisListen   process.Address      `env:"EMBEDDED_REDIS" envDefault:"127.0.0.1:6390" help:"address of the embedded Redis, for redis-cli and services beside this one"`
+	MongoListen   process.Address      `env:"EMBEDDED_MONGO" envDefault:"127.0.0.1:27390" help:"address of the embedded document store"`
+	Data          string               `env:"DATA" envDefault:"data" help:"folder of the embedded document store, kept between runs"`
+}
+
+// stores are what is open: redis and docs are nil if real ones are used.
+type stores struct {
+	redis    *embedded.Redis
+	docs     *embedded.Store
+	redisURL process.RedisURL
+	mongoURL string
+}
+
+func (c Stores) open(ctx context.Context, log *slog.Logger) (*stores, error) {
+	s := &stores{redisURL: c.RedisURL, mongoURL: string(c.MongoURL)}
+	if s.redisURL == "" {
+		r, err := embedded.StartRedis(string(c.RedisListen))
+		if errors.Is(err, embedded.ErrTaken) {
+			return nil, fmt.Errorf("EMBEDDED_REDIS: %w; is this program running already? Stop it, or set EMBEDDED_REDIS to another address", err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("EMBEDDED_REDIS: %w", err)
+		}
+		s.redis, s.redisURL = r, process.RedisURL("redis://"+r.Addr()+"/0")
+	}
+	if s.mongoURL == "" {
+		d, err := openDocs(ctx, c.Data, string(c.MongoListen), string(c.MongoDatabase), log)
+		if err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+		s.docs, s.mongoURL = d, d.URL()
+	}
+	return s, nil
+}
+
+// openDocs starts the document store with the index that look-ups by event ID need.
+func openDocs(ctx context.Context, dir, listen, database string, log *slog.Logger) (*embedded.Store, error) {
+	d, err := embedded.StartStore(dir, listen, log)
+	switch {
+	case errors.Is(err, embedded.ErrTaken):
+		return nil, fmt.Errorf("EMBEDDED_MONGO: %w; is this program running already? Stop it, or set EMBEDDED_MONGO to another address", err)
+	case err != nil:
+		return nil, fmt.Errorf("DATA: %w", err)
+	}
+	if err := d.IndexIDs(ctx, database, records.Collection); err != nil {
+		return nil, errors.Join(fmt.Errorf("DATA: %w", err), d.Close())
+	}
+	return d, nil
+}
+
+func (s *stores) close() (err error) {
+	if s.docs != nil {
+		err = s.docs.Close()
+	}
+	if s.redis != nil {
+		s.redis.Close()
+	}
+	return err
+}
+
+// Store is the subcommand "store": it runs the embedded document store alone, for programs that find no MongoDB.
+var Store = process.Command{
+	Does: "runs the embedded document store alone; --help tells more",
+	Run:  runStore,
+}
+
+func runStore(ctx context.Context, args []string, _ func(string) string, stdout, stderr io.Writer) error {
+	f := flag.NewFlagSet("standalone store", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	listen := f.String("listen", "127.0.0.1:27017", "address it listens on")
+	dir := f.String("data", "data", "folder of the documents, kept between runs")
+	database := f.String("database", "milepost", "database that gets its index at once")
+	switch err := f.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w: %w", err, process.ErrUsage)
+	case f.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q: %w", f.Arg(0), process.ErrUsage)
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	start := time.Now()
+	d, err := openDocs(ctx, *dir, *listen, *database, log)
+	if err != nil {
+		return err
+	}
+	log.Info("document store ready", "url", d.URL(), "folder", d.Dir(), "after", time.Since(start).Round(time.Millisecond).String())
+	fmt.Fprintf(stdout, "%s\n", d.URL())
+	<-ctx.Done()
+	return d.Close()
+}
