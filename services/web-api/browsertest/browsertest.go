@@ -113,6 +113,10 @@ func (b *Browser) Open(t testing.TB) *Tab {
 		cancel()
 		_ = target.DisposeBrowserContext(visitor).Do(whole) // else it ends with the browser
 	})
+	// The first run attaches, and what is attached lives as long as its context: no deadline here.
+	if err := chromedp.Run(ctx); err != nil {
+		t.Fatalf("attach to the window: %v", err)
+	}
 	tab.Do("open", log.Enable(), network.Enable(), runtime.Enable())
 	tab.Size(1200, 900)
 	return tab
@@ -217,7 +221,13 @@ func (tab *Tab) ClickThrough(selector string) {
 // Type empties a field and types into it.
 func (tab *Tab) Type(selector, text string) {
 	tab.t.Helper()
-	tab.Do("type into "+selector, chromedp.SetValue(selector, "", chromedp.ByQuery), chromedp.SendKeys(selector, text, chromedp.ByQuery))
+	tab.Eval(fmt.Sprintf(`(() => {
+		const field = document.querySelector(%q);
+		field.focus();
+		field.value = "";
+		field.dispatchEvent(new Event("input", {bubbles: true}));
+	})()`, selector), nil)
+	tab.Keys(text)
 }
 
 // Keys presses keys, wherever the focus is.
