@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -122,9 +123,22 @@ func (f *fan) close() {
 }
 
 // ask makes all calls of one request, limit at a time.
-func (f *fan) ask(ctx context.Context, limit int) error {
-	calls := make([]fanout.Call[struct{}], len(f.delays))
-	for i, d := range f.delays {
+func (f *fan) ask(ctx context.Context, limit int) error { return f.askFor(ctx, limit, f.delays) }
+
+// together makes n requests at the same time.
+func (f *fan) together(ctx context.Context, n int, delays []float64) error {
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { errs[i] = f.askFor(ctx, 0, delays) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (f *fan) askFor(ctx context.Context, limit int, delays []float64) error {
+	calls := make([]fanout.Call[struct{}], len(delays))
+	for i, d := range delays {
 		calls[i] = fanout.Call[struct{}]{Name: fmt.Sprint(d), Do: func(ctx context.Context) (struct{}, error) {
 			_, status := send(ctx, f.client, http.MethodGet, fmt.Sprintf("%s?seconds=%v", f.base, d), nil, "")
 			if status != "200" {
@@ -142,7 +156,12 @@ func (f *fan) ask(ctx context.Context, limit int) error {
 }
 
 func (f *fan) measure(ctx context.Context, work time.Duration, at []int) ([]fanned, error) {
-	if err := f.ask(ctx, 0); err != nil { // connections and code are warm
+	// Connections are open before anything is measured, as those of a service at work are.
+	warm := make([]float64, len(f.delays))
+	for i := range warm {
+		warm[i] = 0.1
+	}
+	if err := f.together(ctx, slices.Max(append([]int{1}, at...)), warm); err != nil {
 		return nil, err
 	}
 	var rows []fanned
@@ -171,15 +190,7 @@ func (f *fan) measure(ctx context.Context, work time.Duration, at []int) ([]fann
 		if err != nil {
 			break
 		}
-		err = timed(n, "at once", func() error {
-			errs := make([]error, n)
-			var wg sync.WaitGroup
-			for i := range n {
-				wg.Go(func() { errs[i] = f.ask(ctx, 0) })
-			}
-			wg.Wait()
-			return errors.Join(errs...)
-		})
+		err = timed(n, "at once", func() error { return f.together(ctx, n, f.delays) })
 	}
 	return rows, err
 }
