@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -112,7 +113,6 @@ func (c *chaos) progress(after time.Duration) {
 
 // killAtRandom kills a shipped program at some moment, if it can at one when entries are pending, and starts it again.
 func (c *chaos) killAtRandom(name string) {
-	t := c.p.t
 	rdb := c.p.redis.Client()
 	defer rdb.Close()
 	group := ""
@@ -124,30 +124,56 @@ func (c *chaos) killAtRandom(name string) {
 	for until := time.Now().Add(2 * time.Second); before == 0 && time.Now().Before(until); {
 		before = c.p.pending(rdb, group)
 	}
-	switch name {
-	case "redis":
-		c.p.redis.Kill()
-	case "store":
-		c.p.store.Kill()
-	default:
-		if s := c.services[name]; !s.Running() {
-			t.Fatalf("%s ended by itself with status %d", name, s.Wait())
-		}
-		c.services[name].Kill()
-	}
-	c.killed[name+" at random"]++
+	c.kill(name)
 	// What a dead consumer has pending is pending still; Redis and the edge have none of their own.
-	if name == "redis" || name == "web-api" {
+	if name != "redis" && name != "web-api" {
+		before = c.p.pending(rdb, group)
+	}
+	if before > 0 {
+		c.inTime++
+	}
+	second := c.names()[rand.IntN(len(c.names()))]
+	if second == name || rand.IntN(5) > 0 {
+		second = "" // no other one dies beside it
+	} else {
+		c.kill(second)
 		if before > 0 {
 			c.inTime++
 		}
-	} else if c.p.pending(rdb, group) > 0 {
-		c.inTime++
 	}
 	time.Sleep(rand.N(500 * time.Millisecond)) // it is away for a while; now and then longer than a lease
 	if rand.IntN(4) == 0 {
 		time.Sleep(time.Second)
 	}
+	c.start(name)
+	if second != "" {
+		c.start(second)
+	}
+}
+
+// kill kills one of the names; a service now and then while it drains.
+func (c *chaos) kill(name string) {
+	how := "at random"
+	switch s := c.services[name]; {
+	case name == "redis":
+		c.p.redis.Kill()
+	case name == "store":
+		c.p.store.Kill()
+	case !s.Running():
+		c.p.t.Fatalf("%s ended by itself with status %d", name, s.Wait())
+	case rand.IntN(4) == 0:
+		how = "while draining"
+		s.signal(syscall.SIGTERM)
+		time.Sleep(rand.N(10 * time.Millisecond))
+		s.Kill()
+	default:
+		s.Kill()
+	}
+	c.killed[name+" "+how]++
+}
+
+// start starts again what was killed.
+func (c *chaos) start(name string) {
 	switch name {
 	case "redis":
 		c.p.redis.Start()
