@@ -50,7 +50,7 @@ func TestFaults(t *testing.T) {
 		}
 		time.Sleep(rand.N(500 * time.Millisecond))
 	}
-	long := chaosFor(t) / 2
+	long := chaosFor(t, 1)
 	for start, n := time.Now(), 0; n == 0 || time.Since(start) < long; n++ {
 		for _, f := range []fault{cutReply, cutAsk, late, stall} {
 			round(f, time.Second, wires)

@@ -31,7 +31,7 @@ func TestReplicas(t *testing.T) {
 	quiet := l.publish(40)
 	shared(t, append(append([]*service{}, distance...), db...)...)
 
-	long := chaosFor(t) / 2
+	long := chaosFor(t, 1)
 	for start, n := time.Now(), 0; n == 0 || time.Since(start) < long; n++ {
 		// Rolled, one after the other.
 		for _, group := range [][]*service{distance, db, web, email} {
