@@ -80,6 +80,7 @@ type Tab struct {
 	ctx     context.Context
 	t       testing.TB
 	visitor cdp.BrowserContextID
+	plain   bool // scripts are off
 
 	mu       sync.Mutex
 	messages []string // what the browser complained of
@@ -291,6 +292,7 @@ func (tab *Tab) Prefer(features ...string) {
 // NoScript switches JavaScript off for the pages to come. Eval still works.
 func (tab *Tab) NoScript() {
 	tab.t.Helper()
+	tab.plain = true
 	tab.Do("switch scripts off", emulation.SetScriptExecutionDisabled(true))
 }
 
@@ -318,6 +320,10 @@ func (tab *Tab) Locate(origin string, allow bool, lat, long float64) {
 // best practices.
 func (tab *Tab) Accessible(state string) {
 	tab.t.Helper()
+	if tab.plain { // axe waits for timers; the page's own scripts start only when one is opened
+		tab.Do("switch scripts on", emulation.SetScriptExecutionDisabled(false))
+		defer tab.Do("switch scripts off", emulation.SetScriptExecutionDisabled(true))
+	}
 	var loaded bool
 	tab.Eval("typeof axe === 'object'", &loaded)
 	if !loaded {
