@@ -45,23 +45,9 @@ var errUnknownEvent = echo.NewHTTPError(http.StatusNotFound,
 
 // events is GET /events?ids=: one stream for all events of a page, or JSON for who cannot hold a stream.
 func (s *site) events(c echo.Context) error {
-	var ids []string
-	for _, list := range c.QueryParams()["ids"] {
-		for word := range strings.SplitSeq(list, ",") {
-			id, ok := eventID(word)
-			if !ok {
-				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("%q is not an event ID", word))
-			}
-			if !slices.Contains(ids, id) {
-				ids = append(ids, id)
-			}
-			if len(ids) > maxIDs {
-				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("at most %d ids are allowed", maxIDs))
-			}
-		}
-	}
-	if len(ids) == 0 {
-		return echo.NewHTTPError(http.StatusBadRequest, "ids is missing: /events?ids=ID,ID")
+	ids, err := eventIDs(c)
+	if err != nil {
+		return err
 	}
 	if accepted(c.Request(), typeStream, typeJSON) == typeStream {
 		return s.stream(c, ids)
@@ -80,6 +66,29 @@ func (s *site) events(c echo.Context) error {
 		answer.Events = append(answer.Events, newJourney(id, steps))
 	}
 	return c.JSON(http.StatusOK, answer)
+}
+
+// eventIDs reads the parameter ids, each of them once.
+func eventIDs(c echo.Context) ([]string, error) {
+	var ids []string
+	for _, list := range c.QueryParams()["ids"] {
+		for word := range strings.SplitSeq(list, ",") {
+			id, ok := eventID(word)
+			if !ok {
+				return nil, echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("%q is not an event ID", word))
+			}
+			if !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+			if len(ids) > maxIDs {
+				return nil, echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("at most %d ids are allowed", maxIDs))
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return nil, echo.NewHTTPError(http.StatusBadRequest, "ids is missing: ?ids=ID,ID")
+	}
+	return ids, nil
 }
 
 // eventID reads an event ID in its usual form; others that a UUID could have are not used here.

@@ -34,6 +34,7 @@ func (s *site) handler() http.Handler {
 		e.Add(method, "/", s.form)
 		e.Add(method, "/events", s.events)
 		e.Add(method, "/events/:id", s.event)
+		e.Add(method, "/overview", s.overview.show)
 		e.Add(method, "/assets/:version/:name", s.asset)
 	}
 	e.POST("/distance", s.submit)

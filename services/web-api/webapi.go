@@ -38,6 +38,7 @@ type Deps struct {
 	Listener net.Listener // where the page is served; Run closes it
 	Office   Office
 	Settings Settings
+	Reads    Reads          // the services that GET /overview asks
 	Admin    *process.Admin // may be nil
 	Log      *slog.Logger
 }
@@ -144,6 +145,7 @@ type site struct {
 	metrics   *metrics
 	origins   *http.CrossOriginProtection
 	streams   slots
+	overview  *overview
 	open      sync.WaitGroup // streams
 	stopping  context.Context
 	stop      context.CancelFunc
@@ -164,7 +166,7 @@ func newSite(d Deps, p publisher, w watcher, h history) (*site, error) {
 	s := &site{
 		publisher: p, watcher: w, history: h, office: d.Office, settings: d.Settings, log: d.Log,
 		assets: a, pages: t, metrics: newMetrics(d.Admin.Registry()), origins: http.NewCrossOriginProtection(),
-		streams: slots{max: d.Settings.StreamLimit}, heartbeat: 15 * time.Second, newKey: rand.Text, now: time.Now,
+		streams: slots{max: d.Settings.StreamLimit}, overview: newOverview(d), heartbeat: 15 * time.Second, newKey: rand.Text, now: time.Now,
 	}
 	for _, o := range d.Settings.TrustedOrigins {
 		if err := s.origins.AddTrustedOrigin(o); err != nil {

@@ -14,6 +14,7 @@ type config struct {
 	process.Broker
 	process.Office
 	webapi.Settings
+	webapi.Reads
 }
 
 func main() {
@@ -42,6 +43,6 @@ func run(ctx context.Context, cfg config, p *process.Process) (err error) {
 	defer func() { err = errors.Join(err, broker.Close()) }()
 	return webapi.Run(ctx, webapi.Deps{
 		Broker: broker, Listener: listener, Office: webapi.Office{Name: cfg.OfficeName, Point: point},
-		Settings: cfg.Settings, Admin: p.Admin, Log: p.Log,
+		Settings: cfg.Settings, Reads: cfg.Reads, Admin: p.Admin, Log: p.Log,
 	})
 }

@@ -1,0 +1,203 @@
+package webapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/milepost/milepost/pkg/fanout"
+	"github.com/milepost/milepost/pkg/geodesy"
+	"github.com/milepost/milepost/pkg/process"
+)
+
+// Reads says where the services are that the overview asks. One without a URL is not asked.
+type Reads struct {
+	UsersURL   process.HTTPURL `env:"USERS_URL" envDefault:"http://127.0.0.1:8001" help:"where the users service is, for GET /overview"`
+	UsersToken string          `env:"USERS_TOKEN" secret:"yes" help:"the bearer token that users asks for; unset: none"`
+	WeatherURL process.HTTPURL `env:"WEATHER_URL" envDefault:"http://127.0.0.1:8002" help:"where the weather service is, for GET /overview"`
+}
+
+// What the other services may take. Weather may have to ask its provider.
+const (
+	usersTimeout   = time.Second
+	weatherTimeout = 2500 * time.Millisecond
+	maxReply       = 1 << 20 // bytes
+	maxOverviews   = 8       // of one client at once
+)
+
+// overview asks the services for reading, at the same time, over one pooled client.
+type overview struct {
+	Reads
+	client *http.Client
+	open   slots
+	trust  Networks
+	log    *slog.Logger
+}
+
+func newOverview(d Deps) *overview {
+	return &overview{
+		Reads: d.Reads, log: d.Log, open: slots{max: maxOverviews}, trust: d.Settings.TrustedProxies,
+		client: &http.Client{
+			Transport: &http.Transport{
+				DialContext:           (&net.Dialer{Timeout: time.Second, KeepAlive: 30 * time.Second}).DialContext,
+				MaxConnsPerHost:       64,
+				MaxIdleConnsPerHost:   64, // or a connection would be opened, and its name looked up, for most requests
+				IdleConnTimeout:       60 * time.Second,
+				ResponseHeaderTimeout: weatherTimeout,
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+}
+
+// seen is the JSON of GET /overview: what came, and what is missing and why.
+type seen struct {
+	Submissions []stored  `json:"submissions,omitempty"` // those of the ids that are stored
+	Weather     *warmth   `json:"weather,omitempty"`     // around the place
+	Missing     []missing `json:"missing,omitempty"`
+}
+
+// stored is a submission as who has its ID may see it: neither address nor place.
+type stored struct {
+	ID          string    `json:"id"`
+	Miles       float64   `json:"distance_from_velocity"`
+	SubmittedAt time.Time `json:"submitted_at"`
+	StoredAt    time.Time `json:"stored_at"`
+}
+
+type warmth struct {
+	Temperature float64   `json:"temperature"` // °C
+	Source      string    `json:"source"`
+	Stale       bool      `json:"stale,omitempty"`
+	At          time.Time `json:"at"`
+}
+
+type missing struct {
+	What string `json:"what"` // "submissions" or "weather"
+	Why  string `json:"why"`
+}
+
+// show is GET /overview?ids=&lat=&long=: either part may be left out.
+func (o *overview) show(c echo.Context) error {
+	release, ok := o.open.take(clientName(clientAddress(c.Request(), o.trust)))
+	if !ok {
+		retryAfter(c, time.Second)
+		return echo.NewHTTPError(http.StatusTooManyRequests, fmt.Sprintf("at most %d overviews of one client are made at once", maxOverviews))
+	}
+	defer release()
+	var answer seen
+	var calls []fanout.Call[any]
+	if c.QueryParams().Has("ids") {
+		ids, err := eventIDs(c)
+		if err != nil {
+			return err
+		}
+		calls = append(calls, fanout.Call[any]{Name: "submissions", Timeout: usersTimeout, Do: func(ctx context.Context) (any, error) {
+			var reply struct{ Submissions []stored }
+			err := o.get(ctx, string(o.UsersURL), "/submissions?ids="+strings.Join(ids, ","), o.UsersToken, &reply)
+			return reply.Submissions, err
+		}})
+	}
+	if lat, long := c.QueryParam("lat"), c.QueryParam("long"); lat != "" || long != "" {
+		lat, long, _ := place(lat, long)
+		if _, err := geodesy.Parse(lat, long); err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, err.Error())
+		}
+		calls = append(calls, fanout.Call[any]{Name: "weather", Timeout: weatherTimeout, Do: func(ctx context.Context) (any, error) {
+			var reply warmth
+			err := o.get(ctx, string(o.WeatherURL), "/api/weather?"+url.Values{"lat": {lat}, "long": {long}}.Encode(), "", &reply)
+			return &reply, err
+		}})
+	}
+	if len(calls) == 0 {
+		return echo.NewHTTPError(http.StatusBadRequest, "say what to look at: /overview?ids=ID,ID&lat=40.7128&long=-74.0060")
+	}
+	for _, a := range fanout.Do(c.Request().Context(), 0, calls...) {
+		if a.Err != nil {
+			why := reason(a.Name, a.Err)
+			o.log.Info("overview without a part", "part", a.Name, "why", why, "err", a.Err, "took", a.Took)
+			answer.Missing = append(answer.Missing, missing{a.Name, why})
+			continue
+		}
+		switch v := a.Value.(type) {
+		case []stored:
+			answer.Submissions = v
+		case *warmth:
+			answer.Weather = v
+		}
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+// refused is an answer of another service that is none.
+type refused int
+
+func (r refused) Error() string { return fmt.Sprintf("answered %d", int(r)) }
+
+var errNotAsked = errors.New("no URL is set")
+
+// get asks another service and decodes its answer. The context's deadline ends with the connection, so the other side
+// knows of it.
+func (o *overview) get(ctx context.Context, base, path, token string, answer any) error {
+	if base == "" {
+		return errNotAsked
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set(echo.HeaderAccept, typeJSON)
+	if token != "" {
+		r.Header.Set(echo.HeaderAuthorization, "Bearer "+token)
+	}
+	response, err := o.client.Do(r)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err // without the address, which has a place in it
+		}
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxReply)) // to the end, so that the connection is used again
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return refused(response.StatusCode)
+	}
+	return json.Unmarshal(body, answer)
+}
+
+// reason says to a visitor why a part is missing. What other systems said stays in the log.
+func reason(what string, err error) string {
+	service, behind := "the users service", "the store behind it does not answer"
+	if what == "weather" {
+		service, behind = "the weather service", "its provider does not answer"
+	}
+	var status refused
+	var timeout net.Error
+	switch {
+	case errors.Is(err, errNotAsked):
+		return service + " is switched off"
+	case errors.As(err, &status) && status == http.StatusServiceUnavailable && what == "weather":
+		return "weather is switched off"
+	case errors.As(err, &status) && status >= 502 && status <= 504:
+		return service + ": " + behind
+	case errors.As(err, &status):
+		return fmt.Sprintf("%s refused the question (%d)", service, int(status))
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return service + " did not answer in time"
+	}
+	return service + " is away"
+}
