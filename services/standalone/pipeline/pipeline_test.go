@@ -64,10 +64,6 @@ func (b *built) programs(t testing.TB, tags string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.dirs == nil {
-		b.dirs = map[string]string{}
-	}
-	b.dirs[tags] = dir
 	args := []string{"build", "-ldflags", "-s -w", "-tags", tags, "-o", dir + "/"}
 	for _, m := range mains {
 		rel, err := filepath.Rel(root, m)
@@ -79,8 +75,13 @@ func (b *built) programs(t testing.TB, tags string) string {
 	build := exec.Command("go", args...)
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
+		_ = os.RemoveAll(dir)
 		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
+	if b.dirs == nil {
+		b.dirs = map[string]string{}
+	}
+	b.dirs[tags] = dir
 	return dir
 }
 
