@@ -64,6 +64,7 @@ func TestKills(t *testing.T) {
 	sum := c.balance()
 	t.Logf("ledger: %s", sum)
 	t.Logf("kills: %d, while entries were pending: %d", c.kills(), c.inTime)
+	t.Logf("rotations of the log: %d", c.rotations)
 	for _, k := range slices.Sorted(maps.Keys(c.killed)) {
 		t.Logf("  %3d  %s", c.killed[k], k)
 	}
@@ -83,6 +84,8 @@ type chaos struct {
 	exact    string         // folder of the programs that end themselves where MILEPOST_KILL says
 	killed   map[string]int // by what died and where
 	inTime   int            // of these, while entries were pending
+
+	rotations int // of the log
 }
 
 func newChaos(t *testing.T) *chaos {
@@ -142,6 +145,9 @@ func (c *chaos) killAtRandom(name string) {
 			c.inTime++
 		}
 	}
+	if rand.IntN(4) == 0 {
+		c.rotate()
+	}
 	time.Sleep(rand.N(500 * time.Millisecond)) // it is away for a while; now and then longer than a lease
 	if rand.IntN(4) == 0 {
 		time.Sleep(time.Second)
@@ -149,6 +155,14 @@ func (c *chaos) killAtRandom(name string) {
 	c.start(name)
 	if second != "" {
 		c.start(second)
+	}
+}
+
+// rotate renames the log, as an operator's tool does, while the email service writes it or is dead.
+func (c *chaos) rotate() {
+	c.rotations++
+	if err := os.Rename(c.p.log, fmt.Sprint(c.p.log, ".", c.rotations)); err != nil && !os.IsNotExist(err) {
+		c.p.t.Errorf("rotate the log: %v", err)
 	}
 }
 
