@@ -1,0 +1,299 @@
+package standalone_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/services/standalone"
+)
+
+// program is what cmd/standalone runs.
+var program = process.Program[standalone.Config]{
+	Name: "standalone", Admin: "127.0.0.1:9110", Run: standalone.Run,
+	Commands: map[string]process.Command{"store": standalone.Store},
+}
+
+// output collects what a program writes.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// environment is a whole configuration on free ports, with its files in dir.
+func environment(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	local := func() string { return fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)) }
+	return map[string]string{
+		"LISTEN": local(), "ADMIN_LISTEN": local(), "EMBEDDED_REDIS": local(), "EMBEDDED_MONGO": local(),
+		"DATA": filepath.Join(dir, "data"), "SENT_EMAILS": filepath.Join(dir, "sent_emails"), "RATE_LIMIT": "off", "TZ": "UTC",
+	}
+}
+
+// running is a program under way.
+type running struct {
+	t              *testing.T
+	env            map[string]string
+	stdout, stderr output
+	interrupt      context.CancelFunc
+	ended          chan error
+}
+
+// start runs the program and waits until it is ready.
+func start(t *testing.T, env map[string]string) *running {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{t: t, env: env, interrupt: cancel, ended: make(chan error, 1)}
+	go func() {
+		err := program.Start(ctx, nil, func(name string) string { return env[name] }, &r.stdout, &r.stderr)
+		if err != nil {
+			fmt.Fprintln(&r.stderr, err)
+		}
+		r.ended <- err
+		close(r.ended)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-r.ended
+		if t.Failed() {
+			t.Logf("stdout:\n%s\nstderr:\n%s", r.stdout.String(), r.stderr.String())
+		}
+	})
+	r.until("ready", func() bool {
+		resp, err := http.Get("http://" + env["ADMIN_LISTEN"] + "/readyz")
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	return r
+}
+
+// stop interrupts the program, as Ctrl-C does, and waits for its end.
+func (r *running) stop() {
+	r.t.Helper()
+	r.interrupt()
+	if err := <-r.ended; err != nil {
+		r.t.Fatalf("after an interrupt the program ended with %v", err)
+	}
+}
+
+// until waits for a condition, for as long as the test may take.
+func (r *running) until(what string, ok func() bool) {
+	r.t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for !ok() {
+		select {
+		case err := <-r.ended:
+			r.t.Fatalf("the program ended with %v before: %s", err, what)
+		case <-time.After(5 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("a minute went by without: %s", what)
+		}
+	}
+}
+
+func (r *running) post(email, lat, long string) (id string) {
+	r.t.Helper()
+	body := fmt.Sprintf(`{"email":%q,"lat":%q,"long":%q}`, email, lat, long)
+	resp, err := http.Post("http://"+r.env["LISTEN"]+"/distance", "application/json", strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, _ := io.ReadAll(resp.Body)
+	var receipt struct{ ID string }
+	if err := json.Unmarshal(answer, &receipt); err != nil || resp.StatusCode != http.StatusCreated || receipt.ID == "" {
+		r.t.Fatalf("POST /distance %s = %d %s; want 201 and an ID", body, resp.StatusCode, answer)
+	}
+	return receipt.ID
+}
+
+func (r *running) log() string {
+	b, err := os.ReadFile(r.env["SENT_EMAILS"])
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		r.t.Fatal(err)
+	}
+	return string(b)
+}
+
+// the line of a submission from New York, with the golden distance.
+var newYork = regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d,\d{3} root INFO Email sent to: ada@example\.com; ` +
+	`Message: You are 5679\.936314229\d* miles from Velocity\.$`)
+
+// A submission becomes one line of the log and of standard output, and one document, on its own Redis and on a real one.
+func TestSubmissionBecomesALine(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		env := environment(t, t.TempDir())
+		env["REDIS_URL"] = "redis://" + o.Addr + "/0"
+		submissionBecomesALine(t, env)
+	})
+	t.Run("its own", func(t *testing.T) { submissionBecomesALine(t, environment(t, t.TempDir())) })
+}
+
+func submissionBecomesALine(t *testing.T, env map[string]string) {
+	r := start(t, env)
+	id := r.post("ada@example.com", "40.7128", "-74.0060")
+	r.until("a line in the log", func() bool { return newYork.MatchString(r.log()) })
+	r.until("its copy on standard output", func() bool { return newYork.MatchString(r.stdout.String()) })
+
+	docs, err := records.Open("mongodb://"+env["EMBEDDED_MONGO"]+"/", "milepost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = docs.Close(context.WithoutCancel(t.Context())) }()
+	got, err := docs.FindByIDs(t.Context(), []string{id})
+	if doc := got[id]; err != nil || doc.Email != "ada@example.com" || doc.Lat != "40.7128" || doc.Long != "-74.0060" {
+		t.Errorf("document %s = %+v, %v; want what was posted", id, doc, err)
+	}
+	r.stop()
+	if n := strings.Count(r.log(), "\n"); n != 1 {
+		t.Errorf("%d lines in the log; want 1:\n%s", n, r.log())
+	}
+}
+
+// What it prints says where everything is.
+func TestItSaysWhereThingsAre(t *testing.T) {
+	r := start(t, environment(t, t.TempDir()))
+	_, redisPort, _ := net.SplitHostPort(r.env["EMBEDDED_REDIS"])
+	for _, want := range []string{
+		"http://" + r.env["LISTEN"] + "/", r.env["SENT_EMAILS"], "tail -F", "redis-cli -p " + redisPort, r.env["DATA"], "Ctrl-C", "SIGKILL",
+	} {
+		r.until("stdout says "+want, func() bool { return strings.Contains(r.stdout.String(), want) })
+	}
+	r.stop()
+}
+
+// An interrupt right after many submissions loses none of them, although the Redis is memory.
+func TestInterruptFinishesWhatWasSubmitted(t *testing.T) {
+	r := start(t, environment(t, t.TempDir()))
+	const n = 200
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { r.post(fmt.Sprintf("ada%d@example.com", i), "51.5", "-0.1") })
+	}
+	wg.Wait()
+	r.stop()
+	for i := range n {
+		if c := strings.Count(r.log(), fmt.Sprintf(" ada%d@example.com;", i)); c != 1 {
+			t.Errorf("%d lines for submission %d; want 1", c, i)
+		}
+	}
+}
+
+// The documents are there after a restart: a bare address, published by somebody else, finds its own.
+func TestRestartKeepsDocuments(t *testing.T) {
+	env := environment(t, t.TempDir())
+	r := start(t, env)
+	r.post("ada@example.com", "40.7128", "-74.0060")
+	r.until("a line in the log", func() bool { return newYork.MatchString(r.log()) })
+	r.stop()
+
+	r = start(t, env)
+	c := redis.NewClient(&redis.Options{Addr: env["EMBEDDED_REDIS"]})
+	defer c.Close()
+	r.until("somebody adopts bare messages", func() bool {
+		n, err := c.Exists(t.Context(), event.UserEmail+":adopter").Result()
+		return err == nil && n == 1
+	})
+	if err := c.Publish(t.Context(), event.UserEmail, "ada@example.com").Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.until("a second line in the log", func() bool { return len(newYork.FindAllString(r.log(), -1)) == 2 })
+	r.stop()
+}
+
+// A port or a folder in use is an error that names its variable, and nothing is left behind.
+func TestTaken(t *testing.T) {
+	for _, name := range []string{"LISTEN", "ADMIN_LISTEN", "EMBEDDED_REDIS", "EMBEDDED_MONGO"} {
+		t.Run(name, func(t *testing.T) {
+			env := environment(t, t.TempDir())
+			l, err := net.Listen("tcp", env[name])
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = program.Start(t.Context(), nil, func(name string) string { return env[name] }, io.Discard, io.Discard)
+			if err == nil || !strings.HasPrefix(err.Error(), name+": ") || !strings.Contains(err.Error(), env[name]) {
+				t.Errorf("with %s taken: %v; want an error that begins with %s and names the address", name, err, name)
+			}
+			_ = l.Close()
+			start(t, env).stop()
+		})
+	}
+	t.Run("DATA", func(t *testing.T) {
+		dir := t.TempDir()
+		r := start(t, environment(t, dir))
+		env := environment(t, dir)
+		err := program.Start(t.Context(), nil, func(name string) string { return env[name] }, io.Discard, io.Discard)
+		if err == nil || !strings.HasPrefix(err.Error(), "DATA: ") {
+			t.Errorf("with the folder in use: %v; want an error that begins with DATA", err)
+		}
+		r.stop()
+	})
+}
+
+// The subcommand runs the document store alone.
+func TestStoreCommand(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var stdout output
+	ended := make(chan error, 1)
+	args := []string{"store", "--listen", "127.0.0.1:0", "--data", t.TempDir()}
+	go func() { ended <- program.Start(ctx, args, func(string) string { return "" }, &stdout, io.Discard) }()
+	for !strings.HasSuffix(stdout.String(), "\n") {
+		select {
+		case err := <-ended:
+			t.Fatalf("standalone %s ended with %v", strings.Join(args, " "), err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	docs, err := records.Open(strings.TrimSpace(stdout.String()), "milepost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(docs.InsertMany(t.Context(), []records.Record{{ID: "ev-1"}})...); err != nil {
+		t.Errorf("InsertMany into the store it runs = %v", err)
+	}
+	_ = docs.Close(t.Context())
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("standalone store ended with %v; want nil after an interrupt", err)
+	}
+	for _, args := range [][]string{{"store", "--lisen", "x"}, {"store", "now"}, {"stores"}} {
+		if err := program.Start(t.Context(), args, os.Getenv, io.Discard, io.Discard); !errors.Is(err, process.ErrUsage) {
+			t.Errorf("standalone %s = %v; want ErrUsage", strings.Join(args, " "), err)
+		}
+	}
+}
