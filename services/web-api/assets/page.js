@@ -33,7 +33,8 @@ function startEvent() {
 function startForm() {
   const taken = document.querySelector("#cards .card");
   taken?.remove();
-  for (const entry of load().reverse()) add(entry);
+  const old = load().reverse().filter((entry) => add(entry));
+  follower.check(old.map((entry) => entry.id));
   if (taken) accepted(taken);
   showList();
   document.getElementById("forget").addEventListener("click", forget);
@@ -167,7 +168,8 @@ function accepted(card) {
   map.show(coordinates.read(lat, long));
 }
 
-// add shows an entry as the first card and follows it while there may be news.
+// add shows an entry as the first card and follows it while there may be news. True if it is so old that the server may
+// have forgotten it.
 function add(entry) {
   const card = document.getElementById("card").content.firstElementChild.cloneNode(true);
   const link = card.querySelector("a");
@@ -178,7 +180,10 @@ function add(entry) {
   document.getElementById("cards").prepend(card);
   draw(card, entry.steps);
   if (entry.state === "unknown") unknown(card);
-  else if (!entry.state || Date.now() - entry.at < hour && entry.state !== "done") follower.follow(entry.id);
+  if (entry.state === "unknown" || entry.state === "done") return false;
+  if (Date.now() - entry.at > hour) return true;
+  follower.follow(entry.id);
+  return false;
 }
 
 function onStep(step) {

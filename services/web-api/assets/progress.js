@@ -89,6 +89,7 @@ export class Follower {
   #ids = new Set();
   #source = null;
   #timer = 0;
+  #opening = 0;
   #failures = 0;
   #heard = 0;
   #onStep;
@@ -102,20 +103,31 @@ export class Follower {
     this.#onUnknown = onUnknown;
     addEventListener("pagehide", () => this.#close());
     addEventListener("pageshow", (event) => event.persisted && this.#open());
+    addEventListener("online", () => this.#open()); // the old connection may look alive for long
   }
 
-  follow(...ids) {
-    const before = this.#ids.size;
+  follow(id) {
+    if (this.#ids.has(id)) return;
+    this.#ids.add(id);
+    this.#close();
+    clearTimeout(this.#opening);
+    this.#opening = setTimeout(() => this.#open()); // one stream for all that are added now
+  }
+
+  // check asks once about events of which the server may know nothing any more, and follows those it knows.
+  async check(ids) {
+    if (ids.length === 0) return;
     ids.forEach((id) => this.#ids.add(id));
-    if (this.#ids.size > before) this.#open();
+    await this.#ask(ids).catch(() => {}); // the stream will tell what it can
+    this.#open();
   }
 
   leave(id) {
     if (this.#ids.delete(id) && this.#ids.size === 0) this.#close();
   }
 
-  #query() {
-    return "/events?ids=" + [...this.#ids].slice(-50).join(",");
+  #query(ids = [...this.#ids].slice(-50)) {
+    return "/events?ids=" + ids.join(",");
   }
 
   #open() {
@@ -154,9 +166,8 @@ export class Follower {
     }
   }
 
-  async #ask() {
-    const ids = [...this.#ids].slice(-50);
-    const response = await fetch(this.#query(), { headers: { Accept: "application/json" } });
+  async #ask(ids = [...this.#ids].slice(-50)) {
+    const response = await fetch(this.#query(ids), { headers: { Accept: "application/json" } });
     if (!response.ok) throw new Error(response.statusText);
     const { events } = await response.json();
     for (const { steps } of events) steps.forEach((step) => this.#ids.has(step.id) && this.#onStep(step));
