@@ -160,7 +160,7 @@ func TestSubmissionBecomesALine(t *testing.T) {
 		env["REDIS_URL"] = "redis://" + o.Addr + "/0"
 		submissionBecomesALine(t, env)
 	})
-	t.Run("its own", func(t *testing.T) { submissionBecomesALine(t, environment(t, t.TempDir())) })
+	t.Run("its own", func(t *testing.T) { t.Parallel(); submissionBecomesALine(t, environment(t, t.TempDir())) })
 }
 
 func submissionBecomesALine(t *testing.T, env map[string]string) {
@@ -173,8 +173,8 @@ func submissionBecomesALine(t *testing.T, env map[string]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = docs.Close(context.WithoutCancel(t.Context())) }()
 	got, err := docs.FindByIDs(t.Context(), []string{id})
+	_ = docs.Close(t.Context()) // or the store would wait for it
 	if doc := got[id]; err != nil || doc.Email != "ada@example.com" || doc.Lat != "40.7128" || doc.Long != "-74.0060" {
 		t.Errorf("document %s = %+v, %v; want what was posted", id, doc, err)
 	}
@@ -186,6 +186,7 @@ func submissionBecomesALine(t *testing.T, env map[string]string) {
 
 // What it prints says where everything is.
 func TestItSaysWhereThingsAre(t *testing.T) {
+	t.Parallel()
 	r := start(t, environment(t, t.TempDir()))
 	_, redisPort, _ := net.SplitHostPort(r.env["EMBEDDED_REDIS"])
 	for _, want := range []string{
@@ -198,6 +199,7 @@ func TestItSaysWhereThingsAre(t *testing.T) {
 
 // An interrupt right after many submissions loses none of them, although the Redis is memory.
 func TestInterruptFinishesWhatWasSubmitted(t *testing.T) {
+	t.Parallel()
 	r := start(t, environment(t, t.TempDir()))
 	const n = 200
 	var wg sync.WaitGroup
@@ -215,6 +217,7 @@ func TestInterruptFinishesWhatWasSubmitted(t *testing.T) {
 
 // The documents are there after a restart: a bare address, published by somebody else, finds its own.
 func TestRestartKeepsDocuments(t *testing.T) {
+	t.Parallel()
 	env := environment(t, t.TempDir())
 	r := start(t, env)
 	r.post("ada@example.com", "40.7128", "-74.0060")
@@ -237,6 +240,7 @@ func TestRestartKeepsDocuments(t *testing.T) {
 
 // A port or a folder in use is an error that names its variable, and nothing is left behind.
 func TestTaken(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"LISTEN", "ADMIN_LISTEN", "EMBEDDED_REDIS", "EMBEDDED_MONGO"} {
 		t.Run(name, func(t *testing.T) {
 			env := environment(t, t.TempDir())
@@ -266,6 +270,7 @@ func TestTaken(t *testing.T) {
 
 // The subcommand runs the document store alone.
 func TestStoreCommand(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var stdout output

@@ -43,10 +43,7 @@ func TestRedisKeysExpire(t *testing.T) {
 		t.Fatal(err)
 	}
 	for c.Exists(t.Context(), "k").Val() == 1 {
-		time.Sleep(time.Millisecond)
-		if t.Context().Err() != nil {
-			t.Fatal("key did not expire")
-		}
+		time.Sleep(time.Millisecond) // until the test binary's own limit
 	}
 	if lived := time.Since(start); lived < life-200*time.Millisecond {
 		t.Errorf("key with a life of %v was gone after %v", life, lived)
