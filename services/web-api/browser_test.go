@@ -115,7 +115,7 @@ func testInPlace(t *testing.T, b *browsertest.Browser) {
 	s.gate["distance"] <- nil
 	tab.Until(`document.querySelector("#cards .miles")?.textContent === "5,679.94 miles"`)
 	tab.Until(`document.querySelector("#length").textContent === "5,679.94 miles"`)
-	tab.Until(`document.querySelector("#news").textContent.includes("Distance worked out: 5,679.94 miles")`)
+	tab.Until(`document.querySelector("#news").textContent.includes("Distance: 5,679.94 miles")`)
 	tab.Accessible("under way")
 	s.gate["db"] <- nil
 	s.gate["email"] <- nil

@@ -23,7 +23,7 @@ type milestone struct {
 
 var milestones = []milestone{
 	{Stage: Name, Label: "Submitted", Waiting: "Still waiting for word from the pipeline."},
-	{Stage: "distance", Label: "Distance worked out", Waiting: "Still waiting for the distance. Your submission is safe; it is worked on as soon as the distance service gets to it."},
+	{Stage: "distance", Label: "Distance", Waiting: "Still waiting for the distance. Your submission is safe; it is worked on as soon as the distance service gets to it."},
 	{Stage: "db", Label: "Stored", Waiting: "Still waiting for the store. The distance is safe; it is stored as soon as the store answers."},
 	{Stage: "email", Label: "Emailed", Waiting: "Still waiting for the email. It is stored already; the email is written as soon as the email service gets to it.", last: true},
 }
