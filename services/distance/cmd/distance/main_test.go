@@ -49,9 +49,9 @@ func await(t *testing.T, what string, ask func() (string, error), ok func(string
 	t.Fatalf("%s: last answer %q, %v", what, last, err)
 }
 
-func readyz(admin string) func() (string, error) {
+func get(url string) func() (string, error) {
 	return func() (string, error) {
-		resp, err := http.Get("http://" + admin + "/readyz")
+		resp, err := http.Get(url)
 		if err != nil {
 			return "", err
 		}
@@ -67,9 +67,9 @@ func TestProgram(t *testing.T) {
 	server := redistest.Real(t, redistest.Durable...)
 	server.Kill()
 	admin, stop := start(t, server.Addr)
-	await(t, "readyz without a Redis", readyz(admin), func(s string) bool { return strings.HasPrefix(s, "503 distance: ") })
+	await(t, "readyz without a Redis", get("http://"+admin+"/readyz"), func(s string) bool { return strings.HasPrefix(s, "503 distance: ") })
 	server.Start()
-	await(t, "readyz with a Redis", readyz(admin), func(s string) bool { return s == "200 distance: ok\n" })
+	await(t, "readyz with a Redis", get("http://"+admin+"/readyz"), func(s string) bool { return s == "200 distance: ok\n" })
 
 	rdb := server.Client()
 	defer rdb.Close()
@@ -100,6 +100,10 @@ func TestProgram(t *testing.T) {
 		return fmt.Sprint(errorsOf(dead)), err
 	}, func(s string) bool {
 		return strings.Contains(s, `latitude "91" is not in [-90, 90]`) && strings.Contains(s, "decode payload: ")
+	})
+	await(t, "metrics", get("http://"+admin+"/metrics"), func(s string) bool {
+		return strings.Contains(s, "\nstage_settled_total{outcome=\"forward\",stage=\"distance\"} 1\n") &&
+			strings.Contains(s, "\nstage_adopted_total{stage=\"distance\"} 3\n")
 	})
 	if err := stop(); err != nil {
 		t.Errorf("the program ended with %v, want a drain", err)
