@@ -22,6 +22,8 @@ import (
 	"github.com/milepost/milepost/services/db"
 	"github.com/milepost/milepost/services/distance"
 	"github.com/milepost/milepost/services/email"
+	"github.com/milepost/milepost/services/users"
+	"github.com/milepost/milepost/services/weather"
 	webapi "github.com/milepost/milepost/services/web-api"
 )
 
@@ -30,7 +32,10 @@ type Config struct {
 	process.Tuning
 	process.Office
 	webapi.Settings
-	Email email.Settings
+	Email   email.Settings
+	Users   users.Settings
+	Weather weather.Settings
+	process.CacheRedis
 	Stores
 }
 
@@ -38,8 +43,8 @@ type Config struct {
 const drainMost = 10 * time.Second
 
 // Run starts the stores and then everything else, and tells p.Stdout where things are. When ctx ends it stops the page,
-// lets the stages finish what was submitted (10 s at most), stops them, and then the stores. The first part that fails
-// ends it all.
+// lets the stages finish what is in the embedded Redis (10 s at most), stops them, and then the stores. The first part
+// that fails ends it all.
 func Run(ctx context.Context, cfg Config, p *process.Process) (err error) {
 	office, err := geodesy.Degrees(cfg.OfficeLat, cfg.OfficeLong)
 	if err != nil {
@@ -65,6 +70,11 @@ func Run(ctx context.Context, cfg Config, p *process.Process) (err error) {
 	}
 	defer func() { err = errors.Join(err, docs.Close(context.WithoutCancel(ctx))) }()
 	p.Admin.Watch("mongo", docs.Ready)
+	reads, err := openReads(cfg, stores.redisURL, p)
+	if err != nil {
+		return errors.Join(err, page.Close())
+	}
+	defer func() { err = errors.Join(err, reads.answers.Close()) }()
 
 	// The page stops first, the stages when what was submitted is through; one that fails stops them all.
 	live, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -90,21 +100,23 @@ func Run(ctx context.Context, cfg Config, p *process.Process) (err error) {
 			Tuning: cfg.Tuning, Stdout: p.Stdout, Log: p.Log, Admin: p.Admin,
 		})
 	})
+	part("users", func(ctx context.Context) error { return reads.runUsers(ctx, cfg, broker, docs, p) })
+	part("weather", func(ctx context.Context) error { return reads.runWeather(ctx, cfg, broker, p) })
 	part("web-api", func(live context.Context) error {
 		serving, stopServing := context.WithCancel(live)
 		defer stopServing()
 		defer context.AfterFunc(ctx, stopServing)()
 		err := webapi.Run(serving, webapi.Deps{
 			Broker: broker, Listener: page, Office: webapi.Office{Name: cfg.OfficeName, Point: office},
-			Settings: cfg.Settings, Admin: p.Admin, Log: p.Log,
+			Settings: cfg.Settings, Reads: reads.forPage(cfg), Admin: p.Admin, Log: p.Log,
 		})
-		if err == nil {
+		if err == nil && stores.redis != nil { // a Redis of its own keeps what is left for the next run
 			finish(live, broker, p.Log)
 		}
 		stop()
 		return err
 	})
-	tell(p.Stdout, cfg, page.Addr().String(), stores)
+	tell(p.Stdout, cfg, page.Addr().String(), stores, reads)
 	return parts.Wait()
 }
 
@@ -140,7 +152,7 @@ func finish(ctx context.Context, b *stage.Broker, log *slog.Logger) {
 }
 
 // tell says where everything is.
-func tell(w io.Writer, cfg Config, page string, s *stores) {
+func tell(w io.Writer, cfg Config, page string, s *stores, r *reads) {
 	log := cfg.Email.SentEmails
 	if abs, err := filepath.Abs(log); err == nil {
 		log = abs
@@ -157,6 +169,12 @@ func tell(w io.Writer, cfg Config, page string, s *stores) {
 		fmt.Fprintf(&b, "  Its documents  %s    (kept between runs)\n", s.docs.Dir())
 	} else {
 		fmt.Fprintf(&b, "  MongoDB        %s\n", process.Mask(s.mongoURL))
+	}
+	fmt.Fprintf(&b, "  Who submitted  http://%s/users/ADDRESS\n", r.users.Addr())
+	if cfg.Weather.ProviderURL == "" {
+		b.WriteString("  Weather        switched off\n")
+	} else {
+		fmt.Fprintf(&b, "  Weather        http://%s/api/weather/CITY    (of Open-Meteo, CC BY 4.0, free for non-commercial use; WEATHER_PROVIDER_URL=off asks nobody)\n", r.weather.Addr())
 	}
 	b.WriteString("\n  Ctrl-C stops it.\n\n")
 	_, _ = io.WriteString(w, b.String()) // nobody may be reading

@@ -57,6 +57,7 @@ func environment(t *testing.T, dir string) map[string]string {
 	return map[string]string{
 		"LISTEN": local(), "ADMIN_LISTEN": local(), "EMBEDDED_REDIS": local(), "EMBEDDED_MONGO": local(),
 		"DATA": filepath.Join(dir, "data"), "SENT_EMAILS": filepath.Join(dir, "sent_emails"), "RATE_LIMIT": "off", "TZ": "UTC",
+		"WEATHER_PROVIDER_URL": "off",
 	}
 }
 

@@ -77,7 +77,7 @@ func shell(t *testing.T, name, dir, commands string, ports *strings.Replacer, en
 	commands = ports.Replace(commands)
 	p := newProcess(t, name, "/bin/sh", "-ec", commands)
 	p.dir, p.group = dir, true
-	p.env = append(os.Environ(), append(env, "TZ=UTC", "ADMIN_LISTEN=127.0.0.1:0")...)
+	p.env = append(os.Environ(), append(env, "TZ=UTC", "ADMIN_LISTEN=127.0.0.1:0", "WEATHER_PROVIDER_URL=off")...)
 	t.Logf("%s:\n%s", name, commands)
 	return p
 }
