@@ -5,7 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -245,28 +245,23 @@ func TestHeartbeat(t *testing.T) {
 func TestStopAnswers(t *testing.T) {
 	addr := redistest.Real(t).Addr
 	base, stop := serve(t, openBroker(t, addr), Settings{})
-	read, write := io.Pipe()
-	r, err := http.NewRequest("POST", base+"/distance", read)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Content-Type", typeJSON)
-	answer := make(chan int, 1)
-	go func() {
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Error(err)
-			answer <- 0
-			return
+	defer conn.Close()
+	answer := bufio.NewReader(conn)
+	expect := func(status string) {
+		t.Helper()
+		if line, err := answer.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 "+status) {
+			t.Fatalf("the server says %q, %v; want %s", line, err, status)
 		}
-		resp.Body.Close()
-		answer <- resp.StatusCode
-	}()
-	if _, err := write.Write([]byte(adaJSON[:10])); err != nil { // returns when the client has taken it
+	}
+	fmt.Fprintf(conn, "POST /distance HTTP/1.1\r\nHost: milepost\r\nContent-Type: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", typeJSON, len(adaJSON))
+	expect("100") // the handler has begun to read
+	if _, err := answer.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	// The request has arrived once the server answers another one that was sent after it.
-	get(t, base+"/", typeHTML)
 	stopped := make(chan struct{})
 	go func() {
 		stop()
@@ -276,13 +271,10 @@ func TestStopAnswers(t *testing.T) {
 		_, err := http.Get(base + "/")
 		return err != nil
 	})
-	if _, err := write.Write([]byte(adaJSON[10:])); err != nil {
+	if _, err := conn.Write([]byte(adaJSON)); err != nil {
 		t.Fatal(err)
 	}
-	write.Close()
-	if got := <-answer; got != 201 {
-		t.Errorf("the request under way was answered %d; want 201", got)
-	}
+	expect("201")
 	<-stopped
 	if got := entries(t, addr); len(got) != 1 {
 		t.Errorf("raw_input holds %q; want one", got)
