@@ -99,6 +99,11 @@ cross: ## build for linux, darwin and windows on amd64 and arm64
 	@for t in $(TARGETS); do echo "build $$t"; \
 		CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build $(patsubst %,./%/...,$(MODULES)) || exit 1; done
 
+.PHONY: bench
+bench: ## measure fan-out, weather and users, in a minute; the machine should have nothing else to do
+	@MEASURE=on $(GO) test -count=1 -v -run '^TestMeasure' ./services/milepostctl ./services/weather ./services/users | \
+		awk '/^(=== |--- |PASS|ok )/ { next } { print } /^FAIL/ { failed = 1 } END { exit failed }'
+
 .PHONY: tidy
 tidy: ## go mod tidy in every module, and gofmt
 	@for m in $(MODULES); do echo "tidy $$m"; (cd $$m && GOWORK=off $(GO) mod tidy) || exit 1; done

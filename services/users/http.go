@@ -81,7 +81,7 @@ func (u *Users) user(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, p)
+	return c.JSONBlob(http.StatusOK, p)
 }
 
 // submissions is GET /submissions?ids=ID,ID: those that are stored, without those that are not.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -27,7 +28,7 @@ const (
 // Users knows who submitted what. It is a [prometheus.Collector].
 type Users struct {
 	store   Store
-	pages   *cache.Cache[Page]
+	pages   *cache.Cache[json.RawMessage] // as they are sent, so that a hit is neither decoded nor encoded
 	reads   *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 }
@@ -36,7 +37,7 @@ type Users struct {
 func New(c *cache.Client, s Store) *Users {
 	return &Users{
 		store: s,
-		pages: cache.New[Page](c, cache.Options{Name: Name, TTL: 300 * time.Second, Timeout: 6 * time.Second}),
+		pages: cache.New[json.RawMessage](c, cache.Options{Name: Name, TTL: 300 * time.Second, Timeout: 6 * time.Second}),
 		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "milepost_users_reads_total", Help: "Attempts to read from the store, by what was read and outcome.",
 		}, []string{"read", "outcome"}),
@@ -74,15 +75,20 @@ type Submission struct {
 // errUnknown is the answer for an address that nobody submitted.
 var errUnknown = fmt.Errorf("user: %w", cache.ErrMissing)
 
-// Page returns up to limit submissions of email from after the place. Only the first page of the usual length is cached: it
-// is what nearly everybody asks for, and one entry is dropped in one step.
-func (u *Users) Page(ctx context.Context, email event.Address, after records.Place, limit int) (Page, error) {
-	if after != (records.Place{}) || limit != defaultLimit {
-		return u.load(ctx, email, after, limit)
+// Page returns, as JSON of a [Page], up to limit submissions of email from after the place. Only the first page of the usual
+// length is cached: it is what nearly everybody asks for, and one entry is dropped in one step.
+func (u *Users) Page(ctx context.Context, email event.Address, after records.Place, limit int) (json.RawMessage, error) {
+	load := func(ctx context.Context) (json.RawMessage, error) {
+		p, err := u.load(ctx, email, after, limit)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(p)
 	}
-	r, err := u.pages.Get(ctx, cacheKey(email), func(ctx context.Context) (Page, error) {
-		return u.load(ctx, email, after, limit)
-	})
+	if after != (records.Place{}) || limit != defaultLimit {
+		return load(ctx)
+	}
+	r, err := u.pages.Get(ctx, cacheKey(email), load)
 	return r.Value, err
 }
 

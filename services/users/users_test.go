@@ -207,7 +207,7 @@ func TestUser(t *testing.T) {
 			want := `{"user":{"email":"ada@example.com","submissions":3,"first_at":"2023-11-14T22:13:20Z","last_at":"2023-11-14T22:13:20Z"},"submissions":[` +
 				`{"id":"ev-00002","distance_from_velocity":2,"lat":"1","long":"2","submitted_at":"2023-11-14T22:13:20Z","stored_at":"2027-01-15T08:00:00Z"},` +
 				`{"id":"ev-00001","distance_from_velocity":1,"lat":"1","long":"2","submitted_at":"2023-11-14T22:13:20Z","stored_at":"2027-01-15T08:00:00Z"},` +
-				`{"id":"ev-00000","distance_from_velocity":0,"lat":"1","long":"2","submitted_at":"2023-11-14T22:13:20Z","stored_at":"2027-01-15T08:00:00Z"}]}` + "\n"
+				`{"id":"ev-00000","distance_from_velocity":0,"lat":"1","long":"2","submitted_at":"2023-11-14T22:13:20Z","stored_at":"2027-01-15T08:00:00Z"}]}`
 			if err != nil || response.StatusCode != 200 || string(body) != want {
 				t.Errorf("GET = %d %s, %v; want %s", response.StatusCode, body, err, want)
 			}
