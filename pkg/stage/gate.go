@@ -73,19 +73,20 @@ func (g *gate) wait(ctx context.Context) {
 }
 
 // why is nil while nothing keeps the stage from working. A full output is pressure, not a fault: the stage stays ready.
-func (g *gate) why() error {
+// What is waited for says more than that the stage is starting.
+func (g *gate) why() (err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, r := range g.reasons {
 		switch {
 		case r.name == "starting" || r.name == "draining":
-			return r.err
+			err = r.err
 		case len(r.name) > 5 && r.name[:5] == "full:":
 		default:
 			return fmt.Errorf("%s: %w", r.name, r.err)
 		}
 	}
-	return nil
+	return err
 }
 
 // reading tells why the stage does not read, "" if it does, for figures.
