@@ -3,6 +3,7 @@
 import * as coordinates from "./coordinates.js";
 import * as map from "./map.js";
 import { Follower, draw, late, merge } from "./progress.js";
+import { showWeather } from "./weather.js";
 
 const keep = 50; // submissions
 const hour = 3600e3; // how long the server knows of progress
@@ -165,6 +166,7 @@ function accepted(card) {
   save(entry);
   add(entry);
   showList();
+  showWeather(cards.get(id).card);
   map.show(coordinates.read(lat, long));
 }
 
