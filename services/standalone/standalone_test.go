@@ -73,6 +73,14 @@ type running struct {
 // start runs the program and waits until it is ready.
 func start(t *testing.T, env map[string]string) *running {
 	t.Helper()
+	r := begin(t, env)
+	r.until("ready", func() bool { _, ok := r.ready(); return ok })
+	return r
+}
+
+// begin runs the program.
+func begin(t *testing.T, env map[string]string) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{t: t, env: env, interrupt: cancel, ended: make(chan error, 1)}
 	go func() {
@@ -90,15 +98,18 @@ func start(t *testing.T, env map[string]string) *running {
 			t.Logf("stdout:\n%s\nstderr:\n%s", r.stdout.String(), r.stderr.String())
 		}
 	})
-	r.until("ready", func() bool {
-		resp, err := http.Get("http://" + env["ADMIN_LISTEN"] + "/readyz")
-		if err != nil {
-			return false
-		}
-		_ = resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
 	return r
+}
+
+// ready is what /readyz says.
+func (r *running) ready() (report string, ok bool) {
+	resp, err := http.Get("http://" + r.env["ADMIN_LISTEN"] + "/readyz")
+	if err != nil {
+		return "", false
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return string(b), resp.StatusCode == http.StatusOK
 }
 
 // stop interrupts the program, as Ctrl-C does, and waits for its end.

@@ -2,7 +2,6 @@ package embedded_test
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -11,7 +10,7 @@ import (
 	"github.com/milepost/milepost/services/standalone/embedded"
 )
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 // startStore starts a store over dir for the time of the test.
 func startStore(t *testing.T, dir string) *embedded.Store {
