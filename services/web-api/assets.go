@@ -12,6 +12,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/labstack/echo/v4"
 )
@@ -46,7 +47,7 @@ func openAssets() (*assets, error) {
 		if f.kind == "" {
 			return fmt.Errorf("asset %s: no media type is known for it", name)
 		}
-		if f.zipped, err = zip(b, gzip.BestCompression); err != nil {
+		if f.zipped, err = zip(b); err != nil {
 			return err
 		}
 		a.files[path.Base(name)] = f
@@ -111,17 +112,38 @@ func takesGzip(r *http.Request) bool {
 	return false
 }
 
-func zip(b []byte, level int) ([]byte, error) {
+// zip compresses as well as can be.
+func zip(b []byte) ([]byte, error) {
 	var buf bytes.Buffer
-	w, err := gzip.NewWriterLevel(&buf, level)
+	w, err := gzip.NewWriterLevel(&buf, gzip.BestCompression)
 	if err != nil {
 		return nil, err
 	}
+	err = zipInto(w, b)
+	return buf.Bytes(), err
+}
+
+// zipFast compresses while somebody waits. A writer has more than a megabyte, so they are used again.
+func zipFast(b []byte) ([]byte, error) {
+	var buf bytes.Buffer
+	w := fastZippers.Get().(*gzip.Writer)
+	defer fastZippers.Put(w)
+	w.Reset(&buf)
+	err := zipInto(w, b)
+	return buf.Bytes(), err
+}
+
+var fastZippers = sync.Pool{New: func() any {
+	w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+	if err != nil {
+		panic(err) // the level is wrong
+	}
+	return w
+}}
+
+func zipInto(w *gzip.Writer, b []byte) error {
 	if _, err := w.Write(b); err != nil {
-		return nil, err
+		return err
 	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return buf.Bytes(), nil
+	return w.Close()
 }

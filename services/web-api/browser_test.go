@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -407,7 +409,8 @@ func testKeyboard(t *testing.T, b *browsertest.Browser) {
 
 // testPlainHTTP: on plain HTTP with a name, browsers send no Sec-Fetch-Site; posts of our own page are still ours.
 func testPlainHTTP(t *testing.T, b *browsertest.Browser) {
-	broker := openBroker(t, redistest.Embedded(t).Addr)
+	o := redistest.Embedded(t)
+	broker := openBroker(t, o.Addr)
 	base, _ := serve(t, broker, Settings{})
 	named := strings.Replace(base, "127.0.0.1", "milepost.test", 1)
 	for _, scripts := range []bool{true, false} {
@@ -425,13 +428,24 @@ func testPlainHTTP(t *testing.T, b *browsertest.Browser) {
 		tab.Until(`document.querySelector(".note.good")`)
 		tab.Expect("Cross-Origin-Opener-Policy header has been ignored") // it says so on every plain HTTP page
 	}
-	// And those of another site are not.
-	evil := b.Open(t)
-	evil.Go(base)
-	evil.Eval(`document.querySelector("#form").action`, nil)
-	evil.Go(strings.Replace(base, "127.0.0.1", "localhost", 1))
-	evil.Eval(fmt.Sprintf(`fetch(%q, {method: "POST", mode: "no-cors", body: new URLSearchParams({email: "eve@example.com", lat: 1, long: 2})}).catch(() => {})`, base+"/distance"), nil)
-	evil.Messages()
+	// Those of another site are not.
+	evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, `<form method="post" action=%q><input name="email" value="eve@example.com"><input name="lat" value="1"><input name="long" value="2"><button>Win</button></form>`, r.URL.Query().Get("to"))
+	}))
+	defer evil.Close()
+	tab := b.Open(t)
+	for _, to := range []string{base, named} {
+		tab.Go(evil.URL + "/?to=" + to + "/distance")
+		tab.ClickThrough("button")
+		if got := tab.Text("h1"); !strings.Contains(got, "a page of another site") {
+			t.Errorf("a post of another site's page is answered %q", got)
+		}
+	}
+	tab.Messages()
+	if got := entries(t, o.Addr); len(got) != 2 || strings.Contains(strings.Join(got, ""), "eve@") {
+		t.Errorf("raw_input holds %q; want two of our own page's", got)
+	}
 }
 
 // testLost: progress goes on by itself after the connection was away.

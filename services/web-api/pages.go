@@ -2,7 +2,6 @@ package webapi
 
 import (
 	"bytes"
-	"compress/gzip"
 	"embed"
 	"fmt"
 	"html/template"
@@ -146,7 +145,7 @@ func (s *site) page(c echo.Context, status int, name string, data any) error {
 	var zipped []byte
 	if takesGzip(c.Request()) {
 		var err error
-		if zipped, err = zip(b.Bytes(), gzip.BestSpeed); err != nil {
+		if zipped, err = zipFast(b.Bytes()); err != nil {
 			return fmt.Errorf("page %s: %w", name, err)
 		}
 	}

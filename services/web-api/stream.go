@@ -43,13 +43,14 @@ func (s *site) stream(c echo.Context, ids []string) error {
 		release()
 		return c.NoContent(http.StatusOK)
 	}
+	s.open.Add(1) // while the server still waits for this request, so that a stop waits for either
 	conn, _, err := w.Hijack()
 	if err != nil {
+		s.open.Done()
 		release()
 		return fmt.Errorf("take the connection: %w", err)
 	}
 	s.metrics.streams.Inc()
-	s.open.Add(1)
 	go func() {
 		defer s.open.Done()
 		defer s.metrics.streams.Dec()
