@@ -43,8 +43,8 @@ func openBroker(t testing.TB, addr string) *stage.Broker {
 	return b
 }
 
-// serve runs the service on a free port. The returned stop ends it and waits; it may be called twice.
-func serve(t testing.TB, b *stage.Broker, s Settings) (base string, stop func()) {
+// serve runs the service on a free port, with the other services at reads if that is given. The returned stop ends it and waits; it may be called twice.
+func serve(t testing.TB, b *stage.Broker, s Settings, reads ...Reads) (base string, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -52,7 +52,11 @@ func serve(t testing.TB, b *stage.Broker, s Settings) (base string, stop func())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, Deps{Broker: b, Listener: l, Office: velocity, Settings: s, Log: quiet}) }()
+	d := Deps{Broker: b, Listener: l, Office: velocity, Settings: s, Log: quiet}
+	if len(reads) > 0 {
+		d.Reads = reads[0]
+	}
+	go func() { done <- Run(ctx, d) }()
 	stopped := false
 	stop = func() {
 		if stopped {

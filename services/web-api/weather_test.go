@@ -1,0 +1,27 @@
+package webapi
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/services/web-api/browsertest"
+)
+
+// testWeather: a submission's card has the weather at its place or, while nobody knows it, why it has not.
+func testWeather(t *testing.T, b *browsertest.Browser) {
+	weather := startOther(t)
+	base, _ := serve(t, openBroker(t, redistest.Embedded(t).Addr), Settings{}, Reads{WeatherURL: process.HTTPURL(weather.URL)})
+	tab := b.Open(t)
+	tab.Go(base)
+	fillIn(tab)
+	tab.Click(submitButton)
+	tab.Until(`document.querySelector("#cards .weather")?.innerText.startsWith("8.9 °C there, at ")`)
+	tab.Accessible("weather")
+	weather.do(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	fillIn(tab)
+	tab.Click(submitButton)
+	tab.Until(`document.querySelector("#cards .weather")?.innerText === "The weather there is not known: the weather service: its provider does not answer."`)
+	tab.NoOverflow("no weather")
+}
