@@ -67,6 +67,11 @@ func testJourney(t *testing.T, browser *browsertest.Browser) {
 	tab.Until(`document.querySelector("#cards .miles")?.textContent === "5,679.94 miles"`)
 	tab.Until(`document.querySelector("#length").textContent === "5,679.94 miles"`)
 	tab.Accessible("emailed")
+	tab.Prefer("prefers-color-scheme", "light", "prefers-reduced-motion", "reduce")
+	tab.Picture("page")
+	tab.Prefer("prefers-color-scheme", "dark", "prefers-reduced-motion", "reduce")
+	tab.Size(360, 800)
+	tab.Picture("page-dark-360")
 	got := lines(t, env, "ada@example.com")
 	want := regexp.MustCompile(`^\d\d:\d\d:\d\d,\d{3} root INFO Email sent to: ada@example\.com; Message: You are 5679\.9363142\d+ miles from Velocity\.\n$`)
 	if len(got) != 1 || !want.MatchString(got[0]) {

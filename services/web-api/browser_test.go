@@ -528,12 +528,7 @@ func testLooks(t *testing.T, b *browsertest.Browser) {
 			if got := tab.String(`getComputedStyle(document.querySelector(".waiting"), "::before").animationName`); got != "none" {
 				t.Errorf("%s: %s moves although less motion is preferred", name, got)
 			}
-			if dir := os.Getenv("SCREENSHOTS"); dir != "" {
-				file := fmt.Sprintf("%s/%s-%d.png", dir, scheme, width)
-				if err := os.WriteFile(file, tab.Screenshot(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
+			tab.Picture(fmt.Sprintf("%s-%d", scheme, width))
 		}
 	}
 	tab.Type("#lat", "north")

@@ -9,7 +9,8 @@ export async function showWeather(card) {
     const response = await fetch("/overview?" + new URLSearchParams({ lat, long }), { headers: { Accept: "application/json" } });
     const { weather, missing } = await response.json();
     const reason = missing?.find((m) => m.what === "weather")?.why;
-    if (weather) text = `${weather.temperature.toFixed(1)} °C there${weather.stale ? `, at ${new Date(weather.at).toLocaleTimeString()}` : " now"}`;
+    if (reason?.endsWith("switched off")) text = ""; // by the operator, who knows
+    else if (weather) text = `${weather.temperature.toFixed(1)} °C there${weather.stale ? `, at ${new Date(weather.at).toLocaleTimeString()}` : " now"}`;
     else if (reason) text = `The weather there is not known: ${reason}.`;
   } catch {
     // The server could not be reached; the card says so in its own way.

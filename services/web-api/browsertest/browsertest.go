@@ -109,7 +109,7 @@ func (b *Browser) Open(t testing.TB) *Tab {
 			t.Errorf("the browser complained: %s", m)
 		}
 		if t.Failed() {
-			tab.keep()
+			tab.Picture(t.Name())
 		}
 		cancel()
 		_ = target.DisposeBrowserContext(visitor).Do(whole) // else it ends with the browser
@@ -354,16 +354,9 @@ func (tab *Tab) NoOverflow(state string) {
 	}
 }
 
-// Screenshot takes a picture of the whole page.
-func (tab *Tab) Screenshot() []byte {
+// Picture writes a picture of the whole page into the folder that SCREENSHOTS names, if it does.
+func (tab *Tab) Picture(name string) {
 	tab.t.Helper()
-	var png []byte
-	tab.Do("take a picture", chromedp.FullScreenshot(&png, 100))
-	return png
-}
-
-// keep leaves a picture of a failed test where SCREENSHOTS says.
-func (tab *Tab) keep() {
 	dir := os.Getenv("SCREENSHOTS")
 	if dir == "" {
 		return
@@ -371,12 +364,11 @@ func (tab *Tab) keep() {
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
 	var png []byte
-	if err := chromedp.Run(ctx, chromedp.FullScreenshot(&png, 100)); err != nil {
-		tab.t.Logf("no picture: %v", err)
-		return
+	err := chromedp.Run(ctx, chromedp.FullScreenshot(&png, 100))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, strings.ReplaceAll(name, "/", "-")+".png"), png, 0o600)
 	}
-	name := filepath.Join(dir, strings.ReplaceAll(tab.t.Name(), "/", "-")+".png")
-	if err := os.WriteFile(name, png, 0o600); err != nil {
-		tab.t.Logf("no picture: %v", err)
+	if err != nil {
+		tab.t.Errorf("no picture: %v", err)
 	}
 }
