@@ -68,7 +68,7 @@ func TestKills(t *testing.T) {
 	for _, k := range slices.Sorted(maps.Keys(c.killed)) {
 		t.Logf("  %3d  %s", c.killed[k], k)
 	}
-	if sum.accepted == 0 || c.inTime == 0 {
+	if sum.accepted == 0 || c.inTime == 0 || c.rotations == 0 {
 		t.Error("nothing was tried")
 	}
 	if long >= 3*time.Minute && (c.kills() < 100 || c.inTime < 80) {
@@ -237,6 +237,9 @@ func (c *chaos) killExactly(x point) {
 		c.killed[x.service+" at "+at]++
 		if c.p.pending(rdb, x.service) > 0 {
 			c.inTime++
+		}
+		if rand.IntN(3) == 0 {
+			c.rotate()
 		}
 	}
 	s.path, s.env = path, env

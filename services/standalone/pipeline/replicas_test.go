@@ -53,6 +53,15 @@ func TestReplicas(t *testing.T) {
 				other.Ready()
 			}
 		}
+		// The log has one writer: frozen, its standby waits; killed, the standby goes on with what the writer had.
+		for _, s := range email {
+			s.Pause()
+			time.Sleep(1500 * time.Millisecond)
+			s.Resume()
+			s.Kill()
+			s.Start()
+			s.Ready()
+		}
 		// Down to one of each, and up again.
 		for _, group := range [][]*service{distance, db} {
 			for _, s := range group[1:] {
