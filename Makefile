@@ -104,6 +104,10 @@ bench: ## measure fan-out, weather and users, in a minute; the machine should ha
 	@MEASURE=on $(GO) test -count=1 -v -run '^TestMeasure' ./services/milepostctl ./services/weather ./services/users | \
 		awk '/^(=== |--- |PASS|ok )/ { next } { print } /^FAIL/ { failed = 1 } END { exit failed }'
 
+.PHONY: new-service
+new-service: ## write a service that joins the pipeline: NAME=tide FROM=raw_input [TO=tides]
+	@$(GO) run ./services/milepostctl/cmd/milepostctl new-service "$(NAME)" --from "$(FROM)" --to "$(TO)"
+
 .PHONY: tidy
 tidy: ## go mod tidy in every module, and gofmt
 	@for m in $(MODULES); do echo "tidy $$m"; (cd $$m && GOWORK=off $(GO) mod tidy) || exit 1; done
