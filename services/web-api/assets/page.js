@@ -195,10 +195,7 @@ function onStep(step) {
   const place = card.querySelector("a")?.textContent;
   news.textContent = [place, label, detail].filter(Boolean).join(": ");
   if (miles && card.parentElement?.firstElementChild === card) map.length(miles);
-  if (over === "done" || over === "dead") {
-    if (over === "done") follower.leave(step.id);
-    performance.mark("milepost-" + over);
-  }
+  if (over === "done") setTimeout(() => follower.leave(step.id), 5000); // stages beside the way may be on theirs still
   const entry = load().find((e) => e.id === step.id);
   if (entry) save({ ...entry, state: over, steps });
 }

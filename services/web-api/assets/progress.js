@@ -91,7 +91,8 @@ export class Follower {
   #timer = 0;
   #opening = 0;
   #failures = 0;
-  #heard = 0;
+  #heard = 0; // when anything came
+  #news = new Map(); // event ID -> when it had news, or was first asked about
   #onStep;
   #onQuiet;
   #onUnknown;
@@ -123,6 +124,7 @@ export class Follower {
   }
 
   leave(id) {
+    this.#news.delete(id);
     if (this.#ids.delete(id) && this.#ids.size === 0) this.#close();
   }
 
@@ -153,14 +155,23 @@ export class Follower {
 
   #hear(step) {
     this.#heard = Date.now();
-    if (this.#ids.has(step.id)) this.#onStep(step);
+    if (!this.#ids.has(step.id)) return;
+    this.#news.set(step.id, Date.now());
+    this.#onStep(step);
+  }
+
+  // late tells of the events that have had no news for a while.
+  #late() {
+    for (const id of [...this.#ids]) {
+      if (!this.#news.has(id)) this.#news.set(id, Date.now());
+      if (Date.now() - this.#news.get(id) > lateAfter) this.#onQuiet(id);
+    }
   }
 
   // watch notices that nothing comes: the events may be late, or the stream is held up on its way.
   #watch() {
-    const quiet = Date.now() - this.#heard;
-    if (quiet > lateAfter) [...this.#ids].forEach((id) => this.#onQuiet(id));
-    if (quiet > 10e3) {
+    this.#late();
+    if (Date.now() - this.#heard > 10e3) {
       this.#heard = Date.now();
       this.#ask().catch(() => {}); // the stream is still there to tell
     }
@@ -179,7 +190,7 @@ export class Follower {
     this.#close();
     let times = 0;
     this.#timer = setInterval(async () => {
-      [...this.#ids].forEach((id) => this.#onQuiet(id));
+      this.#late();
       try {
         await this.#ask();
       } catch {
