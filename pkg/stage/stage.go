@@ -212,6 +212,7 @@ func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
 	var wait backoff
 	for told := false; ; {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
+		err = nil // of the attempt before
 		if first {
 			err = s.b.refuseCluster(call)
 		}
