@@ -159,7 +159,9 @@ func (c *Cache[V]) fill(ctx context.Context, key, seen string, load func(context
 			}
 			return Result[V]{}, &FailedError{text}
 		case "locked":
+			renewed := c.renew(whole, key, token)
 			value, err := c.load(whole, load)
+			renewed()
 			now := time.Now()
 			switch {
 			case err == nil:
@@ -189,7 +191,6 @@ func (c *Cache[V]) fill(ctx context.Context, key, seen string, load func(context
 }
 
 func (c *Cache[V]) begin(ctx context.Context, key, token, seen string) (state, text string, err error) {
-	lease := c.o.Timeout + callTimeout // it outlives the load, so that an entry can be kept
 	reply, err := c.client.run(ctx, beginScript, []string{c.key(key), c.lock(key)}, token, lease.Milliseconds(), seen)
 	if err != nil {
 		return "", "", err
@@ -201,6 +202,28 @@ func (c *Cache[V]) begin(ctx context.Context, key, token, seen string) (state, t
 	state, _ = words[0].(string)
 	text, _ = words[1].(string)
 	return state, text, nil
+}
+
+// renew keeps the lock until the returned function is called.
+func (c *Cache[V]) renew(ctx context.Context, key, token string) (stop func()) {
+	if token == "" {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(lease / 3):
+			}
+			// One that fails is no harm: the next may do better, and without the lock the value is not kept.
+			_, _ = c.client.run(ctx, renewScript, []string{c.lock(key)}, token, lease.Milliseconds())
+		}
+	}()
+	return func() { cancel(); <-ended }
 }
 
 // load calls f. A panic is an error of the call, not the end of all.

@@ -329,6 +329,43 @@ func TestLoaderKilled(t *testing.T) {
 	})
 }
 
+// A load that takes longer than the lease keeps its lock: nobody else loads, and the value is kept.
+func TestLongLoad(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		rdb := plain(t, o)
+		begun, loaded := make(chan struct{}), make(chan error, 1)
+		c := cache.New[int64](open(t, o), cache.Options{Name: "t"})
+		go func() {
+			_, err := c.Get(t.Context(), "k", func(context.Context) (int64, error) {
+				close(begun)
+				// Until the lock was renewed twice, whatever the clock says.
+				for renewals, last := 0, time.Hour; renewals < 2; {
+					ttl := rdb.PTTL(context.Background(), "cache:t:k#lock").Val()
+					if ttl <= 0 {
+						return 0, errors.New("the lock is gone")
+					}
+					if ttl > last+100*time.Millisecond {
+						renewals++
+					}
+					last = ttl
+				}
+				return 1, nil
+			})
+			loaded <- err
+		}()
+		<-begun
+		var s source
+		s.loads.Store(10)
+		other := cache.New[int64](open(t, o), cache.Options{Name: "t"})
+		if r := get(t, other, &s); r.Value != 1 || !r.Cached {
+			t.Errorf("Get of another process = %+v; want what the first one loaded", r)
+		}
+		if err := <-loaded; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Waiting for another process ends with the time of a load.
 func TestWaitEnds(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, o *redis.Options) {

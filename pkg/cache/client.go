@@ -16,7 +16,7 @@ import (
 //go:embed lua
 var files embed.FS
 
-var beginScript, fillScript, failScript = script("begin"), script("fill"), script("fail")
+var beginScript, renewScript, fillScript, failScript = script("begin"), script("renew"), script("fill"), script("fail")
 
 func script(name string) *redis.Script {
 	text, err := files.ReadFile("lua/" + name + ".lua")
@@ -29,6 +29,7 @@ func script(name string) *redis.Script {
 const (
 	callTimeout = 500 * time.Millisecond // a cache that takes longer does not help
 	awayFor     = time.Second            // how long an absent Redis is not asked
+	lease       = 2 * time.Second        // after which a process that was killed while it loaded is not waited for
 )
 
 // ErrAway: the cache's Redis cannot be reached.
