@@ -24,7 +24,7 @@ func TestBacklog(t *testing.T) {
 	}
 	slow, _ := drain(t, few)
 	rate, growth := drain(t, many)
-	t.Logf("%d events drain at %.0f/s, %d at %.0f/s; the longer backlog takes %.1f MB more memory than none", few, slow, many, rate, growth/1e6)
+	tell(t, "%d events drain at %.0f/s, %d at %.0f/s; the longer backlog takes %.1f MB more memory than none", few, slow, many, rate, growth/1e6)
 	if growth > 40e6 {
 		t.Errorf("a backlog of %d takes %.1f MB of distance's memory; want less than 40 whatever its length", many, growth/1e6)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -48,31 +49,56 @@ func TestKills(t *testing.T) {
 			c.killExactly(exactPoints[i])
 		}
 	}
-	for told := start; time.Since(start) < long; {
+	for last := start; time.Since(start) < long; {
 		for range 4 {
 			c.killAtRandom(c.names()[rand.IntN(len(c.names()))])
 		}
 		c.killExactly(exactPoints[points[0]])
 		points = append(points[1:], points[0])
-		if now := time.Now(); now.Sub(told) > 5*time.Second {
-			told = now
+		if now := time.Now(); now.Sub(last) > 5*time.Second {
+			last = now
 			c.progress(now.Sub(start))
 		}
 	}
 	stop()
 	alive(t, slices.Collect(maps.Values(c.services)))
 	sum := c.balance()
-	t.Logf("ledger: %s", sum)
-	t.Logf("kills: %d, while entries were pending: %d", c.kills(), c.inTime)
-	t.Logf("rotations of the log: %d", c.rotations)
+	tell(t, "ledger: %s", sum)
+	tell(t, "kills: %d, while entries were pending: %d; rotations of the log: %d", c.kills(), c.inTime, c.rotations)
 	for _, k := range slices.Sorted(maps.Keys(c.killed)) {
-		t.Logf("  %3d  %s", c.killed[k], k)
+		tell(t, "  %3d  %s", c.killed[k], k)
 	}
 	if sum.accepted == 0 || c.inTime == 0 || c.rotations == 0 {
 		t.Error("nothing was tried")
 	}
 	if long >= 3*time.Minute && (c.kills() < 100 || c.inTime < 80) {
 		t.Errorf("%d kills, %d of them while entries were pending; want at least 100 and 80", c.kills(), c.inTime)
+	}
+}
+
+// told is what the long form prints once more when all is over.
+var told struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+// tell logs a line of a test's outcome.
+func tell(t testing.TB, format string, args ...any) {
+	t.Helper()
+	t.Logf(format, args...)
+	told.mu.Lock()
+	defer told.mu.Unlock()
+	outcome := "balanced"
+	if t.Failed() {
+		outcome = "FAILED"
+	}
+	told.lines = append(told.lines, fmt.Sprintf("%-14s %-8s  ", t.Name(), outcome)+fmt.Sprintf(format, args...))
+}
+
+// tellAll ends the output of the long form.
+func tellAll() {
+	if os.Getenv("CHAOS_SECONDS") != "" {
+		fmt.Printf("\n%s\n\n", strings.Join(told.lines, "\n"))
 	}
 }
 

@@ -64,11 +64,11 @@ func TestFaults(t *testing.T) {
 	}
 	stop()
 	alive(t, services)
-	t.Logf("ledger: %s", l.balance())
+	tell(t, "ledger: %s", l.balance())
 	total := 0
 	for _, w := range wires {
 		cuts, lost := w.figures()
-		t.Logf("  %-18s %4d connections reset, %3d half open", w.name, cuts, lost)
+		tell(t, "  %-18s %4d connections reset, %3d half open", w.name, cuts, lost)
 		total += cuts
 		if lost == 0 {
 			t.Errorf("%s: never went half open", w.name)

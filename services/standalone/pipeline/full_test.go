@@ -34,7 +34,7 @@ func TestStoreAway(t *testing.T) {
 	}
 	stop()
 	p.store.Start()
-	t.Logf("ledger: %s", l.balance())
+	tell(t, "ledger: %s", l.balance())
 	p.submit(golden)
 	p.arrives(golden)
 	alive(t, services)
@@ -73,7 +73,7 @@ func TestFull(t *testing.T) {
 
 	// What was accepted gets through a Redis that is full all the time.
 	p.store.Start()
-	t.Logf("ledger: %s", l.balance())
+	tell(t, "ledger: %s", l.balance())
 
 	if err := p.rdb.Del(t.Context(), "ballast").Err(); err != nil {
 		t.Fatal(err)

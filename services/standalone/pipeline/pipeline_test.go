@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
+	tellAll()
 	builds.remove()
 	os.Exit(code)
 }

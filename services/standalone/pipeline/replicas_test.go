@@ -81,7 +81,7 @@ func TestReplicas(t *testing.T) {
 	stop()
 	alive(t, append(services, standby))
 	sum := l.balance()
-	t.Logf("ledger: %s", sum)
+	tell(t, "ledger: %s", sum)
 	if sum.bare == 0 || sum.accepted == 0 {
 		t.Error("nothing was tried")
 	}
