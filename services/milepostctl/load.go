@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 func (t *tool) load() *cobra.Command {
@@ -151,10 +153,16 @@ func (t *tool) bar(most int) *progressbar.ProgressBar {
 		most = -1
 	}
 	return progressbar.NewOptions(most,
-		progressbar.OptionSetWriter(t.Err), progressbar.OptionSetVisibility(t.Terminal && t.output == "text"),
+		progressbar.OptionSetWriter(t.Err), progressbar.OptionSetVisibility(watched(t.Err)),
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("requests"),
 		progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish())
+}
+
+// watched reports whether a person sees what is written to w.
+func watched(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // summary is what was measured, for JSON.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/milepost/milepost/pkg/fanout"
 	"github.com/milepost/milepost/pkg/geodesy"
@@ -42,10 +43,14 @@ type overview struct {
 	open   slots
 	trust  Networks
 	log    *slog.Logger
+	parts  *prometheus.CounterVec
 }
 
 func newOverview(d Deps) *overview {
-	return &overview{
+	o := &overview{
+		parts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "milepost_overview_parts_total", Help: "Parts of overviews: those that came, and those that were missing.",
+		}, []string{"part", "outcome"}),
 		Reads: d.Reads, log: d.Log, open: slots{max: maxOverviews}, trust: d.Settings.TrustedProxies,
 		client: &http.Client{
 			Transport: &http.Transport{
@@ -58,6 +63,10 @@ func newOverview(d Deps) *overview {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
+	if r := d.Admin.Registry(); r != nil {
+		r.MustRegister(o.parts)
+	}
+	return o
 }
 
 // seen is the JSON of GET /overview: what came, and what is missing and why.
@@ -125,10 +134,12 @@ func (o *overview) show(c echo.Context) error {
 	for _, a := range fanout.Do(c.Request().Context(), 0, calls...) {
 		if a.Err != nil {
 			why := reason(a.Name, a.Err)
-			o.log.Info("overview without a part", "part", a.Name, "why", why, "err", a.Err, "took", a.Took)
+			o.parts.WithLabelValues(a.Name, "missing").Inc()
+			o.log.Debug("overview without a part", "part", a.Name, "why", why, "err", a.Err, "took", a.Took)
 			answer.Missing = append(answer.Missing, missing{a.Name, why})
 			continue
 		}
+		o.parts.WithLabelValues(a.Name, "came").Inc()
 		switch v := a.Value.(type) {
 		case []stored:
 			answer.Submissions = v
