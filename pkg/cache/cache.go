@@ -253,7 +253,7 @@ func (c *Cache[V]) save(ctx context.Context, key, token string, value *V, now ti
 	switch {
 	case err != nil:
 		c.kept.WithLabelValues("failed").Inc()
-		c.log.Warn("not kept", "err", err)
+		c.log.Debug("not kept", "err", err) // counted; of a full Redis it would be said at each load
 	case kept == int64(0):
 		c.kept.WithLabelValues("outdated").Inc()
 	default:
@@ -267,7 +267,7 @@ func (c *Cache[V]) note(ctx context.Context, key, token string, cause error) {
 		return
 	}
 	if _, err := c.client.run(ctx, failScript, []string{c.lock(key)}, token, "!"+cause.Error(), c.o.Pause.Milliseconds()); err != nil {
-		c.log.Warn("not noted that a load failed", "err", err)
+		c.log.Debug("not noted that a load failed", "err", err)
 	}
 }
 

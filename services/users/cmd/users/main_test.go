@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/redistest"
+)
+
+// The program as an operator starts it, while its store is not there: it says so and answers.
+func TestProgram(t *testing.T) {
+	broker := redistest.Real(t)
+	local := func() string { return fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)) }
+	env := map[string]string{
+		"REDIS_URL": "redis://" + broker.Addr, "MONGO_URL": "mongodb://" + local() + "/?serverSelectionTimeoutMS=100", "USERS_TOKEN": "secret",
+		"LISTEN": local(), "ADMIN_LISTEN": local(),
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- program.Start(ctx, nil, func(name string) string { return env[name] }, io.Discard, io.Discard)
+	}()
+	until(t, "http://"+env["ADMIN_LISTEN"]+"/readyz", "users: mongo is away: ", ended)
+	until(t, "http://"+env["ADMIN_LISTEN"]+"/metrics", `milepost_mongo_pool_connections{state="max"} 10`, ended)
+	until(t, "http://"+env["LISTEN"]+"/users/ada@example.com", "USERS_TOKEN", ended)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+env["LISTEN"]+"/users/ada@example.com", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer secret")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("GET without a store = %d, Retry-After %q; want 503", resp.StatusCode, resp.Header.Get("Retry-After"))
+	}
+	until(t, "http://"+env["ADMIN_LISTEN"]+"/metrics", `milepost_users_reads_total{outcome="tried again",read="history"} 2`, ended)
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// until asks until the answer has the text.
+func until(t *testing.T, address, text string, ended <-chan error) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		var body []byte
+		resp, err := http.Get(address)
+		if err == nil {
+			body, err = io.ReadAll(resp.Body)
+			resp.Body.Close()
+		}
+		if err == nil && strings.Contains(string(body), text) {
+			return
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("the program ended with %v", err)
+		default:
+		}
+		if time.Now().After(end) {
+			t.Fatalf("GET %s: %q, %v; want %q", address, body, err, text)
+		}
+	}
+}
