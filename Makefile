@@ -14,12 +14,12 @@ help: ## list the commands
 
 .PHONY: run
 run: ## the whole pipeline in one process, on embedded stores: the page, the log, the channels
-	@$(GO) build $(BUILD) -o bin/standalone ./services/standalone/cmd/standalone
+	@CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/standalone ./services/standalone/cmd/standalone
 	@exec bin/standalone
 
 .PHONY: build
 build: ## every program, into bin/
-	$(GO) build $(BUILD) -o bin/ $(addprefix ./,$(PROGRAMS))
+	CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/ $(addprefix ./,$(PROGRAMS))
 
 .PHONY: tail
 tail: ## follow the log of sent emails (SENT_EMAILS, default sent_emails)

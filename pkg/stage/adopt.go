@@ -100,14 +100,19 @@ func (s *Stage) adopt(ctx, live context.Context) error {
 	go func() { w.writeLoop(live); close(written) }()
 	defer func() { w.close(); <-written }()
 
+	received := make(chan struct{})
+	defer close(received)
 	var seen lastSeen
 	seen.now()
 	leaving := context.AfterFunc(ctx, func() {
+		defer sub.Close()
 		_, _ = own(live, 0)
-		if s.others.Load() {
-			time.AfterFunc(leaveAdoption, func() { sub.Close() })
-		} else {
-			sub.Close()
+		for end := time.Now().Add(leaveAdoption); s.successor() && time.Now().Before(end); {
+			select {
+			case <-received: // the successor's marker, or a broken subscription
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
 		}
 	})
 	defer leaving()
@@ -151,6 +156,12 @@ func (s *Stage) adopt(ctx, live context.Context) error {
 			}
 		}
 	}
+}
+
+// successor tells whether someone may take over the adoption: a stage of this broker that stays, or one elsewhere.
+func (s *Stage) successor() bool {
+	running, staying := s.b.mine.on(s.cfg.In)
+	return staying > 0 || s.known.Load() > int64(running)
 }
 
 // adoptions are messages on their way into the stream. Their event IDs are made before the first attempt and kept for the

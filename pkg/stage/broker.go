@@ -20,6 +20,7 @@ type Broker struct {
 	log     *slog.Logger
 	link    link
 	metrics *metrics
+	mine    crew
 }
 
 // callTimeout bounds one round trip. A blocking read waits readBlock of it.
@@ -130,4 +131,33 @@ func (b *backoff) wait(ctx context.Context) bool {
 	case <-t.C:
 		return true
 	}
+}
+
+// crew knows the stages that run on this broker, by input channel, so that one that stops does not wait for a successor
+// among those that stop with it.
+type crew struct {
+	mu      sync.Mutex
+	running map[string]int // until Run returns
+	staying map[string]int // until they are told to stop
+}
+
+// enter counts a stage on channel; leaving is for when it is told to stop, and left for when Run returns.
+func (c *crew) enter(channel string) (leaving, left func()) {
+	count := func(m *map[string]int, n int) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if *m == nil {
+			*m = map[string]int{}
+		}
+		(*m)[channel] += n
+	}
+	count(&c.running, 1)
+	count(&c.staying, 1)
+	return sync.OnceFunc(func() { count(&c.staying, -1) }), sync.OnceFunc(func() { count(&c.running, -1) })
+}
+
+func (c *crew) on(channel string) (running, staying int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.running[channel], c.staying[channel]
 }

@@ -560,7 +560,7 @@ func TestLastingConsumer(t *testing.T) {
 
 		stop = start(t, b, c, stuck)
 		lost := publish(t, p, numbered("lost ", 3)...)
-		<-entered
+		group(t, b, "in", "s", "it holds all three", func(g stage.GroupStatus) bool { return g.Pending == 3 })
 		stop()
 		if n, err := b.Claim(t.Context(), "in", "s", "journal-1"); n != 3 || err != nil {
 			t.Errorf("Claim = %d, %v, want 3", n, err)

@@ -37,7 +37,7 @@ type Stage struct {
 	poke   chan struct{} // asks for a tick now
 	free   chan struct{} // tick saw that nobody adopts
 	token  atomic.Value  // string: our adoption's token, "" if none
-	others atomic.Bool   // tick saw other consumers on the channel
+	known  atomic.Int64  // consumers of the channel's groups that the last tick saw
 	figure atomic.Pointer[figures]
 }
 
@@ -118,6 +118,10 @@ func (s *Stage) Ready() error { return s.gate.why() }
 // most), settles it, hands the rest back for another replica and returns nil. It returns an error only for what waiting
 // cannot mend; outages of Redis are waited out, however long.
 func (s *Stage) Run(ctx context.Context) error {
+	leaving, left := s.b.mine.enter(s.cfg.In)
+	defer left()
+	defer leaving()
+	defer context.AfterFunc(ctx, leaving)()
 	starts, err := s.join(ctx, true)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -93,7 +93,7 @@ func (s *Stage) tick(ctx context.Context, keys []string, unread string) bool {
 		s.m.takenOver.Add(float64(n))
 		s.log.Warn("took over from consumers that are gone", "consumers", n)
 	}
-	s.others.Store(number(r[11]) > 1)
+	s.known.Store(int64(number(r[11])))
 	s.figure.Store(f)
 	s.m.figures(f)
 	return number(r[2]) == 1
