@@ -88,13 +88,3 @@ func (g *gate) why() (err error) {
 	}
 	return err
 }
-
-// reading tells why the stage does not read, "" if it does, for figures.
-func (g *gate) reading() string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.reasons) == 0 {
-		return ""
-	}
-	return g.reasons[0].name
-}
