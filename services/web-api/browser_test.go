@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/redistest"
@@ -44,7 +45,7 @@ func startStages(t *testing.T, b *stage.Broker) stages {
 	pass := func(name, in, out string, body func(id string) any) {
 		gate := make(chan error)
 		s.gate[name] = gate
-		st, err := b.New(stage.Config{Name: name, In: in, Out: []stage.Output{{Channel: out, Unread: out == event.EmailSent}}, MaxTries: 2},
+		st, err := b.New(stage.Config{Name: name, In: in, Out: []stage.Output{{Channel: out, Unread: out == event.EmailSent}}, MaxTries: 2, Drain: time.Millisecond},
 			stage.EachTo(func(ctx context.Context, e stage.Event[[]byte]) ([]stage.Message, error) {
 				select {
 				case err := <-gate:
