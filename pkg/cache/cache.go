@@ -28,6 +28,7 @@ type Options struct {
 	TTL     time.Duration // how long an entry is fresh, at most. Default 5 min
 	Jitter  float64       // up to which part of it may be taken off at random. Default 0.1
 	Stale   time.Duration // how much longer it is kept for when loading fails. Default none
+	Slow    time.Duration // how long a caller waits for a load while there is an old entry to serve. Default 1 s
 	Missing time.Duration // how long it is remembered that something does not exist. Default 1 min
 	Timeout time.Duration // of a load, and of waiting for somebody else's. Default 10 s
 	Pause   time.Duration // after a failed load before the next. Default 1 s
@@ -50,6 +51,7 @@ func New[V any](c *Client, o Options) *Cache[V] {
 	def(&o.Missing, time.Minute)
 	def(&o.Timeout, 10*time.Second)
 	def(&o.Pause, time.Second)
+	def(&o.Slow, time.Second)
 	return &Cache[V]{client: c, o: o, log: c.log.With("cache", o.Name), metrics: newMetrics(o.Name)}
 }
 
@@ -95,9 +97,17 @@ func (c *Cache[V]) Get(ctx context.Context, key string, load func(context.Contex
 	loading := c.flight.DoChan(key, func() (any, error) {
 		return c.fill(context.WithoutCancel(ctx), key, text, load)
 	})
+	var late <-chan time.Time
+	if ok && !e.Missing {
+		slow := time.NewTimer(c.o.Slow)
+		defer slow.Stop()
+		late = slow.C
+	}
 	select {
 	case <-ctx.Done():
 		return Result[V]{}, fmt.Errorf("waiting for a load: %w", ctx.Err())
+	case <-late:
+		return c.answer(e, true)
 	case l := <-loading:
 		r, _ := l.Val.(Result[V])
 		return r, l.Err

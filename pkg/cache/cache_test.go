@@ -148,6 +148,28 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
+// A load that hangs does not keep callers from an old value; what it brings in the end is kept.
+func TestSlowLoad(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		var s source
+		c := cache.New[int64](open(t, o), cache.Options{Name: "t", TTL: 50 * time.Millisecond, Stale: time.Hour, Slow: time.Millisecond})
+		get(t, c, &s)
+		release := make(chan struct{})
+		eventually(t, "the old value is served", func() bool {
+			r, err := c.Get(t.Context(), "k", func(context.Context) (int64, error) {
+				<-release
+				return 100, nil
+			})
+			return err == nil && r.Stale && r.Value < 100
+		})
+		close(release)
+		eventually(t, "the new value is there", func() bool {
+			r, err := c.Get(t.Context(), "k", func(context.Context) (int64, error) { return 100, nil })
+			return err == nil && !r.Stale && r.Value == 100
+		})
+	})
+}
+
 // With 100 callers in each of two processes, a missing value is loaded once.
 func TestOneLoad(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, o *redis.Options) {

@@ -108,6 +108,8 @@ func (c *Client) seen(ctx context.Context, err error) error {
 		return err
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
+	case errors.Is(err, redis.ErrPoolTimeout): // we ask for more than we have connections for; Redis may be well
+		return fmt.Errorf("%w: %w", ErrAway, err)
 	}
 	if c.away.Swap(time.Now().Add(awayFor).UnixNano()) == 0 {
 		c.log.Warn("the cache is away; everything is loaded anew", "err", err)

@@ -3,8 +3,8 @@
 // and no line of them changed for it.
 //
 // Answers come from a cache for an hour. What is not there is asked of a provider that speaks as Open-Meteo does, once
-// for all who ask at the same time, in however many replicas. Of a place only the centre of its S2 cell, about 10 km wide, leaves the
-// process.
+// for all who ask at the same time, in however many replicas. Of a place only the centre of its S2 cell, about 10 km wide,
+// leaves the process.
 package weather
 
 import (
