@@ -65,9 +65,12 @@ func Start(t testing.TB) *Browser {
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(func() {
+		_ = chromedp.Cancel(ctx) // waits for the browser's end; stop kills what is left of it
 		cancel()
 		stop()
-		_ = os.RemoveAll(profile)
+		for end := time.Now().Add(patience); os.RemoveAll(profile) != nil && time.Now().Before(end); {
+			time.Sleep(10 * time.Millisecond) // its helpers end after it, and write until then
+		}
 	})
 	if err := chromedp.Run(ctx); err != nil {
 		t.Fatalf("start %s: %v", path, err)
