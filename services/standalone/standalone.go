@@ -174,7 +174,10 @@ func tell(w io.Writer, cfg Config, page string, s *stores, r *reads) {
 	if cfg.Weather.ProviderURL == "" {
 		b.WriteString("  Weather        switched off\n")
 	} else {
-		fmt.Fprintf(&b, "  Weather        http://%s/api/weather/CITY    (of Open-Meteo, CC BY 4.0, free for non-commercial use; WEATHER_PROVIDER_URL=off asks nobody)\n", r.weather.Addr())
+		fmt.Fprintf(&b, "  Weather        http://%s/api/weather/CITY\n", r.weather.Addr())
+		if strings.Contains(string(cfg.Weather.ProviderURL), "open-meteo.com") {
+			b.WriteString("                 Open-Meteo's, CC BY 4.0, free for non-commercial use; WEATHER_PROVIDER_URL=off asks nobody\n")
+		}
 	}
 	b.WriteString("\n  Ctrl-C stops it.\n\n")
 	_, _ = io.WriteString(w, b.String()) // nobody may be reading

@@ -19,6 +19,7 @@ func testWeather(t *testing.T, b *browsertest.Browser) {
 	tab.Click(submitButton)
 	tab.Until(`document.querySelector("#cards .weather")?.innerText.startsWith("8.9 °C there, at ")`)
 	tab.Accessible("weather")
+	tab.Picture("weather")
 	weather.do(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	fillIn(tab)
 	tab.Click(submitButton)
