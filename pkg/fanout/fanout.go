@@ -36,10 +36,14 @@ func Do[T any](ctx context.Context, limit int, calls ...Call[T]) []Answer[T] {
 		}
 		return answers
 	}
-	if limit <= 0 || limit > len(calls) {
-		limit = len(calls)
-	}
 	var wg sync.WaitGroup
+	if limit <= 0 || limit >= len(calls) {
+		for i, c := range calls {
+			wg.Go(func() { answers[i] = c.ask(ctx) })
+		}
+		wg.Wait()
+		return answers
+	}
 	next := make(chan int, len(calls))
 	for i := range calls {
 		next <- i

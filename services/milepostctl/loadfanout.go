@@ -99,7 +99,7 @@ func newFan(delays []float64, at []int) (*fan, error) {
 		most = max(most, n)
 	}
 	f := &fan{
-		delays: delays, base: "http://" + l.Addr().String() + "/", client: newClient(most*len(delays), time.Minute),
+		delays: delays, base: "http://" + l.Addr().String() + "/", client: newClient(most*len(delays), 0), // each call has its own deadline
 		server: &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			seconds, err := strconv.ParseFloat(r.URL.Query().Get("seconds"), 64)
 			if err != nil {
@@ -139,7 +139,7 @@ func (f *fan) together(ctx context.Context, n int, delays []float64) error {
 func (f *fan) askFor(ctx context.Context, limit int, delays []float64) error {
 	calls := make([]fanout.Call[struct{}], len(delays))
 	for i, d := range delays {
-		calls[i] = fanout.Call[struct{}]{Name: fmt.Sprint(d), Do: func(ctx context.Context) (struct{}, error) {
+		calls[i] = fanout.Call[struct{}]{Name: fmt.Sprint(d), Timeout: time.Minute, Do: func(ctx context.Context) (struct{}, error) {
 			_, status := send(ctx, f.client, http.MethodGet, fmt.Sprintf("%s?seconds=%v", f.base, d), nil, "")
 			if status != "200" {
 				return struct{}{}, errors.New(status)
