@@ -101,7 +101,7 @@ cross: ## build for linux, darwin and windows on amd64 and arm64
 
 .PHONY: bench
 bench: ## measure one hop, backlogs, POST to log line, progress streams, fan-out, weather and users; the machine should have nothing else to do
-	@$(GO) test -run '^$$' -bench 'Hop|Backlog' -benchtime 1x ./pkg/stage | grep ^Benchmark
+	@$(GO) test -run '^$$' -bench 'Hop|Backlog' -benchtime 1x ./pkg/stage ./services/distance | grep ^Benchmark
 	@$(GO) test -run '^$$' -bench Publish -benchtime 2s ./pkg/stage | grep ^Benchmark
 	@$(GO) test -run '^$$' -bench PostToLine -benchtime 1x ./services/standalone/pipeline | grep ^Benchmark
 	@$(GO) test -run '^$$' -bench Streams ./services/web-api | awk '/^Benchmark|_test.go:/ { print } /^FAIL/ { failed = 1 } END { exit failed }'

@@ -6,6 +6,25 @@ import (
 	"testing"
 )
 
+// An entry that is settled while a reply with it is on its way is not taken for a new one; after the pass it would be.
+func TestHeldDuringPass(t *testing.T) {
+	var h held
+	h.init(10)
+	settle := func(entry string) { h.release([]settlement{{d: &delivery{entry: entry}}}) }
+	if !h.add("1-1") || h.add("1-1") {
+		t.Fatal("an entry is new once")
+	}
+	end := h.pass()
+	settle("1-1")
+	if h.add("1-1") {
+		t.Error("an entry settled during the pass counts as new")
+	}
+	end()
+	if !h.add("1-1") {
+		t.Error("an entry that comes again after the pass does not count as new")
+	}
+}
+
 // Any order of markers, announced batches and bare messages, seen from each of three subscribers that start at different
 // places: every bare message after the first marker is adopted by exactly one of them, and no announced one by any.
 func FuzzOwnership(f *testing.F) {

@@ -19,6 +19,7 @@ const (
 type held struct {
 	mu    sync.Mutex
 	in    map[string]struct{}
+	past  map[string]struct{} // released during a pass over what is pending; nil outside of one
 	most  int
 	freed chan struct{}
 }
@@ -34,6 +35,9 @@ func (h *held) add(entry string) bool {
 	if _, there := h.in[entry]; there {
 		return false
 	}
+	if _, there := h.past[entry]; there {
+		return false
+	}
 	h.in[entry] = struct{}{}
 	return true
 }
@@ -42,11 +46,27 @@ func (h *held) release(batch []settlement) {
 	h.mu.Lock()
 	for _, x := range batch {
 		delete(h.in, x.d.entry)
+		if h.past != nil {
+			h.past[x.d.entry] = struct{}{}
+		}
 	}
 	h.mu.Unlock()
 	select {
 	case h.freed <- struct{}{}:
 	default:
+	}
+}
+
+// pass begins a pass over what is pending, until the returned function is called: what is settled meanwhile may still stand
+// in a reply that is on its way, and is not new.
+func (h *held) pass() (end func()) {
+	h.mu.Lock()
+	h.past = map[string]struct{}{}
+	h.mu.Unlock()
+	return func() {
+		h.mu.Lock()
+		h.past = nil
+		h.mu.Unlock()
 	}
 }
 
@@ -129,6 +149,7 @@ func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error
 
 // pendingPass reads what is already pending for this consumer and is not in hand.
 func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool) error {
+	defer s.held.pass()()
 	found := 0
 	for after := "0"; ; {
 		room := s.held.room(ctx)

@@ -1,0 +1,136 @@
+package distance_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/geodesy"
+	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/services/distance"
+)
+
+// BenchmarkHop moves events from raw_input to calculated_distance, with the real stage and its defaults (reading,
+// measuring, adoption), and with a bare pipelined client that issues the same commands and does not look into the payload.
+// In turns on one server; the median of each.
+func BenchmarkHop(b *testing.B) {
+	const n = 100_000
+	srv := redistest.Real(b)
+	rdb := srv.Client()
+	defer rdb.Close()
+	office, err := geodesy.Degrees(32.080058, 34.864535)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var bare, staged []float64
+	for range b.N {
+		for range 3 {
+			for _, hop := range []func() time.Duration{
+				func() time.Duration { return bareHop(b, rdb, n) },
+				func() time.Duration { return stageHop(b, srv, office, n) },
+			} {
+				rdb.FlushAll(b.Context())
+				fill(b, rdb, n)
+				rate := n / hop().Seconds()
+				if got := rdb.XLen(b.Context(), event.CalculatedDistance).Val(); got != n {
+					b.Fatalf("%d forwarded, want %d", got, n)
+				}
+				if len(bare) == len(staged) {
+					bare = append(bare, rate)
+				} else {
+					staged = append(staged, rate)
+				}
+			}
+		}
+	}
+	slices.Sort(bare)
+	slices.Sort(staged)
+	x, y := bare[len(bare)/2], staged[len(staged)/2]
+	b.ReportMetric(x, "bare-events/s")
+	b.ReportMetric(y, "stage-events/s")
+	b.ReportMetric(y/x, "ratio")
+	b.ReportMetric(0, "ns/op")
+}
+
+// fill puts n submissions into raw_input as the edge does.
+func fill(b *testing.B, rdb *redis.Client, n int) {
+	b.Helper()
+	for i := 0; i < n; {
+		p := rdb.Pipeline()
+		for j := 0; j < 1000 && i < n; j++ {
+			payload := fmt.Sprintf(`{"email":"someone-%d@example.com","lat":"%.4f","long":"%.4f"}`, i, float64(i%1600)/10-80, float64(i%3500)/10-175)
+			p.XAdd(b.Context(), &redis.XAddArgs{Stream: event.RawInput, Values: []any{"payload", payload, "id", fmt.Sprintf("01890000-0000-7000-8000-%012d", i), "at", "1700000000000"}})
+			i++
+		}
+		if _, err := p.Exec(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func bareHop(b *testing.B, rdb *redis.Client, n int) time.Duration {
+	b.Helper()
+	ctx := b.Context()
+	if err := rdb.XGroupCreateMkStream(ctx, event.RawInput, "bare", "0").Err(); err != nil {
+		b.Fatal(err)
+	}
+	start := time.Now()
+	batches := make(chan []redis.XMessage, 4)
+	go func() {
+		defer close(batches)
+		for read := 0; read < n; {
+			r, err := rdb.XReadGroup(ctx, &redis.XReadGroupArgs{Group: "bare", Consumer: "c", Streams: []string{event.RawInput, ">"}, Count: 128}).Result()
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			read += len(r[0].Messages)
+			batches <- r[0].Messages
+		}
+	}()
+	for batch := range batches {
+		p := rdb.Pipeline()
+		p.Publish(ctx, event.CalculatedDistance+":kept", len(batch))
+		for _, m := range batch {
+			payload := m.Values["payload"]
+			p.XAck(ctx, event.RawInput, "bare", m.ID)
+			p.XAdd(ctx, &redis.XAddArgs{Stream: event.CalculatedDistance, Values: []any{"payload", payload, "id", m.Values["id"], "at", m.Values["at"]}})
+			p.Publish(ctx, event.CalculatedDistance, payload)
+		}
+		if _, err := p.Exec(ctx); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return time.Since(start)
+}
+
+func stageHop(b *testing.B, srv *redistest.Server, office geodesy.Point, n int64) time.Duration {
+	b.Helper()
+	broker, err := stage.Open(stage.Options{Redis: srv.Options(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer broker.Close()
+	rdb := srv.Client()
+	defer rdb.Close()
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan error, 1)
+	start := time.Now()
+	go func() { ended <- distance.Run(ctx, distance.Deps{Broker: broker, Office: office}) }()
+	for rdb.XLen(ctx, event.CalculatedDistance).Val() < n {
+		time.Sleep(time.Millisecond)
+	}
+	took := time.Since(start)
+	cancel()
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
+	return took
+}
