@@ -33,45 +33,6 @@ func fill(b *testing.B, rdb *redis.Client, channel string, n int) {
 	}
 }
 
-// bareHop moves n events with a bare pipelined client that issues the commands the stage's scripts issue: XREADGROUP for a
-// batch, then XACK, XADD and PUBLISH for each event, and one announcement a batch; the next batch is read while this one
-// is written.
-func bareHop(b *testing.B, rdb *redis.Client, n int) time.Duration {
-	b.Helper()
-	ctx := b.Context()
-	if err := rdb.XGroupCreateMkStream(ctx, "in", "bare", "0").Err(); err != nil {
-		b.Fatal(err)
-	}
-	start := time.Now()
-	batches := make(chan []redis.XMessage, 4)
-	go func() {
-		defer close(batches)
-		for read := 0; read < n; {
-			r, err := rdb.XReadGroup(ctx, &redis.XReadGroupArgs{Group: "bare", Consumer: "c", Streams: []string{"in", ">"}, Count: 128}).Result()
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			read += len(r[0].Messages)
-			batches <- r[0].Messages
-		}
-	}()
-	for batch := range batches {
-		p := rdb.Pipeline()
-		p.Publish(ctx, "out:kept", len(batch))
-		for _, m := range batch {
-			payload := m.Values["payload"]
-			p.XAck(ctx, "in", "bare", m.ID)
-			p.XAdd(ctx, &redis.XAddArgs{Stream: "out", Values: []any{"payload", payload, "id", m.Values["id"], "at", m.Values["at"]}})
-			p.Publish(ctx, "out", payload)
-		}
-		if _, err := p.Exec(ctx); err != nil {
-			b.Fatal(err)
-		}
-	}
-	return time.Since(start)
-}
-
 // stageHop moves n events with a stage that forwards them as they are.
 func stageHop(b *testing.B, o *redis.Options, n int) time.Duration {
 	b.Helper()
@@ -125,7 +86,7 @@ func BenchmarkHop(b *testing.B) {
 						rdb.FlushAll(b.Context())
 						fill(b, rdb, "in", c.n)
 						if side == "bare" {
-							bare = append(bare, float64(c.n)/bareHop(b, rdb, c.n).Seconds())
+							bare = append(bare, float64(c.n)/redistest.BareHop(b, rdb, "in", "out", c.n).Seconds())
 						} else {
 							staged = append(staged, float64(c.n)/stageHop(b, srv.Options(), c.n).Seconds())
 						}

@@ -89,9 +89,8 @@ func def[T comparable](field *T, value T) {
 
 // link remembers since when Redis has been there, so that nobody is declared gone for an outage of Redis itself.
 type link struct {
-	mu     sync.Mutex
-	since  time.Time // zero while away
-	breaks int       // how often it went away
+	mu    sync.Mutex
+	since time.Time // zero while away
 }
 
 func (l *link) up() {
@@ -105,10 +104,7 @@ func (l *link) up() {
 func (l *link) down() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.since.IsZero() {
-		l.since = time.Time{}
-		l.breaks++
-	}
+	l.since = time.Time{}
 }
 
 func (l *link) upFor(d time.Duration) bool {

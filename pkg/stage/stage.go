@@ -34,11 +34,10 @@ type Stage struct {
 	gate  gate
 	probe sync.Mutex // one probe at a time
 
-	poke   chan struct{} // asks for a tick now
-	free   chan struct{} // tick saw that nobody adopts
-	token  atomic.Value  // string: our adoption's token, "" if none
-	known  atomic.Int64  // consumers of the channel's groups that the last tick saw
-	figure atomic.Pointer[figures]
+	poke  chan struct{} // asks for a tick now
+	free  chan struct{} // tick saw that nobody adopts
+	token atomic.Value  // string: our adoption's token, "" if none
+	known atomic.Int64  // consumers of the channel's groups that the last tick saw
 }
 
 // names are safe in keys, channels, JSON and metric labels.

@@ -94,7 +94,6 @@ func (s *Stage) tick(ctx context.Context, keys []string, unread string) bool {
 		s.log.Warn("took over from consumers that are gone", "consumers", n)
 	}
 	s.known.Store(int64(number(r[11])))
-	s.figure.Store(f)
 	s.m.figures(f)
 	return number(r[2]) == 1
 }

@@ -33,7 +33,7 @@ func BenchmarkHop(b *testing.B) {
 	for range b.N {
 		for range 3 {
 			for _, hop := range []func() time.Duration{
-				func() time.Duration { return bareHop(b, rdb, n) },
+				func() time.Duration { return redistest.BareHop(b, rdb, event.RawInput, event.CalculatedDistance, n) },
 				func() time.Duration { return stageHop(b, srv, office, n) },
 			} {
 				rdb.FlushAll(b.Context())
@@ -73,42 +73,6 @@ func fill(b *testing.B, rdb *redis.Client, n int) {
 			b.Fatal(err)
 		}
 	}
-}
-
-func bareHop(b *testing.B, rdb *redis.Client, n int) time.Duration {
-	b.Helper()
-	ctx := b.Context()
-	if err := rdb.XGroupCreateMkStream(ctx, event.RawInput, "bare", "0").Err(); err != nil {
-		b.Fatal(err)
-	}
-	start := time.Now()
-	batches := make(chan []redis.XMessage, 4)
-	go func() {
-		defer close(batches)
-		for read := 0; read < n; {
-			r, err := rdb.XReadGroup(ctx, &redis.XReadGroupArgs{Group: "bare", Consumer: "c", Streams: []string{event.RawInput, ">"}, Count: 128}).Result()
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			read += len(r[0].Messages)
-			batches <- r[0].Messages
-		}
-	}()
-	for batch := range batches {
-		p := rdb.Pipeline()
-		p.Publish(ctx, event.CalculatedDistance+":kept", len(batch))
-		for _, m := range batch {
-			payload := m.Values["payload"]
-			p.XAck(ctx, event.RawInput, "bare", m.ID)
-			p.XAdd(ctx, &redis.XAddArgs{Stream: event.CalculatedDistance, Values: []any{"payload", payload, "id", m.Values["id"], "at", m.Values["at"]}})
-			p.Publish(ctx, event.CalculatedDistance, payload)
-		}
-		if _, err := p.Exec(ctx); err != nil {
-			b.Fatal(err)
-		}
-	}
-	return time.Since(start)
 }
 
 func stageHop(b *testing.B, srv *redistest.Server, office geodesy.Point, n int64) time.Duration {

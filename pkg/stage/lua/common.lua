@@ -57,6 +57,17 @@ local function liveness(group, consumer)
   return ttl == -1 and 'away' or 'gone'
 end
 
+-- consumers(channel, group) -> list of {name=, pending=} of a group that the stream has.
+local function consumers(channel, group)
+  local out = {}
+  for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', channel, group)) do
+    local c = {}
+    for i = 1, #flat, 2 do c[flat[i]] = flat[i + 1] end
+    out[#out + 1] = c
+  end
+  return out
+end
+
 -- waiting(channel, fields, group) -> entries that the group has not settled.
 local function waiting(channel, fields, group)
   local n = redis.call('XLEN', channel) + tonumber(fields['trimmed'] or '0') - tonumber(fields['done:' .. group] or '0')

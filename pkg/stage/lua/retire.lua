@@ -5,16 +5,11 @@
 local group = ARGV[1]
 if not redis.call('HGET', KEYS[2], 'policy:' .. group) and not in_redis(KEYS[1])[group] then return 0 end
 if in_redis(KEYS[1])[group] then
-  for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], group)) do
-    for i = 1, #flat, 2 do
-      if flat[i] == 'name' and liveness(group, flat[i + 1]) == 'alive' then return -1 end
-    end
+  local members = consumers(KEYS[1], group)
+  for _, c in ipairs(members) do
+    if liveness(group, c['name']) == 'alive' then return -1 end
   end
-  for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], group)) do
-    for i = 1, #flat, 2 do
-      if flat[i] == 'name' then redis.call('DEL', 'consumer:' .. group .. ':' .. flat[i + 1]) end
-    end
-  end
+  for _, c in ipairs(members) do redis.call('DEL', 'consumer:' .. group .. ':' .. c['name']) end
   redis.call('XGROUP', 'DESTROY', KEYS[1], group)
 end
 for name in pairs((registered(KEYS[1]))) do

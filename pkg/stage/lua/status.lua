@@ -19,9 +19,7 @@ for _, g in ipairs(groups) do
       local next = redis.call('XRANGE', channel, '(' .. r.last, '+', 'COUNT', 1)[1]
       row[6] = next and next[1] or ''
     end
-    for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', channel, g.name)) do
-      local c = {}
-      for i = 1, #flat, 2 do c[flat[i]] = flat[i + 1] end
+    for _, c in ipairs(consumers(channel, g.name)) do
       row[#row + 1] = c['name']
       row[#row + 1] = c['pending']
       row[#row + 1] = liveness(g.name, c['name'])

@@ -40,9 +40,7 @@ if #due == most then more = 1 end
 
 if ARGV[7] == '1' then
   local left = most
-  for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', channel, group)) do
-    local c = {}
-    for i = 1, #flat, 2 do c[flat[i]] = flat[i + 1] end
+  for _, c in ipairs(consumers(channel, group)) do
     if c['name'] ~= consumer and left > 0 and redis.call('EXISTS', 'consumer:' .. group .. ':' .. c['name']) == 0 then
       local moved = requeue(channel, group, c['name'], true, left, max_dead)
       left = left - moved
@@ -54,7 +52,8 @@ end
 trim(channel, max)
 
 local fields = registered(channel)
-me = in_redis(channel)[group]
+local there = in_redis(channel)
+me = there[group]
 local oldest = ''
 if me.pending > 0 then
   local p = redis.call('XPENDING', channel, group)
@@ -78,7 +77,7 @@ for i = 4, #KEYS do
   local unread = string.sub(ARGV[9], i - 3, i - 3) == '1' and redis.call('EXISTS', KEYS[i] .. ':groups') == 0
   fulls[i - 3] = not unread and full(KEYS[i], 0, max) and 1 or 0
 end
-local consumers = 0
-for _, g in pairs(in_redis(channel)) do consumers = consumers + g.consumers end
+local known = 0
+for _, g in pairs(there) do known = known + g.consumers end
 return {1, adopter, more, fulls, waiting(channel, fields, group), me.pending, oldest, redis.call('ZCARD', channel .. ':due'),
-  redis.call('XLEN', channel .. ':dead'), taken, tonumber(fields['lost:' .. group] or '0'), consumers}
+  redis.call('XLEN', channel .. ':dead'), taken, tonumber(fields['lost:' .. group] or '0'), known}
