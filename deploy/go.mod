@@ -1,0 +1,3 @@
+module github.com/milepost/milepost/deploy
+
+go 1.25.0
