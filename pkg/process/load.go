@@ -1,9 +1,12 @@
 package process
 
 import (
+	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"reflect"
 	"slices"
@@ -33,7 +36,7 @@ func (e *VariableError) Error() string { return fmt.Sprintf("%s: %q %s", e.Name,
 //	allowed:"a colour"  what the value must be, for the error: `NAME: "x" is not a colour`
 //	secret:"yes"        mask the value in errors, and read it from the file that NAME_FILE names, if that is set
 //
-// Structs within it are filled too. A field type with UnmarshalText says in its error how the sentence `NAME: "value" …`
+// An [Address] that is only an IP address gets the port of its default. Structs within it are filled too. A field type with UnmarshalText says in its error how the sentence `NAME: "value" …`
 // goes on. All wrong variables are reported, each by a [VariableError], joined.
 func Load(getenv func(string) string, cfg any) error {
 	t := reflect.TypeOf(cfg).Elem()
@@ -46,6 +49,7 @@ func Load(getenv func(string) string, cfg any) error {
 		}
 		value, err := v.read(getenv)
 		if err == nil && value != "" {
+			value = v.withPort(value, reflect.ValueOf(cfg).Elem())
 			err = v.try(t, value)
 		}
 		if err != nil {
@@ -135,6 +139,23 @@ func (v variable) read(getenv func(string) string) (string, error) {
 		return "", &VariableError{v.name + "_FILE", file, "names an empty file"}
 	}
 	return value, nil
+}
+
+// withPort adds to an IP address that is to be an [Address] the port of the default: the envDefault, or what cfg holds. So a
+// container image can say 0.0.0.0 whichever program is in it.
+func (v variable) withPort(value string, cfg reflect.Value) string {
+	if v.typ != reflect.TypeFor[Address]() {
+		return value
+	}
+	ip, err := netip.ParseAddr(value)
+	if err != nil {
+		return value
+	}
+	_, port, err := net.SplitHostPort(cmp.Or(v.tag.Get("envDefault"), cfg.FieldByIndex(v.index).String()))
+	if err != nil { // no default: the value is not whole, and is refused
+		return value
+	}
+	return net.JoinHostPort(ip.String(), port)
 }
 
 // why says what the value should have been. Err is what the type's UnmarshalText said, if it has one.

@@ -78,6 +78,39 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// An IP address keeps the port that the program would have used.
+func TestLoadAddress(t *testing.T) {
+	for value, want := range map[string][2]process.Address{ // with a default in the tag, with one in the field
+		"":          {"127.0.0.1:8000", "127.0.0.1:9100"},
+		"0.0.0.0":   {"0.0.0.0:8000", "0.0.0.0:9100"},
+		"::":        {"[::]:8000", "[::]:9100"},
+		":80":       {":80", ":80"},
+		"[::1]:80":  {"[::1]:80", "[::1]:80"},
+		"localhost": {}, "8000": {}, "[::]": {},
+	} {
+		cfg := struct {
+			Listen process.Address `env:"LISTEN" envDefault:"127.0.0.1:8000"`
+			Admin  process.Address `env:"ADMIN_LISTEN"`
+		}{Admin: "127.0.0.1:9100"}
+		err := process.Load(environment(map[string]string{"LISTEN": value, "ADMIN_LISTEN": value}), &cfg)
+		if want[0] == "" {
+			if err == nil {
+				t.Errorf("Load with LISTEN=%q: %+v, want it refused", value, cfg)
+			}
+			continue
+		}
+		if got := [2]process.Address{cfg.Listen, cfg.Admin}; err != nil || got != want {
+			t.Errorf("Load with LISTEN=%q: %q, %v; want %q", value, got, err, want)
+		}
+	}
+	var bare struct {
+		Listen process.Address `env:"LISTEN"`
+	}
+	if err := process.Load(environment(map[string]string{"LISTEN": "0.0.0.0"}), &bare); err == nil {
+		t.Errorf("Load of an address without a port or a default: %+v, want it refused", bare)
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	for _, tc := range []struct{ name, value, says string }{
 		{"REDIS_PORT", "redis", `REDIS_PORT: "redis" is not a port (1 to 65535)`},
@@ -97,7 +130,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"ADOPT", "true", `ADOPT: "true" is not on or off`},
 		{"LOG_LEVEL", "loud", `LOG_LEVEL: "loud" is not one of debug, info, warn, error`},
 		{"LOG_FORMAT", "xml", `LOG_FORMAT: "xml" is not one of text, json`},
-		{"LISTEN", "8000", `LISTEN: "8000" is not an address such as 127.0.0.1:8000, or :8000 for all addresses of the machine`},
+		{"LISTEN", "8000", `LISTEN: "8000" is not an address such as 127.0.0.1:8000, :8000 for all addresses of the machine, or 0.0.0.0 for all with the usual port`},
 		{"LISTEN", "127.0.0.1:http", `LISTEN: "127.0.0.1:http" is not an address such as`},
 		{"LISTEN", "a\nb", `LISTEN: "a\nb" is not an address such as`},
 		{"USERS_URL", "users:8001", `USERS_URL: "users:8001" is not a URL such as http://127.0.0.1:8001`},

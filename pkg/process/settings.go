@@ -114,7 +114,7 @@ func (s *Switch) UnmarshalText(b []byte) error {
 }
 
 // Address is a TCP address to listen on, host:port. Without a host it means all of the machine's addresses, with port 0
-// any free port.
+// any free port. [Load] also takes an IP address alone, with the port of the default.
 type Address string
 
 // UnmarshalText reads an address.
@@ -124,7 +124,7 @@ func (a *Address) UnmarshalText(b []byte) error {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		return errors.New("is not an address such as 127.0.0.1:8000, or :8000 for all addresses of the machine")
+		return errors.New("is not an address such as 127.0.0.1:8000, :8000 for all addresses of the machine, or 0.0.0.0 for all with the usual port")
 	}
 	*a = Address(b)
 	return nil
