@@ -1,0 +1,77 @@
+package milepostctl
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// A page that is not ready at first and emails at once; others' emails come in between.
+func TestCheck(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b, err := stage.Open(stage.Options{Redis: o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		pub := b.Publisher("test", event.EmailSent)
+		defer pub.Close()
+		const id = "018f0000-0000-7000-8000-000000000007"
+		var calls atomic.Int64
+		var key atomic.Pointer[string]
+		lost := false
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			this := r.Header.Get("Idempotency-Key")
+			if first := key.Swap(&this); this == "" || first != nil && *first != this && !lost {
+				t.Errorf("idempotency key %q after %v; want the same one in each try", this, first)
+			}
+			var s event.Submission
+			if err := json.NewDecoder(r.Body).Decode(&s); err != nil || s.Validate() != nil {
+				t.Errorf("submission %+v: %v", s, err)
+			}
+			if calls.Add(1) == 1 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			for _, sent := range []string{"018f0000-0000-7000-8000-000000000001", id} {
+				if lost && sent == id {
+					continue
+				}
+				if _, err := pub.Publish(context.Background(), stage.Submission{Body: event.Sent{ID: sent, Email: s.Email, Miles: 1}}); err != nil {
+					t.Error(err)
+				}
+			}
+			w.WriteHeader(http.StatusCreated)
+			fmt.Fprintf(w, `{"id":%q}`, id)
+		}))
+		defer server.Close()
+		s := runTool(t, o, "", "check", "--url", server.URL+"/", "--within", "30s")
+		if s.code != ExitOK || !strings.HasPrefix(s.out, id+" was emailed ") || !strings.Contains(s.err, "503; trying again") || calls.Load() != 2 {
+			t.Errorf("check of a page that answers at the second try, after %d: %s", calls.Load(), s)
+		}
+		lost = true
+		if s := runTool(t, o, "", "check", "--url", server.URL, "--within", "700ms"); s.code != ExitError || !strings.Contains(s.err, "no email for event "+id) {
+			t.Errorf("check of a pipeline that loses: %s", s)
+		}
+		server.Close()
+		if s := runTool(t, o, "", "check", "--url", server.URL, "--within", "100ms"); s.code != ExitError || !strings.Contains(s.err, "submit at "+server.URL+"/distance") {
+			t.Errorf("check of nobody: %s", s)
+		}
+	})
+	for _, args := range [][]string{{"check", "--url", "x"}, {"check", "--within", "0s"}, {"check", "more"}} {
+		if s := runTool(t, nil, "", args...); s.code != ExitUsage {
+			t.Errorf("milepostctl %q: %s; want exit status %d", args, s, ExitUsage)
+		}
+	}
+}
