@@ -170,7 +170,7 @@ type adoptions struct {
 	s      *Stage
 	mu     sync.Mutex
 	wake   sync.Cond
-	list   [][2]string // event ID, payload
+	list   [][3]string // event ID, payload, traceparent
 	bytes  int
 	closed bool
 }
@@ -191,7 +191,8 @@ func (a *adoptions) add(payload string) {
 		a.s.log.Error("a bare publish was dropped: too many wait for redis", "channel", a.s.cfg.In)
 		return
 	}
-	a.list = append(a.list, [2]string{adoptedID(payload), payload})
+	id := adoptedID(payload)
+	a.list = append(a.list, [3]string{id, payload, a.s.adopted(id)})
 	a.bytes += len(payload)
 	a.wake.Signal()
 }
@@ -218,7 +219,7 @@ func (a *adoptions) writeLoop(ctx context.Context) {
 		}
 		args, size := []any{n}, 0
 		for _, m := range batch {
-			args = append(args, m[0], m[1])
+			args = append(args, m[0], m[1], m[2])
 			size += len(m[1])
 		}
 		var wait backoff

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Broker is one pipeline's Redis: what stages, publishers and tools share. Its methods are safe for concurrent use.
@@ -20,6 +21,7 @@ type Broker struct {
 	log     *slog.Logger
 	link    link
 	metrics *metrics
+	tracer  trace.Tracer // nil: none
 	mine    crew
 }
 
@@ -53,7 +55,7 @@ func Open(o Options) (*Broker, error) {
 	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = callTimeout, callTimeout, callTimeout, callTimeout
 	c.DisableIdentity = true
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return &Broker{opt: o, rdb: redis.NewClient(&c), log: o.Log, metrics: newMetrics()}, nil
+	return &Broker{opt: o, rdb: redis.NewClient(&c), log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}, nil
 }
 
 // Close closes the clients. Stages and publishers must have stopped.

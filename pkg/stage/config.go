@@ -6,12 +6,16 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Options opens a pipeline's Redis. The zero value of a field means the default it names.
 type Options struct {
 	Redis *redis.Options // required: address, credentials, TLS; the client's own settings are overridden where they matter
 	Log   *slog.Logger   // default: slog.Default()
+	// Tracer makes spans of publishing, adopting and handling, one trace for each event through all stages. Nil: none, and
+	// whatever traceparent an entry has is passed on.
+	Tracer trace.TracerProvider
 
 	Lease       time.Duration // how long a consumer may be silent before it counts as gone. Default 10 s
 	MaxBacklog  int           // unsettled entries a channel may hold before publishing is refused. Default 1,000,000

@@ -11,7 +11,7 @@ type Event[T any] struct {
 	Tracked     bool      // someone may watch its progress
 	Tries       int       // how often a handler returned an error for it
 	Crashes     int       // how many consumers died holding it
-	Traceparent string    // W3C trace context of the submission, "" if none
+	Traceparent string    // W3C trace context of its handling here, or of whoever published it; "" if none
 	Entry       string    // entry ID in the stream, "ms-seq"; differs between deliveries of one event
 	Channel     string    // where it was read
 }

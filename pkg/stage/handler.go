@@ -1,6 +1,9 @@
 package stage
 
-import "context"
+import (
+	"cmp"
+	"context"
+)
 
 // Result is what a handler made of one event: its outputs, or the error that decides what becomes of the entry.
 type Result struct {
@@ -51,7 +54,7 @@ func Batch[In any](max int, f func(ctx context.Context, in []Event[In]) []Result
 				body, _ := d.body.(In)
 				events[i] = Event[In]{
 					ID: d.id, Body: body, At: d.at, Adopted: d.adopted, Tracked: d.tracked, Tries: d.tries,
-					Crashes: d.crashes, Traceparent: d.traceparent, Entry: d.entry, Channel: d.channel,
+					Crashes: d.crashes, Traceparent: cmp.Or(d.span, d.traceparent), Entry: d.entry, Channel: d.channel,
 				}
 			}
 			return f(ctx, events)

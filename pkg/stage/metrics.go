@@ -10,10 +10,10 @@ import (
 type metrics struct {
 	publishes                                          *prometheus.CounterVec
 	handledN, settledN, deadN, takenOver, adopted, odd *prometheus.CounterVec
-	dropped, elsewhere                                 *prometheus.CounterVec
+	dropped, elsewhere, again                          *prometheus.CounterVec
 	handler, wait, age, batch                          *prometheus.HistogramVec
 	paused, backlog, pending, oldest, deadNow, dueNow  *prometheus.GaugeVec
-	lost                                               *prometheus.GaugeVec
+	lost, consumers                                    *prometheus.GaugeVec
 }
 
 var seconds = prometheus.ExponentialBuckets(0.0001, 4, 12) // 0.1 ms to 7 min
@@ -37,6 +37,7 @@ func newMetrics() *metrics {
 		adopted:   counter("adopted_total", "Bare publishes put into the stream.", "stage"),
 		odd:       counter("kept_resets_total", "Announcements of kept messages that came before the former were through.", "stage"),
 		dropped:   counter("dropped_total", "Bare publishes that could not be put into the stream.", "stage"),
+		again:     counter("redelivered_total", "Entries delivered again: retries, replays, what gone or stopped consumers held, what was pending after a start or a reconnect.", "stage"),
 		elsewhere: counter("settled_elsewhere_total", "Entries that another consumer had settled first.", "stage"),
 		handler:   histogram("handler_seconds", "Duration of handler calls.", seconds),
 		wait:      histogram("queue_wait_seconds", "Time from an entry's read to its handler call.", seconds),
@@ -49,12 +50,13 @@ func newMetrics() *metrics {
 		deadNow:   gauge("dead_letters", "Dead letters of the input channel."),
 		dueNow:    gauge("due_entries", "Retries of the input channel that are not due yet."),
 		lost:      gauge("lost_entries", "Entries that an optional group was trimmed past."),
+		consumers: gauge("consumers", "Consumers of the group."),
 	}
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.publishes, m.handledN, m.settledN, m.deadN, m.takenOver, m.adopted, m.odd, m.dropped, m.elsewhere,
-		m.handler, m.wait, m.age, m.batch, m.paused, m.backlog, m.pending, m.oldest, m.deadNow, m.dueNow, m.lost}
+	return []prometheus.Collector{m.publishes, m.handledN, m.settledN, m.deadN, m.takenOver, m.adopted, m.odd, m.dropped, m.elsewhere, m.again,
+		m.handler, m.wait, m.age, m.batch, m.paused, m.backlog, m.pending, m.oldest, m.deadNow, m.dueNow, m.lost, m.consumers}
 }
 
 // Describe and Collect make a Broker a prometheus.Collector: register it to export what its stages do.
@@ -78,16 +80,17 @@ func (m *metrics) published(channel string, n int) {
 // stageMetrics are one stage's, looked up once.
 type stageMetrics struct {
 	handledN, deadN, takenOver, adopted, odd, dropped, elsewhere prometheus.Counter
-	forwarded, retried, buried, skipped                          prometheus.Counter
+	forwarded, retried, buried, skipped, again                   prometheus.Counter
 	handler, wait, age, batch                                    prometheus.Observer
 	paused, backlog, pending, oldest, deadNow, dueNow, lost      prometheus.Gauge
+	consumers                                                    prometheus.Gauge
 }
 
 func (m *metrics) stage(name string) *stageMetrics {
 	return &stageMetrics{
 		handledN: m.handledN.WithLabelValues(name), deadN: m.deadN.WithLabelValues(name), takenOver: m.takenOver.WithLabelValues(name),
 		adopted: m.adopted.WithLabelValues(name), odd: m.odd.WithLabelValues(name), dropped: m.dropped.WithLabelValues(name),
-		elsewhere: m.elsewhere.WithLabelValues(name),
+		elsewhere: m.elsewhere.WithLabelValues(name), again: m.again.WithLabelValues(name), consumers: m.consumers.WithLabelValues(name),
 		forwarded: m.settledN.WithLabelValues(name, "forward"), retried: m.settledN.WithLabelValues(name, "retry"),
 		buried: m.settledN.WithLabelValues(name, "dead"), skipped: m.settledN.WithLabelValues(name, "skip"),
 		handler: m.handler.WithLabelValues(name), wait: m.wait.WithLabelValues(name), age: m.age.WithLabelValues(name),
@@ -100,8 +103,15 @@ func (m *metrics) stage(name string) *stageMetrics {
 func (m *stageMetrics) handled(in []*delivery, start, end time.Time) {
 	m.handledN.Add(float64(len(in)))
 	m.handler.Observe(end.Sub(start).Seconds())
+	again := 0
 	for _, d := range in {
 		m.wait.Observe(start.Sub(d.read).Seconds())
+		if d.only != "" {
+			again++
+		}
+	}
+	if again > 0 {
+		m.again.Add(float64(again))
 	}
 }
 
@@ -127,6 +137,7 @@ func (m *stageMetrics) figures(f *figures) {
 	m.deadNow.Set(float64(f.dead))
 	m.dueNow.Set(float64(f.due))
 	m.lost.Set(float64(f.lost))
+	m.consumers.Set(float64(f.consumers))
 	age := 0.0
 	if !f.oldest.IsZero() {
 		age = max(0, f.at.Sub(f.oldest).Seconds())

@@ -16,7 +16,7 @@ type Submission struct {
 	Body        any       // encoded as codec.go says
 	At          time.Time // zero means now
 	Track       bool      // record its progress for an hour
-	Traceparent string
+	Traceparent string    // W3C trace context that it belongs to; "" means that of Publish's ctx
 
 	// Key is an idempotency key, "" for none: a second submission with it within 24 h publishes nothing and gets the
 	// first one's ID; with another Digest it gets ErrKeyReused. Looked up, reserved and published by one script.
@@ -78,7 +78,7 @@ var ErrClosed = errors.New("the publisher is closed")
 // Publish keeps s in the channel's stream and publishes it, and returns once Redis has answered.
 // Errors: [ErrBacklog], [ErrKeyReused], [*LimitError], [ErrUnavailable], [ErrClosed], a codec error, ctx's error. After
 // ErrUnavailable or ctx's error the event may or may not have been kept.
-func (p *Publisher) Publish(ctx context.Context, s Submission) (Receipt, error) {
+func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err error) {
 	payload, err := encode(s.Body)
 	if err != nil {
 		return Receipt{}, err
@@ -88,6 +88,10 @@ func (p *Publisher) Publish(ctx context.Context, s Submission) (Receipt, error) 
 	}
 	if s.At.IsZero() {
 		s.At = time.Now()
+	}
+	if p.b.tracer != nil {
+		span := p.span(ctx, &s)
+		defer func() { endSpan(span, err) }()
 	}
 	x := publishing{s: s, payload: payload, answer: make(chan published, 1)}
 	p.mu.Lock()

@@ -167,6 +167,7 @@ func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool)
 		found += s.accept(raw, careful)
 	}
 	if found > 0 {
+		s.m.again.Add(float64(found))
 		s.log.Info("took up what was pending", "entries", found)
 	}
 	if !s.lasting {

@@ -192,7 +192,7 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 				soon = min(soon, x.delay)
 			}
 			if x.kind == dead {
-				s.log.Error("entry set aside", "channel", s.cfg.In, "event", x.d.id, "entry", x.d.entry, "tries", x.d.tries, "crashes", x.d.crashes, "err", fmt.Sprintf("%q", x.reason))
+				s.log.Error("entry set aside", "channel", s.cfg.In, "event", x.d.id, "entry", x.d.entry, "tries", x.d.tries, "crashes", x.d.crashes, "err", fmt.Sprintf("%q", x.reason), traceField(x.d.traceparent))
 			}
 		}
 		release = append(release, x)

@@ -14,9 +14,9 @@ const (
 
 // figures are what the last tick saw of the stage's group.
 type figures struct {
-	backlog, pending, due, dead, lost int
-	oldest                            time.Time // of the oldest unsettled entry; zero if there is none
-	at                                time.Time
+	backlog, pending, due, dead, lost, consumers int
+	oldest                                       time.Time // of the oldest unsettled entry; zero if there is none
+	at                                           time.Time
 }
 
 // tickLoop does the chores of this consumer once a second until ctx ends, in one script.
@@ -85,7 +85,7 @@ func (s *Stage) tick(ctx context.Context, keys []string, unread string) bool {
 	for i, full := range list(r[3]) {
 		s.pressed(s.cfg.Out[i].Channel, number(full) == 1)
 	}
-	f := &figures{backlog: number(r[4]), pending: number(r[5]), due: number(r[7]), dead: number(r[8]), lost: number(r[10]), at: time.Now()}
+	f := &figures{backlog: number(r[4]), pending: number(r[5]), due: number(r[7]), dead: number(r[8]), lost: number(r[10]), consumers: number(r[12]), at: time.Now()}
 	if id := text(r[6]); id != "" {
 		f.oldest = entryTime(id)
 	}

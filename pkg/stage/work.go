@@ -22,6 +22,7 @@ func (s *Stage) work(ctx context.Context, workers *sync.WaitGroup) {
 			s.queue.done(1)
 			continue
 		}
+		spans := s.begin(in)
 		var over atomic.Bool // the call was given up on, or has ended
 		watch := time.AfterFunc(s.cfg.Timeout+s.cfg.Timeout/2, func() {
 			if over.CompareAndSwap(false, true) {
@@ -31,7 +32,8 @@ func (s *Stage) work(ctx context.Context, workers *sync.WaitGroup) {
 				workers.Go(func() { s.work(ctx, workers) })
 			}
 		})
-		results := s.call(ctx, in)
+		results := s.call(spans.in(ctx), in)
+		spans.end(results)
 		watch.Stop()
 		if !over.CompareAndSwap(false, true) {
 			return // another worker has taken this one's place
@@ -103,7 +105,8 @@ func (s *Stage) judge(ctx context.Context, in []*delivery, results []Result) {
 			d.tries++
 			s.done.add(settlement{d: d, kind: dead, reason: err.Error()})
 		default:
-			s.log.Warn("will be tried again", "event", d.id, "entry", d.entry, "tries", d.tries+1, "err", err)
+			s.log.Warn("will be tried again", "event", d.id, "entry", d.entry, "tries", d.tries+1, "err", err, traceField(d.traceparent))
+			d.failure = brief(err.Error())
 			s.done.add(settlement{d: d, kind: retry, delay: s.delay(d.tries, err)})
 		}
 	}
@@ -124,6 +127,9 @@ func (s *Stage) delay(tries int, err error) time.Duration {
 // forwarded encodes the outputs of a handled event.
 func (s *Stage) forwarded(d *delivery, r Result) settlement {
 	x := settlement{d: d, kind: forward}
+	if d.span != "" {
+		d.traceparent = d.span // what is forwarded follows from its handling
+	}
 	for _, m := range r.Out {
 		to := s.outputs[m.Channel]
 		if m.Channel == "" && len(s.cfg.Out) == 1 {

@@ -7,7 +7,8 @@
 -- Reply {1 if this consumer and its group are known, else 0 (join again; nothing else was done);
 --       adopter: 'mine', 'free' or 'other'; 1 if there is more to move at once, else 0;
 --       list with 1 for each output that is full; backlog; pending; oldest unsettled entry ID or ''; retries due later;
---       dead letters; consumers taken over from now; entries lost to trimming; consumers of all the channel's groups}
+--       dead letters; consumers taken over from now; entries lost to trimming; consumers of all the channel's groups;
+--       consumers of this one}
 local channel, group, consumer, lease, token = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local max, max_dead, most = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[8])
 if ARGV[10] == '1' then
@@ -80,4 +81,4 @@ end
 local known = 0
 for _, g in pairs(there) do known = known + g.consumers end
 return {1, adopter, more, fulls, waiting(channel, fields, group), me.pending, oldest, redis.call('ZCARD', channel .. ':due'),
-  redis.call('XLEN', channel .. ':dead'), taken, tonumber(fields['lost:' .. group] or '0'), known}
+  redis.call('XLEN', channel .. ':dead'), taken, tonumber(fields['lost:' .. group] or '0'), known, me.consumers}
