@@ -1,0 +1,46 @@
+{{/* The environment of a component, as a list, from (list $ components name). What config and the component's env say goes
+before what the chart would say, and no variable is there twice. */}}
+{{- define "milepost.env" -}}
+{{- $root := index . 0 -}}
+{{- $components := index . 1 -}}
+{{- $name := index . 2 -}}
+{{- $c := index $components $name -}}
+
+{{- $plain := dict "ADMIN_LISTEN" (printf ":%d" (int $c.adminPort)) -}}
+{{- if $c.port }}{{ $_ := set $plain "LISTEN" (printf ":%d" (int $c.port)) }}{{ end -}}
+{{- if and $c.exposed $root.Values.ingress.enabled $root.Values.ingress.trustedProxies -}}
+{{- $_ := set $plain "TRUSTED_PROXIES" $root.Values.ingress.trustedProxies -}}
+{{- end -}}
+{{- if and (eq $name "web-api") $root.Values.statusPage.enabled }}{{ $_ := set $plain "STATUS_PAGE" "on" }}{{ end -}}
+{{- $stores := list -}}
+{{- range $what := $c.uses -}}
+{{- if has $what (list "broker" "cache" "mongo") -}}
+{{- $stores = concat $stores (include (printf "milepost.env.%s" $what) $root | fromYamlArray) -}}
+{{- else if hasKey $root.Values.components $what -}}
+{{- with index $components $what -}}
+{{- if not .port }}{{ fail (printf "components.%s.uses: %s has no port" $name $what) }}{{ end -}}
+{{- $_ := set $plain (printf "%s_URL" ($what | upper | replace "-" "_")) (printf "http://%s:%d" (include "milepost.name" (list $root $what)) (int .port)) -}}
+{{- end -}}
+{{- else if ne $what "internet" -}}
+{{- fail (printf "components.%s.uses: %q is not broker, cache, mongo, internet or a component" $name $what) -}}
+{{- end -}}
+{{- end -}}
+{{- range $k, $v := $root.Values.config }}{{ $_ := set $plain $k $v }}{{ end -}}
+{{- range $k, $v := $c.env }}{{ $_ := set $plain $k $v }}{{ end -}}
+
+{{- $all := list -}}
+{{- range $stores -}}
+{{- if not (or (hasKey $plain .name) (hasKey $c.secretEnv .name)) }}{{ $all = append $all . }}{{ end -}}
+{{- end -}}
+{{- range $k, $v := $plain -}}
+{{- if not (hasKey $c.secretEnv $k) }}{{ $all = append $all (dict "name" $k "value" (toString $v)) }}{{ end -}}
+{{- end -}}
+{{- range $k, $v := $c.secretEnv -}}
+{{- $all = append $all (dict "name" $k "valueFrom" (dict "secretKeyRef" (dict "name" $v.secret "key" $v.key))) -}}
+{{- end -}}
+{{- if and (dig "limits" "memory" "" $c.resources) (not (hasKey $plain "GOMEMLIMIT")) -}}
+{{- /* The collector works harder before the kernel would end the process. */ -}}
+{{- $all = append $all (dict "name" "GOMEMLIMIT" "valueFrom" (dict "resourceFieldRef" (dict "resource" "limits.memory" "divisor" "1"))) -}}
+{{- end -}}
+{{ toYaml $all }}
+{{- end }}
