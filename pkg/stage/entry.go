@@ -15,6 +15,7 @@ type delivery struct {
 	only                            string // the one group it is for, "" for all
 	adopted, tracked, bodiless      bool
 	tries, crashes                  int
+	failure                         string // the error of the try just made, for whoever looks for the event
 	read                            time.Time
 	span                            string // traceparent of the span that handles it, "" if it is not traced
 }
@@ -91,6 +92,9 @@ func (d *delivery) fields(group string, tries int) []byte {
 	add("for", group)
 	add("tries", strconv.Itoa(tries))
 	add("crashes", strconv.Itoa(d.crashes))
+	if d.failure != "" {
+		add("error", d.failure)
+	}
 	add("from", d.entry) // makes the member of the sorted set this entry's own
 	return out
 }

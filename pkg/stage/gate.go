@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -70,6 +71,29 @@ func (g *gate) wait(ctx context.Context) {
 		case <-changed:
 		}
 	}
+}
+
+// state is "1" while nothing keeps the stage from reading, else why it does not, for status: on one line and not long.
+func (g *gate) state() string {
+	err := g.why()
+	if err == nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if len(g.reasons) == 0 {
+			return "1"
+		}
+		err = g.reasons[0].err // an output is full
+	}
+	return brief(err.Error())
+}
+
+// brief is text on one line, at most 300 bytes of it.
+func brief(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > 300 {
+		s = strings.ToValidUTF8(s[:300], "") + "…"
+	}
+	return s
 }
 
 // why is nil while nothing keeps the stage from working. A full output is pressure, not a fault: the stage stays ready.

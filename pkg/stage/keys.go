@@ -16,8 +16,9 @@ package stage
 //	<channel>:floors            hash: group -> the entry ID up to which it has settled everything
 //	<channel>:adopter           string: token of the adopter, with expiry
 //	<channel>:kept              no key but a channel: how many of the next messages are kept, and who adopts
-//	consumer:<group>:<name>     string: liveness of a consumer, with expiry; without expiry for a lasting one
-//	consumer:<group>:<name>:alive  string: a lasting consumer is running, with expiry
+//	consumer:<group>:<name>     string: liveness of a consumer, with expiry; without expiry for a lasting one. "1", or what
+//	                            keeps the consumer from working
+//	consumer:<group>:<name>:alive  string: a lasting consumer is running, with expiry; its value is as above
 //	stages                      hash: name -> JSON of a stage's or publisher's inputs and outputs
 //	progress:<id>               hash: stage -> JSON of its step for a tracked event, for an hour; also a channel
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h

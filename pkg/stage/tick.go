@@ -62,7 +62,7 @@ func (s *Stage) tick(ctx context.Context, keys []string, unread string) bool {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	r, err := s.b.run(call, tickScript, keys,
-		s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(), s.b.opt.MaxBacklog, s.b.opt.MaxDead, judge, moveMost, unread, lasting)
+		s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(), s.b.opt.MaxBacklog, s.b.opt.MaxDead, judge, moveMost, unread, lasting, s.gate.state())
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
 			s.log.Error("chores failed", "err", err)

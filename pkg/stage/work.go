@@ -106,6 +106,7 @@ func (s *Stage) judge(ctx context.Context, in []*delivery, results []Result) {
 			s.done.add(settlement{d: d, kind: dead, reason: err.Error()})
 		default:
 			s.log.Warn("will be tried again", "event", d.id, "entry", d.entry, "tries", d.tries+1, "err", err, traceField(d.traceparent))
+			d.failure = brief(err.Error())
 			s.done.add(settlement{d: d, kind: retry, delay: s.delay(d.tries, err)})
 		}
 	}

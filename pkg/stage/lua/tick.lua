@@ -4,6 +4,7 @@
 -- ARGV  1 group  2 consumer  3 LEASE (ms)  4 adopter's token or ''  5 MAX_BACKLOG
 --       6 MAX_DEAD  7 '1' if consumers may be declared gone  8 most entries to move in one call
 --       9 for each output '1' if it is an unread one, else '0', in one string  10 '1' for a lasting consumer
+--       11 '1' if the consumer works, else what keeps it from working
 -- Reply {1 if this consumer and its group are known, else 0 (join again; nothing else was done);
 --       adopter: 'mine', 'free' or 'other'; 1 if there is more to move at once, else 0;
 --       list with 1 for each output that is full; backlog; pending; oldest unsettled entry ID or ''; retries due later;
@@ -14,9 +15,11 @@ local max, max_dead, most = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[
 if ARGV[10] == '1' then
   redis.call('PERSIST', KEYS[2])
   if redis.call('EXISTS', KEYS[2]) == 0 then return {0} end
-  redis.call('SET', KEYS[2] .. ':alive', '1', 'PX', lease)
+  redis.call('SET', KEYS[2] .. ':alive', ARGV[11], 'PX', lease)
 elseif redis.call('PEXPIRE', KEYS[2], lease) == 0 then
   return {0}
+elseif redis.call('GET', KEYS[2]) ~= ARGV[11] then
+  redis.call('SET', KEYS[2], ARGV[11], 'PX', lease)
 end
 local me = in_redis(channel)[group]
 if not me then return {0} end

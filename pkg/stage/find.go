@@ -1,0 +1,240 @@
+package stage
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+)
+
+// Where an event can be, for one stage.
+const (
+	Waiting  = "waiting"   // in the stream, not read yet
+	Pending  = "pending"   // delivered to a consumer and not settled
+	Retrying = "retrying"  // failed; due again later
+	Aside    = "set aside" // a dead letter
+	Settled  = "settled"   // done; its entry is still in the stream
+	Unread   = "unread"    // in the stream of a channel that no group reads
+)
+
+// Place is where an event is, for one stage.
+type Place struct {
+	Channel  string    `json:"channel"`
+	Group    string    `json:"group,omitempty"` // "" if no group reads the channel
+	State    string    `json:"state"`           // one of the constants above
+	Entry    string    `json:"entry"`           // entry ID: in the stream, or of the dead letter
+	At       time.Time `json:"at"`              // submission
+	Since    time.Time `json:"since"`           // when it was added (waiting, settled), last delivered (pending), failed (retrying) or set aside
+	Due      time.Time `json:"due,omitzero"`    // retrying: when it is tried again
+	Consumer string    `json:"consumer,omitempty"`
+	Tries    int       `json:"tries"`
+	Crashes  int       `json:"crashes"`
+	Error    string    `json:"error,omitempty"` // of the last try
+}
+
+// findPage is how many entries one call of Find reads: about a millisecond of Redis' time.
+const findPage = 500
+
+// Find looks for an event in every channel that the pipeline names: in the streams, among the retries and among the dead
+// letters. It reads page by page; progress, which may be nil, is told how many entries of how many were looked at. What
+// every group has settled is trimmed soon after, so an event that went all the way is usually not found. The places come
+// in the order in which an event passes them.
+func (b *Broker) Find(ctx context.Context, id string, progress func(done, of int)) ([]Place, error) {
+	o, err := b.Overview(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := search{b: b, id: id, from: searchFrom(id), progress: progress}
+	for _, c := range o.Channels {
+		s.of += c.Entries + c.Dead
+	}
+	out, err := s.channels(ctx, o)
+	if err == nil && len(out) == 0 && s.from != "-" { // its time may be whatever a foreign publisher wrote
+		s.from, s.done = "-", 0
+		out, err = s.channels(ctx, o)
+	}
+	return out, err
+}
+
+func (s *search) channels(ctx context.Context, o Overview) (out []Place, err error) {
+	for _, c := range o.Channels {
+		if c.Kind != "stream" && c.Kind != "none" {
+			continue
+		}
+		places, err := s.channel(ctx, c)
+		if err != nil {
+			return nil, fmt.Errorf("look for %s in %s: %w", s.id, c.Channel, err)
+		}
+		out = append(out, places...)
+	}
+	return out, nil
+}
+
+// searchFrom is the entry ID before which an event cannot be: a version 7 UUID has the time at which it was made. A minute
+// is left for clocks that differ.
+func searchFrom(id string) string {
+	u, err := uuid.Parse(id)
+	if err != nil || u.Version() != 7 {
+		return "-"
+	}
+	sec, nsec := u.Time().UnixTime()
+	return fmt.Sprintf("%d-0", max(0, time.Unix(sec, nsec).Add(-time.Minute).UnixMilli()))
+}
+
+// search is one Find.
+type search struct {
+	b        *Broker
+	id, from string
+	progress func(done, of int)
+	done, of int
+}
+
+func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) {
+	var out []Place
+	found, err := s.stream(ctx, c.Channel)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range found {
+		places, err := s.groups(ctx, c, x)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, places...)
+	}
+	retries, err := s.retries(ctx, c.Channel)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range retries {
+		out = append(out, Place{
+			Channel: c.Channel, Group: r.Group, State: Retrying, Entry: r.from, At: r.At, Since: entryTime(r.from), Due: r.Due,
+			Tries: r.Tries, Crashes: r.Crashes, Error: r.Error,
+		})
+	}
+	letters, err := s.stream(ctx, deadKey(c.Channel))
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range letters {
+		d := deadLetter(c.Channel, x)
+		out = append(out, Place{
+			Channel: c.Channel, Group: d.Group, State: Aside, Entry: d.Entry, At: d.At, Since: d.Dead,
+			Tries: d.Tries, Crashes: d.Crashes, Error: d.Error,
+		})
+	}
+	// A retry leaves its settled entry behind; where the event is now says more.
+	all := slices.Clone(out)
+	out = slices.DeleteFunc(out, func(p Place) bool {
+		return p.State == Settled && slices.ContainsFunc(all, func(q Place) bool {
+			return q.Group == p.Group && (q.State != Settled || before(p.Entry, q.Entry))
+		})
+	})
+	slices.SortStableFunc(out, func(a, b Place) int { return strings.Compare(a.Group, b.Group) })
+	return out, nil
+}
+
+// stream are the entries of a stream that are this event's.
+func (s *search) stream(ctx context.Context, key string) (found []redis.XMessage, err error) {
+	for from := s.from; ; {
+		page, err := s.b.rdb.XRangeN(ctx, key, from, "+", findPage).Result()
+		if err = s.b.seen(ctx, err); err != nil {
+			return nil, err
+		}
+		for _, x := range page {
+			if id := text(x.Values["id"]); id == s.id || x.ID == s.id && id == "" {
+				found = append(found, x)
+			}
+		}
+		s.done += len(page)
+		if s.progress != nil {
+			s.progress(min(s.done, s.of), s.of)
+		}
+		if len(page) < findPage {
+			return found, nil
+		}
+		from = "(" + page[len(page)-1].ID
+	}
+}
+
+// retries are those of this event. Redis compares, so that only they travel.
+func (s *search) retries(ctx context.Context, channel string) (out []Retry, err error) {
+	pattern := "*" + strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s.id) + "*"
+	for cursor := uint64(0); ; {
+		found, next, err := s.b.rdb.ZScan(ctx, dueKey(channel), cursor, pattern, findPage).Result()
+		if err = s.b.seen(ctx, err); err != nil {
+			return nil, err
+		}
+		for i := 0; i+1 < len(found); i += 2 {
+			var due float64
+			if _, err := fmt.Sscan(found[i+1], &due); err != nil {
+				continue
+			}
+			r := retryOf(channel, found[i], due)
+			if r.ID == s.id && !slices.Contains(out, r) { // a scan may name a member twice
+				out = append(out, r)
+			}
+		}
+		if cursor = next; cursor == 0 {
+			return out, nil
+		}
+	}
+}
+
+// groups tells what an entry is to each group of its channel.
+func (s *search) groups(ctx context.Context, c ChannelStatus, x redis.XMessage) ([]Place, error) {
+	fields := make([]any, 0, 2*len(x.Values))
+	for k, v := range x.Values {
+		fields = append(fields, k, v)
+	}
+	d := parse(c.Channel, []any{x.ID, fields}, time.Time{})
+	base := Place{
+		Channel: c.Channel, Entry: x.ID, At: d.at, Since: entryTime(x.ID), Tries: d.tries, Crashes: d.crashes, Error: text(x.Values["error"]),
+	}
+	if len(c.Groups) == 0 {
+		base.State = Unread
+		return []Place{base}, nil
+	}
+	infos, err := s.b.rdb.XInfoGroups(ctx, c.Channel).Result()
+	if err = s.b.seen(ctx, err); err != nil {
+		return nil, err
+	}
+	var out []Place
+	for _, g := range c.Groups {
+		if d.only != "" && d.only != g.Name {
+			continue
+		}
+		p := base
+		p.Group, p.State = g.Name, Waiting
+		i := slices.IndexFunc(infos, func(x redis.XInfoGroup) bool { return x.Name == g.Name })
+		if i >= 0 && !before(infos[i].LastDeliveredID, x.ID) {
+			p.State = Settled
+			pending, err := s.b.rdb.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: c.Channel, Group: g.Name, Start: x.ID, End: x.ID, Count: 1}).Result()
+			if errors.Is(err, redis.Nil) {
+				err = nil
+			}
+			if err = s.b.seen(ctx, err); err != nil {
+				return nil, err
+			}
+			if len(pending) > 0 {
+				p.State, p.Consumer, p.Since = Pending, pending[0].Consumer, time.Now().Add(-pending[0].Idle)
+			}
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// before tells whether entry ID a is below b.
+func before(a, b string) bool {
+	var am, as, bm, bs uint64
+	_, _ = fmt.Sscanf(a, "%d-%d", &am, &as) // what Redis wrote is an ID
+	_, _ = fmt.Sscanf(b, "%d-%d", &bm, &bs)
+	return cmp.Or(cmp.Compare(am, bm), cmp.Compare(as, bs)) < 0
+}

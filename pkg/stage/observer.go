@@ -1,0 +1,246 @@
+package stage
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	observeMost = 100              // dead letters and retries of a channel that an Observer reads
+	rateOver    = 10 * time.Second // the time over which rates are taken, if it has been observed for so long
+)
+
+// Seen is what an [Observer] sees: an Overview with rates, and what is set aside or waits for another try.
+type Seen struct {
+	Overview
+	Dead    []DeadLetter `json:"dead"`    // the newest 100 of each channel, the newest first, without their payloads
+	Retries []Retry      `json:"retries"` // the next 100 of each channel, the next first
+}
+
+// DeadOf is how many dead letters of channel are a group's, and whether there may be more: only the newest are looked at.
+func (s Seen) DeadOf(channel, group string) (n int, more bool) {
+	read := 0
+	for _, d := range s.Dead {
+		if d.Channel == channel {
+			read++
+			if d.Group == group {
+				n++
+			}
+		}
+	}
+	c, _ := s.Channel(channel)
+	return n, c.Dead > read
+}
+
+// RetriesOf is how many events a group will try again, and whether there may be more.
+func (s Seen) RetriesOf(channel, group string) (n int, more bool) {
+	read := 0
+	for _, r := range s.Retries {
+		if r.Channel == channel {
+			read++
+			if r.Group == group {
+				n++
+			}
+		}
+	}
+	c, _ := s.Channel(channel)
+	return n, c.Due > read
+}
+
+// Observer looks at a pipeline again and again for any number of viewers. Its methods are safe for concurrent use.
+type Observer struct {
+	b     *Broker
+	fresh time.Duration
+
+	mu      sync.Mutex
+	asked   time.Time
+	last    Seen
+	err     error
+	history []Overview                 // of the last rateOver, the oldest first
+	letters map[string]observedLetters // by channel
+}
+
+// observedLetters are read again only when the channel's dead letters are others.
+type observedLetters struct {
+	count int
+	last  string
+	list  []DeadLetter
+}
+
+// Observer makes an observer. Calls of Observe within fresh of the last one share its answer.
+func (b *Broker) Observer(fresh time.Duration) *Observer {
+	return &Observer{b: b, fresh: fresh, letters: map[string]observedLetters{}}
+}
+
+// Observe looks at the pipeline, or returns what was seen less than fresh ago. It waits while another call looks. An error
+// is shared like an answer. The first look has no rates.
+func (o *Observer) Observe(ctx context.Context) (Seen, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if ctx.Err() != nil {
+		return Seen{}, ctx.Err()
+	}
+	if !o.asked.IsZero() && time.Since(o.asked) < o.fresh {
+		return o.last, o.err
+	}
+	// Others wait for the answer too, so that it must not end with the one who happened to ask.
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	o.last, o.err = o.look(call)
+	o.asked = time.Now()
+	return o.last, o.err
+}
+
+func (o *Observer) look(ctx context.Context) (Seen, error) {
+	now, err := o.b.Overview(ctx)
+	if err != nil {
+		return Seen{}, err
+	}
+	o.rates(&now)
+	s := Seen{Overview: now}
+	for _, c := range now.Channels {
+		letters, err := o.dead(ctx, c)
+		if err != nil {
+			return Seen{}, err
+		}
+		s.Dead = append(s.Dead, letters...)
+		if c.Due > 0 {
+			retries, err := o.b.Retries(ctx, c.Channel, observeMost)
+			if err != nil {
+				return Seen{}, err
+			}
+			s.Retries = append(s.Retries, retries...)
+		}
+	}
+	slices.SortStableFunc(s.Dead, func(a, b DeadLetter) int { return b.Dead.Compare(a.Dead) })
+	slices.SortStableFunc(s.Retries, func(a, b Retry) int { return a.Due.Compare(b.Due) })
+	return s, nil
+}
+
+// rates sets the rates of now against the oldest look that is not too old.
+func (o *Observer) rates(now *Overview) {
+	o.history = slices.DeleteFunc(o.history, func(x Overview) bool {
+		return now.At.Sub(x.At) > rateOver || !now.At.After(x.At) // Redis' clock may be set back
+	})
+	if len(o.history) > 0 {
+		now.since(o.history[0])
+	}
+	o.history = append(o.history, *now)
+}
+
+// since sets the rates by what was before. A counter that has gone down began anew meanwhile and tells nothing.
+func (o *Overview) since(before Overview) {
+	seconds := o.At.Sub(before.At).Seconds()
+	rate := func(now, then int) *float64 {
+		if now < then {
+			return nil
+		}
+		r := float64(now-then) / seconds
+		return &r
+	}
+	o.Channels = slices.Clone(o.Channels)
+	for i := range o.Channels {
+		c := &o.Channels[i]
+		old, _ := before.Channel(c.Channel)
+		if c.Added != old.Added || c.newest == old.newest { // else the counter stands still although something came
+			c.Rate = rate(c.Added, old.Added)
+		}
+		c.Groups = slices.Clone(c.Groups)
+		for j := range c.Groups {
+			g := &c.Groups[j]
+			k := slices.IndexFunc(old.Groups, func(x GroupStatus) bool { return x.Name == g.Name })
+			if k >= 0 {
+				g.Rate = rate(g.Settled, old.Groups[k].Settled)
+			}
+		}
+	}
+}
+
+// dead are the newest dead letters of a channel, without their payloads.
+func (o *Observer) dead(ctx context.Context, c ChannelStatus) ([]DeadLetter, error) {
+	if c.Dead == 0 {
+		delete(o.letters, c.Channel)
+		return nil, nil
+	}
+	have, ok := o.letters[c.Channel]
+	if ok && have.count == c.Dead && have.last == c.lastDead {
+		return have.list, nil
+	}
+	found, err := o.b.rdb.XRevRangeN(ctx, deadKey(c.Channel), "+", "-", observeMost).Result()
+	if err = o.b.seen(ctx, err); err != nil {
+		return nil, err
+	}
+	have = observedLetters{count: c.Dead, last: c.lastDead}
+	for _, x := range found {
+		d := deadLetter(c.Channel, x)
+		d.Payload = nil
+		have.list = append(have.list, d)
+	}
+	o.letters[c.Channel] = have
+	return have.list, nil
+}
+
+// Retry is an event that a stage will try again.
+type Retry struct {
+	Channel string    `json:"channel"`
+	Group   string    `json:"group"`
+	ID      string    `json:"id"` // event ID
+	Tries   int       `json:"tries"`
+	Crashes int       `json:"crashes"`
+	Error   string    `json:"error"` // of the last try; "" if a version that did not tell made it
+	At      time.Time `json:"at"`    // submission
+	Due     time.Time `json:"due"`
+	from    string    // entry ID of the entry that failed
+}
+
+// Retries reads up to count retries of channel that are not yet due, the next first.
+func (b *Broker) Retries(ctx context.Context, channel string, count int) ([]Retry, error) {
+	found, err := b.rdb.ZRangeWithScores(ctx, dueKey(channel), 0, int64(count)-1).Result()
+	if err = b.seen(ctx, err); err != nil {
+		return nil, err
+	}
+	out := make([]Retry, 0, len(found))
+	for _, z := range found {
+		out = append(out, retryOf(channel, text(z.Member), z.Score))
+	}
+	return out, nil
+}
+
+// retryOf reads a member of the sorted set of retries: the entry's fields as netstrings.
+func retryOf(channel, member string, due float64) Retry {
+	fields := readNetstrings(member)
+	flat := make([]any, len(fields))
+	r := Retry{Channel: channel, Due: time.UnixMilli(int64(due))}
+	for i, f := range fields {
+		flat[i] = f
+		if i%2 == 1 {
+			switch fields[i-1] {
+			case "error":
+				r.Error = f
+			case "from":
+				r.from = f
+			}
+		}
+	}
+	d := parse(channel, []any{r.from, flat}, time.Time{})
+	r.Group, r.ID, r.Tries, r.Crashes, r.At = d.only, d.id, d.tries, d.crashes, d.at
+	return r
+}
+
+// readNetstrings is the reverse of netstrings. What is broken ends the list.
+func readNetstrings(s string) (out []string) {
+	for s != "" {
+		head, rest, ok := strings.Cut(s, ":")
+		var n int
+		if _, err := fmt.Sscanf(head, "%d", &n); err != nil || !ok || n < 0 || n > len(rest) {
+			return out
+		}
+		out = append(out, rest[:n])
+		s = rest[n:]
+	}
+	return out
+}
