@@ -1,6 +1,7 @@
 package records
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -13,17 +14,29 @@ type watch struct {
 	mu       sync.Mutex
 	writable bool
 	failure  error // of the last heartbeat that failed
+	asking   bool
 }
 
 // Ready is nil while the driver knows a server that takes writes, else an error that says why it does not. It does not
-// block: the driver asks the servers every 10 s, and at once when a call fails.
+// block. The driver by itself asks a server that is away every 10 s only; being asked here makes it ask at once, so that who
+// is waited for is not waited for longer than it takes.
 func (s *Store) Ready() error {
-	s.watch.mu.Lock()
-	defer s.watch.mu.Unlock()
-	if s.watch.writable {
+	w := s.watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.writable {
 		return nil
 	}
-	return fmt.Errorf("mongo is away: %w", s.watch.failure)
+	if !w.asking {
+		w.asking = true
+		go func() {
+			_ = s.Ping(context.Background()) // 2 s at most; what it meets comes to the watch
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.asking = false
+		}()
+	}
+	return fmt.Errorf("mongo is away: %w", w.failure)
 }
 
 func newWatch() *watch { return &watch{failure: errors.New("not connected yet")} }

@@ -115,14 +115,14 @@ func (l *link) upFor(d time.Duration) bool {
 	return !l.since.IsZero() && time.Since(l.since) >= d
 }
 
-// backoff waits between attempts: 50 ms doubled up to 2 s. It returns false when ctx has ended.
+// backoff waits between attempts: 50 ms doubled up to 1 s. It returns false when ctx has ended.
 type backoff struct{ next time.Duration }
 
 func (b *backoff) wait(ctx context.Context) bool {
 	def(&b.next, 50*time.Millisecond)
 	t := time.NewTimer(b.next)
 	defer t.Stop()
-	b.next = min(2*b.next, 2*time.Second)
+	b.next = min(2*b.next, time.Second)
 	select {
 	case <-ctx.Done():
 		return false

@@ -179,6 +179,38 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// A store that comes is seen within two seconds by a program that only asks whether it is ready; the driver alone would look
+// every ten.
+func TestReadySoon(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, "mongodb://"+addr+"/")
+	ask := func(d time.Duration) error {
+		err := s.Ready()
+		for end := time.Now().Add(d); err != nil && time.Now().Before(end); err = s.Ready() {
+			time.Sleep(50 * time.Millisecond)
+		}
+		return err
+	}
+	if ask(time.Second) == nil {
+		t.Error("Ready() = nil without a store")
+	}
+	store, err := embedded.StartStore(t.TempDir(), addr, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if err := ask(2 * time.Second); err != nil {
+		t.Errorf("2 s after the store came: Ready() = %v", err)
+	}
+}
+
 func wantDown(t *testing.T, what string, s *records.Store) {
 	t.Helper()
 	var calls sync.WaitGroup
