@@ -14,7 +14,7 @@ import (
 	"github.com/milepost/milepost/pkg/geodesy"
 )
 
-// read decodes as a stage does.
+// read decodes with encoding/json and checks as a stage does.
 func read[T interface{ Validate() error }](payload string) (T, error) {
 	var v T
 	if err := json.Unmarshal([]byte(payload), &v); err != nil {

@@ -41,9 +41,12 @@ type Tuning struct {
 	Adopt       Switch        `env:"ADOPT" envDefault:"on" help:"on or off: put bare PUBLISHes from elsewhere into the stream"`
 }
 
-// Apply sets in c what an operator may tune.
+// Apply sets in c what an operator may tune. Workers that the environment does not set stay as they are in c.
 func (t Tuning) Apply(c stage.Config) stage.Config {
-	c.Workers, c.MaxTries, c.NoAdopt = t.Workers, t.MaxTries, !bool(t.Adopt)
+	if t.Workers != 0 {
+		c.Workers = t.Workers
+	}
+	c.MaxTries, c.NoAdopt = t.MaxTries, !bool(t.Adopt)
 	return c
 }
 

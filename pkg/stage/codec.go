@@ -10,21 +10,27 @@ import (
 // Validator is implemented by payload types that can be wrong although they decode. Its error makes a dead letter.
 type Validator interface{ Validate() error }
 
-// decode reads a payload: a []byte or string kind is the bare bytes, anything else JSON. Keys it does not know are
-// ignored. A type with Validate is asked last.
+// PayloadReader and PayloadAppender are implemented by payload types that read and write their own bytes, faster than by reflection.
+// ReadPayload has a pointer receiver and must not keep b; AppendPayload appends to b.
+type (
+	PayloadReader   interface{ ReadPayload(b []byte) error }
+	PayloadAppender interface {
+		AppendPayload(b []byte) ([]byte, error)
+	}
+)
+
+// decode reads a payload: a [PayloadReader] reads itself, a []byte or string kind is the bare bytes, anything else JSON. Keys it does
+// not know are ignored. A type with Validate is asked last.
 func decode[T any](payload []byte) (T, error) {
 	var v T
-	switch t := reflect.ValueOf(&v).Elem(); {
-	case t.Kind() == reflect.String:
-		t.SetString(string(payload))
-	case t.Type() == reflect.TypeFor[[]byte]():
-		t.SetBytes(bytes.Clone(payload))
-	default:
-		if err := json.Unmarshal(payload, &v); err != nil {
+	if r, ok := any(&v).(PayloadReader); ok {
+		if err := r.ReadPayload(payload); err != nil {
 			return v, fmt.Errorf("decode payload: %w", err)
 		}
+	} else if err := decodeKind(payload, &v); err != nil {
+		return v, err
 	}
-	if val, ok := any(v).(Validator); ok {
+	if val, ok := any(&v).(Validator); ok {
 		if err := val.Validate(); err != nil {
 			return v, err
 		}
@@ -32,8 +38,29 @@ func decode[T any](payload []byte) (T, error) {
 	return v, nil
 }
 
+func decodeKind(payload []byte, v any) error {
+	switch t := reflect.ValueOf(v).Elem(); {
+	case t.Kind() == reflect.String:
+		t.SetString(string(payload))
+	case t.Type() == reflect.TypeFor[[]byte]():
+		t.SetBytes(bytes.Clone(payload))
+	default:
+		if err := json.Unmarshal(payload, v); err != nil {
+			return fmt.Errorf("decode payload: %w", err)
+		}
+	}
+	return nil
+}
+
 // encode is the reverse of decode. JSON is written without HTML escapes, so that "&" stays "&".
 func encode(v any) ([]byte, error) {
+	if a, ok := v.(PayloadAppender); ok {
+		b, err := a.AppendPayload(make([]byte, 0, 192))
+		if err != nil {
+			return nil, fmt.Errorf("encode payload: %w", err)
+		}
+		return b, nil
+	}
 	if r := reflect.ValueOf(v); r.Kind() == reflect.String {
 		return []byte(r.String()), nil
 	}

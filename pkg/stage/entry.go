@@ -10,8 +10,7 @@ import (
 type delivery struct {
 	entry, channel, id, traceparent string
 	payload                         []byte
-	body                            any // decoded payload; nil if undecodable
-	at                              time.Time
+	at                              int64  // Unix time of the submission in milliseconds
 	only                            string // the one group it is for, "" for all
 	adopted, tracked, bodiless      bool
 	tries, crashes                  int
@@ -20,57 +19,58 @@ type delivery struct {
 	span                            string // traceparent of the span that handles it, "" if it is not traced
 }
 
-// parse makes a delivery of an entry as XREADGROUP replies it: ID and field/value list, nil if the body was trimmed.
-func parse(channel string, raw []any, now time.Time) *delivery {
-	d := &delivery{channel: channel, read: now}
-	if len(raw) != 2 {
-		return d
-	}
-	d.entry = text(raw[0])
-	fields, ok := raw[1].([]any)
-	d.bodiless = !ok
-	for i := 0; i+1 < len(fields); i += 2 {
-		v := text(fields[i+1])
-		switch text(fields[i]) {
-		case "payload":
-			d.payload = []byte(v)
-		case "id":
-			d.id = v
-		case "at":
-			if ms, err := strconv.ParseInt(v, 10, 64); err == nil {
-				d.at = time.UnixMilli(ms)
-			}
-		case "traceparent":
-			d.traceparent = v
-		case "track":
-			d.tracked = v == "1"
-		case "adopted":
-			d.adopted = v == "1"
-		case "for":
-			d.only = v
-		case "tries":
-			d.tries, _ = strconv.Atoi(v)
-		case "crashes":
-			d.crashes, _ = strconv.Atoi(v)
+// field takes in one field of the entry; one it does not know is ignored. raw is value as bytes.
+func (d *delivery) field(name, value string, raw []byte) {
+	switch name {
+	case "payload":
+		d.payload = raw
+	case "id":
+		d.id = value
+	case "at":
+		if ms, err := strconv.ParseInt(value, 10, 64); err == nil {
+			d.at = ms
 		}
+	case "traceparent":
+		d.traceparent = value
+	case "track":
+		d.tracked = value == "1"
+	case "adopted":
+		d.adopted = value == "1"
+	case "for":
+		d.only = value
+	case "tries":
+		d.tries, _ = strconv.Atoi(value)
+	case "crashes":
+		d.crashes, _ = strconv.Atoi(value)
 	}
-	if d.at.IsZero() {
-		d.at = entryTime(d.entry)
+}
+
+// complete fills in what the entry did not say.
+func (d *delivery) complete() {
+	if d.at == 0 {
+		d.at = entryMilli(d.entry)
 	}
 	if d.id == "" { // added by hand, without an event ID: the entry ID serves, as it is as lasting
 		d.id = d.entry
 	}
-	return d
 }
 
-// entryTime is the time in an entry ID, "ms-seq".
-func entryTime(entry string) time.Time {
+// entryMilli is the Unix time in milliseconds in an entry ID, "ms-seq"; 0 if there is none.
+func entryMilli(entry string) int64 {
 	ms, _, _ := strings.Cut(entry, "-")
 	n, err := strconv.ParseInt(ms, 10, 64)
 	if err != nil {
-		return time.Time{}
+		return 0
 	}
-	return time.UnixMilli(n)
+	return n
+}
+
+// entryTime is the time in an entry ID; zero if there is none.
+func entryTime(entry string) time.Time {
+	if ms := entryMilli(entry); ms != 0 {
+		return time.UnixMilli(ms)
+	}
+	return time.Time{}
 }
 
 // fields is the entry as it is added anew for group, as netstrings ("3:abc"), with the given tries.
@@ -79,7 +79,7 @@ func (d *delivery) fields(group string, tries int) []byte {
 	add := func(name, value string) { out = netstrings(out, name, value) }
 	add("payload", string(d.payload))
 	add("id", d.id)
-	add("at", strconv.FormatInt(d.at.UnixMilli(), 10))
+	add("at", strconv.FormatInt(d.at, 10))
 	if d.traceparent != "" {
 		add("traceparent", d.traceparent)
 	}

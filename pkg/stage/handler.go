@@ -3,6 +3,8 @@ package stage
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"time"
 )
 
 // Result is what a handler made of one event: its outputs, or the error that decides what becomes of the entry.
@@ -16,48 +18,91 @@ type Result struct {
 
 // Handler is a function over events that a [Stage] can run. Make one with [Each], [EachTo] or [Batch].
 type Handler struct {
-	max    int // most events a call; 1 for the one-event forms
-	decode func(payload []byte) (any, error)
-	call   func(ctx context.Context, in []*delivery) []Result
+	max int // most events a call; 1 for the one-event forms
+	// call puts what became of each delivery into out, which is as long as in.
+	call func(ctx context.Context, in []*delivery, out []result)
+}
+
+// result is a Result, or one output to the stage's only output channel that is encoded already.
+type result struct {
+	Result
+	payload []byte // nil: none
+	shows   Progresser
 }
 
 // Each handles one event a call and forwards what f returns to the stage's only output.
 // With Out = [Nothing] it forwards nothing. Calls run concurrently, Config.Workers at most.
 func Each[In, Out any](f func(ctx context.Context, e Event[In]) (Out, error)) Handler {
-	return EachTo(func(ctx context.Context, e Event[In]) ([]Message, error) {
-		out, err := f(ctx, e)
-		if _, nothing := any(out).(Nothing); nothing || err != nil {
-			return nil, err
+	_, nothing := any(*new(Out)).(Nothing)
+	return one(func(ctx context.Context, e Event[In]) (r result) {
+		var out Out
+		if out, r.Err = f(ctx, e); r.Err != nil || nothing {
+			return r
 		}
-		return []Message{{Body: out}}, nil
+		var body any = out
+		if r.payload, r.Err = encode(body); r.Err != nil {
+			r.Err = Permanent(r.Err)
+		}
+		if e.Tracked {
+			r.shows, _ = body.(Progresser)
+		}
+		return r
 	})
 }
 
 // EachTo handles one event a call and forwards any number of messages, each to the channel it names.
 func EachTo[In any](f func(ctx context.Context, e Event[In]) ([]Message, error)) Handler {
-	h := Batch(1, func(ctx context.Context, in []Event[In]) []Result {
-		out, err := f(ctx, in[0])
-		return []Result{{Out: out, Err: err}}
+	return one(func(ctx context.Context, e Event[In]) (r result) {
+		r.Out, r.Err = f(ctx, e)
+		return r
 	})
-	return h
+}
+
+func one[In any](f func(ctx context.Context, e Event[In]) result) Handler {
+	return Handler{max: 1, call: func(ctx context.Context, in []*delivery, out []result) {
+		body, err := decode[In](in[0].payload)
+		if err != nil {
+			out[0].Err = Permanent(err)
+			return
+		}
+		out[0] = f(ctx, eventOf(in[0], body))
+	}}
 }
 
 // Batch handles up to max events a call (what has gathered, without waiting for more). f returns one Result per event,
 // in the same order. A panic or a result of another length counts as an error of every event of the call.
 func Batch[In any](max int, f func(ctx context.Context, in []Event[In]) []Result) Handler {
-	return Handler{
-		max:    max,
-		decode: func(payload []byte) (any, error) { return decode[In](payload) },
-		call: func(ctx context.Context, in []*delivery) []Result {
-			events := make([]Event[In], len(in))
-			for i, d := range in {
-				body, _ := d.body.(In)
-				events[i] = Event[In]{
-					ID: d.id, Body: body, At: d.at, Adopted: d.adopted, Tracked: d.tracked, Tries: d.tries,
-					Crashes: d.crashes, Traceparent: cmp.Or(d.span, d.traceparent), Entry: d.entry, Channel: d.channel,
-				}
+	return Handler{max: max, call: func(ctx context.Context, in []*delivery, out []result) {
+		events, at := make([]Event[In], 0, len(in)), make([]int, 0, len(in))
+		for i, d := range in {
+			body, err := decode[In](d.payload)
+			if err != nil {
+				out[i].Err = Permanent(err)
+				continue
 			}
-			return f(ctx, events)
-		},
+			events, at = append(events, eventOf(d, body)), append(at, i)
+		}
+		if len(events) == 0 {
+			return
+		}
+		results := f(ctx, events)
+		for k, i := range at {
+			if len(results) != len(events) {
+				out[i].Err = fmt.Errorf("the handler returned %d results for %d events", len(results), len(events))
+			} else {
+				out[i].Result = results[k]
+			}
+		}
+	}}
+}
+
+func eventOf[In any](d *delivery, body In) Event[In] {
+	e := Event[In]{
+		ID: d.id, Body: body, Adopted: d.adopted, Tracked: d.tracked, Tries: d.tries, Crashes: d.crashes,
+		Traceparent: cmp.Or(d.span, d.traceparent), Entry: d.entry, Channel: d.channel,
 	}
+	if d.at != 0 {
+		e.At = time.UnixMilli(d.at)
+	}
+	return e
 }

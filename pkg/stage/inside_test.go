@@ -1,9 +1,11 @@
 package stage
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"testing"
+	"time"
 )
 
 // An entry that is settled while a reply with it is on its way is not taken for a new one; after the pass it would be.
@@ -94,7 +96,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("", "tries", "-1", "crashes", "99999999999999999999", "at", "x")
 	f.Add("18446744073709551615-18446744073709551615", "track", "1", "adopted", "1", "for", "g")
 	f.Fuzz(func(t *testing.T, entry, k1, v1, k2, v2, k3, v3 string) {
-		d := parse("in", []any{entry, []any{k1, v1, k2, v2, k3, v3}}, d0)
+		d := readOne(t, entry, k1, v1, k2, v2, k3, v3)
 		if d.id == "" && entry != "" {
 			t.Fatal("no event ID")
 		}
@@ -102,16 +104,48 @@ func FuzzParse(f *testing.F) {
 		for list := unpackNetstrings(t, packed); len(list) > 0; list = list[2:] {
 			fields[list[0]] = list[1]
 		}
-		again := parse("in", []any{entry, flatten(fields)}, d0)
-		if again.id != d.id || string(again.payload) != string(d.payload) || !again.at.Equal(d.at) || again.tries != d.tries || again.only != "g" {
+		again := readOne(t, entry, flatten(fields)...)
+		if again.id != d.id || string(again.payload) != string(d.payload) || again.at != d.at || again.tries != d.tries || again.only != "g" {
 			t.Fatalf("read %+v, added anew %+v", d, again)
 		}
 	})
 }
 
-var d0 = entryTime("1700000000000-0")
+// readOne reads an entry from a reply as Redis sends it.
+func readOne(t *testing.T, entry string, fields ...string) *delivery {
+	reply := bulk(nil, "in")
+	reply = fmt.Appendf(reply, "*1\r\n*2\r\n")
+	reply = bulk(reply, entry)
+	reply = fmt.Appendf(reply, "*%d\r\n", len(fields))
+	for _, f := range fields {
+		reply = bulk(reply, f)
+	}
+	in, err := readReply(append([]byte("*1\r\n*2\r\n"), reply...), "in", time.Now())
+	if err != nil || len(in) != 1 {
+		t.Fatalf("readReply(%q): %d deliveries, %v; want 1", reply, len(in), err)
+	}
+	return &in[0]
+}
 
-func flatten(m map[string]string) (out []any) {
+func bulk(b []byte, s string) []byte { return fmt.Appendf(b, "$%d\r\n%s\r\n", len(s), s) }
+
+// Whatever comes instead of a reply is an error and never a panic.
+func FuzzReadReply(f *testing.F) {
+	for _, s := range []string{
+		"", "*-1\r\n", "*0\r\n", "-NOGROUP No such key\r\n", "*1\r\n*2\r\n$2\r\nin\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*-1\r\n",
+		"*1\r\n*2\r\n$2\r\nin\r\n*999999999\r\n", "*1\r\n*2\r\n$99999999999\r\nin", "$9223372036854775807\r\n", "*1\r\n*2\r\n$-5\r\n*1\r\n*2\r\n",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		in, err := readReply(raw, "in", time.Now())
+		if err != nil && in != nil {
+			t.Errorf("readReply(%q): both %d deliveries and %v", raw, len(in), err)
+		}
+	})
+}
+
+func flatten(m map[string]string) (out []string) {
 	for k, v := range m {
 		out = append(out, k, v)
 	}

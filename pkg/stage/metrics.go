@@ -128,7 +128,7 @@ func (m *stageMetrics) settled(x settlement, now time.Time) {
 		m.buried.Inc()
 		m.deadN.Inc()
 	}
-	m.age.Observe(now.Sub(x.d.at).Seconds())
+	m.age.Observe(float64(now.UnixMicro())/1e6 - float64(x.d.at)/1e3)
 }
 
 func (m *stageMetrics) figures(f *figures) {

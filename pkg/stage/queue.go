@@ -40,30 +40,28 @@ func (q *queue) push(in []*delivery, suspect func(*delivery) bool) {
 	}
 }
 
-// take waits for up to n deliveries and counts them as running. alone means that nothing else runs until done(1).
-// It returns nothing when the queue is closed.
-func (q *queue) take(n int) (out []*delivery, alone bool) {
+// take waits for deliveries, puts as many into out as there are and fit, and counts them as running. alone means that
+// nothing else runs until done(1). It takes none when the queue is closed.
+func (q *queue) take(out []*delivery) (n int, alone bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
 		switch {
 		case q.closed:
-			return nil, false
+			return 0, false
 		case q.paused || q.alone:
 		case len(q.suspects) > 0:
 			if q.running == 0 {
-				out, q.suspects = []*delivery{q.suspects[0]}, q.suspects[1:]
+				out[0], q.suspects = q.suspects[0], q.suspects[1:]
 				q.running, q.alone = 1, true
-				return out, true
+				return 1, true
 			}
 		case len(q.ready) > 0:
-			n = min(n, len(q.ready))
-			out = make([]*delivery, n)
-			copy(out, q.ready)
+			n = copy(out, q.ready)
 			clear(q.ready[:n])
 			q.ready = q.ready[n:]
 			q.running += n
-			return out, false
+			return n, false
 		}
 		q.wake.Wait()
 	}

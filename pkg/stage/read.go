@@ -2,7 +2,6 @@ package stage
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -138,12 +137,12 @@ func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error
 		if ctx.Err() != nil {
 			return nil
 		}
-		raw, err := s.read(ctx, conn, ">", min(room, readMost), readBlock)
+		in, err := s.read(ctx, conn, ">", min(room, readMost), readBlock)
 		if err != nil {
 			return err
 		}
 		wait.next = 0
-		s.accept(raw, false)
+		s.accept(in, false)
 	}
 }
 
@@ -156,15 +155,15 @@ func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool)
 		if ctx.Err() != nil {
 			return nil
 		}
-		raw, err := s.read(ctx, conn, after, min(room, readMost), 0)
+		in, err := s.read(ctx, conn, after, min(room, readMost), 0)
 		if err != nil {
 			return err
 		}
-		if len(raw) == 0 {
+		if len(in) == 0 {
 			break
 		}
-		after = text(list(raw[len(raw)-1])[0])
-		found += s.accept(raw, careful)
+		after = in[len(in)-1].entry
+		found += s.accept(in, careful)
 	}
 	if found > 0 {
 		s.m.again.Add(float64(found))
@@ -176,35 +175,30 @@ func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool)
 	return s.b.seen(ctx, s.b.rdb.HDel(ctx, groupsKey(s.cfg.In), "starts:"+s.cfg.Name+":"+s.name).Err())
 }
 
-// read runs one XREADGROUP and returns the raw entries. block 0 does not block.
-func (s *Stage) read(ctx context.Context, conn *redis.Conn, after string, count int, block time.Duration) ([]any, error) {
+// read runs one XREADGROUP. block 0 does not block.
+func (s *Stage) read(ctx context.Context, conn *redis.Conn, after string, count int, block time.Duration) ([]delivery, error) {
 	args := []any{"xreadgroup", "group", s.cfg.Name, s.name, "count", count}
 	if block > 0 {
 		args = append(args, "block", block.Milliseconds())
 	}
 	args = append(args, "streams", s.cfg.In, after)
 	// Not ctx: a reply that is under way when the signal comes holds entries that are ours to hand back.
-	reply, err := conn.Do(context.WithoutCancel(ctx), args...).Result()
-	if errors.Is(err, redis.Nil) {
-		err = nil
+	call := context.WithoutCancel(ctx)
+	cmd := redis.NewRawCmd(call, args...)
+	err := conn.Process(call, cmd)
+	var in []delivery
+	if err == nil {
+		in, err = readReply(cmd.Val(), s.cfg.In, time.Now())
 	}
-	if err = s.b.seen(ctx, err); err != nil || reply == nil {
-		return nil, err
-	}
-	streams := list(reply)
-	if len(streams) == 0 {
-		return nil, nil
-	}
-	return list(list(streams[0])[1]), nil
+	return in, s.b.seen(ctx, err)
 }
 
-// accept decodes entries and queues them, and settles at once what needs no handler. It returns how many were new here.
-func (s *Stage) accept(raw []any, careful bool) int {
-	now := time.Now()
-	work := make([]*delivery, 0, len(raw))
+// accept queues entries, and settles at once what needs no handler. It returns how many were new here.
+func (s *Stage) accept(in []delivery, careful bool) int {
+	work := make([]*delivery, 0, len(in))
 	n := 0
-	for _, r := range raw {
-		d := parse(s.cfg.In, list(r), now)
+	for i := range in {
+		d := &in[i]
 		if !s.held.add(d.entry) {
 			continue
 		}
@@ -212,18 +206,11 @@ func (s *Stage) accept(raw []any, careful bool) int {
 		switch {
 		case d.only != "" && d.only != s.cfg.Name:
 			s.done.add(settlement{d: d, kind: forward, quiet: true})
-			continue
 		case d.bodiless:
 			s.done.add(settlement{d: d, kind: dead, reason: "the entry was pending but its body is no longer in the stream"})
-			continue
+		default:
+			work = append(work, d)
 		}
-		body, err := s.h.decode(d.payload)
-		if err != nil {
-			s.done.add(settlement{d: d, kind: dead, reason: err.Error()})
-			continue
-		}
-		d.body = body
-		work = append(work, d)
 	}
 	s.queue.push(work, func(d *delivery) bool { return careful || d.crashes >= 2 })
 	return n

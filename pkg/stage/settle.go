@@ -22,7 +22,9 @@ const (
 type settlement struct {
 	d        *delivery
 	kind     outcome
-	out      []outgoing
+	to       int    // index of the output, from 1, of the one message that is forwarded; 0 if there are none or several
+	payload  []byte // of that message
+	several  []outgoing
 	progress []byte // JSON for whoever watches
 	delay    time.Duration
 	reason   string
@@ -33,6 +35,25 @@ type outgoing struct {
 	to      int // index of the output, from 1
 	payload []byte
 }
+
+// add adds a message to forward.
+func (x *settlement) add(to int, payload []byte) {
+	switch {
+	case x.to == 0 && len(x.several) == 0:
+		x.to, x.payload = to, payload
+		return
+	case x.to > 0:
+		x.several = append(x.several, outgoing{x.to, x.payload})
+		x.to, x.payload = 0, nil
+	}
+	x.several = append(x.several, outgoing{to, payload})
+}
+
+// bytesArg is a command's argument that need not be copied to become one.
+type bytesArg []byte
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (b *bytesArg) MarshalBinary() ([]byte, error) { return *b, nil }
 
 // settlements gathers what is to be settled while a script is under way.
 type settlements struct {
@@ -81,20 +102,21 @@ func (s *Stage) settleLoop(ctx context.Context) {
 	for _, o := range s.cfg.Out {
 		keys = append(keys, o.Channel)
 	}
+	var args []any
 	for {
 		batch := s.done.take()
 		if len(batch) == 0 {
 			return
 		}
-		if !s.settle(ctx, keys, batch) {
+		args = s.settleArgs(args[:0], batch)
+		if !s.settle(ctx, keys, args, batch) {
 			return
 		}
 	}
 }
 
 // settle runs the script until Redis has answered: it is safe to run twice. False when ctx ended first.
-func (s *Stage) settle(ctx context.Context, keys []string, batch []settlement) bool {
-	args := s.settleArgs(batch)
+func (s *Stage) settle(ctx context.Context, keys []string, args []any, batch []settlement) bool {
 	var wait backoff
 	for {
 		killSoon("stage.settle-sent")
@@ -119,8 +141,9 @@ func (s *Stage) settle(ctx context.Context, keys []string, batch []settlement) b
 	}
 }
 
-func (s *Stage) settleArgs(batch []settlement) []any {
-	args := make([]any, 0, 8+2*len(s.cfg.Out)+10*len(batch))
+// settleArgs appends the script's arguments. Most are pointers into the batch: a string or a slice in an interface would be
+// an allocation each.
+func (s *Stage) settleArgs(args []any, batch []settlement) []any {
 	args = append(args, s.cfg.Name, s.name, s.b.opt.MaxBacklog, s.b.opt.MaxDead, len(s.cfg.Out))
 	for _, o := range s.cfg.Out {
 		if o.Unread {
@@ -130,8 +153,9 @@ func (s *Stage) settleArgs(batch []settlement) []any {
 		}
 	}
 	args = append(args, len(batch))
-	for _, x := range batch {
-		args = append(args, x.d.entry)
+	for i := range batch {
+		x := &batch[i]
+		args = append(args, &x.d.entry)
 		switch x.kind {
 		case retry:
 			args = append(args, "r", x.delay.Milliseconds(), x.d.fields(s.cfg.Name, x.d.tries+1))
@@ -140,15 +164,20 @@ func (s *Stage) settleArgs(batch []settlement) []any {
 			args = append(args, "d", x.reason, x.d.fields(s.cfg.Name, x.d.tries))
 			continue
 		}
-		more := x.more()
+		var more any // nil is the empty string
+		if m := x.more(); m != nil {
+			more = m
+		}
 		switch {
-		case len(x.out) == 0 && more == nil:
+		case x.to == 0 && len(x.several) == 0 && more == nil:
 			args = append(args, "0")
-		case len(x.out) == 1 && x.out[0].to <= 9:
-			args = append(args, x.out[0].to, x.d.id, x.d.at.UnixMilli(), more, x.out[0].payload)
+		case x.to > 0 && x.to <= 9:
+			args = append(args, x.to, &x.d.id, &x.d.at, more, (*bytesArg)(&x.payload))
+		case x.to > 0:
+			args = append(args, "f", &x.d.id, &x.d.at, more, 1, x.to, (*bytesArg)(&x.payload))
 		default:
-			args = append(args, "f", x.d.id, x.d.at.UnixMilli(), more, len(x.out))
-			for _, o := range x.out {
+			args = append(args, "f", &x.d.id, &x.d.at, more, len(x.several))
+			for _, o := range x.several {
 				args = append(args, o.to, o.payload)
 			}
 		}
@@ -157,7 +186,7 @@ func (s *Stage) settleArgs(batch []settlement) []any {
 }
 
 // more packs what few events have: a trace, and progress for whoever watches.
-func (x settlement) more() []byte {
+func (x *settlement) more() []byte {
 	if x.d.traceparent == "" && !x.d.tracked || x.quiet {
 		return nil
 	}
@@ -175,7 +204,10 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 		s.log.Error("an output refuses entries; trying again", "err", problem)
 	}
 	now, soon := time.Now(), tickEvery
-	release := batch[:0:0]
+	release := batch
+	if len(restored) > 0 {
+		release = make([]settlement, 0, len(batch))
+	}
 	for i, x := range batch {
 		switch {
 		case restored[i]:
@@ -195,7 +227,9 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 				s.log.Error("entry set aside", "channel", s.cfg.In, "event", x.d.id, "entry", x.d.entry, "tries", x.d.tries, "crashes", x.d.crashes, "err", fmt.Sprintf("%q", x.reason), traceField(x.d.traceparent))
 			}
 		}
-		release = append(release, x)
+		if len(restored) > 0 {
+			release = append(release, x)
+		}
 	}
 	if soon < tickEvery {
 		time.AfterFunc(soon, func() {

@@ -140,7 +140,7 @@ func (p *spans) in(ctx context.Context) context.Context {
 }
 
 // end ends the spans by what the handler made of the events.
-func (p *spans) end(results []Result) {
+func (p *spans) end(results []result) {
 	if p == nil {
 		return
 	}

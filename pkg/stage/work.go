@@ -13,59 +13,108 @@ import (
 
 // work takes deliveries from the queue, calls the handler and passes on what becomes of them, until the queue is closed.
 func (s *Stage) work(ctx context.Context, workers *sync.WaitGroup) {
+	in, out := make([]*delivery, s.h.max), make([]result, s.h.max)
+	var t *turn
+	defer func() { t.end() }()
 	for {
-		in, alone := s.queue.take(s.h.max)
-		if in == nil {
+		n, alone := s.queue.take(in)
+		if n == 0 {
 			return
 		}
+		in, out := in[:n], out[:n]
 		if alone && !s.markAlone(ctx, in[0]) {
 			s.queue.done(1)
 			continue
 		}
+		start := time.Now()
+		if t == nil || start.After(t.ends) {
+			t.end()
+			t = s.newTurn(ctx, workers, start)
+		}
+		t.begin(in)
 		spans := s.begin(in)
-		var over atomic.Bool // the call was given up on, or has ended
-		watch := time.AfterFunc(s.cfg.Timeout+s.cfg.Timeout/2, func() {
-			if over.CompareAndSwap(false, true) {
-				s.log.Error("the handler ignores its context; going on without it", "events", len(in))
-				s.judge(ctx, in, failAll(in, fmt.Errorf("no answer within %s", s.cfg.Timeout+s.cfg.Timeout/2)))
-				s.queue.done(len(in))
-				workers.Go(func() { s.work(ctx, workers) })
-			}
-		})
-		results := s.call(spans.in(ctx), in)
-		spans.end(results)
-		watch.Stop()
-		if !over.CompareAndSwap(false, true) {
+		s.call(spans.in(t.ctx), in, out, start)
+		spans.end(out)
+		if !t.done() {
 			return // another worker has taken this one's place
 		}
-		s.judge(ctx, in, results)
-		s.queue.done(len(in))
+		s.judge(ctx, in, out)
+		s.queue.done(n)
+		clear(in)
+		clear(out)
 	}
 }
 
-// call runs the handler with its timeout. A panic or a wrong number of results is an error of every event.
-func (s *Stage) call(ctx context.Context, in []*delivery) (results []Result) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	start := time.Now()
+const turnLength = 10 * time.Millisecond
+
+// turn is a stretch of at most turnLength in which one worker begins calls. They share a context with a deadline and a watch
+// over those that ignore it, which would cost more to make for each call than many a handler does: a call has
+// Config.Timeout, and up to turnLength more.
+type turn struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	ends   time.Time // no call begins later
+	watch  *time.Timer
+	in     []*delivery // of the present call
+	state  atomic.Int32
+}
+
+const (
+	turnIdle    = iota
+	turnCalling // the watch may read in
+	turnOver    // the call was given up on: nothing of it is the worker's any more
+)
+
+// newTurn begins a turn. A call that goes on for half as long again as its time is given up on: its events fail, and a new
+// worker takes this one's place.
+func (s *Stage) newTurn(ctx context.Context, workers *sync.WaitGroup, now time.Time) *turn {
+	length := min(turnLength, s.cfg.Timeout/10)
+	t := &turn{ends: now.Add(length)}
+	t.ctx, t.cancel = context.WithDeadline(ctx, t.ends.Add(s.cfg.Timeout))
+	patience := s.cfg.Timeout + s.cfg.Timeout/2
+	t.watch = time.AfterFunc(length+patience, func() {
+		if !t.state.CompareAndSwap(turnCalling, turnOver) {
+			return
+		}
+		s.log.Error("the handler ignores its context; going on without it", "events", len(t.in))
+		s.judge(ctx, t.in, failed(len(t.in), fmt.Errorf("no answer within %s", patience)))
+		s.queue.done(len(t.in))
+		workers.Go(func() { s.work(ctx, workers) })
+	})
+	return t
+}
+
+func (t *turn) begin(in []*delivery) {
+	t.in = in
+	t.state.Store(turnCalling)
+}
+
+// done tells whether the call's events are still the worker's.
+func (t *turn) done() bool { return t.state.CompareAndSwap(turnCalling, turnIdle) }
+
+func (t *turn) end() {
+	if t != nil {
+		t.watch.Stop()
+		t.cancel()
+	}
+}
+
+// call runs the handler. A panic is an error of every event.
+func (s *Stage) call(ctx context.Context, in []*delivery, out []result, start time.Time) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("the handler panicked", "panic", p, "stack", string(debug.Stack()))
-			results = failAll(in, fmt.Errorf("panic: %v", p))
+			copy(out, failed(len(out), fmt.Errorf("panic: %v", p)))
 		}
 		s.m.handled(in, start, time.Now())
 	}()
 	killPoint("stage.before-handler")
-	results = s.h.call(ctx, in)
+	s.h.call(ctx, in, out)
 	killPoint("stage.after-handler")
-	if len(results) != len(in) {
-		return failAll(in, fmt.Errorf("the handler returned %d results for %d events", len(results), len(in)))
-	}
-	return results
 }
 
-func failAll(in []*delivery, err error) []Result {
-	results := make([]Result, len(in))
+func failed(n int, err error) []result {
+	results := make([]result, n)
 	for i := range results {
 		results[i].Err = err
 	}
@@ -73,7 +122,7 @@ func failAll(in []*delivery, err error) []Result {
 }
 
 // judge decides by the results what becomes of the entries.
-func (s *Stage) judge(ctx context.Context, in []*delivery, results []Result) {
+func (s *Stage) judge(ctx context.Context, in []*delivery, results []result) {
 	down, asked := error(nil), false
 	for i, d := range in {
 		err := results[i].Err
@@ -125,10 +174,16 @@ func (s *Stage) delay(tries int, err error) time.Duration {
 }
 
 // forwarded encodes the outputs of a handled event.
-func (s *Stage) forwarded(d *delivery, r Result) settlement {
+func (s *Stage) forwarded(d *delivery, r result) settlement {
 	x := settlement{d: d, kind: forward}
 	if d.span != "" {
 		d.traceparent = d.span // what is forwarded follows from its handling
+	}
+	if r.payload != nil {
+		if len(s.cfg.Out) != 1 {
+			return s.astray(d, "")
+		}
+		x.to, x.payload = 1, r.payload
 	}
 	for _, m := range r.Out {
 		to := s.outputs[m.Channel]
@@ -136,21 +191,31 @@ func (s *Stage) forwarded(d *delivery, r Result) settlement {
 			to = 1
 		}
 		if to == 0 {
-			return settlement{d: d, kind: dead, reason: fmt.Sprintf("the handler forwards to %q, which is not an output of stage %s", m.Channel, s.cfg.Name)}
+			return s.astray(d, m.Channel)
 		}
 		payload, err := encode(m.Body)
 		if err != nil {
 			return settlement{d: d, kind: dead, reason: err.Error()}
 		}
-		x.out = append(x.out, outgoing{to, payload})
-		if p, ok := m.Body.(Progresser); ok && r.Progress == nil && d.tracked {
-			r.Progress = p.Progress()
+		x.add(to, payload)
+		if p, ok := m.Body.(Progresser); ok && r.shows == nil {
+			r.shows = p
 		}
 	}
-	if d.tracked && r.Progress != nil {
+	if !d.tracked {
+		return x
+	}
+	if r.Progress == nil && r.shows != nil {
+		r.Progress = r.shows.Progress()
+	}
+	if r.Progress != nil {
 		x.progress, _ = encode(r.Progress)
 	}
 	return x
+}
+
+func (s *Stage) astray(d *delivery, channel string) settlement {
+	return settlement{d: d, kind: dead, reason: fmt.Sprintf("the handler forwards to %q, which is not an output of stage %s", channel, s.cfg.Name)}
 }
 
 // ask runs the probe, one at a time.

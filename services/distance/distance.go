@@ -4,6 +4,7 @@ package distance
 import (
 	"context"
 	"fmt"
+	"runtime"
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/geodesy"
@@ -25,6 +26,8 @@ func Run(ctx context.Context, d Deps) error {
 		Name: "distance",
 		In:   event.RawInput,
 		Out:  []stage.Output{{Channel: event.CalculatedDistance}},
+		// The rule computes and waits for nothing, so more workers than processors would only take turns.
+		Workers: runtime.GOMAXPROCS(0),
 	})
 	s, err := d.Broker.New(c, stage.Each(From(d.Office)))
 	if err != nil {
