@@ -55,6 +55,14 @@ func (d *delivery) complete() {
 	}
 }
 
+// submitted is when the event was; zero if nobody knows.
+func (d *delivery) submitted() time.Time {
+	if d.at == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(d.at)
+}
+
 // entryMilli is the Unix time in milliseconds in an entry ID, "ms-seq"; 0 if there is none.
 func entryMilli(entry string) int64 {
 	ms, _, _ := strings.Cut(entry, "-")

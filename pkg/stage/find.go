@@ -189,13 +189,13 @@ func (s *search) retries(ctx context.Context, channel string) (out []Retry, err 
 
 // groups tells what an entry is to each group of its channel.
 func (s *search) groups(ctx context.Context, c ChannelStatus, x redis.XMessage) ([]Place, error) {
-	fields := make([]any, 0, 2*len(x.Values))
+	d := delivery{channel: c.Channel, entry: x.ID}
 	for k, v := range x.Values {
-		fields = append(fields, k, v)
+		d.field(k, text(v), nil)
 	}
-	d := parse(c.Channel, []any{x.ID, fields}, time.Time{})
+	d.complete()
 	base := Place{
-		Channel: c.Channel, Entry: x.ID, At: d.at, Since: entryTime(x.ID), Tries: d.tries, Crashes: d.crashes, Error: text(x.Values["error"]),
+		Channel: c.Channel, Entry: x.ID, At: d.submitted(), Since: entryTime(x.ID), Tries: d.tries, Crashes: d.crashes, Error: text(x.Values["error"]),
 	}
 	if len(c.Groups) == 0 {
 		base.State = Unread

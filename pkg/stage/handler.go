@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"time"
 )
 
 // Result is what a handler made of one event: its outputs, or the error that decides what becomes of the entry.
@@ -97,12 +96,8 @@ func Batch[In any](max int, f func(ctx context.Context, in []Event[In]) []Result
 }
 
 func eventOf[In any](d *delivery, body In) Event[In] {
-	e := Event[In]{
-		ID: d.id, Body: body, Adopted: d.adopted, Tracked: d.tracked, Tries: d.tries, Crashes: d.crashes,
+	return Event[In]{
+		ID: d.id, Body: body, At: d.submitted(), Adopted: d.adopted, Tracked: d.tracked, Tries: d.tries, Crashes: d.crashes,
 		Traceparent: cmp.Or(d.span, d.traceparent), Entry: d.entry, Channel: d.channel,
 	}
-	if d.at != 0 {
-		e.At = time.UnixMilli(d.at)
-	}
-	return e
 }

@@ -213,21 +213,21 @@ func (b *Broker) Retries(ctx context.Context, channel string, count int) ([]Retr
 // retryOf reads a member of the sorted set of retries: the entry's fields as netstrings.
 func retryOf(channel, member string, due float64) Retry {
 	fields := readNetstrings(member)
-	flat := make([]any, len(fields))
 	r := Retry{Channel: channel, Due: time.UnixMilli(int64(due))}
-	for i, f := range fields {
-		flat[i] = f
-		if i%2 == 1 {
-			switch fields[i-1] {
-			case "error":
-				r.Error = f
-			case "from":
-				r.from = f
-			}
+	var d delivery
+	for i := 0; i+1 < len(fields); i += 2 {
+		switch fields[i] {
+		case "error":
+			r.Error = fields[i+1]
+		case "from":
+			r.from = fields[i+1]
+		default:
+			d.field(fields[i], fields[i+1], nil)
 		}
 	}
-	d := parse(channel, []any{r.from, flat}, time.Time{})
-	r.Group, r.ID, r.Tries, r.Crashes, r.At = d.only, d.id, d.tries, d.crashes, d.at
+	d.entry = r.from
+	d.complete()
+	r.Group, r.ID, r.Tries, r.Crashes, r.At = d.only, d.id, d.tries, d.crashes, d.submitted()
 	return r
 }
 

@@ -205,9 +205,9 @@ func (s *Stage) accept(in []delivery, careful bool) int {
 		n++
 		switch {
 		case d.only != "" && d.only != s.cfg.Name:
-			s.done.add(settlement{d: d, kind: forward, quiet: true})
+			s.out.add(settlement{d: d, kind: forward, quiet: true})
 		case d.bodiless:
-			s.done.add(settlement{d: d, kind: dead, reason: "the entry was pending but its body is no longer in the stream"})
+			s.out.add(settlement{d: d, kind: dead, reason: "the entry was pending but its body is no longer in the stream"})
 		default:
 			work = append(work, d)
 		}

@@ -55,21 +55,34 @@ type bytesArg []byte
 // MarshalBinary implements encoding.BinaryMarshaler.
 func (b *bytesArg) MarshalBinary() ([]byte, error) { return *b, nil }
 
+// settleAtOnce is how many scripts may be under way: a second one only when it is full, so that Redis has work while the
+// first one's answer travels. What comes slower gathers while the first is under way.
+const settleAtOnce = 2
+
 // settlements gathers what is to be settled while a script is under way.
 type settlements struct {
 	mu     sync.Mutex
 	wake   sync.Cond
 	list   []settlement
+	under  int // scripts under way
 	closed bool
 }
 
 func (q *settlements) init() { q.wake.L = &q.mu }
 
-func (q *settlements) add(x ...settlement) {
+// due tells whether a batch may be taken.
+func (q *settlements) due() bool {
+	return q.closed || len(q.list) > 0 && q.under == 0 || len(q.list) >= settleMost && q.under < settleAtOnce
+}
+
+func (q *settlements) add(x settlement) {
 	q.mu.Lock()
-	q.list = append(q.list, x...)
+	q.list = append(q.list, x)
+	due := q.due()
 	q.mu.Unlock()
-	q.wake.Broadcast()
+	if due {
+		q.wake.Signal()
+	}
 }
 
 func (q *settlements) close() {
@@ -79,14 +92,18 @@ func (q *settlements) close() {
 	q.wake.Broadcast()
 }
 
-// take waits for up to settleMost; nothing once closed and empty.
+// take waits for up to settleMost, which are under way until done; nothing once closed and empty.
 func (q *settlements) take() []settlement {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.list) == 0 && !q.closed {
+	for !q.due() {
 		q.wake.Wait()
 	}
 	n := min(settleMost, len(q.list))
+	if n == 0 {
+		return nil
+	}
+	q.under++
 	batch := make([]settlement, n)
 	copy(batch, q.list)
 	clear(q.list[:n])
@@ -94,6 +111,16 @@ func (q *settlements) take() []settlement {
 		q.list = nil
 	}
 	return batch
+}
+
+func (q *settlements) done() {
+	q.mu.Lock()
+	q.under--
+	due := q.due()
+	q.mu.Unlock()
+	if due {
+		q.wake.Signal()
+	}
 }
 
 // settleLoop settles until everything is settled and no more will come, or ctx ends.
@@ -104,12 +131,14 @@ func (s *Stage) settleLoop(ctx context.Context) {
 	}
 	var args []any
 	for {
-		batch := s.done.take()
+		batch := s.out.take()
 		if len(batch) == 0 {
 			return
 		}
 		args = s.settleArgs(args[:0], batch)
-		if !s.settle(ctx, keys, args, batch) {
+		ok := s.settle(ctx, keys, args, batch)
+		s.out.done()
+		if !ok {
 			return
 		}
 	}
@@ -213,7 +242,7 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 		case restored[i]:
 			time.AfterFunc(time.Second, func() {
 				s.gate.open("forwarding")
-				s.done.add(x)
+				s.out.add(x)
 			})
 			continue
 		case elsewhere[i]:

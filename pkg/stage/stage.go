@@ -30,7 +30,7 @@ type Stage struct {
 
 	queue *queue
 	held  held
-	done  settlements
+	out   settlements
 	gate  gate
 	probe sync.Mutex // one probe at a time
 
@@ -78,7 +78,7 @@ func (b *Broker) New(c Config, h Handler) (*Stage, error) {
 	}
 	s.token.Store("")
 	s.gate.init()
-	s.done.init()
+	s.out.init()
 	s.held.init(c.Prefetch)
 	if !s.lasting {
 		s.name = consumerName()
@@ -138,7 +138,9 @@ func (s *Stage) Run(ctx context.Context) error {
 	defer stopHandling(nil)
 
 	var chores, workers, settling sync.WaitGroup
-	settling.Go(func() { s.settleLoop(live) })
+	for range settleAtOnce {
+		settling.Go(func() { s.settleLoop(live) })
+	}
 	for range s.cfg.Workers {
 		workers.Go(func() { s.work(handling, &workers) })
 	}
@@ -159,7 +161,7 @@ func (s *Stage) Run(ctx context.Context) error {
 	stopHandling(errDrained)
 	s.queue.close()
 	s.waitWorkers(&workers)
-	s.done.close()
+	s.out.close()
 	forced := context.AfterFunc(drain, func() { time.AfterFunc(time.Second, end) }) // settling what was finished may take a moment more
 	settling.Wait()
 	forced()

@@ -127,11 +127,11 @@ func (s *Stage) judge(ctx context.Context, in []*delivery, results []result) {
 	for i, d := range in {
 		err := results[i].Err
 		if err == nil {
-			s.done.add(s.forwarded(d, results[i]))
+			s.out.add(s.forwarded(d, results[i]))
 			continue
 		}
 		if errors.Is(err, ErrPermanent) {
-			s.done.add(settlement{d: d, kind: dead, reason: err.Error()})
+			s.out.add(settlement{d: d, kind: dead, reason: err.Error()})
 			continue
 		}
 		if context.Cause(ctx) == errDrained {
@@ -152,11 +152,11 @@ func (s *Stage) judge(ctx context.Context, in []*delivery, results []result) {
 			s.pause(ctx, down, d)
 		case d.tries+1 >= s.cfg.MaxTries:
 			d.tries++
-			s.done.add(settlement{d: d, kind: dead, reason: err.Error()})
+			s.out.add(settlement{d: d, kind: dead, reason: err.Error()})
 		default:
 			s.log.Warn("will be tried again", "event", d.id, "entry", d.entry, "tries", d.tries+1, "err", err, traceField(d.traceparent))
 			d.failure = brief(err.Error())
-			s.done.add(settlement{d: d, kind: retry, delay: s.delay(d.tries, err)})
+			s.out.add(settlement{d: d, kind: retry, delay: s.delay(d.tries, err)})
 		}
 	}
 }
@@ -271,7 +271,7 @@ func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
 		if err == nil {
 			if times := number(reply[0]); times > 3 {
 				d.crashes += times - 1
-				s.done.add(settlement{d: d, kind: dead, reason: fmt.Sprintf("%d processes died handling it alone", times-1)})
+				s.out.add(settlement{d: d, kind: dead, reason: fmt.Sprintf("%d processes died handling it alone", times-1)})
 				return false
 			}
 			return true
