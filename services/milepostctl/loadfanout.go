@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -85,12 +83,12 @@ type fanned struct {
 type fan struct {
 	delays []float64
 	base   string
-	server *http.Server
+	server *delayServer
 	client *http.Client
 }
 
 func newFan(delays []float64, at []int) (*fan, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	server, err := newDelayServer()
 	if err != nil {
 		return nil, fmt.Errorf("start the delay server: %w", err)
 	}
@@ -98,28 +96,15 @@ func newFan(delays []float64, at []int) (*fan, error) {
 	for _, n := range at {
 		most = max(most, n)
 	}
-	f := &fan{
-		delays: delays, base: "http://" + l.Addr().String() + "/", client: newClient(most*len(delays), 0), // each call has its own deadline
-		server: &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			seconds, err := strconv.ParseFloat(r.URL.Query().Get("seconds"), 64)
-			if err != nil {
-				http.Error(w, "seconds is missing", http.StatusBadRequest)
-				return
-			}
-			select {
-			case <-r.Context().Done():
-			case <-time.After(time.Duration(seconds * float64(time.Second))):
-			}
-			_, _ = io.WriteString(w, "answered\n") // who asked may have left
-		})},
-	}
-	go func() { _ = f.server.Serve(l) }() // it ends with close
-	return f, nil
+	return &fan{
+		delays: delays, base: "http://" + server.listener.Addr().String() + "/", server: server,
+		client: newClient(most*len(delays), 0), // each call has its own deadline
+	}, nil
 }
 
 func (f *fan) close() {
 	f.client.CloseIdleConnections()
-	_ = f.server.Close()
+	f.server.close()
 }
 
 // ask makes all calls of one request, limit at a time.
