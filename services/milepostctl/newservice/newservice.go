@@ -32,13 +32,15 @@ type Spec struct {
 	To   string // the channel it publishes on; "" for none
 }
 
-// Mark is the end of the lists of services in the compose file and in the chart's values: new ones go above it.
+// Mark is the end of the lists of services in the compose file, its Prometheus' targets and the chart's values: new ones go
+// above it.
 const Mark = "# make new-service writes above this line"
 
 // Lists are the files that have such a list, each with its template.
 var Lists = map[string]string{
-	"docker-compose.yml":          "compose.yaml.tmpl",
-	"charts/milepost/values.yaml": "values.yaml.tmpl",
+	"docker-compose.yml":                                 "compose.yaml.tmpl",
+	"charts/milepost/values.yaml":                        "values.yaml.tmpl",
+	"charts/milepost/files/observability/prometheus.yml": "prometheus.yaml.tmpl",
 }
 
 var (

@@ -17,8 +17,8 @@ import (
 	"github.com/milepost/milepost/services/milepostctl/newservice"
 )
 
-// clone copies the repository as it is here, committed or not, under git. The two files with lists of services are made if they
-// are not there.
+// clone copies the repository as it is here, committed or not, under git. The files with lists of services are made if they are
+// not there.
 func clone(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("../../..")
@@ -75,7 +75,7 @@ func run(t *testing.T, dir, name string, args ...string) string {
 }
 
 // What the README says: make new-service in a copy of the tree, build it, send an event through it, and see that nothing but
-// its folder, go.work, the compose file and the chart's values has changed.
+// its folder, go.work, the compose file, its Prometheus' targets and the chart's values has changed.
 func TestNewService(t *testing.T) {
 	dir := clone(t)
 	run(t, dir, "make", "new-service", "NAME=tide", "FROM=raw_input", "TO=tides")
@@ -93,11 +93,11 @@ func TestNewService(t *testing.T) {
 		}
 	}
 	slices.Sort(changed)
-	if want := []string{"charts/milepost/values.yaml", "docker-compose.yml", "go.work", "services/tide/…"}; !slices.Equal(changed, want) {
+	if want := []string{"charts/milepost/files/observability/prometheus.yml", "charts/milepost/values.yaml", "docker-compose.yml", "go.work", "services/tide/…"}; !slices.Equal(changed, want) {
 		t.Errorf("changed: %q, want only %q", changed, want)
 	}
 	diff := run(t, dir, "git", "diff")
-	for _, line := range []string{"+\t./services/tide\n", "+  tide:\n", "+        SERVICE: tide\n", "+    adminPort: 9106\n"} {
+	for _, line := range []string{"+\t./services/tide\n", "+  tide:\n", "+    build: {<<: *build, args: {<<: *version, SERVICE: tide}}\n", "+    adminPort: 9106\n", "names: [tide], type: A, port: 9106"} {
 		if !strings.Contains(diff, line) {
 			t.Errorf("the changes lack the line %q:\n%s", line, diff)
 		}
