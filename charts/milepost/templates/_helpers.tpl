@@ -54,7 +54,7 @@ helm.sh/chart: {{ include "milepost.chart" $root }}
 {{- $registry := default $image.registry .root.Values.global.imageRegistry -}}
 {{- with $registry }}{{ trimSuffix "/" . }}/{{ end -}}
 {{ $image.repository }}
-{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default .tag $image.tag }}{{ end -}}
+{{- if get $image "digest" }}@{{ $image.digest }}{{ else }}:{{ default (get . "tag") $image.tag }}{{ end -}}
 {{- end }}
 
 {{/* Reference and pull policy of the image of one of our programs, from (list $ program image), where image may have some of
@@ -62,11 +62,11 @@ the keys of .Values.image. */}}
 {{- define "milepost.programImage" -}}
 {{- $root := index . 0 -}}
 {{- $all := $root.Values.image -}}
-{{- $own := default dict (index . 2) -}}
-{{- $image := dict "registry" (default $all.registry $own.registry) "tag" (default $all.tag $own.tag) "digest" $own.digest
-      "repository" (default (printf "%s/%s" $all.repository (index . 1)) $own.repository) -}}
+{{- $own := index . 2 -}}
+{{- $image := merge (deepCopy $own) $all (dict "digest" "") -}}
+{{- if not (get $own "repository") }}{{ $_ := set $image "repository" (printf "%s/%s" $all.repository (index . 1)) }}{{ end -}}
 image: {{ include "milepost.image" (dict "root" $root "image" $image "tag" $root.Chart.AppVersion) | quote }}
-imagePullPolicy: {{ default $all.pullPolicy $own.pullPolicy }}
+imagePullPolicy: {{ $image.pullPolicy }}
 {{- end }}
 
 {{- define "milepost.pullSecrets" -}}
@@ -105,7 +105,8 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- define "milepost.components" -}}
 {{- $all := dict -}}
 {{- range $name, $own := .Values.components -}}
-{{- $c := deepCopy $.Values.defaults -}}
+{{- $c := dict "port" 0 "exposed" false "image" dict "autoscaling" dict "keda" dict "persistence" dict -}}
+{{- range $key, $value := $.Values.defaults }}{{ $_ := set $c $key $value }}{{ end -}}
 {{- range $key, $value := default dict $own }}{{ $_ := set $c $key $value }}{{ end -}}
 {{- if $c.enabled }}{{ $_ := set $all $name $c }}{{ end -}}
 {{- end -}}

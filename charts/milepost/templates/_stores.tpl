@@ -35,13 +35,13 @@ From (dict "root" $ "role" role "name" variable "scheme" scheme "user" user "pat
 {{- $at := "" }}
 {{- if $store.auth.enabled }}
 {{- $variable := printf "%s_PASSWORD" (upper .role) }}
-{{- $at = printf "%s:$(%s)@" (default "" .user) $variable }}
+{{- $at = printf "%s:$(%s)@" (get . "user") $variable }}
 - name: {{ $variable }}
   valueFrom:
     secretKeyRef: {name: {{ include "milepost.secretName" (list .root .role) }}, key: {{ $store.auth.passwordKey }}}
 {{- end }}
 - name: {{ .name }}
-  value: {{ printf "%s://%s%s:%s/%s" .scheme $at (include "milepost.host" (list .root .role)) (include "milepost.port" (list .root .role)) (default "" .path) | quote }}
+  value: {{ printf "%s://%s%s:%s/%s" .scheme $at (include "milepost.host" (list .root .role)) (include "milepost.port" (list .root .role)) (get . "path") | quote }}
 {{- end }}
 {{- end }}
 
