@@ -30,6 +30,7 @@ func (n Note) Error() string { return string(n) }
 type Admin struct {
 	registry *prometheus.Registry
 	stopping atomic.Bool
+	page     atomic.Pointer[http.Handler]
 	mu       sync.Mutex
 	checks   []check
 }
@@ -65,6 +66,22 @@ func (a *Admin) Watch(name string, ready func() error) {
 	defer a.mu.Unlock()
 	a.checks = slices.DeleteFunc(a.checks, func(c check) bool { return c.name == name })
 	a.checks = append(a.checks, check{name, ready})
+}
+
+// Show serves h at / and under /status.
+func (a *Admin) Show(h http.Handler) {
+	if a != nil {
+		a.page.Store(&h)
+	}
+}
+
+// status serves what Show was given.
+func (a *Admin) status(w http.ResponseWriter, r *http.Request) {
+	if h := a.page.Load(); h != nil {
+		(*h).ServeHTTP(w, r)
+		return
+	}
+	text(w, http.StatusNotFound, "no status page here; STATUS_PAGE=on shows one\n")
 }
 
 // Stop makes /readyz say for good that the program is stopping.
@@ -108,7 +125,7 @@ func isNote(err error) bool {
 	return errors.As(err, &n)
 }
 
-// Handler serves /healthz, /readyz and /metrics, and /debug/pprof/ if profiles is set.
+// Handler serves /healthz, /readyz, /metrics and what Show was given, and /debug/pprof/ if profiles is set.
 func (a *Admin) Handler(profiles bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") })
@@ -121,6 +138,9 @@ func (a *Admin) Handler(profiles bool) http.Handler {
 		text(w, status, report)
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{Registry: a.registry}))
+	for _, pattern := range []string{"GET /{$}", "GET /status", "GET /status.json", "GET /status/"} {
+		mux.HandleFunc(pattern, a.status)
+	}
 	if profiles {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

@@ -15,7 +15,10 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
+	"github.com/milepost/milepost/pkg/operate"
+	"github.com/milepost/milepost/pkg/operate/statuspage"
 	"github.com/milepost/milepost/pkg/stage"
 )
 
@@ -32,6 +35,8 @@ type Process struct {
 	Log    *slog.Logger
 	Admin  *Admin
 	Stdout io.Writer
+
+	StatusPage string // its URL, "" if there is none
 }
 
 // Open opens the broker that c describes, with the process' log, and puts its metrics on the admin port. The caller closes
@@ -41,7 +46,17 @@ func (p *Process) Open(c Broker) (*stage.Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b, p.Admin.Registry().Register(b)
+	if err := p.Admin.Registry().Register(b); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	if p.StatusPage != "" {
+		page, err := statuspage.Handler(b.Observer(time.Second), operate.Tool(c.Options()), p.Log)
+		if err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
+		p.Admin.Show(page)
+	}
+	return b, nil
 }
 
 // Program is a service program with configuration C, a struct as [Load] fills it.
@@ -49,6 +64,8 @@ type Program[C any] struct {
 	Name  string  // its name in logs and messages
 	Does  string  // goes on after the name in --help: "works out …"
 	Admin Address // default of ADMIN_LISTEN
+
+	StatusPage Switch // default of STATUS_PAGE
 
 	// Run does the work until ctx ends. It drains before it returns nil; an error ends the program with status 1.
 	Run func(ctx context.Context, cfg C, p *Process) error
@@ -91,6 +108,7 @@ func (p Program[C]) Main() {
 type base struct {
 	Logging
 	AdminListen Address `env:"ADMIN_LISTEN" help:"address of /healthz, /readyz and /metrics"`
+	StatusPage  Switch  `env:"STATUS_PAGE" help:"on or off: the status page of the whole pipeline at / of the admin port"`
 	Profiles    Switch  `env:"PPROF" envDefault:"off" help:"on or off: profiles under /debug/pprof/ of the admin port"`
 }
 
@@ -110,7 +128,7 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 			_, err := fmt.Fprintln(stdout, p.Name, version())
 			return err
 		case "healthcheck":
-			cfg := base{AdminListen: p.Admin}
+			cfg := base{AdminListen: p.Admin, StatusPage: p.StatusPage}
 			if err := Load(getenv, &cfg); err != nil {
 				return err
 			}
@@ -119,7 +137,7 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 			return fmt.Errorf("unknown argument %q: %w", args[0], ErrUsage)
 		}
 	}
-	common := base{AdminListen: p.Admin}
+	common := base{AdminListen: p.Admin, StatusPage: p.StatusPage}
 	var cfg C
 	if err := errors.Join(Load(getenv, &common), Load(getenv, &cfg)); err != nil {
 		return err
@@ -135,7 +153,11 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 	defer context.AfterFunc(ctx, admin.Stop)()
 	go trimMemory(ctx) // nothing is lost when it just ends
 	log.Info("starting", "version", version(), "admin", listener.Addr().String())
-	if err := p.Run(ctx, cfg, &Process{Name: p.Name, Log: log, Admin: admin, Stdout: stdout}); err != nil {
+	process := &Process{Name: p.Name, Log: log, Admin: admin, Stdout: stdout}
+	if common.StatusPage {
+		process.StatusPage = "http://" + listener.Addr().String() + "/"
+	}
+	if err := p.Run(ctx, cfg, process); err != nil {
 		return err
 	}
 	log.Info("stopped")
@@ -159,8 +181,11 @@ func (p Program[C]) help(w io.Writer) error {
 		}
 		told[v.name] = true
 		def := v.tag.Get("envDefault")
-		if v.name == "ADMIN_LISTEN" {
+		switch v.name {
+		case "ADMIN_LISTEN":
 			def = string(p.Admin)
+		case "STATUS_PAGE":
+			def = map[Switch]string{false: "off", true: "on"}[p.StatusPage]
 		}
 		fmt.Fprintf(&b, "  %-16s %s", v.name, v.tag.Get("help"))
 		if def != "" {

@@ -82,7 +82,7 @@ func (g *gate) state() string {
 		if len(g.reasons) == 0 {
 			return "1"
 		}
-		err = g.reasons[0].err // an output is full
+		err = fmt.Errorf("held up: %w", g.reasons[0].err) // an output is full
 	}
 	return brief(err.Error())
 }

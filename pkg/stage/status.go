@@ -82,6 +82,11 @@ func (b *Broker) Stages(ctx context.Context) ([]StageInfo, error) {
 	return out, nil
 }
 
+// Withdraw takes a publisher that will not publish again out of the list of stages.
+func (b *Broker) Withdraw(ctx context.Context, publisher string) error {
+	return b.seen(ctx, b.rdb.HDel(ctx, stagesKey, publisher).Err())
+}
+
 // Channels lists the channels that some stage or publisher named, by name.
 func (b *Broker) Channels(ctx context.Context) ([]string, error) {
 	stages, err := b.Stages(ctx)

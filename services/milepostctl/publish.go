@@ -53,6 +53,9 @@ stage could work with is refused, unless --force is given: then it becomes a dea
 				if closed := p.Close(); err == nil {
 					err = closed
 				}
+				if err == nil { // the tool is not part of the pipeline, though status would show it as a publisher
+					err = b.Withdraw(ctx, "milepostctl")
+				}
 				if err != nil {
 					return fmt.Errorf("publish on %s: %w", channel, err)
 				}

@@ -116,7 +116,7 @@ func Run(ctx context.Context, cfg Config, p *process.Process) (err error) {
 		stop()
 		return err
 	})
-	tell(p.Stdout, cfg, page.Addr().String(), stores, reads)
+	tell(p.Stdout, cfg, page.Addr().String(), p.StatusPage, stores, reads)
 	return parts.Wait()
 }
 
@@ -152,13 +152,16 @@ func finish(ctx context.Context, b *stage.Broker, log *slog.Logger) {
 }
 
 // tell says where everything is.
-func tell(w io.Writer, cfg Config, page string, s *stores, r *reads) {
+func tell(w io.Writer, cfg Config, page, status string, s *stores, r *reads) {
 	log := cfg.Email.SentEmails
 	if abs, err := filepath.Abs(log); err == nil {
 		log = abs
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n  The page       http://%s/\n", page)
+	if status != "" {
+		fmt.Fprintf(&b, "  Its status     %s\n", status)
+	}
 	fmt.Fprintf(&b, "  The log        %s\n                 tail -F %s\n", log, cfg.Email.SentEmails)
 	if s.redis != nil {
 		fmt.Fprintf(&b, "  Its Redis      redis-cli -p %s    (in this process' memory: Ctrl-C finishes what is under way, SIGKILL loses it)\n", port(s.redis.Addr()))

@@ -8,10 +8,11 @@ import (
 
 func main() {
 	process.Program[standalone.Config]{
-		Name:     "standalone",
-		Does:     "runs the whole pipeline in one process, on embedded stores unless REDIS_URL and MONGO_URL name others",
-		Admin:    "127.0.0.1:9110",
-		Run:      standalone.Run,
-		Commands: map[string]process.Command{"store": standalone.Store},
+		Name:       "standalone",
+		Does:       "runs the whole pipeline in one process, on embedded stores unless REDIS_URL and MONGO_URL name others",
+		Admin:      "127.0.0.1:9110",
+		Run:        standalone.Run,
+		StatusPage: true,
+		Commands:   map[string]process.Command{"store": standalone.Store},
 	}.Main()
 }

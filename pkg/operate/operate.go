@@ -1,0 +1,300 @@
+// Package operate turns what a [stage.Observer] sees into what a person on call wants to know: a row for each stage, what is
+// wrong, and the command that mends it. The command-line tool and the status page say it in the same words.
+package operate
+
+import (
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// States of a stage.
+const (
+	Running    = "running"
+	NotRunning = "not running"
+	Paused     = "paused"  // what it depends on is down
+	HeldUp     = "held up" // an output is full
+	Busy       = "waiting" // for what Why says, such as Redis
+)
+
+// Row is a stage at work on a channel.
+type Row struct {
+	Stage       string    `json:"stage"`
+	Channel     string    `json:"channel"`
+	Optional    bool      `json:"optional"`
+	State       string    `json:"state"`
+	Why         string    `json:"why,omitempty"` // it is not running
+	Backlog     int       `json:"backlog"`       // entries it has not settled
+	Pending     int       `json:"pending"`       // of these, delivered to a consumer
+	Retrying    Count     `json:"retrying"`      // events due again later
+	Oldest      time.Time `json:"oldest,omitzero"`
+	OldestEvent string    `json:"oldest_event,omitempty"`
+	Rate        *float64  `json:"rate"` // entries settled a second; null if it was not looked at twice
+	Consumers   int       `json:"consumers"`
+	Dead        Count     `json:"dead"`
+	Lost        int       `json:"lost,omitempty"`
+}
+
+// Count is a number that may be larger, if not everything was looked at.
+type Count struct {
+	N    int  `json:"n"`
+	More bool `json:"more,omitempty"`
+}
+
+// String is "3", or "3+" if there may be more.
+func (c Count) String() string {
+	if c.More {
+		return fmt.Sprintf("%d+", c.N)
+	}
+	return fmt.Sprint(c.N)
+}
+
+// Rows lists the stages in the order in which an event passes them.
+func Rows(s stage.Seen) []Row {
+	var rows []Row
+	for _, c := range s.Channels {
+		for _, g := range c.Groups {
+			r := Row{
+				Stage: g.Name, Channel: c.Channel, Optional: g.Optional, Backlog: g.Backlog, Pending: g.Pending, Oldest: g.Oldest,
+				OldestEvent: g.OldestEvent, Rate: g.Rate, Lost: g.Lost,
+			}
+			r.State, r.Why, r.Consumers = state(g)
+			r.Dead.N, r.Dead.More = s.DeadOf(c.Channel, g.Name)
+			r.Retrying.N, r.Retrying.More = s.RetriesOf(c.Channel, g.Name)
+			if len(c.Groups) == 1 { // all are its own, looked at or not
+				r.Dead, r.Retrying = Count{N: c.Dead}, Count{N: c.Due}
+			}
+			rows = append(rows, r)
+		}
+	}
+	place := func(r Row) int {
+		return slices.IndexFunc(s.Stages, func(i stage.StageInfo) bool { return i.Name == r.Stage })
+	}
+	slices.SortStableFunc(rows, func(a, b Row) int { return place(a) - place(b) })
+	return rows
+}
+
+// state says how a group is. It works as long as one of its consumers does.
+func state(g stage.GroupStatus) (state, why string, alive int) {
+	state, why = NotRunning, "no process runs it"
+	away := ""
+	for _, c := range g.Consumers {
+		switch {
+		case c.State == "away":
+			away = c.Name
+		case c.State != "alive":
+		default:
+			alive++
+			if c.Why == "" {
+				state, why = Running, ""
+			} else if state != Running {
+				state, why = reason(c.Why)
+			}
+		}
+	}
+	if alive == 0 && away != "" {
+		why = fmt.Sprintf("its consumer %s is away", away)
+	}
+	return state, why, alive
+}
+
+// reason takes what a consumer says apart: "paused: the store is away".
+func reason(said string) (state, why string) {
+	word, rest, ok := strings.Cut(said, ": ")
+	switch {
+	case ok && (word == Paused || word == HeldUp):
+		return word, rest
+	default:
+		return Busy, said
+	}
+}
+
+// Problem is something that a person should know.
+type Problem struct {
+	Stage   string `json:"stage,omitempty"`
+	Channel string `json:"channel,omitempty"`
+	Urgent  bool   `json:"urgent"` // events wait, or were set aside; else worth a look
+	Text    string `json:"text"`
+	Do      string `json:"do"`                // what to do about it, a sentence
+	Command string `json:"command,omitempty"` // the command that shows more or mends it
+}
+
+// late is how long an entry may wait before it is worth a word.
+const late = time.Minute
+
+// Problems lists what is wrong, in the order of the flow, what is urgent first. Tool is the command that the advice begins
+// with, see [Tool].
+func Problems(s stage.Seen, tool string) []Problem {
+	var out []Problem
+	for _, c := range s.Channels {
+		if c.Kind != "stream" && c.Kind != "none" {
+			out = append(out, Problem{
+				Channel: c.Channel, Urgent: true, Text: fmt.Sprintf("the key %s is a %s, not a stream, so nothing can be kept there", c.Channel, c.Kind),
+				Do: "Something else writes it. Give that another key or another database, and remove the key.",
+			})
+		}
+	}
+	for _, r := range Rows(s) {
+		waits := ""
+		if r.Backlog > 0 {
+			waits = fmt.Sprintf("; %s, the oldest for %s", plural(r.Backlog, "event waits", "events wait"), Ago(s.At, r.Oldest))
+		}
+		switch {
+		case r.State == NotRunning:
+			out = append(out, Problem{
+				Stage: r.Stage, Channel: r.Channel, Urgent: r.Backlog > 0 && !r.Optional, Text: r.Stage + " is not running: " + r.Why + waits,
+				Do:      "Start it: what waits is kept. If it is gone for good, retire its group.",
+				Command: fmt.Sprintf("%s group retire %s %s", tool, r.Channel, r.Stage),
+			})
+		case r.State != Running:
+			out = append(out, Problem{
+				Stage: r.Stage, Channel: r.Channel, Urgent: true, Text: r.Stage + " is " + r.State + ": " + r.Why + waits,
+				Do: map[string]string{
+					Paused: "Mend what it depends on: it goes on by itself.", HeldUp: "Look at the stage that reads this channel: it goes on when there is room.",
+				}[r.State],
+			})
+		case !r.Oldest.IsZero() && s.At.Sub(r.Oldest) > late:
+			out = append(out, Problem{
+				Stage: r.Stage, Channel: r.Channel, Urgent: !r.Optional, Text: r.Stage + " is behind" + waits,
+				Do: "If the backlog grows, add replicas; else look at the oldest event.", Command: Find(tool, r.OldestEvent),
+			})
+		}
+		if r.Retrying.N > 0 {
+			var next stage.Retry // its own, unless it came between two looks at Redis
+			if i := slices.IndexFunc(s.Retries, func(x stage.Retry) bool { return x.Group == r.Stage && x.Channel == r.Channel }); i >= 0 {
+				next = s.Retries[i]
+			}
+			out = append(out, Problem{
+				Stage: r.Stage, Channel: r.Channel,
+				Text: fmt.Sprintf("%s of %s will be tried again: %s", pluralCount(r.Retrying, "event", "events"), r.Stage, orUnknown(next.Error)),
+				Do:   "Mend the reason: each is tried again with growing pauses.", Command: Find(tool, next.ID),
+			})
+		}
+		if r.Dead.N > 0 {
+			text := fmt.Sprintf("%s set aside by %s", pluralCount(r.Dead, "event was", "events were"), r.Stage)
+			if i := slices.IndexFunc(s.Dead, func(x stage.DeadLetter) bool { return x.Group == r.Stage && x.Channel == r.Channel }); i >= 0 {
+				text += ": " + orUnknown(s.Dead[i].Error)
+			}
+			out = append(out, Problem{
+				Stage: r.Stage, Channel: r.Channel, Urgent: true, Text: text,
+				Do: "Mend the reason, then replay them.", Command: fmt.Sprintf("%s dead list %s --group %s", tool, r.Channel, r.Stage),
+			})
+		}
+		if r.Lost > 0 {
+			out = append(out, Problem{
+				Stage: r.Stage, Channel: r.Channel, Text: fmt.Sprintf("%s is optional and was too far behind: it will never see %s", r.Stage, plural(r.Lost, "event", "events")),
+				Do: "Run more of it, or a larger MAX_BACKLOG.",
+			})
+		}
+	}
+	for _, c := range s.Channels {
+		if alive := slices.ContainsFunc(c.Groups, func(g stage.GroupStatus) bool { _, _, n := state(g); return n > 0 }); alive && !c.Adopted {
+			out = append(out, Problem{
+				Channel: c.Channel, Text: "nobody adopts bare PUBLISHes on " + c.Channel + ", so what other programs publish there is not kept",
+				Do: "It takes a moment after a start; else a stage of the channel must run with ADOPT=on.",
+			})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Problem) int {
+		switch {
+		case a.Urgent == b.Urgent:
+			return 0
+		case a.Urgent:
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+func orUnknown(reason string) string {
+	if reason == "" {
+		return "no reason is known"
+	}
+	return reason
+}
+
+func plural(n int, one, many string) string { return pluralCount(Count{N: n}, one, many) }
+
+func pluralCount(c Count, one, many string) string {
+	if c.N == 1 && !c.More {
+		return "1 " + one
+	}
+	return c.String() + " " + many
+}
+
+// Ago is how long before now t was, in its two largest units: "3d4h", "2m10s"; "-" for no time.
+func Ago(now, t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := max(0, now.Sub(t)).Truncate(time.Second)
+	switch days := d / (24 * time.Hour); {
+	case days > 0:
+		return fmt.Sprintf("%dd%dh", days, (d%(24*time.Hour))/time.Hour)
+	case d >= time.Hour:
+		return fmt.Sprintf("%dh%dm", d/time.Hour, (d%time.Hour)/time.Minute)
+	}
+	return d.String()
+}
+
+// Rate is a rate as people read it: "0", "0.4/s", "1234/s"; "-" if it is not known.
+func Rate(r *float64) string {
+	switch {
+	case r == nil:
+		return "-"
+	case *r == 0:
+		return "0/s"
+	case *r < 10:
+		return fmt.Sprintf("%.1f/s", *r)
+	}
+	return fmt.Sprintf("%.0f/s", *r)
+}
+
+// Tool is how the command-line tool is called for the Redis of o. It names no credentials: where they are needed, or TLS
+// is, whoever calls it has them in REDIS_URL.
+func Tool(o *redis.Options) string {
+	const name = "milepostctl"
+	if o.Password != "" || o.Username != "" || o.TLSConfig != nil || o.Network == "unix" || o.Addr == "127.0.0.1:6379" && o.DB == 0 {
+		return name
+	}
+	if _, _, err := net.SplitHostPort(o.Addr); err != nil {
+		return name
+	}
+	url := "redis://" + o.Addr
+	if o.DB != 0 {
+		url += fmt.Sprintf("/%d", o.DB)
+	}
+	return name + " --redis " + url
+}
+
+func Find(tool, event string) string {
+	if event == "" || strings.ContainsFunc(event, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return ""
+	}
+	return tool + " find " + quoted(event)
+}
+
+// plain words need no quotes in a shell.
+var plain = regexp.MustCompile(`^[A-Za-z0-9_.:@%+=,/-]+$`)
+
+// quoted is a word for a shell. An event ID may be whatever a foreign program wrote.
+func quoted(word string) string {
+	if plain.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// Replay is the command that gives a dead letter back to the stage that failed.
+func Replay(tool string, d stage.DeadLetter) string {
+	return fmt.Sprintf("%s dead replay %s %s --yes", tool, d.Channel, d.Entry)
+}

@@ -1,0 +1,45 @@
+// Looks at the page again each second and changes what has changed, so that a selection or the focus elsewhere stays.
+
+const live = document.getElementById("live");
+let lost = false;
+
+/** Makes `now` like `next`, keeping every node that can stay. */
+function morph(now, next) {
+  if (now.isEqualNode(next)) return;
+  if (now.nodeName !== next.nodeName) return now.replaceWith(next);
+  if (now.nodeType !== Node.ELEMENT_NODE) {
+    now.nodeValue = next.nodeValue;
+    return;
+  }
+  for (const { name } of [...now.attributes]) if (!next.hasAttribute(name)) now.removeAttribute(name);
+  for (const { name, value } of next.attributes) if (now.getAttribute(name) !== value) now.setAttribute(name, value);
+  const before = [...now.childNodes], after = [...next.childNodes];
+  before.slice(after.length).forEach((node) => node.remove());
+  after.forEach((node, i) => (before[i] ? morph(before[i], node) : now.append(node)));
+}
+
+async function look() {
+  try {
+    const response = await fetch("/status", { cache: "no-store", signal: AbortSignal.timeout(8000) });
+    const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+    const main = fresh.getElementById("main");
+    if (!main) throw new Error("no status page there");
+    fresh.getElementById("again")?.remove();
+    morph(document.getElementById("main"), document.importNode(main, true));
+    document.title = fresh.title;
+    if (lost) live.textContent = "";
+    lost = false;
+  } catch {
+    if (!lost) live.textContent = "No answer: what is shown is what was seen last.";
+    lost = true;
+  }
+}
+
+async function loop() {
+  if (!document.hidden) await look();
+  setTimeout(loop, 1000);
+}
+
+document.getElementById("again")?.remove();
+document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+setTimeout(loop, 1000);
