@@ -100,11 +100,9 @@ cross: ## build for linux, darwin and windows on amd64 and arm64
 		CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build $(patsubst %,./%/...,$(MODULES)) || exit 1; done
 
 .PHONY: bench
-bench: ## measure one hop, backlogs, POST to log line, progress streams, fan-out, weather and users; the machine should have nothing else to do
-	@$(GO) test -run '^$$' -bench 'Hop|Backlog' -benchtime 1x ./pkg/stage ./services/distance | grep ^Benchmark
-	@$(GO) test -run '^$$' -bench Publish -benchtime 2s ./pkg/stage | grep ^Benchmark
-	@$(GO) test -run '^$$' -bench PostToLine -benchtime 1x ./services/standalone/pipeline | grep ^Benchmark
-	@$(GO) test -run '^$$' -bench Streams ./services/web-api | awk '/^Benchmark|_test.go:/ { print } /^FAIL/ { failed = 1 } END { exit failed }'
+bench: build ## measure everything: a table, report.json and report.svg in dist/bench; MONGO_URL names the store; the machine should have nothing else to do
+	@CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/ ./services/web-api/bare-echo
+	@bin/milepostctl bench all --out dist/bench $(BENCHFLAGS)
 	@MEASURE=on $(GO) test -count=1 -v -run '^TestMeasure' ./services/milepostctl ./services/weather ./services/users | \
 		awk '/^(=== |--- |PASS|ok )/ { next } { print } /^FAIL/ { failed = 1 } END { exit failed }'
 

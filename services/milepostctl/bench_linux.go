@@ -2,7 +2,9 @@ package milepostctl
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -14,53 +16,133 @@ import (
 func (t *tool) bench() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure the pipeline's programs on this machine",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Short: "Measure the pipeline's programs and the runtime on this machine",
+		Long: `bench measures and prints a table, and writes the figures as report.json and the most telling ones as report.svg into
+a folder, which it names at the end. The machine should have nothing else to do.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(t.benchPipeline())
+	cmd.AddCommand(t.benchPipeline(), t.benchRuntime(), t.benchAll())
 	return cmd
 }
 
 func (t *tool) benchPipeline() *cobra.Command {
-	o := bench.Options{}
-	var short bool
+	b := benching{tool: t}
 	cmd := &cobra.Command{
 		Use:   "pipeline",
 		Short: "From POST to log line, the edge alone, and a bare handler to compare it with",
 		Long: `pipeline starts a redis-server of its own, web-api, distance, db and email as a process each, and a bare echo handler
 that only makes one script call per request. It measures, in turns and with one client that costs little, how many
-submissions a second the edge accepts while the stages are stopped, how many the bare handler, and how many go all the way
-from POST to the log while at most --outstanding are under way; and what that costs: CPU time and memory of each process,
-Redis commands and round trips. It ends with status 1 if a submission was lost or doubled.
+submissions a second the edge accepts while the stages are stopped, how many the bare handler, how fast the stages work off
+what the edge left, and how many submissions go all the way from POST to the log while at most --outstanding are under way;
+and what that costs: time, CPU time and memory of each process, Redis commands and round trips. It ends with status 1 if a
+submission was lost or doubled.
 
 MONGO_URL names the store, which gets the database milepost_bench. Without it the store of standalone is used, which is far
-slower than what is measured. --redis is not used. The machine should have nothing else to do.`,
+slower than what is measured. --redis is not used.`,
 		Example: `  MONGO_URL=mongodb://127.0.0.1:27017 milepostctl bench pipeline
   milepostctl bench pipeline --fsync always --rounds 1 --sustain 10s --profile /tmp/profiles`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.Beside(os.Executable); err != nil {
-				return err
-			}
-			if short {
-				o.Short()
-			}
-			o.MongoURL = cmp.Or(o.MongoURL, t.Getenv("MONGO_URL"))
-			o.Progress = t.Err
-			r := bench.NewReport(o)
-			var err error
-			if r.Pipeline, err = bench.Pipeline(cmd.Context(), o); errors.Is(err, bench.ErrOptions) {
-				return usage(err.Error())
-			}
-			if t.output == "json" {
-				err = errors.Join(err, t.json(r))
-			} else {
-				err = errors.Join(err, r.Write(t.Out))
-			}
-			return errors.Join(err, r.Save(o.Out))
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context(), b.pipeline) },
 	}
+	b.pipelineFlags(cmd)
+	return cmd
+}
+
+func (t *tool) benchRuntime() *cobra.Command {
+	b := benching{tool: t}
+	cmd := &cobra.Command{
+		Use:   "runtime",
+		Short: "One hop against a bare client, backlogs, replicas, publishing: the Go benchmarks",
+		Long: `runtime runs the repository's Go benchmarks, for which it needs the source and the go command: one hop against a bare
+pipelined client that issues the same commands, backlogs of 1,000 to 1,000,000, 1, 2 and 4 replicas of a stage, publishing by
+1, 16 and 256 at once, and 1,000 open progress streams.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context(), b.runtime) },
+	}
+	b.runtimeFlags(cmd)
+	return cmd
+}
+
+func (t *tool) benchAll() *cobra.Command {
+	b := benching{tool: t}
+	cmd := &cobra.Command{
+		Use:   "all",
+		Short: "Both, in one report: what `make bench` runs",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context(), b.runtime, b.pipeline) },
+	}
+	b.pipelineFlags(cmd)
+	b.runtimeFlags(cmd)
+	return cmd
+}
+
+// benching is one run of bench.
+type benching struct {
+	*tool
+	o      bench.Options
+	short  bool
+	source string
+	out    string
+}
+
+// run measures the parts, prints the report and saves it.
+func (b *benching) run(ctx context.Context, parts ...func(context.Context, *bench.Report) error) error {
+	r := bench.NewReport(b.o)
+	for _, part := range parts {
+		if err := part(ctx, &r); err != nil {
+			return err
+		}
+	}
+	var err error
+	if b.output == "json" {
+		err = b.json(r)
+	} else {
+		err = r.Write(b.Out)
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := r.Save(b.out)
+	if err == nil {
+		fmt.Fprintf(b.Err, "report.json and report.svg are in %s\n", dir)
+	}
+	return err
+}
+
+func (b *benching) pipeline(ctx context.Context, r *bench.Report) (err error) {
+	if err := b.o.Beside(os.Executable); err != nil {
+		return err
+	}
+	if b.short {
+		b.o.Short()
+	}
+	b.o.MongoURL = cmp.Or(b.o.MongoURL, b.Getenv("MONGO_URL"))
+	b.o.Progress = b.Err
+	if r.Pipeline, err = bench.Pipeline(ctx, b.o); errors.Is(err, bench.ErrOptions) {
+		return usage(err.Error())
+	}
+	return err
+}
+
+func (b *benching) runtime(ctx context.Context, r *bench.Report) (err error) {
+	r.Benchmarks, err = bench.Benchmarks(ctx, b.source, b.Err)
+	return err
+}
+
+func (b *benching) runtimeFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&b.source, "source", ".", "folder of the repository")
+	b.outFlag(cmd)
+}
+
+func (b *benching) outFlag(cmd *cobra.Command) {
+	if cmd.Flags().Lookup("out") == nil {
+		cmd.Flags().StringVar(&b.out, "out", "", "folder for report.json and report.svg (default: a new one)")
+	}
+}
+
+func (b *benching) pipelineFlags(cmd *cobra.Command) {
+	o := &b.o
 	f := cmd.Flags()
 	f.StringVar(&o.Bin, "bin", "", "folder of the programs (default: where this program is)")
 	f.StringVar(&o.RedisServer, "redis-server", "redis-server", "the program")
@@ -71,12 +153,12 @@ slower than what is measured. --redis is not used. The machine should have nothi
 	f.IntVar(&o.Rounds, "rounds", 3, "how often everything is measured; the table has the medians")
 	f.DurationVar(&o.Warm, "warm", 2*time.Second, "work before each measurement that does not count")
 	f.DurationVar(&o.Edge, "edge", 5*time.Second, "how long the edge is measured, and the bare handler")
+	f.DurationVar(&o.Light, "light", 10*time.Second, "how long the whole pipeline is measured at 100 submissions a second")
 	f.DurationVar(&o.Sustain, "sustain", 30*time.Second, "how long the whole pipeline is measured")
 	f.IntVar(&o.Connections, "connections", 64, "connections of the client")
 	f.IntVar(&o.Depth, "depth", 1, "requests under way on each connection")
 	f.IntVar(&o.Outstanding, "outstanding", 2000, "submissions that may be without a line while the whole pipeline is measured")
 	f.StringVar(&o.Profile, "profile", "", "a folder for CPU profiles of the services in the last round; profiling slows them")
-	f.StringVar(&o.Out, "out", "", "a folder for report.json and the plots")
-	f.BoolVar(&short, "short", false, "a couple of seconds of everything: shows that it works, measures nothing")
-	return cmd
+	f.BoolVar(&b.short, "short", false, "a couple of seconds of everything: shows that it works, measures nothing")
+	b.outFlag(cmd)
 }

@@ -23,13 +23,15 @@ type Options struct {
 	Fsync       []string // durabilities: InMemory, or a value of appendfsync
 	Env         []string // more environment for the services, NAME=value
 
-	Rounds              int
-	Warm, Edge, Sustain time.Duration // before each measurement; of the edge and the bare handler; of the whole pipeline
-	Connections, Depth  int           // of the client, and requests under way on each
-	Outstanding         int           // submissions that may be without a line while the whole pipeline is measured
+	Rounds             int
+	Warm, Edge         time.Duration // before each measurement; of the edge, the bare handler, and nothing
+	Light, Sustain     time.Duration // of the whole pipeline at 100 a second, and as fast as it goes
+	Connections, Depth int           // of the client, and requests under way on each
+	Outstanding        int           // submissions that may be without a line while the whole pipeline is measured
+
+	edgeRate float64 // submissions a second for the edge and the bare handler; 0: as fast as they are answered
 
 	Profile  string    // a folder for the services' CPU profiles of the last round; "": none
-	Out      string    // a folder for the report; "": none
 	Progress io.Writer // what is being done
 }
 
@@ -54,10 +56,12 @@ func (o *Options) Beside(executable func() (string, error)) error {
 	return err
 }
 
-// Short makes everything as short as it can be and still happen.
+// Short makes everything as short as it can be and still happen: enough for a test of the benchmark, with a store as slow as
+// that of standalone, and nothing to compare.
 func (o *Options) Short() {
+	o.edgeRate = 200
 	o.Rounds, o.Connections, o.Outstanding = 1, 8, 100
-	o.Warm, o.Edge, o.Sustain = 100*time.Millisecond, 300*time.Millisecond, time.Second
+	o.Warm, o.Edge, o.Light, o.Sustain = 100*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond, time.Second
 }
 
 // ErrOptions is wrapped by the errors about the options themselves.
@@ -74,7 +78,7 @@ func (o *Options) check() error {
 		return fmt.Errorf("%w: no durability to measure with", ErrOptions)
 	case o.Rounds < 1 || o.Connections < 1 || o.Connections > 10_000 || o.Depth < 1 || o.Depth > 20 || o.Outstanding < 1:
 		return fmt.Errorf("%w: rounds and outstanding must be at least 1, connections 1 to 10000, depth 1 to 20", ErrOptions)
-	case o.Edge <= 0 || o.Sustain <= 0 || o.Warm < 0:
+	case o.Edge <= 0 || o.Light <= 0 || o.Sustain <= 0 || o.Warm < 0:
 		return fmt.Errorf("%w: a time to measure must be more than 0", ErrOptions)
 	}
 	for _, name := range append([]string{"standalone"}, services...) {

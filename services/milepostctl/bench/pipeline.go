@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 )
 
 // rig is a Redis, a store and the programs of one setting.
@@ -240,41 +241,85 @@ func (r *rig) round(ctx context.Context, n int) (round Round, err error) {
 			return round, err
 		}
 	}
-	say := func(what string, s Stretch) {
-		r.say("round %d of %d: %s: %.0f/s", n, r.Rounds, what, s.Rate)
-	}
-	round.Edge, err = r.measure(ctx, r.client, drive{warm: r.Warm, measure: r.Edge})
-	if err != nil {
-		return round, fmt.Errorf("the edge: %w", err)
-	}
-	say("the edge alone", round.Edge)
-	if r.bare != nil {
-		s, err := r.measure(ctx, r.simple, drive{warm: r.Warm, measure: r.Edge})
-		if err != nil {
-			return round, fmt.Errorf("the bare handler: %w", err)
+	last := n == r.Rounds
+	for _, part := range []struct {
+		name    string
+		takes   time.Duration
+		into    *Stretch
+		measure func() (Stretch, error)
+	}{
+		{"the edge alone", r.Warm + r.Edge, &round.Edge, func() (Stretch, error) {
+			return r.measure(ctx, r.client, drive{warm: r.Warm, measure: r.Edge, rate: r.edgeRate})
+		}},
+		{"the bare handler", r.Warm + r.Edge, &round.Bare, func() (Stretch, error) { return r.measureBare(ctx) }},
+		{"the stages alone", 0, &round.Drain, func() (Stretch, error) { return r.drain(ctx) }},
+		{fmt.Sprintf("%d a second, from POST to line", lightly), r.Warm + r.Light, &round.Light, func() (Stretch, error) {
+			return r.measure(ctx, r.client, drive{warm: r.Warm, measure: r.Light, rate: lightly, outstanding: r.Outstanding})
+		}},
+		{"from POST to line", r.Warm + r.Sustain, &round.Pipeline, func() (Stretch, error) {
+			profiled := func() error { return nil }
+			if r.Profile != "" && last {
+				profiled = r.profile(ctx, r.Warm+r.Sustain)
+			}
+			s, err := r.measure(ctx, r.client, drive{warm: r.Warm, measure: r.Sustain, outstanding: r.Outstanding})
+			return s, errors.Join(err, profiled())
+		}},
+	} {
+		if part.into == &round.Bare && r.bare == nil {
+			continue
 		}
-		if err := r.rdb.Del(ctx, "bare").Err(); err != nil {
-			return round, err
+		r.say("round %d of %d: %s%s", n, r.Rounds, part.name, lasting(part.takes))
+		if *part.into, err = part.measure(); err != nil {
+			return round, fmt.Errorf("%s: %w", part.name, err)
 		}
-		say("the bare handler", s)
-		round.Bare = &s
+		r.say("round %d of %d: %s: %.0f/s", n, r.Rounds, part.name, part.into.Rate)
 	}
-	if round.Drain, err = r.drain(ctx); err != nil {
-		return round, fmt.Errorf("the backlog: %w", err)
+	if round.Idle, err = r.idle(ctx); err != nil {
+		return round, err
 	}
-	say("the stages alone", round.Drain)
-	profiled := make(chan error, 1)
-	if r.Profile != "" && n == r.Rounds {
-		go func() { profiled <- r.profile(ctx, r.Warm+r.Sustain) }()
-	} else {
-		profiled <- nil
-	}
-	round.Pipeline, err = r.measure(ctx, r.client, drive{warm: r.Warm, measure: r.Sustain, outstanding: r.Outstanding})
-	if err = errors.Join(err, <-profiled); err != nil {
-		return round, fmt.Errorf("the pipeline: %w", err)
-	}
-	say("from POST to line", round.Pipeline)
 	return round, r.stopStages()
+}
+
+func lasting(d time.Duration) string {
+	if d == 0 {
+		return " …"
+	}
+	return fmt.Sprintf(", %s …", d)
+}
+
+func (r *rig) measureBare(ctx context.Context) (Stretch, error) {
+	s, err := r.measure(ctx, r.simple, drive{warm: r.Warm, measure: r.Edge, rate: r.edgeRate})
+	return s, errors.Join(err, r.rdb.Del(ctx, "bare").Err())
+}
+
+// idle is what the pipeline asks of Redis while nobody submits, and how long a bare PING takes.
+func (r *rig) idle(ctx context.Context) (Idle, error) {
+	from, err := read(ctx, nil, r.rdb)
+	if err != nil {
+		return Idle{}, err
+	}
+	select {
+	case <-ctx.Done():
+		return Idle{}, ctx.Err()
+	case <-time.After(r.Edge):
+	}
+	to, err := read(ctx, nil, r.rdb)
+	if err != nil {
+		return Idle{}, err
+	}
+	pings := make([]time.Duration, 200)
+	for i := range pings {
+		begin := time.Now()
+		if err := r.rdb.Ping(ctx).Err(); err != nil {
+			return Idle{}, err
+		}
+		pings[i] = time.Since(begin)
+	}
+	slices.Sort(pings)
+	return Idle{
+		RoundTrips: (to.reads - from.reads - 1) / to.at.Sub(from.at).Seconds(), // one was ours
+		Ping:       *timesOf(pings),
+	}, nil
 }
 
 // measure drives a client and says what it cost.
@@ -293,6 +338,14 @@ func (r *rig) measure(ctx context.Context, c *client, d drive) (Stretch, error) 
 	s := Stretch{Seconds: got.seconds, Events: got.accepted, Post: timesOf(got.posts)}
 	if d.outstanding > 0 {
 		s.Events, s.Line, s.Outstanding = got.written, timesOf(got.lines), backlogOf(got.outstanding)
+	}
+	return s.costing(from, to, pids)
+}
+
+// costing adds to a stretch what it took.
+func (s Stretch) costing(from, to reading, pids map[string]int) (_ Stretch, err error) {
+	if s.Events == 0 {
+		return s, errors.New("nothing came through while it was measured")
 	}
 	s.Rate, s.Cost = float64(s.Events)/s.Seconds, spent(from, to, s.Events)
 	s.Resident, s.Peak, err = residents(pids)
@@ -322,9 +375,7 @@ func (r *rig) drain(ctx context.Context) (s Stretch, err error) {
 		return s, err
 	}
 	s.Events, s.Seconds = r.client.written-begun, to.at.Sub(from.at).Seconds()
-	s.Rate, s.Cost = float64(s.Events)/s.Seconds, spent(from, to, s.Events)
-	s.Resident, s.Peak, err = residents(pids)
-	return s, err
+	return s.costing(from, to, pids)
 }
 
 // pids are the processes that run, by name.
@@ -351,33 +402,30 @@ func residents(pids map[string]int) (now, most map[string]float64, err error) {
 	return now, most, nil
 }
 
-// profile asks the services for CPU profiles of the time to come.
-func (r *rig) profile(ctx context.Context, d time.Duration) error {
-	ended := make(chan error)
+// profile asks the services for CPU profiles of the time to come. The function it returns waits for them.
+func (r *rig) profile(ctx context.Context, d time.Duration) (wait func() error) {
+	var all errgroup.Group
 	for name, at := range r.admin {
-		go func() {
-			ended <- func() error {
-				q, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", at, max(1, int(d.Seconds()))), nil)
-				if err != nil {
-					return err
-				}
-				a, err := http.DefaultClient.Do(q)
-				if err != nil {
-					return err
-				}
-				defer a.Body.Close()
-				f, err := os.Create(filepath.Join(r.Profile, name+"-"+r.fsync+".prof"))
-				if err != nil {
-					return err
-				}
-				_, err = io.Copy(f, a.Body)
-				return errors.Join(err, f.Close())
-			}()
-		}()
+		all.Go(func() error {
+			q, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", at, max(1, int(d.Seconds()))), nil)
+			if err != nil {
+				return err
+			}
+			a, err := http.DefaultClient.Do(q)
+			if err != nil {
+				return err
+			}
+			defer a.Body.Close()
+			if a.StatusCode != http.StatusOK {
+				return fmt.Errorf("profile of %s: %s", name, a.Status)
+			}
+			f, err := os.Create(filepath.Join(r.Profile, name+"-"+r.fsync+".prof"))
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(f, a.Body)
+			return errors.Join(err, f.Close())
+		})
 	}
-	var err error
-	for range r.admin {
-		err = errors.Join(err, <-ended)
-	}
-	return err
+	return all.Wait
 }

@@ -13,9 +13,10 @@ import (
 
 // Report is what a run of the benchmark measured.
 type Report struct {
-	At       time.Time `json:"at"`
-	Machine  Machine   `json:"machine"`
-	Pipeline []Setting `json:"pipeline,omitempty"`
+	At         time.Time   `json:"at"`
+	Machine    Machine     `json:"machine"`
+	Pipeline   []Setting   `json:"pipeline,omitempty"`
+	Benchmarks []Benchmark `json:"go_benchmarks,omitempty"`
 }
 
 // Setting is the whole pipeline on a Redis with one durability.
@@ -32,10 +33,18 @@ type Setting struct {
 
 // Round is one turn of everything that is compared.
 type Round struct {
-	Edge     Stretch  `json:"edge"`           // web-api with all stages stopped
-	Bare     *Stretch `json:"bare,omitempty"` // the echo handler with one script call
-	Drain    Stretch  `json:"drain"`          // what the edge left, from the stages' start to the last line
-	Pipeline Stretch  `json:"pipeline"`       // from POST to log line
+	Edge     Stretch `json:"edge"`          // web-api with all stages stopped
+	Bare     Stretch `json:"bare,omitzero"` // the echo handler with one script call; zero if it was not there
+	Drain    Stretch `json:"drain"`         // what the edge left, from the stages' start to the last line
+	Light    Stretch `json:"light"`         // from POST to log line, 100 a second
+	Pipeline Stretch `json:"pipeline"`      // from POST to log line, as fast as it goes
+	Idle     Idle    `json:"idle"`
+}
+
+// Idle is what is to be seen while nobody submits.
+type Idle struct {
+	RoundTrips float64 `json:"redis_round_trips_per_second"` // of all services
+	Ping       Times   `json:"ping_ms"`                      // of a bare client, which tells what the machine's loopback takes
 }
 
 // Stretch is one measurement.
@@ -127,6 +136,9 @@ type Ratios struct {
 	ToEdge       float64  `json:"pipeline_to_edge"`
 	ServicesCPU  float64  `json:"cpu_seconds_per_1000_four_services"`
 	Line         Times    `json:"line_ms"`
+	LightLine    Times    `json:"light_line_ms"` // at 100 a second
+	IdleTrips    float64  `json:"idle_redis_round_trips_per_second"`
+	Ping         float64  `json:"ping_ms"` // the median
 	Commands     float64  `json:"redis_commands_per_event"`
 	RoundTrips   float64  `json:"redis_round_trips_per_event"`
 }
@@ -147,13 +159,11 @@ func medians(rounds []Round) Ratios {
 		slices.Sort(all)
 		return all[len(all)/2]
 	}
-	line := func(figure func(Times) float64) float64 {
-		return of(func(r Round) float64 {
-			if r.Pipeline.Line == nil {
-				return 0
-			}
-			return figure(*r.Pipeline.Line)
-		})
+	times := func(which func(Round) *Times) Times {
+		at := func(pick func(Times) float64) float64 { return of(func(r Round) float64 { return pick(*which(r)) }) }
+		return Times{
+			at(func(t Times) float64 { return t.P50 }), at(func(t Times) float64 { return t.P99 }), at(func(t Times) float64 { return t.Max }),
+		}
 	}
 	m := Ratios{
 		EdgeRate:     of(func(r Round) float64 { return r.Edge.Rate }),
@@ -163,13 +173,12 @@ func medians(rounds []Round) Ratios {
 		ServicesCPU:  of(func(r Round) float64 { return r.Pipeline.services() }),
 		Commands:     of(func(r Round) float64 { return r.Pipeline.commands() }),
 		RoundTrips:   of(func(r Round) float64 { return r.Pipeline.RoundTrips }),
-		Line: Times{
-			P50: line(func(t Times) float64 { return t.P50 }),
-			P99: line(func(t Times) float64 { return t.P99 }),
-			Max: line(func(t Times) float64 { return t.Max }),
-		},
+		Line:         times(func(r Round) *Times { return r.Pipeline.Line }),
+		LightLine:    times(func(r Round) *Times { return r.Light.Line }),
+		IdleTrips:    of(func(r Round) float64 { return r.Idle.RoundTrips }),
+		Ping:         of(func(r Round) float64 { return r.Idle.Ping.P50 }),
 	}
-	if rounds[0].Bare != nil {
+	if rounds[0].Bare.Events > 0 {
 		ratio := of(func(r Round) float64 { return r.Edge.Rate / r.Bare.Rate })
 		m.BareRate, m.EdgeToBare = of(func(r Round) float64 { return r.Bare.Rate }), &ratio
 	}
@@ -184,16 +193,20 @@ func (r Report) Write(w io.Writer) error {
 			return err
 		}
 	}
-	return nil
+	if len(r.Benchmarks) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "\nThe runtime's parts, by Go benchmarks")
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, b := range r.Benchmarks {
+		fmt.Fprintf(tw, "  %s\t%s\t%s\n", b.Package, b.Name, b)
+	}
+	return tw.Flush()
 }
 
 func (s Setting) write(w io.Writer) error {
-	title := "Redis in memory"
-	if s.Fsync != InMemory {
-		title = "Redis with appendfsync " + s.Fsync
-	}
 	m := s.Median
-	fmt.Fprintf(w, "\n%s; %s; medians of %d rounds, %d connections\n", title, s.Store, len(s.Rounds), s.Connections)
+	fmt.Fprintf(w, "\nRedis %s; %s; medians of %d rounds, %d connections\n", s.title(), s.Store, len(s.Rounds), s.Connections)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if m.EdgeToBare != nil {
 		fmt.Fprintf(tw, "  a bare echo handler, one script call a request\t%.0f/s\n", m.BareRate)
@@ -204,8 +217,10 @@ func (s Setting) write(w io.Writer) error {
 	fmt.Fprintf(tw, "  the stages alone, draining what the edge left\t%.0f/s\n", m.DrainRate)
 	fmt.Fprintf(tw, "  from POST to log line\t%.0f/s\t%.2f of the edge alone (wanted: 0.60)\n", m.PipelineRate, m.ToEdge)
 	fmt.Fprintf(tw, "  its time, with %d under way\tp50 %.0f ms\tp99 %.0f ms, max %.0f ms\n", s.Outstanding, m.Line.P50, m.Line.P99, m.Line.Max)
+	fmt.Fprintf(tw, "  its time at %d a second\tp50 %.1f ms\tp99 %.1f ms, max %.1f ms; a PING takes %.2f ms\n", lightly, m.LightLine.P50, m.LightLine.P99, m.LightLine.Max, m.Ping)
 	fmt.Fprintf(tw, "  CPU of the four services for 1,000 events\t%.3f s\t(wanted: at most 0.16)\n", m.ServicesCPU)
 	fmt.Fprintf(tw, "  Redis commands an event, and round trips\t%.1f\t%.3f\n", m.Commands, m.RoundTrips)
+	fmt.Fprintf(tw, "  round trips of the idle pipeline\t%.1f/s\t(wanted: fewer than 12)\n", m.IdleTrips)
 	if err := tw.Flush(); err != nil {
 		return err
 	}
@@ -224,15 +239,11 @@ func (r Round) write(w io.Writer) error {
 	})
 	fmt.Fprintln(w, "  CPU seconds for 1,000 events, and memory, in the last round:")
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(tw, "\tpipeline\tdrain\tedge\tbare\tresident\tat most\t\n")
+	fmt.Fprint(tw, "\tpipeline\tat 100/s\tdrain\tedge\tbare\tresident\tat most\t\n")
 	row := func(name string, of func(Cost) float64, resident bool) {
 		cells := []string{}
-		for _, s := range []*Stretch{&r.Pipeline, &r.Drain, &r.Edge, r.Bare} {
-			if s == nil {
-				cells = append(cells, "-")
-			} else {
-				cells = append(cells, fmt.Sprintf("%.3f", of(s.Cost)))
-			}
+		for _, s := range []Stretch{r.Pipeline, r.Light, r.Drain, r.Edge, r.Bare} {
+			cells = append(cells, fmt.Sprintf("%.3f", of(s.Cost)))
 		}
 		if resident {
 			cells = append(cells, fmt.Sprintf("%.0f MB", r.Pipeline.Resident[name]), fmt.Sprintf("%.0f MB", r.Pipeline.Peak[name]))
@@ -252,6 +263,9 @@ func (r Round) write(w io.Writer) error {
 	_, err := fmt.Fprintf(w, "  Redis commands an event: %s\n", counts(r.Pipeline.Commands))
 	return err
 }
+
+// lightly is how many submissions a second leave the machine with little to do.
+const lightly = 100
 
 // counts lists what is counted, the most frequent first.
 func counts(m map[string]float64) string {

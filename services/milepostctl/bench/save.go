@@ -2,21 +2,32 @@ package bench
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 )
 
-// Save writes report.json into a folder, which it makes; nothing if dir is "".
-func (r Report) Save(dir string) error {
+// Save writes report.json and report.svg into dir, which it makes, and returns the folder; for "" one of its own among the
+// system's temporary ones.
+func (r Report) Save(dir string) (string, error) {
+	var err error
 	if dir == "" {
-		return nil
+		dir, err = os.MkdirTemp("", "milepost-bench-report-")
+	} else {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err != nil {
+		return dir, err
 	}
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
-		return err
+		return dir, err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+	if err := os.WriteFile(filepath.Join(dir, "report.json"), append(b, '\n'), 0o644); err != nil {
+		return dir, err
 	}
-	return os.WriteFile(filepath.Join(dir, "report.json"), append(b, '\n'), 0o644)
+	if err := r.plot(filepath.Join(dir, "report.svg")); err != nil {
+		return dir, fmt.Errorf("plot: %w", err)
+	}
+	return dir, nil
 }

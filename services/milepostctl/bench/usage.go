@@ -108,9 +108,6 @@ func read(ctx context.Context, pids map[string]int, rdb *redis.Client) (reading,
 // spent is what one stretch cost for each of its events.
 func spent(from, to reading, events int) Cost {
 	c := Cost{CPU: map[string]float64{}, Commands: map[string]float64{}}
-	if events == 0 {
-		return c
-	}
 	n := float64(events)
 	known := 0.0
 	for name, s := range to.cpu {

@@ -3,138 +3,120 @@
 package pipeline
 
 import (
-	"bytes"
+	"context"
 	"encoding/json"
-	"fmt"
-	"io"
-	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/milepost/milepost/pkg/redistest"
 )
 
-// BenchmarkPostToLine submits 100 places a second to the four programs, each a process of its own, and measures the time
-// from before each POST until its line stands in the log. Redis has broker.conf's durability or none. MONGO_URL names a
-// document store to measure with; without it that of standalone is used, which is not made for measuring.
-func BenchmarkPostToLine(b *testing.B) {
-	for _, c := range []struct{ name, fsync string }{{"appendfsync=no", "no"}, {"appendfsync=always", "always"}} {
-		b.Run(c.name, func(b *testing.B) {
-			p := newPipelineOn(b, "", []string{"--appendfsync", c.fsync}, append(mongoFromEnvironment(), strings.Fields(os.Getenv("BENCH_ENV"))...)...)
-			p.start(all...)
-			for range b.N {
-				ms := p.latencies(100, 10*time.Second)
-				slices.Sort(ms)
-				b.ReportMetric(ms[len(ms)/2], "p50-ms")
-				b.ReportMetric(ms[len(ms)*99/100], "p99-ms")
-				b.ReportMetric(ms[len(ms)-1], "max-ms")
-			}
-			b.ReportMetric(0, "ns/op")
-		})
+// TestBench runs `milepostctl bench pipeline --short` with the programs and looks at the report: that it is complete and
+// that its figures can be true. How fast anything is depends on the machine and is not looked at.
+func TestBench(t *testing.T) {
+	redistest.Real(t) // skips or fails where there is no redis-server, as everything here does
+	bin := builds.programs(t, "")
+	bare := exec.Command("go", "build", "-o", bin, "./services/web-api/bare-echo")
+	bare.Dir = root
+	if out, err := bare.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", bare, err, out)
 	}
-}
-
-func mongoFromEnvironment() []string {
-	if url := os.Getenv("MONGO_URL"); url != "" {
-		return []string{"MONGO_URL=" + url}
-	}
-	return nil
-}
-
-// latencies submits at a rate for a while, after a second that does not count, and returns for each submission the
-// milliseconds from its POST to its line.
-func (p *pipeline) latencies(perSecond int, d time.Duration) []float64 {
-	p.t.Helper()
-	run := fmt.Sprintf("bench%d", time.Now().UnixNano())
-	n := int(d.Seconds()+1) * perSecond
-	begun, written := make([]time.Time, n), make([]time.Time, n)
-	p.submit(visit{run + "@example.com", "0", "0"}) // so that the log is there
-	p.delivered(run + "@example.com")
-	tailing := make(chan error, 1)
-	go func() { tailing <- p.follow(run, written) }()
-
-	keep := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
-	defer keep.CloseIdleConnections()
-	var posts sync.WaitGroup
-	tick := time.NewTicker(time.Second / time.Duration(perSecond))
-	defer tick.Stop()
-	for i := range n {
-		<-tick.C
-		posts.Go(func() {
-			body, err := json.Marshal(visit{fmt.Sprintf("%s-%d@example.com", run, i), "40.7128", "-74.0060"})
-			if err != nil {
-				p.t.Error(err)
-				return
-			}
-			begun[i] = time.Now()
-			resp, err := keep.Post(p.web[0].url+"/distance", "application/json", bytes.NewReader(body))
-			if err != nil {
-				p.t.Error(err)
-				return
-			}
-			_, _ = io.Copy(io.Discard, resp.Body) // so that the connection is used again
-			resp.Body.Close()
-			if resp.StatusCode != http.StatusCreated {
-				p.t.Errorf("POST /distance: %s", resp.Status)
-			}
-		})
-	}
-	posts.Wait()
-	if err := <-tailing; err != nil {
-		p.t.Fatal(err)
-	}
-	ms := make([]float64, 0, n)
-	for i := perSecond; i < n; i++ {
-		ms = append(ms, written[i].Sub(begun[i]).Seconds()*1000)
-	}
-	return ms
-}
-
-// follow notes when the line of each submission of a run comes into the log, until all have come. The kernel tells of each
-// write: looking again and again would take the time of what is measured, and a sleep here lasts a millisecond.
-func (p *pipeline) follow(run string, written []time.Time) error {
-	watch, err := syscall.InotifyInit1(syscall.IN_CLOEXEC)
+	conf, err := filepath.Abs(root + "/charts/milepost/files/broker.conf")
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	defer syscall.Close(watch)
-	if _, err := syscall.InotifyAddWatch(watch, p.log, syscall.IN_MODIFY); err != nil {
-		return fmt.Errorf("watch %s: %w", p.log, err)
-	}
-	f, err := os.Open(p.log)
+	dir := filepath.Join(t.TempDir(), "report")
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	// The store is that of standalone, which the tool has to say.
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "milepostctl"), "bench", "pipeline", "--short", "--broker-conf", conf, "--out", dir)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MONGO_") })
+	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return err
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
 	}
-	defer f.Close()
-	rest, buf, news := "", make([]byte, 1<<16), make([]byte, 4096)
-	for left := len(written); left > 0; {
-		if _, err := syscall.Read(watch, news); err != nil && err != syscall.EINTR {
-			return err
+	for _, said := range []string{"WHICH IS THE BOTTLENECK", "from POST to log line", "of the bare handler", "Redis appendfsync always", "report.json and report.svg are in " + dir} {
+		if !strings.Contains(string(out), said) {
+			t.Errorf("%s does not say %q:\n%s", cmd, said, out)
 		}
-		now := time.Now()
-		for {
-			k, err := f.Read(buf)
-			if err != nil && err != io.EOF {
-				return err
-			}
-			if k == 0 {
-				break
-			}
-			rest += string(buf[:k])
+	}
+	if picture, err := os.ReadFile(filepath.Join(dir, "report.svg")); err != nil || !strings.Contains(string(picture), "POST to line") {
+		t.Errorf("report.svg: %d bytes, %v", len(picture), err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "report.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r benchReport
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(r.Machine["redis"].(string), "redis-server ") || r.Machine["cores"].(float64) < 1 || len(r.Pipeline) != 2 {
+		t.Fatalf("machine %v, %d settings, want 2", r.Machine, len(r.Pipeline))
+	}
+	for _, s := range r.Pipeline {
+		if len(s.Rounds) != 1 || s.Ledger["accepted"] == 0 || s.Ledger["accepted"] != s.Ledger["lines"] || s.Ledger["doubled"] != 0 {
+			t.Errorf("appendfsync %s: %d rounds, ledger %v", s.Fsync, len(s.Rounds), s.Ledger)
 		}
-		for l, more, ok := strings.Cut(rest, "\n"); ok; l, more, ok = strings.Cut(rest, "\n") {
-			rest = more
-			var i int
-			if _, after, ok := strings.Cut(l, run+"-"); ok {
-				if _, err := fmt.Sscanf(after, "%d@", &i); err == nil && written[i].IsZero() {
-					written[i] = now
-					left--
+		m := s.Median
+		for _, ratio := range []string{"edge_to_bare", "pipeline_to_edge", "cpu_seconds_per_1000_four_services"} {
+			if n, ok := m[ratio].(float64); !ok || n <= 0 {
+				t.Errorf("appendfsync %s: %s is %v", s.Fsync, ratio, m[ratio])
+			}
+		}
+		// In short runs entries of one window are counted in another; on their way they are all added to three streams,
+		// acknowledged by three stages and published.
+		if n, _ := m["redis_commands_per_event"].(float64); n < 6 || n > 200 {
+			t.Errorf("appendfsync %s: %v Redis commands an event", s.Fsync, n)
+		}
+		for name, x := range s.Rounds[0].stretches() {
+			if x.Events <= 0 || x.Seconds <= 0 || x.Rate <= 0 || x.RoundTrips <= 0 {
+				t.Errorf("appendfsync %s, %s: %+v", s.Fsync, name, x)
+			}
+			running := []string{"client", "redis", "web-api", "bare-echo", "standalone"}
+			if name != "edge" && name != "bare" {
+				running = append(running, "distance", "db", "email")
+			}
+			for _, p := range running {
+				if _, ok := x.CPU[p]; !ok || x.Resident[p] < 1 || x.Peak[p] < x.Resident[p] {
+					t.Errorf("appendfsync %s, %s: %s used %v s for 1,000 events, %v MB, at most %v", s.Fsync, name, p, x.CPU[p], x.Resident[p], x.Peak[p])
 				}
 			}
+			if line := x.Line; (name == "light" || name == "pipeline") && (line["p50"] <= 0 || line["p99"] < line["p50"] || line["max"] < line["p99"]) {
+				t.Errorf("appendfsync %s, %s: times %v", s.Fsync, name, line)
+			}
 		}
 	}
-	return nil
+}
+
+type benchReport struct {
+	Machine  map[string]any
+	Pipeline []struct {
+		Fsync  string `json:"appendfsync"`
+		Rounds []benchRound
+		Median map[string]any
+		Ledger map[string]int
+	}
+}
+
+type benchRound struct{ Edge, Bare, Drain, Light, Pipeline benchStretch }
+
+func (r benchRound) stretches() map[string]benchStretch {
+	return map[string]benchStretch{"edge": r.Edge, "bare": r.Bare, "drain": r.Drain, "light": r.Light, "pipeline": r.Pipeline}
+}
+
+type benchStretch struct {
+	Seconds    float64
+	Events     int
+	Rate       float64            `json:"events_per_second"`
+	Line       map[string]float64 `json:"line_ms"`
+	Resident   map[string]float64 `json:"resident_mb"`
+	Peak       map[string]float64 `json:"resident_peak_mb"`
+	CPU        map[string]float64 `json:"cpu_seconds_per_1000"`
+	RoundTrips float64            `json:"redis_round_trips_per_event"`
 }

@@ -1,0 +1,235 @@
+//go:build linux
+
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// door is a web-api and all behind it: it answers submissions, and writes their lines.
+type door struct {
+	*httptest.Server
+	log   string
+	posts atomic.Int64
+	mu    sync.Mutex
+	seen  map[string]int // addresses
+}
+
+func newDoor(t *testing.T, line func(d *door, email string) string, status func(n int64) int) *door {
+	t.Helper()
+	d := &door{log: filepath.Join(t.TempDir(), "sent_emails"), seen: map[string]int{}}
+	f, err := os.Create(d.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var in struct{ Email, Lat, Long string }
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || r.Method != http.MethodPost || r.URL.Path != "/distance" || r.Header.Get("Accept") != "application/json" {
+			t.Errorf("%s %s: %+v, %v", r.Method, r.URL, in, err)
+		}
+		var lat, long float64
+		if n, err := fmt.Sscan(in.Lat+" "+in.Long, &lat, &long); n != 2 || err != nil || lat < 10 || lat >= 80 || long < 10 || long >= 90 {
+			t.Errorf("submission %+v: %v", in, err)
+		}
+		code := status(d.posts.Add(1))
+		d.mu.Lock()
+		d.seen[in.Email]++
+		if code == http.StatusCreated {
+			if _, err := f.WriteString(line(d, in.Email)); err != nil {
+				t.Error(err)
+			}
+		}
+		d.mu.Unlock()
+		w.WriteHeader(code)
+		fmt.Fprint(w, `{"id":"x"}`)
+	}))
+	t.Cleanup(d.Close)
+	return d
+}
+
+func created(int64) int { return http.StatusCreated }
+
+func once(_ *door, email string) string { return "Email sent to: " + email + "; Message: far\n" }
+
+func (d *door) client(t *testing.T, connections, depth int) *client {
+	t.Helper()
+	c, err := newClient(d.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.close)
+	if err := c.connect(d.Listener.Addr().String(), connections, depth); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestClient(t *testing.T) {
+	for name, tc := range map[string]struct{ connections, depth, outstanding int }{
+		"one at a time":       {1, 1, 1},
+		"many":                {20, 1, 100},
+		"pipelined":           {3, 5, 100},
+		"fewer than may be":   {20, 1, 7},
+		"lines not waited on": {4, 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDoor(t, once, created)
+			c := d.client(t, tc.connections, tc.depth)
+			calls := 0
+			edge := func() error { calls++; return nil }
+			r, err := c.run(t.Context(), drive{warm: 20 * time.Millisecond, measure: 200 * time.Millisecond, outstanding: tc.outstanding, begin: edge, end: edge})
+			if err != nil {
+				t.Fatal(err)
+			}
+			posts := int(d.posts.Load())
+			if posts == 0 || c.answered != posts || c.accepted != posts || len(c.sent) != posts || len(d.seen) != posts {
+				t.Errorf("%d posts of %d addresses; the client sent %d, %d answered, %d accepted", posts, len(d.seen), len(c.sent), c.answered, c.accepted)
+			}
+			if tc.outstanding > 0 && c.written != posts || c.doubled != 0 {
+				t.Errorf("%d posts: %d lines, %d doubled", posts, c.written, c.doubled)
+			}
+			if r.accepted == 0 || r.accepted > posts || r.accepted != len(r.posts) || r.written != len(r.lines) || r.seconds < 0.1 || calls != 2 {
+				t.Errorf("measured %d accepted with %d times, %d written with %d times, in %.3f s; %d calls at the edges", r.accepted, len(r.posts), r.written, len(r.lines), r.seconds, calls)
+			}
+			for _, n := range r.outstanding {
+				if tc.outstanding > 0 && n > tc.outstanding {
+					t.Errorf("%d outstanding, want at most %d", n, tc.outstanding)
+				}
+			}
+		})
+	}
+}
+
+func TestClientRate(t *testing.T) {
+	d := newDoor(t, once, created)
+	c := d.client(t, 4, 1)
+	if _, err := c.run(t.Context(), drive{measure: 300 * time.Millisecond, rate: 100, outstanding: 10}); err != nil {
+		t.Fatal(err)
+	}
+	if n := d.posts.Load(); n == 0 || n > 31 {
+		t.Errorf("%d posts in 0.3 s at 100 a second", n)
+	}
+}
+
+// What goes wrong is seen: lines that come twice, answers that are refusals.
+func TestClientSees(t *testing.T) {
+	d := newDoor(t, func(d *door, email string) string { return strings.Repeat(once(d, email), 2) }, func(n int64) int {
+		if n%3 == 0 {
+			return http.StatusServiceUnavailable
+		}
+		return http.StatusCreated
+	})
+	c := d.client(t, 5, 1)
+	if _, err := c.run(t.Context(), drive{measure: 100 * time.Millisecond, outstanding: 50}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.log.read(func(n int) { c.line(n, 0) }); err != nil { // the last line's double
+		t.Fatal(err)
+	}
+	refused := int(d.posts.Load()) / 3
+	if c.accepted != c.answered-refused || c.status[503] != refused || c.written != c.accepted || c.doubled != c.accepted {
+		t.Errorf("%d answered, of them %d refused: the client saw %d accepted, %v, %d lines, %d doubled", c.answered, refused, c.accepted, c.status, c.written, c.doubled)
+	}
+}
+
+// A server that goes away ends the run with an error.
+func TestClientServerGone(t *testing.T) {
+	d := newDoor(t, once, created)
+	c := d.client(t, 2, 1)
+	_, err := c.run(t.Context(), drive{measure: time.Minute, outstanding: 50, begin: func() error { go d.CloseClientConnections(); return nil }})
+	if err == nil {
+		t.Error("no error although the server closed all connections")
+	}
+}
+
+func TestAnswer(t *testing.T) {
+	const whole = "HTTP/1.1 201 Created\r\nA: b\r\nContent-Length: 3\r\nDate: x\r\n\r\nabc"
+	for in, want := range map[string]struct {
+		status, length int
+		fails          bool
+	}{
+		"":                     {},
+		whole[:30]:             {},
+		whole[:len(whole)-1]:   {201, 0, false},
+		whole:                  {201, len(whole), false},
+		whole + "HTTP/1.1 503": {201, len(whole), false},
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n": {fails: true},
+		"HTTP/1.1 2x0 OK\r\nContent-Length: 0\r\n\r\n":          {fails: true},
+	} {
+		status, length, err := answer([]byte(in))
+		if (err != nil) != want.fails || err == nil && (status != want.status || length != want.length) {
+			t.Errorf("answer(%q) = %d, %d, %v; want %+v", in, status, length, err, want)
+		}
+	}
+}
+
+// Lines that are written in pieces, and longer than a read, are found once.
+func TestFollow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	w, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	l, err := follow(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	var got []int
+	for _, piece := range []string{
+		"x bench-0000000001@example.com y\nbench-00000", "00002@example.com\n", "bench-12@example.com\nbench-00000x0003@\n\n",
+		strings.Repeat("bench-0000000004@example.com\n", 5000), "bench-0000000005@example.com",
+	} {
+		if _, err := w.WriteString(piece); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.read(func(n int) { got = append(got, n) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(got) != 5002 || got[0] != 1 || got[1] != 2 || got[2] != 4 || got[5001] != 4 {
+		t.Errorf("%d lines: %v…; want 1, 2 and 5000 times 4", len(got), got[:min(3, len(got))])
+	}
+}
+
+// The process that listens is found, and what it uses is read.
+func TestUsage(t *testing.T) {
+	d := newDoor(t, once, created)
+	var port int
+	if _, err := fmt.Sscanf(d.Listener.Addr().String(), "127.0.0.1:%d", &port); err != nil {
+		t.Fatal(err)
+	}
+	if pid := ownerOf(port); pid != os.Getpid() {
+		t.Errorf("ownerOf(%d) = %d, want %d", port, pid, os.Getpid())
+	}
+	begin, err := cpuOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sum := 0.0; sum < 0.02; { // until it has used two more ticks
+		now, err := cpuOf(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum = now - begin
+	}
+	now, most, err := residentOf(os.Getpid())
+	if err != nil || now < 1 || most < now {
+		t.Errorf("residentOf = %v, %v, %v", now, most, err)
+	}
+	if busy, _, err := machineCPU(); err != nil || busy <= 0 {
+		t.Errorf("machineCPU = %v, %v", busy, err)
+	}
+}
