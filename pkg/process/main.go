@@ -151,7 +151,7 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 	}
 	defer admin.serve(listener, bool(common.Profiles), log)()
 	defer context.AfterFunc(ctx, admin.Stop)()
-	go trimMemory(ctx) // nothing is lost when it just ends
+	go tendMemory(ctx) // nothing is lost when it just ends
 	log.Info("starting", "version", version(), "admin", listener.Addr().String())
 	process := &Process{Name: p.Name, Log: log, Admin: admin, Stdout: stdout}
 	if common.StatusPage {
