@@ -9,62 +9,104 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"golang.org/x/sync/errgroup"
 )
 
 // FindByIDs returns the records of the event IDs that are there, by ID.
+func (s *Store) FindByIDs(ctx context.Context, ids []string) (map[string]Record, error) {
+	found := make(map[string]Record, len(ids))
+	err := s.find(ctx, ids, nil, func(doc bson.Raw) error {
+		var r Record
+		if err := bson.Unmarshal(doc, &r); err != nil {
+			return err
+		}
+		found[r.ID] = r
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// Distances returns the distances, in miles, of the event IDs that are there, by ID. It takes the store and the driver half
+// of what the whole records do.
+func (s *Store) Distances(ctx context.Context, ids []string) (map[string]float64, error) {
+	const distance = "distance_from_velocity"
+	found := make(map[string]float64, len(ids))
+	err := s.find(ctx, ids, bson.D{{Key: distance, Value: 1}}, func(doc bson.Raw) error {
+		id, ok := doc.Lookup("_id").StringValueOK()
+		miles, number := doc.Lookup(distance).AsFloat64OK()
+		if !ok || !number {
+			return fmt.Errorf("record %s has no %s", id, distance)
+		}
+		found[id] = miles
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// find calls each with the documents of the event IDs that are there, with the fields that projection names (nil: all). The
+// calls come one at a time, and doc is each's own only until it returns.
 //
 // MongoDB gets one query with $in. FerretDB v1 answers $in by reading the whole collection, and equality of _id from
 // the index, so it gets one small query per ID, a few at a time.
-func (s *Store) FindByIDs(ctx context.Context, ids []string) (map[string]Record, error) {
+func (s *Store) find(ctx context.Context, ids []string, projection bson.D, each func(doc bson.Raw) error) error {
+	if len(ids) == 0 {
+		return nil
+	}
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	single := len(ids) == 1
 	if len(ids) > 1 {
 		var err error
 		if single, err = s.single.better(ctx, s.users.Database()); err != nil {
-			return nil, fmt.Errorf("find records: %w", err)
+			return fmt.Errorf("find records: %w", err)
 		}
 	}
 	find := s.findIn
 	if single {
 		find = s.findEach
 	}
-	found, err := find(ctx, ids)
-	if err != nil {
-		return nil, fmt.Errorf("find records: %w", err)
+	if err := find(ctx, ids, projection, each); err != nil {
+		return fmt.Errorf("find records: %w", err)
 	}
-	return found, nil
+	return nil
 }
 
-func (s *Store) findIn(ctx context.Context, ids []string) (map[string]Record, error) {
-	found := make(map[string]Record, len(ids))
-	if len(ids) == 0 {
-		return found, nil
+func (s *Store) findIn(ctx context.Context, ids []string, projection bson.D, each func(bson.Raw) error) error {
+	o := options.Find().SetBatchSize(int32(len(ids)) + 1) // one answer has them all and the end
+	if projection != nil {
+		o.SetProjection(projection)
 	}
-	cursor, err := s.users.Find(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}})
+	cursor, err := s.users.Find(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}, o)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var all []Record
-	if err := cursor.All(ctx, &all); err != nil {
-		return nil, err
+	defer cursor.Close(ctx)
+	for cursor.Next(ctx) {
+		if err := each(cursor.Current); err != nil {
+			return err
+		}
 	}
-	for _, r := range all {
-		found[r.ID] = r
-	}
-	return found, nil
+	return cursor.Err()
 }
 
-func (s *Store) findEach(ctx context.Context, ids []string) (map[string]Record, error) {
+func (s *Store) findEach(ctx context.Context, ids []string, projection bson.D, each func(bson.Raw) error) error {
+	o := options.FindOne()
+	if projection != nil {
+		o.SetProjection(projection)
+	}
 	var mu sync.Mutex
-	found := make(map[string]Record, len(ids))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
 	for _, id := range ids {
 		g.Go(func() error {
-			var r Record
-			err := s.users.FindOne(ctx, bson.D{{Key: "_id", Value: id}}).Decode(&r)
+			doc, err := s.users.FindOne(ctx, bson.D{{Key: "_id", Value: id}}, o).Raw()
 			if errors.Is(err, mongo.ErrNoDocuments) {
 				return nil
 			}
@@ -73,11 +115,10 @@ func (s *Store) findEach(ctx context.Context, ids []string) (map[string]Record, 
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			found[id] = r
-			return nil
+			return each(doc)
 		})
 	}
-	return found, g.Wait()
+	return g.Wait()
 }
 
 // lookup remembers which kind of look-up the store is good at. The zero value has not asked yet.

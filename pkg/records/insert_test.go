@@ -165,6 +165,13 @@ func TestFindByIDsIsOneQuery(t *testing.T) {
 	if n := len(server.seen()); n != 3 {
 		t.Errorf("%d commands for two look-ups; want one question what the store is, and a query each", n)
 	}
+	miles, err := store.Distances(t.Context(), []string{"ev-0", "ev-1", "ev-2"})
+	if err != nil || len(miles) != 1 || miles["ev-1"] != three()[1].Miles {
+		t.Errorf("Distances = %v, %v; want that of ev-1", miles, err)
+	}
+	if n := len(server.seen()); n != 4 {
+		t.Errorf("%d commands; want one query more for the distances", n-3)
+	}
 }
 
 func TestDown(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 
 // Store is where the distances are found.
 type Store interface {
-	// FindByIDs returns those of the events' records that are there, by event ID.
-	FindByIDs(ctx context.Context, ids []string) (map[string]records.Record, error)
+	// Distances returns the distances in miles of those events whose records are there, by event ID.
+	Distances(ctx context.Context, ids []string) (map[string]float64, error)
 	// Newest returns the record of email that was submitted last, and false if there is none.
 	Newest(ctx context.Context, email string) (records.Record, bool, error)
 	// Ping is nil if the store is there.
@@ -143,10 +143,10 @@ func (h *Handler) distances(ctx context.Context, in []stage.Event[event.Address]
 			ids = append(ids, in[i].ID)
 		}
 	}
-	var found map[string]records.Record
+	var found map[string]float64
 	var findErr error
 	if len(ids) > 0 {
-		found, findErr = h.Store.FindByIDs(ctx, ids)
+		found, findErr = h.Store.Distances(ctx, ids)
 	}
 	type newest struct {
 		records.Record
@@ -156,14 +156,14 @@ func (h *Handler) distances(ctx context.Context, in []stage.Event[event.Address]
 	for _, i := range indexes {
 		e := in[i]
 		if !e.Adopted {
-			r, ok := found[e.ID]
+			distance, ok := found[e.ID]
 			switch {
 			case findErr != nil:
 				out[i].Err = findErr
 			case !ok:
 				out[i].Err = fmt.Errorf("event %s: %w", e.ID, errNoRecord)
 			default:
-				miles[i] = r.Miles
+				miles[i] = distance
 			}
 			continue
 		}

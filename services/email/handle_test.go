@@ -23,12 +23,12 @@ type fakeStore struct {
 	asked  []string // what was asked for, in order
 }
 
-func (s *fakeStore) FindByIDs(_ context.Context, ids []string) (map[string]records.Record, error) {
+func (s *fakeStore) Distances(_ context.Context, ids []string) (map[string]float64, error) {
 	s.asked = append(s.asked, "ids "+strings.Join(ids, " "))
-	found := map[string]records.Record{}
+	found := map[string]float64{}
 	for _, id := range ids {
 		if r, ok := s.byID[id]; ok {
-			found[id] = r
+			found[id] = r.Miles
 		}
 	}
 	return found, s.err

@@ -54,16 +54,16 @@ func (m *memory) Ping(context.Context) error {
 	return nil
 }
 
-func (m *memory) FindByIDs(ctx context.Context, ids []string) (map[string]records.Record, error) {
+func (m *memory) Distances(ctx context.Context, ids []string) (map[string]float64, error) {
 	if err := m.Ping(ctx); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	found := map[string]records.Record{}
+	found := map[string]float64{}
 	for _, id := range ids {
 		if r, ok := m.docs[id]; ok {
-			found[id] = r
+			found[id] = r.Miles
 		}
 	}
 	return found, nil
