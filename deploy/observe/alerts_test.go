@@ -327,4 +327,3 @@ func TestAlertsWait(t *testing.T) {
 		}
 	}
 }
-
