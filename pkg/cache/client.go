@@ -58,6 +58,9 @@ func Open(o *redis.Options, log *slog.Logger) *Client {
 	return &Client{rdb: redis.NewClient(&c), log: log}
 }
 
+// Pool tells about the connections, and how many there may be.
+func (c *Client) Pool() (*redis.PoolStats, int) { return c.rdb.PoolStats(), c.rdb.Options().PoolSize }
+
 // Close closes the connections.
 func (c *Client) Close() error { return c.rdb.Close() }
 

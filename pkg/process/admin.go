@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
 // Note, returned by a readiness check, counts as ready and is shown instead of "ok": "standby".
@@ -29,6 +30,8 @@ func (n Note) Error() string { return string(n) }
 // concurrent use, and those of a nil Admin do nothing.
 type Admin struct {
 	registry *prometheus.Registry
+	http     httpMetrics
+	tracer   *sdktrace.TracerProvider // nil if traces are off
 	stopping atomic.Bool
 	page     atomic.Pointer[http.Handler]
 	mu       sync.Mutex

@@ -39,13 +39,14 @@ type Process struct {
 	StatusPage string // its URL, "" if there is none
 }
 
-// Open opens the broker that c describes, with the process' log, and puts its metrics on the admin port. The caller closes
-// it.
+// Open opens the broker that c describes, with the process' log and traces, and puts its metrics on the admin port. The
+// caller closes it.
 func (p *Process) Open(c Broker) (*stage.Broker, error) {
-	b, err := c.Open(p.Log)
+	b, err := c.open(p.Log, p.Admin.Tracer())
 	if err != nil {
 		return nil, err
 	}
+	p.Admin.RedisPool("pipeline", b.Pool)
 	if err := p.Admin.Registry().Register(b); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
@@ -107,6 +108,7 @@ func (p Program[C]) Main() {
 // base is what every program reads from its environment.
 type base struct {
 	Logging
+	Tracing
 	AdminListen Address `env:"ADMIN_LISTEN" help:"address of /healthz, /readyz and /metrics"`
 	StatusPage  Switch  `env:"STATUS_PAGE" help:"on or off: the status page of the whole pipeline at / of the admin port"`
 	Profiles    Switch  `env:"PPROF" envDefault:"off" help:"on or off: profiles under /debug/pprof/ of the admin port"`
@@ -145,6 +147,12 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 	log := common.Logging.Open(stderr, p.Name)
 	redisLog.log.Store(log)
 	admin := NewAdmin()
+	tracer, flush, err := common.Tracing.open(getenv, p.Name, log)
+	if err != nil {
+		return err
+	}
+	defer flush()
+	admin.tracer = tracer
 	listener, err := Listen("ADMIN_LISTEN", common.AdminListen)
 	if err != nil {
 		return err

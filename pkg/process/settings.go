@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/milepost/milepost/pkg/stage"
 )
@@ -56,10 +57,10 @@ type Broker struct {
 	Tuning
 }
 
-// Open opens the broker; it does not connect. The caller closes it.
-func (b Broker) Open(log *slog.Logger) (*stage.Broker, error) {
+// open opens the broker; it does not connect. The caller closes it.
+func (b Broker) open(log *slog.Logger, tracer trace.TracerProvider) (*stage.Broker, error) {
 	return stage.Open(stage.Options{
-		Redis: b.Options(), Log: log, Lease: b.Lease,
+		Redis: b.Options(), Log: log, Tracer: tracer, Lease: b.Lease,
 		MaxBacklog: b.MaxBacklog, KeepEntries: b.KeepEntries, MaxDead: b.MaxDead,
 	})
 }

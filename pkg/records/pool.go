@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/event"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
 // Pool limits a store's connections and counts them. It is a [prometheus.Collector].
@@ -17,7 +18,8 @@ type Pool struct {
 	failed  prometheus.Counter
 }
 
-// NewPool makes a pool of at most size connections, for one [OpenPool].
+// NewPool makes a pool of at most size connections, for one [OpenPool]. Size 0 leaves it to the URL (maxPoolSize), or to the
+// driver, whose default is 100.
 func NewPool(size int) *Pool {
 	return &Pool{
 		max: uint64(size),
@@ -27,6 +29,19 @@ func NewPool(size int) *Pool {
 		failed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "milepost_mongo_pool_failed_total", Help: "Calls that got no connection.",
 		}),
+	}
+}
+
+// limit sets the limit in o, or takes it from there.
+func (p *Pool) limit(o *options.ClientOptions) {
+	switch {
+	case p.max > 0:
+		o.SetMaxPoolSize(p.max)
+	case o.MaxPoolSize != nil:
+		p.max = *o.MaxPoolSize
+	default:
+		p.max = 100
+		o.SetMaxPoolSize(p.max)
 	}
 }
 

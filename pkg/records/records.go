@@ -71,7 +71,8 @@ func OpenPool(url, database string, pool *Pool) (*Store, error) {
 	o.SetBSONOptions(&options.BSONOptions{ObjectIDAsHexString: true})
 	o.SetReadPreference(readpref.Primary()) // a secondary may not have what was just stored
 	if pool != nil {
-		o.SetMaxPoolSize(pool.max).SetPoolMonitor(pool.monitor())
+		pool.limit(o)
+		o.SetPoolMonitor(pool.monitor())
 	}
 	w := newWatch()
 	o.SetServerMonitor(w.monitor())

@@ -58,6 +58,9 @@ func Open(o Options) (*Broker, error) {
 	return &Broker{opt: o, rdb: redis.NewClient(&c), log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}, nil
 }
 
+// Pool tells about the connections of the broker's client, and how many there may be.
+func (b *Broker) Pool() (*redis.PoolStats, int) { return b.rdb.PoolStats(), b.rdb.Options().PoolSize }
+
 // Close closes the clients. Stages and publishers must have stopped.
 func (b *Broker) Close() error { return b.rdb.Close() }
 

@@ -30,7 +30,9 @@ func openReads(cfg Config, redisURL process.RedisURL, p *process.Process) (*read
 	if err != nil {
 		return nil, errors.Join(err, u.Close())
 	}
-	return &reads{u, w, cache.Open(cfg.CacheOptions(process.Redis{RedisURL: redisURL}), p.Log)}, nil
+	answers := cache.Open(cfg.CacheOptions(process.Redis{RedisURL: redisURL}), p.Log)
+	p.Admin.RedisPool("cache", answers.Pool)
+	return &reads{u, w, answers}, nil
 }
 
 func listenNear(addr string) (net.Listener, error) {

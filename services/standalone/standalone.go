@@ -64,11 +64,13 @@ func Run(ctx context.Context, cfg Config, p *process.Process) (err error) {
 		return errors.Join(err, page.Close())
 	}
 	defer func() { err = errors.Join(err, broker.Close()) }()
-	docs, err := records.Open(stores.mongoURL, string(cfg.MongoDatabase))
+	pool := records.NewPool(0)
+	docs, err := records.OpenPool(stores.mongoURL, string(cfg.MongoDatabase), pool)
 	if err != nil {
 		return errors.Join(err, page.Close())
 	}
 	defer func() { err = errors.Join(err, docs.Close(context.WithoutCancel(ctx))) }()
+	p.Admin.Registry().MustRegister(pool)
 	p.Admin.Watch("mongo", docs.Ready)
 	reads, err := openReads(cfg, stores.redisURL, p)
 	if err != nil {

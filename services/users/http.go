@@ -27,13 +27,21 @@ const maxIDs = 100
 func (u *Users) Handler(token string, log *slog.Logger) http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = func(err error, c echo.Context) { refuse(log, err, c) }
-	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: func(_ echo.Context, err error, stack []byte) error {
-		log.Error("handler panicked", "err", err, "stack", string(stack))
+	e.Use(routed, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
+		log.ErrorContext(c.Request().Context(), "handler panicked", "err", err, "stack", string(stack))
 		return err
 	}}), guard(token))
 	e.GET("/users/:email", u.user)
 	e.GET("/submissions", u.submissions)
 	return e
+}
+
+// routed tells the route to whoever observes the request.
+func routed(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		c.Request().Pattern = c.Path()
+		return next(c)
+	}
 }
 
 // guard asks for the token. Comparing digests takes as long for any token.
@@ -128,9 +136,9 @@ func refuse(log *slog.Logger, err error, c echo.Context) {
 	case errors.Is(err, ErrStore), errors.As(err, &failed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		status, text = http.StatusServiceUnavailable, "the store does not answer; try again in a moment"
 		c.Response().Header().Set(echo.HeaderRetryAfter, "1")
-		log.Warn("not answered", "err", err)
+		log.WarnContext(c.Request().Context(), "not answered", "err", err)
 	default:
-		log.Error("request failed", "err", err)
+		log.ErrorContext(c.Request().Context(), "request failed", "err", err)
 	}
 	if err := c.JSON(status, map[string]string{"error": text}); err != nil {
 		log.Debug("answer not sent", "err", err)

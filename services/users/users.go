@@ -80,7 +80,9 @@ func Run(ctx context.Context, d Deps) error {
 		return nil
 	})
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return process.Serve(ctx, d.Listener, u.Handler(d.Settings.UsersToken, d.Log), d.Log) })
+	g.Go(func() error {
+		return process.Serve(ctx, d.Listener, d.Admin.Observe(u.Handler(d.Settings.UsersToken, d.Log), nil), d.Log)
+	})
 	g.Go(func() error { return s.Run(ctx) })
 	return g.Wait()
 }

@@ -37,13 +37,21 @@ func source(r cache.Result[reading]) string {
 func (w *Weather) Handler(log *slog.Logger) http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = func(err error, c echo.Context) { refuse(log, err, c) }
-	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: func(_ echo.Context, err error, stack []byte) error {
-		log.Error("handler panicked", "err", err, "stack", string(stack))
+	e.Use(routed, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
+		log.ErrorContext(c.Request().Context(), "handler panicked", "err", err, "stack", string(stack))
 		return err
 	}}))
 	e.GET("/api/weather/:city", w.city)
 	e.GET("/api/weather", w.place)
 	return e
+}
+
+// routed tells the route to whoever observes the request.
+func routed(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		c.Request().Pattern = c.Path()
+		return next(c)
+	}
 }
 
 func (w *Weather) city(c echo.Context) error {

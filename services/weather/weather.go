@@ -86,7 +86,7 @@ func Run(ctx context.Context, d Deps) error {
 		return nil
 	})
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return process.Serve(ctx, d.Listener, w.Handler(d.Log), d.Log) })
+	g.Go(func() error { return process.Serve(ctx, d.Listener, d.Admin.Observe(w.Handler(d.Log), nil), d.Log) })
 	g.Go(func() error { return s.Run(ctx) })
 	return g.Wait()
 }

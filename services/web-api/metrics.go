@@ -2,10 +2,8 @@ package webapi
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are the edge's own; the runtime has those of publishing.
+// metrics are the edge's own; the runtime has those of publishing, and the server those of HTTP.
 type metrics struct {
-	requests    *prometheus.CounterVec
-	seconds     *prometheus.HistogramVec
 	submissions *prometheus.CounterVec
 	streams     prometheus.Gauge
 }
@@ -13,13 +11,6 @@ type metrics struct {
 // newMetrics registers the metrics, unless there is no registry.
 func newMetrics(r *prometheus.Registry) *metrics {
 	m := &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "milepost_http_requests_total", Help: "Requests answered, by route, method and status.",
-		}, []string{"route", "method", "status"}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "milepost_http_request_seconds", Help: "Time to answer a request, streams aside, by route.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2.5, 11),
-		}, []string{"route"}),
 		submissions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "milepost_submissions_total", Help: "Well-formed submissions, by what became of them at the edge.",
 		}, []string{"outcome"}),
@@ -28,7 +19,7 @@ func newMetrics(r *prometheus.Registry) *metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.requests, m.seconds, m.submissions, m.streams)
+		r.MustRegister(m.submissions, m.streams)
 	}
 	return m
 }

@@ -53,13 +53,13 @@ func newOverview(d Deps) *overview {
 		}, []string{"part", "outcome"}),
 		Reads: d.Reads, log: d.Log, open: slots{max: maxOverviews}, trust: d.Settings.TrustedProxies,
 		client: &http.Client{
-			Transport: &http.Transport{
+			Transport: d.Admin.Transport(&http.Transport{
 				DialContext:           (&net.Dialer{Timeout: time.Second, KeepAlive: 30 * time.Second}).DialContext,
 				MaxConnsPerHost:       64,
 				MaxIdleConnsPerHost:   64, // or a connection would be opened, and its name looked up, for most requests
 				IdleConnTimeout:       60 * time.Second,
 				ResponseHeaderTimeout: weatherTimeout,
-			},
+			}),
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
@@ -135,7 +135,7 @@ func (o *overview) show(c echo.Context) error {
 		if a.Err != nil {
 			why := reason(a.Name, a.Err)
 			o.parts.WithLabelValues(a.Name, "missing").Inc()
-			o.log.Debug("overview without a part", "part", a.Name, "why", why, "err", a.Err, "took", a.Took)
+			o.log.DebugContext(c.Request().Context(), "overview without a part", "part", a.Name, "why", why, "err", a.Err, "took", a.Took)
 			answer.Missing = append(answer.Missing, missing{a.Name, why})
 			continue
 		}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strconv"
+	"net/netip"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -15,7 +15,7 @@ import (
 // server has the limits of one request: a client that is slow or sends much is cut off, not waited for.
 func (s *site) server() *http.Server {
 	return &http.Server{
-		Handler:           s.handler(),
+		Handler:           s.admin.Observe(s.handler(), s.proxied),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second, // a progress stream sets its own, write by write
@@ -29,7 +29,7 @@ func (s *site) server() *http.Server {
 func (s *site) handler() http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = s.refuse
-	e.Use(s.observe, secure, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.recovered}), s.sameOrigin)
+	e.Use(s.routed, secure, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.recovered}), s.sameOrigin)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/", s.form)
 		e.Add(method, "/events", s.events)
@@ -71,30 +71,29 @@ func (s *site) sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 // recovered logs a panic; the answer is a plain 500.
-func (s *site) recovered(_ echo.Context, err error, stack []byte) error {
-	s.log.Error("handler panicked", "err", err, "stack", string(stack))
+func (s *site) recovered(c echo.Context, err error, stack []byte) error {
+	s.log.ErrorContext(c.Request().Context(), "handler panicked", "err", err, "stack", string(stack))
 	return err
 }
 
-// observe counts requests and times them. Streams last as long as their reader likes, so they are only counted.
-func (s *site) observe(next echo.HandlerFunc) echo.HandlerFunc {
+// routed tells the route to whoever observes the request, and logs it.
+func (s *site) routed(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
+		r, w := c.Request(), c.Response()
+		r.Pattern = c.Path()
 		if err := next(c); err != nil {
 			c.Error(err) // answers it, so that the status is known here
 		}
-		r, w := c.Request(), c.Response()
-		route, method := c.Path(), r.Method
-		if w.Status == http.StatusNotFound && route != "/events/:id" || w.Status == http.StatusMethodNotAllowed {
-			route, method = "other", "other" // what anybody can make up must not become labels
-		}
-		s.metrics.requests.WithLabelValues(route, method, strconv.Itoa(w.Status)).Inc()
-		if w.Header().Get(echo.HeaderContentType) != typeStream {
-			s.metrics.seconds.WithLabelValues(route).Observe(time.Since(start).Seconds())
-		}
-		s.log.Debug("request", "method", r.Method, "route", route, "status", w.Status, "bytes", w.Size, "took", time.Since(start))
+		s.log.DebugContext(r.Context(), "request", "method", r.Method, "route", r.Pattern, "status", w.Status, "bytes", w.Size, "took", time.Since(start))
 		return nil
 	}
+}
+
+// proxied tells whether the request comes from a trusted proxy, whose trace it then continues.
+func (s *site) proxied(r *http.Request) bool {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && s.settings.TrustedProxies.contain(peer.Addr().Unmap().WithZone(""))
 }
 
 // refuse answers an error as a page or as JSON, as the client likes it.
@@ -116,7 +115,7 @@ func (s *site) refuse(err error, c echo.Context) {
 		}
 	}
 	if status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable {
-		s.log.Error("request failed", "route", c.Path(), "err", err)
+		s.log.ErrorContext(c.Request().Context(), "request failed", "route", c.Path(), "err", err)
 	}
 	if prefersJSON(c.Request()) {
 		err = c.JSON(status, problem{Error: text})

@@ -79,7 +79,7 @@ func (s *site) follow(conn net.Conn, header http.Header, ids []string) {
 	err := s.watcher.Watch(ctx, ids, func(news stage.Step) {
 		data, err := json.Marshal(step(news))
 		if err != nil {
-			s.log.Warn("step not sent", "stage", news.Stage, "err", err)
+			s.log.Warn("step not sent", "event", news.ID, "stage", news.Stage, "err", err)
 			return
 		}
 		out.send("event: step\ndata: " + string(data) + "\n\n")

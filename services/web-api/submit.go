@@ -60,6 +60,7 @@ func (s *site) submit(c echo.Context) error {
 		c.Response().Header().Set("Idempotent-Replayed", "true")
 	}
 	s.metrics.submissions.WithLabelValues(outcome).Inc()
+	s.log.DebugContext(ctx, "submission", "event", receipt.ID, "outcome", outcome)
 	c.Response().Header().Set("Location", "/events/"+receipt.ID)
 	if prefersJSON(r) {
 		return c.JSON(http.StatusCreated, created{ID: receipt.ID, Repeat: receipt.Repeat})
@@ -110,7 +111,7 @@ func (s *site) unpublished(c echo.Context, in input, keyed bool, err error) erro
 		return s.reject(c, http.StatusServiceUnavailable, in, "too many submissions are waiting already; yours was not taken. Try again in a few seconds")
 	case errors.Is(err, stage.ErrUnavailable), errors.Is(err, stage.ErrClosed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.metrics.submissions.WithLabelValues("unavailable").Inc()
-		s.log.Warn("submission refused", "err", err)
+		s.log.WarnContext(c.Request().Context(), "submission refused", "err", err)
 		retryAfter(c, 2*time.Second)
 		notice := "submissions cannot be taken right now; try again in a few seconds"
 		if keyed {

@@ -143,6 +143,7 @@ type site struct {
 	assets    *assets
 	pages     *pages
 	metrics   *metrics
+	admin     *process.Admin
 	origins   *http.CrossOriginProtection
 	streams   slots
 	overview  *overview
@@ -165,7 +166,7 @@ func newSite(d Deps, p publisher, w watcher, h history) (*site, error) {
 	}
 	s := &site{
 		publisher: p, watcher: w, history: h, office: d.Office, settings: d.Settings, log: d.Log,
-		assets: a, pages: t, metrics: newMetrics(d.Admin.Registry()), origins: http.NewCrossOriginProtection(),
+		assets: a, pages: t, metrics: newMetrics(d.Admin.Registry()), admin: d.Admin, origins: http.NewCrossOriginProtection(),
 		streams: slots{max: d.Settings.StreamLimit}, overview: newOverview(d), heartbeat: 15 * time.Second, newKey: rand.Text, now: time.Now,
 	}
 	for _, o := range d.Settings.TrustedOrigins {

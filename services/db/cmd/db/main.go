@@ -26,11 +26,13 @@ var program = process.Program[config]{
 			return err
 		}
 		defer func() { _ = broker.Close() }() // the stage has stopped; nothing is left that could be lost
-		store, err := records.Open(cfg.URI(), string(cfg.MongoDatabase))
+		pool := records.NewPool(0)
+		store, err := records.OpenPool(cfg.URI(), string(cfg.MongoDatabase), pool)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = store.Close(context.WithoutCancel(ctx)) }()
+		p.Admin.Registry().MustRegister(pool)
 		p.Admin.Watch("mongo", store.Ready)
 		return db.Run(ctx, db.Deps{Broker: broker, Store: store, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin})
 	},

@@ -28,11 +28,13 @@ var program = process.Program[config]{
 			return err
 		}
 		defer func() { _ = broker.Close() }() // the stage has stopped; nothing is left that could be lost
-		store, err := records.Open(cfg.URI(), string(cfg.MongoDatabase))
+		pool := records.NewPool(0)
+		store, err := records.OpenPool(cfg.URI(), string(cfg.MongoDatabase), pool)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = store.Close(context.WithoutCancel(ctx)) }()
+		p.Admin.Registry().MustRegister(pool)
 		p.Admin.Watch("mongo", store.Ready)
 		return email.Run(ctx, email.Deps{
 			Broker: broker, Store: store, Office: cfg.OfficeName, Settings: cfg.Settings,

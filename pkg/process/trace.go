@@ -1,0 +1,112 @@
+package process
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Tracing says whether and where traces go. The other variables are OpenTelemetry's own, read when there is an endpoint:
+// OTEL_EXPORTER_OTLP_ PROTOCOL (http/protobuf), TIMEOUT, COMPRESSION, CERTIFICATE, CLIENT_CERTIFICATE and CLIENT_KEY, all of them
+// also as OTEL_EXPORTER_OTLP_TRACES_…, OTEL_SERVICE_NAME (default: the program's name), OTEL_RESOURCE_ATTRIBUTES,
+// OTEL_TRACES_SAMPLER and its _ARG, OTEL_BSP_…, OTEL_TRACES_EXPORTER (otlp or none) and OTEL_SDK_DISABLED.
+type Tracing struct {
+	Endpoint       HTTPURL `env:"OTEL_EXPORTER_OTLP_ENDPOINT" help:"where traces go, over OTLP/HTTP, such as http://127.0.0.1:4318; unset: nowhere"`
+	TracesEndpoint HTTPURL `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" help:"the same with its path, such as http://127.0.0.1:4318/v1/traces"`
+	Headers        string  `env:"OTEL_EXPORTER_OTLP_HEADERS" secret:"yes" help:"headers of what is sent there, as name=value,name=value"`
+}
+
+// flushMost is how long the end of a program waits for its last spans to be delivered.
+const flushMost = 2 * time.Second
+
+// open makes the provider of the program's spans; nil if the environment asks for none. What is not delivered is dropped:
+// nobody ever waits for the collector but flush, which delivers what is left and ends the provider.
+func (t Tracing) open(getenv func(string) string, name string, log *slog.Logger) (p *sdktrace.TracerProvider, flush func(), err error) {
+	off, _ := strconv.ParseBool(getenv("OTEL_SDK_DISABLED"))
+	if off || t.Endpoint == "" && t.TracesEndpoint == "" {
+		return nil, func() {}, nil
+	}
+	switch e := getenv("OTEL_TRACES_EXPORTER"); e {
+	case "none":
+		return nil, func() {}, nil
+	case "", "otlp":
+	default:
+		return nil, nil, &VariableError{"OTEL_TRACES_EXPORTER", e, "is not otlp or none"}
+	}
+	o := otlp{getenv}
+	client, err := o.collector(cmp.Or(string(t.TracesEndpoint), string(t.Endpoint)+"/v1/traces"), t.Headers, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	exporter, err := otlptrace.New(context.Background(), client)
+	if err != nil {
+		return nil, nil, fmt.Errorf("traces: %w", err)
+	}
+	// What the environment says goes before what we say.
+	about, err := resource.New(context.Background(), resource.WithTelemetrySDK(), resource.WithHost(),
+		resource.WithAttributes(semconv.ServiceName(name), semconv.ServiceVersion(version())), resource.WithFromEnv())
+	if err != nil && about == nil {
+		return nil, nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
+	}
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("tracing", "err", err) }))
+	log.Info("tracing", "to", Mask(client.url))
+	p = sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
+	return p, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), flushMost)
+		defer cancel()
+		if err := p.Shutdown(ctx); err != nil && !client.failing.Load() {
+			log.Warn("the last traces were not delivered", "err", err)
+		}
+	}, nil
+}
+
+// Tracer is where a program's spans begin; nil if traces are off, and for a nil Admin.
+func (a *Admin) Tracer() trace.TracerProvider {
+	if a == nil || a.tracer == nil {
+		return nil // not an interface that holds a nil pointer
+	}
+	return a.tracer
+}
+
+// otlp reads OpenTelemetry's variables of the exporter. One for traces goes before the one for everything.
+type otlp struct{ getenv func(string) string }
+
+func (o otlp) get(what string) (name, value string) {
+	for _, name = range []string{"OTEL_EXPORTER_OTLP_TRACES_" + what, "OTEL_EXPORTER_OTLP_" + what} {
+		if value = o.getenv(name); value != "" {
+			return name, value
+		}
+	}
+	return name, ""
+}
+
+// headers reads "name=value,name=value", each value escaped as in a URL.
+func headers(text string) (map[string]string, error) {
+	out := map[string]string{}
+	for part := range strings.SplitSeq(text, ",") {
+		if strings.TrimSpace(part) == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(part, "=")
+		name = strings.TrimSpace(name)
+		value, err := url.PathUnescape(strings.TrimSpace(value))
+		if !ok || err != nil || name == "" || strings.ContainsAny(name+value, "\r\n\x00") {
+			return nil, errors.New("OTEL_EXPORTER_OTLP_HEADERS: is not name=value,name=value")
+		}
+		out[name] = value
+	}
+	return out, nil
+}
