@@ -1,14 +1,16 @@
 #!/bin/sh
-# Starts broker or cache: redis-server on /data, with the configuration file that is the first argument. A log that a kill
-# cut off is mended first: redis-server alone mends a cut command, but appends behind a cut MULTI. The password in
-# REDIS_PASSWORD, if there is one, is asked for; it stays out of the arguments, which others on the machine can read.
+# Starts broker or cache in the working folder, /data in the image, with the configuration file that is the first argument.
 set -eu
-manifest=/data/appendonlydir/appendonly.aof.manifest
+
+# A log that a kill cut off is mended first: redis-server 7.0 alone mends a cut command, but appends behind a cut MULTI. The
+# tool asks before it cuts. A log that cannot be mended stops the start.
+manifest=appendonlydir/appendonly.aof.manifest
 if [ -f "$manifest" ]; then
 	echo y | redis-check-aof --fix "$manifest"
 fi
-if [ -n "${REDIS_PASSWORD:-}" ]; then
-	(umask 077 && { cat "$1" && printf '\nrequirepass "%s"\n' "$REDIS_PASSWORD"; } > /tmp/redis.conf)
-	set -- /tmp/redis.conf
-fi
-exec redis-server "$1" --dir /data
+
+# The password, if there is one, comes by standard input: others on the machine can read the arguments.
+password=$(printf %s "${REDIS_PASSWORD:-}" | sed 's/["\\]/\\&/g')
+exec redis-server "$1" - <<EOF
+requirepass "$password"
+EOF
