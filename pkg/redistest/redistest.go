@@ -134,17 +134,27 @@ func Both(t *testing.T, test func(t *testing.T, o *redis.Options)) {
 	t.Run("real", func(t *testing.T) { t.Parallel(); test(t, Real(t).Options()) })
 }
 
-// FreePort is a TCP port of the loopback address that was free a moment ago. It is not one that systems hand out to
-// clients: a program that keeps trying to reach a server that is away would in time be given the server's own port, and
-// be connected to itself. Nor is the port 10,000 above, where a Redis in cluster mode listens too.
+// FreePort is a TCP port of the loopback address that was free a moment ago and that no other test gets until this one has
+// ended, also none of another process. It is not one that systems hand out to clients: a program that keeps trying to reach
+// a server that is away would in time be given the server's own port, and be connected to itself. Nor is the port 10,000
+// above, where a Redis in cluster mode listens too.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		port := 10_000 + rand.IntN(10_000)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			_ = l.Close() // nobody has connected
-			return port
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000))
+		// The UDP port of the same number, which nothing here uses, marks it as taken.
+		mark, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			continue
 		}
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			_ = mark.Close()
+			continue
+		}
+		_ = l.Close() // nobody has connected
+		t.Cleanup(func() { _ = mark.Close() })
+		return l.Addr().(*net.TCPAddr).Port
 	}
 	t.Fatal("no free port")
 	return 0
