@@ -31,8 +31,8 @@ func (s *Stage) work(ctx context.Context, workers *sync.WaitGroup) {
 			t.end()
 			t = s.newTurn(ctx, workers, start)
 		}
-		t.begin(in)
 		spans := s.begin(in)
+		t.begin(in)
 		s.call(spans.in(t.ctx), in, out, start)
 		spans.end(out)
 		if !t.done() {
