@@ -15,8 +15,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/stage"
@@ -55,6 +53,13 @@ func Run(ctx context.Context, d Deps) error {
 	if d.Log == nil {
 		d.Log = slog.Default()
 	}
+	var now figures
+	if r := d.Admin.Registry(); r != nil {
+		if err := r.Register(&now); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+		defer r.Unregister(&now)
+	}
 	var ready readiness
 	ready.set(func() error { return errors.New("opening the journal") })
 	d.Admin.Watch("email", ready.ask)
@@ -65,7 +70,9 @@ func Run(ctx context.Context, d Deps) error {
 		}
 		return fmt.Errorf("SENT_EMAILS: %w", err)
 	}
+	now.open.Store(j)
 	err = run(ctx, d, j, &ready)
+	now.open.Store(nil)
 	return errors.Join(err, j.Close())
 }
 
@@ -94,22 +101,16 @@ func openJournal(ctx context.Context, d Deps, ready *readiness) (*journal.Journa
 
 func run(ctx context.Context, d Deps, j *journal.Journal, ready *readiness) error {
 	h := Handler{Store: d.Store, Log: j, Office: d.Office, Zone: d.TZ}
-	metrics := []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "milepost_email_journal_events", Help: "Events that the journal remembers.",
-	}, func() float64 { return float64(j.Events()) })}
 	if d.Stdout != nil {
 		signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the copy would end the process
 		c := newCopier(d.Stdout, d.Log)
 		defer c.close()
 		h.Copy = c.write
-		metrics = append(metrics, c.dropped)
-	}
-	if r := d.Admin.Registry(); r != nil {
-		for _, m := range metrics {
-			if err := r.Register(m); err != nil {
+		if r := d.Admin.Registry(); r != nil {
+			if err := r.Register(c.dropped); err != nil {
 				return fmt.Errorf("register metrics: %w", err)
 			}
-			defer r.Unregister(m)
+			defer r.Unregister(c.dropped)
 		}
 	}
 	s, err := d.Broker.New(d.Tuning.Apply(stage.Config{

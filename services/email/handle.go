@@ -100,7 +100,9 @@ func (h *Handler) Handle(ctx context.Context, in []stage.Event[event.Address]) [
 		text = append(append(text, l.Text...), '\n')
 	}
 	if len(lines) > 0 {
+		start := time.Now()
 		written, err := h.Log.Write(at, lines)
+		traceWrite(ctx, start, len(lines), func(n int) stage.Event[event.Address] { return in[first[lines[n].ID]] }, err)
 		if err != nil {
 			err = stage.Down(err)
 			for _, l := range lines {

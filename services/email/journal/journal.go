@@ -79,6 +79,7 @@ type Journal struct {
 	fresh    bool    // none of last's lines was begun
 	closed   bool
 	sealFail bool // sealing failed and was logged
+	stats    Stats
 }
 
 const (
@@ -397,9 +398,12 @@ func (j *Journal) begin(r *record) error {
 		lines = append([]byte("\n"), lines...)
 	}
 	placed := &record{file: id, offset: size, sent: r.sent, newest: r.newest, events: r.events, lines: lines}
+	before := j.active.size
 	if err := j.active.add(placed); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
+	j.stats.Records++
+	j.stats.Bytes += j.active.size - before
 	j.last, j.fresh = placed, true
 	return nil
 }
@@ -416,7 +420,9 @@ func (j *Journal) finish() error {
 			j.fresh = false
 			err = j.log.append(j.last.lines)
 		} else {
-			rest, err = j.log.complete(j.last)
+			if rest, err = j.log.complete(j.last); err == nil {
+				j.stats.Recoveries++
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("write log: %w", err)
@@ -435,6 +441,7 @@ func (j *Journal) finish() error {
 		return nil
 	}
 	j.active.remember(j.last)
+	j.stats.Lines += len(j.last.events)
 	if err := j.active.mark(); err != nil {
 		j.o.Log.Warn("journal's mark not written", "err", err) // costs a look at the log after a crash
 	}
@@ -519,6 +526,10 @@ func (j *Journal) Probe() error {
 func (j *Journal) Events() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return j.events()
+}
+
+func (j *Journal) events() int {
 	n := len(j.active.events)
 	for _, s := range j.sealed {
 		n += s.count

@@ -16,6 +16,8 @@ import (
 type logFile struct {
 	path string
 	f    *os.File // appends; nil until the first use
+
+	rotations int // times that the file at path was no longer f
 }
 
 // current opens the file at path, creating it if need be, unless it is the one that is open already. It returns its
@@ -33,6 +35,7 @@ func (l *logFile) current() (id uint64, size int64, err error) {
 		if err != nil || !os.SameFile(at, held) {
 			_ = l.f.Close() // renamed or deleted; its lines were synced one by one
 			l.f = nil
+			l.rotations++
 		}
 	}
 	if l.f == nil {
