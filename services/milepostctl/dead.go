@@ -9,8 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
+	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/stage"
 )
 
@@ -55,12 +57,30 @@ func (f *filter) match(d stage.DeadLetter, now time.Time) bool {
 }
 
 // each calls do for every dead letter of channel that f matches, oldest first, until do returns false.
-func (f *filter) each(ctx context.Context, b *stage.Broker, channel string, do func(stage.DeadLetter) bool) error {
+func (f *filter) each(ctx context.Context, t *tool, b *stage.Broker, channel string, do func(stage.DeadLetter) bool) error {
 	now := time.Now()
+	var bar *progressbar.ProgressBar
+	defer func() {
+		if bar != nil {
+			_ = bar.Finish()
+		}
+	}()
 	for after := ""; ; {
-		page, err := b.DeadLetters(ctx, channel, after, deadPage)
+		var page []stage.DeadLetter
+		err := t.timed(ctx, b, func(ctx context.Context, b *stage.Broker) (err error) {
+			page, err = b.DeadLetters(ctx, channel, after, deadPage)
+			if err == nil && len(page) == deadPage && bar == nil { // more than a moment's work
+				var n int
+				n, err = b.DeadCount(ctx, channel)
+				bar = t.bar(n, "dead letters")
+			}
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("dead letters of %s: %w", channel, err)
+		}
+		if bar != nil {
+			_ = bar.Add(len(page)) // it is a picture
 		}
 		for _, d := range page {
 			if f.match(d, now) && !do(d) {
@@ -87,8 +107,9 @@ func (t *tool) letter(d stage.DeadLetter) error {
 			Crashes int       `json:"crashes"`
 			At      time.Time `json:"at"`
 			Dead    time.Time `json:"dead"`
+			Replay  string    `json:"replay"` // the command that does it
 			payload
-		}{d.Entry, d.Channel, d.Group, d.ID, d.Error, d.Tries, d.Crashes, d.At, d.Dead, payloadOf(d.Payload)})
+		}{d.Entry, d.Channel, d.Group, d.ID, d.Error, d.Tries, d.Crashes, d.At, d.Dead, operate.Replay(t.called(), d), payloadOf(d.Payload)})
 	}
 	_, err := fmt.Fprintf(t.Out, `entry      %s
 channel    %s
@@ -100,8 +121,9 @@ crashes    %d
 submitted  %s
 set aside  %s
 payload    %q
+replay     %s
 `, d.Entry, d.Channel, visible(d.Group), visible(d.ID), visible(d.Error), d.Tries, d.Crashes,
-		clock(d.At), clock(d.Dead), d.Payload)
+		clock(d.At), clock(d.Dead), d.Payload, operate.Replay(t.called(), d))
 	return err
 }
 
@@ -121,21 +143,26 @@ func (t *tool) deadList() *cobra.Command {
 		Example: `  milepostctl dead list
   milepostctl dead list raw_input --group distance --since 1h
   milepostctl dead list --error latitude --output json`,
+		ValidArgsFunction: t.completeChannels,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if limit < 0 {
 				return usage(fmt.Sprintf("--limit: %d is less than 0", limit))
 			}
-			return t.with(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
+			return t.open(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
 				var err error
 				if len(names) == 0 {
-					if names, err = known(ctx, b); err != nil {
+					err = t.timed(ctx, b, func(ctx context.Context, b *stage.Broker) (err error) {
+						names, err = known(ctx, b)
+						return err
+					})
+					if err != nil {
 						return err
 					}
 				}
 				shown, more := 0, false
 				var rows [][]string
 				for _, channel := range names {
-					err := f.each(ctx, b, channel, func(d stage.DeadLetter) bool {
+					err := f.each(ctx, t, b, channel, func(d stage.DeadLetter) bool {
 						if more = limit > 0 && shown == limit; more {
 							return false
 						}
@@ -145,7 +172,7 @@ func (t *tool) deadList() *cobra.Command {
 							return err == nil
 						}
 						rows = append(rows, []string{
-							d.Channel, d.Entry, visible(d.Group), d.Dead.Local().Format(time.DateTime), visible(d.Error), short(d.Payload),
+							d.Channel, d.Entry, visible(d.Group), d.Dead.Local().Format(time.DateTime), visible(d.ID), visible(d.Error), short(d.Payload),
 						})
 						return true
 					})
@@ -163,12 +190,13 @@ func (t *tool) deadList() *cobra.Command {
 					_, err := fmt.Fprintf(t.Out, "no dead letters in %s\n", strings.Join(names, ", "))
 					return err
 				}
-				if err := table(t.Out, []string{"CHANNEL", "ENTRY", "GROUP", "SET ASIDE", "ERROR", "PAYLOAD"}, rows); err != nil {
+				if err := table(t.Out, []string{"CHANNEL", "ENTRY", "GROUP", "SET ASIDE", "EVENT", "ERROR", "PAYLOAD"}, rows); err != nil {
 					return err
 				}
 				if more {
 					fmt.Fprintf(t.Err, "the first %d only; --limit 0 lists all\n", limit)
 				}
+				fmt.Fprintf(t.Err, "once the reason is mended: %s dead replay CHANNEL ENTRY...\n", t.called())
 				return nil
 			})
 		},
@@ -204,10 +232,11 @@ func short(p []byte) string {
 
 func (t *tool) deadShow() *cobra.Command {
 	return &cobra.Command{
-		Use:     "show CHANNEL ENTRY",
-		Short:   "Show all of a dead letter",
-		Example: `  milepostctl dead show raw_input 1763697600000-0`,
-		Args:    needs("CHANNEL", "ENTRY"),
+		Use:               "show CHANNEL ENTRY",
+		Short:             "Show all of a dead letter",
+		Example:           `  milepostctl dead show raw_input 1763697600000-0`,
+		Args:              needs("CHANNEL", "ENTRY"),
+		ValidArgsFunction: t.completeLetters,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkEntries(args[1:]); err != nil {
 				return err
@@ -259,6 +288,7 @@ func (t *tool) deadChange(c change) *cobra.Command {
 		Example: fmt.Sprintf(`  milepostctl dead %[1]s raw_input 1763697600000-0
   milepostctl dead %[1]s calculated_distance --group db --since 2h --yes
   milepostctl dead %[1]s user:email --all`, c.verb),
+		ValidArgsFunction: t.completeLetters,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usage("CHANNEL is missing")
@@ -278,9 +308,9 @@ func (t *tool) deadChange(c change) *cobra.Command {
 			if err := checkEntries(entries); err != nil {
 				return err
 			}
-			return t.with(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
+			return t.open(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
 				if len(entries) == 0 {
-					err := f.each(ctx, b, channel, func(d stage.DeadLetter) bool {
+					err := f.each(ctx, t, b, channel, func(d stage.DeadLetter) bool {
 						entries = append(entries, d.Entry)
 						return true
 					})
@@ -309,15 +339,21 @@ func (t *tool) deadChange(c change) *cobra.Command {
 // apply does c to the entries, a page at a time, each with a time limit of its own: a person may have thought long.
 func (t *tool) apply(ctx context.Context, b *stage.Broker, c change, channel string, entries []string) error {
 	done := 0
+	bar := t.bar(len(entries), "dead letters")
 	for page := range slices.Chunk(entries, deadPage) {
-		call, cancel := context.WithTimeout(ctx, t.timeout)
-		n, err := c.do(b, call, channel, page...)
-		cancel()
+		n := 0
+		err := t.timed(ctx, b, func(ctx context.Context, b *stage.Broker) (err error) {
+			n, err = c.do(b, ctx, channel, page...)
+			return err
+		})
 		done += n
+		_ = bar.Add(len(page)) // it is a picture
 		if err != nil {
+			_ = bar.Finish()
 			return fmt.Errorf("%s dead letters of %s (%d of %d are): %w", c.verb, channel, done, len(entries), err)
 		}
 	}
+	_ = bar.Finish()
 	if t.output == "json" {
 		if err := t.json(map[string]any{"channel": channel, c.past: done, "asked": len(entries)}); err != nil {
 			return err

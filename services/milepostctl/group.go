@@ -11,49 +11,6 @@ import (
 	"github.com/milepost/milepost/pkg/stage"
 )
 
-func (t *tool) status() *cobra.Command {
-	return &cobra.Command{
-		Use:   "status [CHANNEL...]",
-		Short: "Show how far each stage is, and who works for it",
-		Long: `status shows every group of every channel: what it has yet to settle (backlog), what of that is in somebody's hands
-(pending), how old the oldest of it is, and its consumers. A group without consumers is run by nobody.`,
-		Example: `  milepostctl status
-  milepostctl status user:email --output json`,
-		RunE: func(cmd *cobra.Command, names []string) error {
-			return t.with(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
-				all, err := statuses(ctx, b, names)
-				if err != nil {
-					return err
-				}
-				if t.output == "json" {
-					for _, s := range all {
-						if err := t.json(s); err != nil {
-							return err
-						}
-					}
-					return nil
-				}
-				var rows [][]string
-				for _, s := range all {
-					rows = append(rows, []string{visible(s.Channel), strconv.Itoa(s.Entries), strconv.Itoa(s.Due), strconv.Itoa(s.Dead), yesno(s.Adopted)})
-				}
-				if err := table(t.Out, []string{"CHANNEL", "ENTRIES", "RETRIES DUE", "DEAD", "ADOPTED"}, rows); err != nil {
-					return err
-				}
-				fmt.Fprintln(t.Out)
-				return t.groups(all)
-			})
-		},
-	}
-}
-
-func yesno(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
-}
-
 // statuses looks at the channels, at all that are known if none is named.
 func statuses(ctx context.Context, b *stage.Broker, names []string) ([]stage.ChannelStatus, error) {
 	if len(names) == 0 {
@@ -117,9 +74,10 @@ func (t *tool) group() *cobra.Command {
 	}
 	cmd.AddCommand(
 		&cobra.Command{
-			Use:     "list [CHANNEL...]",
-			Short:   "List the groups of the channels",
-			Example: "  milepostctl group list raw_input",
+			Use:               "list [CHANNEL...]",
+			Short:             "List the groups of the channels",
+			Example:           "  milepostctl group list raw_input",
+			ValidArgsFunction: t.completeChannels,
 			RunE: func(cmd *cobra.Command, names []string) error {
 				return t.with(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
 					all, err := statuses(ctx, b, names)
@@ -185,11 +143,12 @@ type groupChange struct {
 func (t *tool) groupChange(c groupChange) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
-		Use:     c.use + " CHANNEL GROUP",
-		Short:   c.short,
-		Long:    c.long,
-		Example: fmt.Sprintf("  milepostctl group %s raw_input weather", c.use),
-		Args:    needs("CHANNEL", "GROUP"),
+		Use:               c.use + " CHANNEL GROUP",
+		Short:             c.short,
+		Long:              c.long,
+		Example:           fmt.Sprintf("  milepostctl group %s raw_input weather", c.use),
+		Args:              needs("CHANNEL", "GROUP"),
+		ValidArgsFunction: t.completeGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !yes {
 				if err := t.confirm(c.ask, args[0], args[1]); err != nil {
@@ -228,8 +187,9 @@ func (t *tool) claim() *cobra.Command {
 without help one lease after they fall silent; the email stage's is not, because its journal knows which lines it has
 written. So claim is for one case: that journal, with its volume, is lost for good. Lines that were written but not settled
 are then written again. The consumer must not be running. ` + "`milepostctl status`" + ` shows its name.`,
-		Example: "  milepostctl claim user:email email --from journal-0193a1b2c3d4",
-		Args:    needs("CHANNEL", "GROUP"),
+		Example:           "  milepostctl claim user:email email --from journal-0193a1b2c3d4",
+		Args:              needs("CHANNEL", "GROUP"),
+		ValidArgsFunction: t.completeGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			channel, group := args[0], args[1]
 			if from == "" {

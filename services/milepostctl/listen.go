@@ -23,6 +23,7 @@ It takes nothing away from the stages, and like any subscriber it sees only what
 		Example: `  milepostctl listen
   milepostctl listen calculated_distance --output json | jq -r .payload
   milepostctl listen email:sent --count 1`,
+		ValidArgsFunction: t.completeChannels,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if len(names) == 0 {
 				names = channels

@@ -50,7 +50,7 @@ it with RATE_LIMIT=off to measure it.`,
 			}
 			client := newClient(l.concurrency, t.timeout)
 			defer client.CloseIdleConnections()
-			bar := t.bar(l.requests)
+			bar := t.bar(l.requests, "requests")
 			m := l.run(cmd.Context(), func(ctx context.Context, _ int) string {
 				_, status := send(ctx, client, method, args[0], header, body)
 				return status
@@ -148,13 +148,13 @@ func failure(err error) string {
 }
 
 // bar shows progress to a person; to a program it shows nothing. Most is 0 if nobody knows how much will be done.
-func (t *tool) bar(most int) *progressbar.ProgressBar {
+func (t *tool) bar(most int, what string) *progressbar.ProgressBar {
 	if most == 0 {
 		most = -1
 	}
 	return progressbar.NewOptions(most,
 		progressbar.OptionSetWriter(t.Err), progressbar.OptionSetVisibility(watched(t.Err)),
-		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("requests"),
+		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(what),
 		progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish())
 }

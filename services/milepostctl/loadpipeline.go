@@ -102,7 +102,7 @@ func (t *tool) submit(ctx context.Context, l load, base string, patience time.Du
 	client := newClient(l.concurrency, t.timeout)
 	defer client.CloseIdleConnections()
 	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}
-	bar := t.bar(l.requests)
+	bar := t.bar(l.requests, "requests")
 	m := l.run(ctx, func(ctx context.Context, n int) string {
 		begin := time.Now()
 		body := fmt.Sprintf(`{"email":"load-%s-%d@example.com","lat":"%.4f","long":"%.4f"}`, p.name, n, float64(n%1600)/10-80, float64(n%3500)/10-175)

@@ -33,7 +33,7 @@ func (t *tool) loadWeather() *cobra.Command {
 			}
 			client := newClient(l.concurrency, t.timeout)
 			defer client.CloseIdleConnections()
-			bar := t.bar(l.requests)
+			bar := t.bar(l.requests, "requests")
 			m := l.run(cmd.Context(), func(ctx context.Context, n int) string {
 				city := url.PathEscape(cities[n%len(cities)])
 				_, status := send(ctx, client, http.MethodGet, strings.TrimRight(base, "/")+"/api/weather/"+city, nil, "")

@@ -236,12 +236,12 @@ func TestDeadLetters(t *testing.T) {
 		}
 		eventually(t, "the stage has settled what was replayed", func() bool {
 			var s struct {
-				Groups []struct{ Backlog, Pending int }
+				Stages []struct{ Backlog, Pending int }
 			}
-			if err := json.Unmarshal([]byte(must(t, o, "status", event.RawInput, "-o", "json")), &s); err != nil {
+			if err := json.Unmarshal([]byte(must(t, o, "status", event.RawInput, "--sample", "0", "-o", "json")), &s); err != nil {
 				t.Fatal(err)
 			}
-			return len(s.Groups) == 1 && s.Groups[0].Backlog == 0
+			return len(s.Stages) == 1 && s.Stages[0].Backlog == 0
 		})
 		if out := must(t, o, "dead", "list"); !strings.HasPrefix(out, "no dead letters in raw_input,") {
 			t.Errorf("dead list at the end: %q", out)
@@ -252,8 +252,8 @@ func TestDeadLetters(t *testing.T) {
 func TestGroups(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, o *redis.Options) {
 		stop := running(t, o, func(string) error { return nil })
-		if out := must(t, o, "status"); !strings.Contains(out, "distance") || !strings.Contains(out, "alive, 0 pending") {
-			t.Errorf("status of a running stage:\n%s", out)
+		if out := must(t, o, "group", "list"); !strings.Contains(out, "distance") || !strings.Contains(out, "alive, 0 pending") {
+			t.Errorf("group list of a running stage:\n%s", out)
 		}
 		if s := runTool(t, o, "", "group", "retire", event.RawInput, "distance", "--yes"); s.code != ExitError || !strings.Contains(s.err, "alive") {
 			t.Errorf("retire of a group that is at work: %s", s)
@@ -336,7 +336,7 @@ func (w *signalWriter) Write(p []byte) (int, error) {
 func TestRedisAway(t *testing.T) {
 	away := &redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))}
 	for _, args := range [][]string{
-		{"status"}, {"listen"}, {"dead", "list"}, {"dead", "drop", "raw_input", "1-1", "-y"}, {"publish", "user:email", "ada@example.com"},
+		{"status"}, {"status", "--watch"}, {"find", "01a1fcf2-c249-787c-93ac-7be164ea854e"}, {"doctor"}, {"listen"}, {"dead", "list"}, {"dead", "drop", "raw_input", "1-1", "-y"}, {"publish", "user:email", "ada@example.com"},
 		{"group", "skip", "raw_input", "distance", "-y"}, {"claim", "user:email", "email", "--from", "x", "-y"},
 	} {
 		s := runTool(t, away, "", args...)
@@ -362,6 +362,11 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"listen", "--count", "-1"}, "--count"},
 		{[]string{"status", "-o", "yaml"}, `"yaml" is not one of text, json`},
 		{[]string{"status", "--timeout", "0s"}, "--timeout"},
+		{[]string{"status", "--watch", "--interval", "1ms"}, "--interval"},
+		{[]string{"status", "--sample", "-1s"}, "--sample"},
+		{[]string{"status", "--watch", "--check"}, "--check"},
+		{[]string{"find"}, "EVENT is missing"},
+		{[]string{"find", "x", "--mongo", "http://u:geheim@h"}, `--mongo: "http://u:****@h" is not a MongoDB URL`},
 		{[]string{"claim", "user:email", "email"}, "from"},
 		{[]string{"--redis", "http://u:geheim@h", "status"}, `--redis: "http://u:****@h" is not a Redis URL`},
 	} {

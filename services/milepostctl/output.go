@@ -15,8 +15,10 @@ import (
 )
 
 // json writes v on a line of its own.
-func (t *tool) json(v any) error {
-	enc := json.NewEncoder(t.Out)
+func (t *tool) json(v any) error { return jsonTo(t.Out, v) }
+
+func jsonTo(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }
@@ -39,6 +41,19 @@ func visible(s string) string {
 		return strconv.Quote(s)
 	}
 	return s
+}
+
+// printable is text that may quote anything, with what a terminal could take for more than text escaped.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // payload is what travelled, for JSON: text if it is text, else base64.

@@ -27,6 +27,9 @@ changes.`,
 			if err != nil {
 				return err
 			}
+			if t.output == "json" {
+				return t.json(map[string]any{"service": s.Name, "folder": "services/" + s.Name, "left": left})
+			}
 			fmt.Fprintf(t.Out, "services/%[1]s is written. Beside `make run`, start it with\n\n  REDIS_URL=redis://127.0.0.1:6390 go run ./services/%[1]s/cmd/%[1]s\n", s.Name)
 			for _, path := range slices.Sorted(maps.Keys(left)) {
 				fmt.Fprintf(t.Out, "\n%s has no line %q; for it:\n\n%s", path, newservice.Mark, left[path])

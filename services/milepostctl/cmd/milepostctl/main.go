@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/redis/go-redis/v9/logging"
+	"golang.org/x/term"
 
 	"github.com/milepost/milepost/services/milepostctl"
 )
@@ -16,9 +17,17 @@ func main() {
 	logging.Disable() // the client would print what the tool's own errors say
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	os.Exit(milepostctl.Main(ctx, os.Args[1:], milepostctl.IO{
-		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Terminal: isTerminal(os.Stdin),
-	}))
+	world := milepostctl.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Terminal: isTerminal(os.Stdin)}
+	if screen := int(os.Stdout.Fd()); term.IsTerminal(screen) {
+		world.Screen = func() (width, height int) {
+			width, height, err := term.GetSize(screen)
+			if err != nil {
+				return 80, 24
+			}
+			return width, height
+		}
+	}
+	os.Exit(milepostctl.Main(ctx, os.Args[1:], world))
 }
 
 func isTerminal(f *os.File) bool {

@@ -1,0 +1,287 @@
+package milepostctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// server is a Redis and what it says of itself. What it does not let one ask is not there.
+type server struct {
+	rdb    *redis.Client
+	info   map[string]string
+	config map[string]string
+	silent string // why config has not everything
+}
+
+// askServer connects and asks. The caller closes rdb.
+func askServer(ctx context.Context, o *redis.Options, patience time.Duration) (*server, error) {
+	c := *o
+	c.DialTimeout, c.ReadTimeout, c.MaxRetries, c.DialerRetries, c.ContextTimeoutEnabled = patience, patience, -1, 1, true
+	s := &server{rdb: redis.NewClient(&c), info: map[string]string{}, config: map[string]string{}}
+	if err := s.rdb.Ping(ctx).Err(); err != nil {
+		return nil, errors.Join(err, s.rdb.Close())
+	}
+	// One section a call: an embedded Redis knows few, and answers others with an error.
+	for _, section := range []string{"server", "clients", "memory", "persistence", "replication", "cluster"} {
+		text, err := s.rdb.Info(ctx, section).Result()
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(text) {
+			if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+				s.info[name] = value
+			}
+		}
+	}
+	for _, name := range []string{"appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "client-output-buffer-limit", "aof-load-truncated"} {
+		got, err := s.rdb.ConfigGet(ctx, name).Result()
+		if err != nil {
+			s.silent = err.Error()
+		}
+		for k, v := range got {
+			s.config[k] = v
+		}
+	}
+	return s, nil
+}
+
+// say is a setting, from CONFIG or else from INFO, where it has another name; "" if neither tells.
+func (s *server) say(config, info string) string {
+	if v, ok := s.config[config]; ok {
+		return v
+	}
+	return s.info[info]
+}
+
+// notTold adds a finding about a setting that cannot be asked.
+func (x *examination) notTold(s *server, check, means string) {
+	found := "it does not tell"
+	if s != nil && s.silent != "" {
+		found = s.silent
+	}
+	x.add(check, unknown, found, means, "Look into the server's own configuration, or let this user ask: ACL SETUSER … +config|get +info.")
+}
+
+// expect adds a finding about a setting that should have a value; unknown if the server s does not tell.
+func (x *examination) expect(s *server, check, got string, ok bool, bad, means, change string) {
+	switch {
+	case got == "":
+		x.notTold(s, check, means)
+	case ok:
+		x.add(check, fine, got, means, "")
+	default:
+		x.add(check, bad, got, means, change)
+	}
+}
+
+// broker checks the pipeline's Redis. An error means that it cannot be reached.
+func (x *examination) broker(ctx context.Context, o *redis.Options, patience time.Duration) error {
+	s, err := askServer(ctx, o, patience)
+	if err != nil {
+		return fmt.Errorf("%w: %w", stage.ErrUnavailable, err)
+	}
+	defer func() { _ = s.rdb.Close() }() // nothing was written
+	x.times("redis answers", func() error { return s.rdb.Ping(ctx).Err() })
+	if len(s.config) == 0 && s.info["redis_version"] == "" {
+		x.add("redis settings", unknown, "it tells none: "+s.silent, "Persistence, memory and eviction decide whether events can be lost.",
+			"The Redis inside of standalone is memory and has none. Of another, let this user ask: ACL SETUSER … +config|get +info.")
+	} else {
+		x.settings(s)
+	}
+	x.clock("redis clock", func() (time.Time, error) { return s.rdb.Time(ctx).Result() })
+	if err := s.rdb.Eval(ctx, "return redis.call('EXISTS', KEYS[1])", []string{"stages"}).Err(); err != nil {
+		x.add("redis scripts", failed, err.Error(), "Everything that the runtime does is a script.", "Allow this user EVAL, EVALSHA and the commands of streams (ACL SETUSER … +@scripting +@stream …).")
+	} else {
+		x.add("redis scripts", fine, "allowed", "Everything that the runtime does is a script.", "")
+	}
+	return nil
+}
+
+// settings checks what the promises rest on.
+func (x *examination) settings(s *server) {
+	version := s.info["redis_version"]
+	x.expect(s, "redis version", version, atLeast(version, 7, 0), failed,
+		"The scripts and streams need Redis 7.0 or newer.", "Upgrade Redis.")
+	x.expect(s, "redis mode", s.info["cluster_enabled"], s.info["cluster_enabled"] == "0", failed,
+		"Scripts need all keys of a pipeline in one place and messages in one order, which Redis Cluster does not give. (0: off)", "Use a single Redis.")
+	x.expect(s, "redis role", s.info["role"], s.info["role"] == "master", failed,
+		"Only a master takes writes.", "Name the master. Failover to a replica may lose the last writes, which no promise covers.")
+	appendonly := s.config["appendonly"]
+	if v, ok := s.info["aof_enabled"]; ok && appendonly == "" {
+		appendonly = map[string]string{"0": "no", "1": "yes"}[v]
+	}
+	x.expect(s, "redis appendonly", appendonly, appendonly == "yes", failed,
+		"Without the append-only file a restart of Redis forgets every event under way.",
+		"In redis.conf `appendonly yes` (charts/milepost/files/broker.conf has all of this); now: CONFIG SET appendonly yes.")
+	bad := warning
+	if s.config["appendfsync"] == "no" {
+		bad = failed
+	}
+	x.expect(s, "redis appendfsync", s.config["appendfsync"], s.config["appendfsync"] == "always", bad,
+		"With always, an answer means that the write is on the disk. With everysec, a kill during a slow fsync loses answered writes: thousands in a trial.",
+		"In redis.conf `appendfsync always`; now: CONFIG SET appendfsync always.")
+	if status, ok := s.info["aof_last_write_status"]; ok && appendonly == "yes" {
+		x.expect(s, "redis writes its file", status, status == "ok", failed,
+			"Redis could not write the append-only file and refuses writes until it can.", "Make room on its disk.")
+	}
+	policy := s.say("maxmemory-policy", "maxmemory_policy")
+	x.expect(s, "redis eviction", policy, policy == "noeviction", failed,
+		"A policy that evicts throws away streams, retries and idempotency keys when memory is full. noeviction refuses to publish instead, which the edge says as 503.",
+		"In redis.conf `maxmemory-policy noeviction`; now: CONFIG SET maxmemory-policy noeviction.")
+	x.memory(s)
+	x.buffers(s)
+	x.clients(s)
+}
+
+func (x *examination) memory(s *server) {
+	const means = "Without a limit a backlog grows until the system kills Redis; with one, publishing is refused while there is still room to work."
+	limit, err := strconv.ParseInt(s.say("maxmemory", "maxmemory"), 10, 64)
+	if err != nil {
+		x.notTold(s, "redis memory", means)
+		return
+	}
+	if limit == 0 {
+		x.add("redis memory", warning, "no maxmemory", means, "In redis.conf `maxmemory 512mb`, and twice that for its container: rewriting the log takes as much again.")
+		return
+	}
+	used, err := strconv.ParseInt(s.info["used_memory"], 10, 64)
+	if err != nil {
+		x.add("redis memory", fine, fmt.Sprintf("maxmemory %s", size(limit)), means, "")
+		return
+	}
+	state, share := fine, float64(used)/float64(limit)
+	switch {
+	case share >= 0.9:
+		state = failed
+	case share >= 0.7:
+		state = warning
+	}
+	x.add("redis memory", state, fmt.Sprintf("%s of %s used, %.0f %%", size(used), size(limit), 100*share), means,
+		"See what waits with `milepostctl status`; raise maxmemory if it is meant to wait.")
+}
+
+// buffers checks how much a subscriber may lag.
+func (x *examination) buffers(s *server) {
+	const need = 64 << 20
+	means := "An adopter or a page's stream that is paused for a moment is cut off when its output buffer is full; what is published by others until it is back is lost to it."
+	words := strings.Fields(s.config["client-output-buffer-limit"])
+	i := slices.Index(words, "pubsub")
+	if i < 0 || i+3 >= len(words) {
+		x.notTold(s, "redis pubsub buffers", means)
+		return
+	}
+	hard, _ := strconv.ParseInt(words[i+1], 10, 64)
+	soft, _ := strconv.ParseInt(words[i+2], 10, 64)
+	state := fine
+	if hard != 0 && hard < need || soft != 0 && soft < need/4 {
+		state = warning
+	}
+	x.add("redis pubsub buffers", state, fmt.Sprintf("%s hard, %s soft for %s s", size(hard), size(soft), words[i+3]), means,
+		`In redis.conf "client-output-buffer-limit pubsub 256mb 64mb 60"; now: CONFIG SET client-output-buffer-limit "pubsub 256mb 64mb 60".`)
+}
+
+func (x *examination) clients(s *server) {
+	connected, err1 := strconv.Atoi(s.info["connected_clients"])
+	most, err2 := strconv.Atoi(s.info["maxclients"])
+	if err1 != nil || err2 != nil {
+		return // says little; not worth an "unknown"
+	}
+	state := fine
+	if connected*10 >= most*8 {
+		state = warning
+	}
+	x.add("redis clients", state, fmt.Sprintf("%d of %d", connected, most), "Over maxclients, Redis refuses connections.", "Raise maxclients, or see who connects with CLIENT LIST.")
+}
+
+// times asks 20 times and judges how long the answers took.
+func (x *examination) times(check string, ask func() error) {
+	const means = "Every hop of an event is a round trip or two; slow answers slow everything."
+	var took []time.Duration
+	for range 20 {
+		begin := time.Now()
+		if err := ask(); err != nil {
+			x.add(check, failed, err.Error(), means, "See why it ceased to answer.")
+			return
+		}
+		took = append(took, time.Since(begin))
+	}
+	slices.Sort(took)
+	middle, slowest := took[len(took)/2], took[len(took)-1]
+	state := fine
+	if middle > 10*time.Millisecond || slowest > 250*time.Millisecond {
+		state = warning
+	}
+	x.add(check, state, fmt.Sprintf("in %s, the slowest of %d in %s", seconds(middle.Seconds()), len(took), seconds(slowest.Seconds())), means,
+		"Look at its CPU and disk, and at the network between; SLOWLOG GET names slow commands of Redis.")
+}
+
+// clock compares a server's clock with ours, in the middle of the question.
+func (x *examination) clock(check string, ask func() (time.Time, error)) {
+	const means = "Event IDs, due times and leases have times in them; clocks that differ make ages and rates wrong."
+	begin := time.Now()
+	theirs, err := ask()
+	took := time.Since(begin)
+	if err != nil || theirs.IsZero() {
+		x.add(check, unknown, "it does not tell its time", means, "")
+		return
+	}
+	off := theirs.Sub(begin.Add(took / 2)).Round(time.Millisecond)
+	state := fine
+	if off.Abs() > time.Second+took {
+		state = warning
+	}
+	if off.Abs() > time.Minute {
+		state = failed
+	}
+	x.add(check, state, fmt.Sprintf("%+d ms against this machine's", off.Milliseconds()), means, "Run a time service (NTP) on both machines.")
+}
+
+// cache checks the cache's Redis, if it is one of its own.
+func (x *examination) cache(ctx context.Context, c process.CacheRedis, patience time.Duration) {
+	const means = "The cache holds what can be had again. A Redis of its own that evicts keeps it from filling the pipeline's, which must not evict."
+	if c.CacheRedisURL == "" {
+		x.add("cache", fine, "the pipeline's own Redis (CACHE_REDIS_URL is not set)", means, "")
+		return
+	}
+	s, err := askServer(ctx, c.CacheRedisURL.Options(), patience)
+	if err != nil {
+		x.add("cache", failed, fmt.Sprintf("%s does not answer: %v", process.Mask(string(c.CacheRedisURL)), err), means, "Start it, or correct CACHE_REDIS_URL.")
+		return
+	}
+	defer func() { _ = s.rdb.Close() }() // nothing was written
+	policy, limit := s.say("maxmemory-policy", "maxmemory_policy"), s.say("maxmemory", "maxmemory")
+	x.expect(s, "cache eviction", policy, policy != "noeviction", warning, means, "In its redis.conf `maxmemory-policy volatile-ttl`: what ends soonest goes first.")
+	x.expect(s, "cache memory", limit, limit != "0", warning, means, "In its redis.conf `maxmemory 100mb`.")
+}
+
+// atLeast compares a version such as "7.0.15".
+func atLeast(version string, major, minor int) bool {
+	var a, b int
+	if n, _ := fmt.Sscanf(version, "%d.%d", &a, &b); n < 2 {
+		return false
+	}
+	return a > major || a == major && b >= minor
+}
+
+// size is a number of bytes as people read it.
+func size(n int64) string {
+	switch {
+	case n == 0:
+		return "no limit"
+	case n < 1<<20:
+		return fmt.Sprintf("%d kB", n>>10)
+	case n < 1<<30:
+		return fmt.Sprintf("%d MB", n>>20)
+	}
+	return fmt.Sprintf("%.1f GB", float64(n)/(1<<30))
+}
