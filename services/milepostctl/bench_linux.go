@@ -18,7 +18,7 @@ func (t *tool) bench() *cobra.Command {
 		Use:   "bench",
 		Short: "Measure the pipeline's programs and the runtime on this machine",
 		Long: `bench measures and prints a table, and writes the figures as report.json and the most telling ones as report.svg into
-a folder, which it names at the end. The machine should have nothing else to do.`,
+a folder, which it names at the end. The machine should have nothing else to do; what others did is in the table, too.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -155,7 +155,7 @@ func (b *benching) pipelineFlags(cmd *cobra.Command) {
 	f.DurationVar(&o.Edge, "edge", 5*time.Second, "how long the edge is measured, and the bare handler")
 	f.DurationVar(&o.Light, "light", 10*time.Second, "how long the whole pipeline is measured at 100 submissions a second")
 	f.DurationVar(&o.Sustain, "sustain", 30*time.Second, "how long the whole pipeline is measured")
-	f.IntVar(&o.Connections, "connections", 64, "connections of the client")
+	f.IntVar(&o.Connections, "connections", 128, "connections of the client; the edge publishes up to 128 submissions at once")
 	f.IntVar(&o.Depth, "depth", 1, "requests under way on each connection")
 	f.IntVar(&o.Outstanding, "outstanding", 2000, "submissions that may be without a line while the whole pipeline is measured")
 	f.StringVar(&o.Profile, "profile", "", "a folder for CPU profiles of the services in the last round; profiling slows them")

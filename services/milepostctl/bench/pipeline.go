@@ -65,8 +65,8 @@ func setting(ctx context.Context, o Options, fsync string) (s Setting, err error
 	}}
 	defer func() {
 		err = errors.Join(err, r.close())
-		if err == nil {
-			err = os.RemoveAll(dir)
+		if err == nil || ctx.Err() != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
 		} else {
 			err = fmt.Errorf("%w\n(the programs' output is in %s)", err, dir)
 		}
@@ -333,7 +333,7 @@ func (r *rig) measure(ctx context.Context, c *client, d drive) (Stretch, error) 
 		return Stretch{}, err
 	}
 	if len(c.status) > 1 || c.status[http.StatusCreated] == 0 {
-		return Stretch{}, fmt.Errorf("answers other than 201, by status: %v", c.status)
+		return Stretch{}, fmt.Errorf("answers other than 201, by status: %v; 503 is a full Redis or backlog (shorten --edge)", c.status)
 	}
 	s := Stretch{Seconds: got.seconds, Events: got.accepted, Post: timesOf(got.posts)}
 	if d.outstanding > 0 {

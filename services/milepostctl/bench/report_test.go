@@ -18,7 +18,7 @@ func TestMedians(t *testing.T) {
 	line := func(p50 float64) *Times { return &Times{p50, 2 * p50, 3 * p50} }
 	round := func(edge, bare, pipeline, p50 float64) Round {
 		return Round{
-			Edge: Stretch{Rate: edge}, Bare: Stretch{Events: 1, Rate: bare}, Light: Stretch{Line: line(1)},
+			Edge: Stretch{Rate: edge, Cost: Cost{CPU: map[string]float64{"web-api": 4, "redis": 0.55}}}, Bare: Stretch{Events: 1, Rate: bare}, Light: Stretch{Line: line(1)},
 			Pipeline: Stretch{Rate: pipeline, Line: line(p50), Cost: Cost{
 				CPU: map[string]float64{"web-api": 0.04, "distance": 0.02, "db": 0.03, "email": 0.01, "redis": 9}, Commands: map[string]float64{"xadd": 4, "xack": 3},
 			}},
@@ -27,6 +27,9 @@ func TestMedians(t *testing.T) {
 	m := medians([]Round{round(100, 100, 80, 5), round(300, 200, 60, 1), round(200, 400, 150, 9)})
 	if m.EdgeRate != 200 || m.BareRate != 200 || *m.EdgeToBare != 1 || m.PipelineRate != 80 || m.ToEdge != 0.75 || m.Line != (Times{5, 10, 15}) {
 		t.Errorf("medians: %+v", m)
+	}
+	if m.ToEdgeCPU < 0.499 || m.ToEdgeCPU > 0.501 {
+		t.Errorf("by CPU %v, want 0.5: 4.55 s against 9.1 s", m.ToEdgeCPU)
 	}
 	if m.ServicesCPU < 0.0999 || m.ServicesCPU > 0.1001 || m.Commands != 7 {
 		t.Errorf("%v s of CPU for four services, %v commands; want 0.1 without Redis, and 7", m.ServicesCPU, m.Commands)
