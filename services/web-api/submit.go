@@ -48,9 +48,11 @@ func (s *site) submit(c echo.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), publishTimeout)
 	defer cancel()
-	receipt, err := s.publisher.Publish(ctx, stage.Submission{
-		Body: in.submission, Track: in.track, Key: key, Digest: digest(in.submission), Limits: s.limits(r, in.submission),
-	})
+	submission := stage.Submission{Body: in.submission, Track: in.track, Key: key, Limits: s.limits(r, in.submission)}
+	if key != "" {
+		submission.Digest = digest(in.submission)
+	}
+	receipt, err := s.publisher.Publish(ctx, submission)
 	if err != nil {
 		return s.unpublished(c, in, key != "", err)
 	}
