@@ -1,7 +1,7 @@
 # Milepost's commands. `make` alone lists them.
 
 GO       ?= go
-MODULES  := $(patsubst %/go.mod,%,$(wildcard pkg/go.mod services/*/go.mod))
+MODULES  := $(patsubst %/go.mod,%,$(wildcard pkg/go.mod services/*/go.mod deploy/go.mod))
 PROGRAMS := $(wildcard services/*/cmd/*)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD    := -ldflags "-s -w -X github.com/milepost/milepost/pkg/process.Version=$(VERSION)"
@@ -90,7 +90,7 @@ lint: vet cross ## gofmt, go vet, staticcheck, and a build for every system we p
 
 .PHONY: vet
 vet: ## the part of lint that takes seconds: gofmt, go vet, staticcheck
-	@unformatted=$$(gofmt -l pkg services); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
+	@unformatted=$$(gofmt -l pkg services deploy); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet $(patsubst %,./%/...,$(MODULES))
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -checks '$(CHECKS)' $(patsubst %,./%/...,$(MODULES))
 
@@ -113,4 +113,4 @@ new-service: ## write a service that joins the pipeline: NAME=tide FROM=raw_inpu
 .PHONY: tidy
 tidy: ## go mod tidy in every module, and gofmt
 	@for m in $(MODULES); do echo "tidy $$m"; (cd $$m && GOWORK=off $(GO) mod tidy) || exit 1; done
-	gofmt -w pkg services
+	gofmt -w pkg services deploy
