@@ -156,7 +156,7 @@ func newStore(t testing.TB, bin string) (store *process, url string) {
 type service struct {
 	*process
 	admin string // its admin port
-	url   string // of web-api, where it is reached
+	url   string // where one that answers requests is reached
 }
 
 // service makes a process of a program; it is not started yet. Env goes before the pipeline's.
@@ -165,10 +165,13 @@ func (p *pipeline) service(name string, env ...string) *service {
 	s := &service{admin: freeAddr(p.t), process: newProcess(p.t, name, filepath.Join(p.bin, name))}
 	s.env = append(s.env, p.env...)
 	s.env = append(s.env, "ADMIN_LISTEN="+s.admin)
-	if name == "web-api" {
+	switch name {
+	case "web-api", "users", "weather", "standalone":
 		listen := freeAddr(p.t)
 		s.url = "http://" + listen
 		s.env = append(s.env, "LISTEN="+listen)
+	}
+	if name == "web-api" {
 		p.web = append(p.web, s)
 	}
 	s.env = append(s.env, env...)
