@@ -69,7 +69,8 @@ func one[In any](f func(ctx context.Context, e Event[In]) result) Handler {
 }
 
 // Batch handles up to max events a call (what has gathered, without waiting for more). f returns one Result per event,
-// in the same order. A panic or a result of another length counts as an error of every event of the call.
+// in the same order. A panic or a result of another length counts as an error of every event of the call. From its third try
+// on, and on its last, an event has a call of its own.
 func Batch[In any](max int, f func(ctx context.Context, in []Event[In]) []Result) Handler {
 	return Handler{max: max, call: func(ctx context.Context, in []*delivery, out []result) {
 		events, at := make([]Event[In], 0, len(in)), make([]int, 0, len(in))

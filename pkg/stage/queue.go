@@ -12,6 +12,7 @@ type queue struct {
 	wake     sync.Cond
 	ready    []*delivery
 	suspects []*delivery
+	apart    int // tries after which an entry has a call of its own
 	running  int // events in handler calls
 	alone    bool
 	paused   bool
@@ -19,8 +20,10 @@ type queue struct {
 	draining bool // someone waits for the queue to be idle
 }
 
-func newQueue() *queue {
-	q := &queue{}
+// newQueue makes a queue for entries of so many tries. One that has failed twice, or has its last try before it, shares no
+// call, so that whatever spoils a batch does not end those that are in it by chance.
+func newQueue(maxTries int) *queue {
+	q := &queue{apart: max(1, min(2, maxTries-1))}
 	q.wake.L = &q.mu
 	return q
 }
@@ -57,7 +60,7 @@ func (q *queue) take(out []*delivery) (n int, alone bool) {
 				return 1, true
 			}
 		case len(q.ready) > 0:
-			n = copy(out, q.ready)
+			n = q.together(copy(out, q.ready))
 			clear(q.ready[:n])
 			q.ready = q.ready[n:]
 			q.running += n
@@ -65,6 +68,18 @@ func (q *queue) take(out []*delivery) (n int, alone bool) {
 		}
 		q.wake.Wait()
 	}
+}
+
+// together is how many of the first n that are ready may share a call.
+func (q *queue) together(n int) int {
+	if n > 1 {
+		for i, d := range q.ready[:n] {
+			if d.tries >= q.apart {
+				return max(i, 1)
+			}
+		}
+	}
+	return n
 }
 
 // done gives back what take counted.

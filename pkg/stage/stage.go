@@ -74,7 +74,7 @@ func (b *Broker) New(c Config, h Handler) (*Stage, error) {
 		b: b, cfg: c, h: h, log: b.log.With("stage", c.Name),
 		name: c.Consumer, lasting: c.Consumer != "",
 		outputs: map[string]int{}, m: b.metrics.stage(c.Name),
-		queue: newQueue(), free: make(chan struct{}, 1), poke: make(chan struct{}, 1),
+		queue: newQueue(c.MaxTries), free: make(chan struct{}, 1), poke: make(chan struct{}, 1),
 	}
 	s.token.Store("")
 	s.gate.init()
