@@ -64,7 +64,7 @@ func (a *Admin) Observe(h http.Handler, trusted func(*http.Request) bool) http.H
 			r, span = begin(tracer, r, method, trusted == nil || trusted(r))
 		}
 		answer := &answer{ResponseWriter: w}
-		defer func() { // also if h panics to cut the connection
+		defer func() { // also if h panics
 			route, code := other, answer.code()
 			if r.Pattern != "" {
 				route = r.Pattern[strings.IndexByte(r.Pattern, ' ')+1:]
@@ -78,6 +78,7 @@ func (a *Admin) Observe(h http.Handler, trusted func(*http.Request) bool) http.H
 			}
 		}()
 		h.ServeHTTP(answer, r)
+		answer.done = true
 	})
 }
 
@@ -110,7 +111,8 @@ func end(span trace.Span, method, route string, code int) {
 // answer remembers the status.
 type answer struct {
 	http.ResponseWriter
-	status int
+	status int  // 0: not written
+	done   bool // the handler has come to its end
 }
 
 func (a *answer) WriteHeader(status int) {
@@ -121,10 +123,14 @@ func (a *answer) WriteHeader(status int) {
 }
 
 func (a *answer) code() int {
-	if a.status == 0 {
+	switch {
+	case a.status > 0:
+		return a.status
+	case a.done:
 		return http.StatusOK
+	default:
+		return http.StatusInternalServerError
 	}
-	return a.status
 }
 
 // Unwrap lets [http.ResponseController] find what the server can do.
