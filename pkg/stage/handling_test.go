@@ -3,12 +3,16 @@ package stage_test
 import (
 	"context"
 	"errors"
+	"regexp"
 	"slices"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/redis/go-redis/v9"
 )
 
 // An event that spoils each batch it is in, by a panic or by an error for all, ends as a dead letter, and those that were in
@@ -46,5 +50,133 @@ func TestBatchPoison(t *testing.T) {
 				t.Errorf("%d dead letters, %v; want the poison alone, after 4 tries", len(letters), err)
 			}
 		})
+	}
+}
+
+// A handler that ignores its context is given up on: its event fails, a worker takes its place, and what it returns in the end
+// is nobody's any more.
+func TestHandlerHangs(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		var got tally
+		start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
+		hang, deadlines := make(chan struct{}), make(chan time.Duration, 100)
+		returned := make(chan struct{}, 1)
+		var calls atomic.Int64
+		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}, Workers: 1, Timeout: 200 * time.Millisecond, BackoffMin: time.Millisecond},
+			stage.Each(func(ctx context.Context, e stage.Event[string]) (string, error) {
+				at, _ := ctx.Deadline()
+				deadlines <- time.Until(at)
+				if e.Body == "hangs" && calls.Add(1) == 1 {
+					<-hang
+					defer func() { returned <- struct{}{} }()
+					return "late", nil
+				}
+				return e.Body, nil
+			}))
+		p := publisher(t, b, "in")
+		ids := publish(t, p, "hangs")
+		eventually(t, "it hangs", func() bool { return calls.Load() == 1 })
+		ids = append(ids, publish(t, p, numbered("", 20)...)...)
+		eventually(t, "all arrive", func() bool { return got.len() == len(ids) })
+		close(hang)
+		<-returned
+		ids = append(ids, publish(t, p, numbered("after ", 20)...)...)
+		eventually(t, "what comes after arrives", func() bool { return got.len() == len(ids) })
+		got.once(t, ids)
+		if body := got.body[ids[0]]; body != "hangs" || calls.Load() != 2 {
+			t.Errorf("the event that hung arrived as %q after %d calls, want that of the second", body, calls.Load())
+		}
+		for len(deadlines) > 0 {
+			if d := <-deadlines; d > 220*time.Millisecond {
+				t.Errorf("a call had %s with a timeout of 200ms", d)
+			}
+		}
+	})
+}
+
+// What is to be tried again later holds up nothing, and its tries are known to whoever tries it next.
+func TestRetryHoldsNothing(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		c := stage.Config{Name: "s", In: "in", Workers: 1, Prefetch: 1, BackoffMin: time.Millisecond}
+		var got tally
+		var third atomic.Bool
+		p := publisher(t, b, "in")
+		stop := start(t, b, c, stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+			if e.Body == "bad" {
+				if e.Tries == 2 {
+					third.Store(true)
+					return stage.Nothing{}, stage.RetryAfter(errors.New("much later"), 2*time.Second)
+				}
+				return stage.Nothing{}, errors.New("soon again")
+			}
+			got.add(e.ID, e.Body)
+			return stage.Nothing{}, nil
+		}))
+		bad := publish(t, p, "bad")
+		eventually(t, "it waits for its fourth try", func() bool {
+			c, err := b.Status(t.Context(), "in")
+			return err == nil && third.Load() && c.Due == 1 && settled(c.Groups[0])
+		})
+		ids := publish(t, p, numbered("", 50)...)
+		eventually(t, "the others are handled", func() bool { return got.len() == len(ids) })
+		got.once(t, ids)
+		stop()
+
+		tries := make(chan int, 10)
+		start(t, b, c, stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+			if e.ID == bad[0] {
+				tries <- e.Tries
+			}
+			return stage.Nothing{}, nil
+		}))
+		if n := <-tries; n != 3 {
+			t.Errorf("after a restart the event has %d tries, want 3", n)
+		}
+	})
+}
+
+// Concurrent calls of Publish share round trips: what gathers while Redis is held up goes in as few scripts as hold it.
+func TestPublishShares(t *testing.T) {
+	srv := redistest.Real(t)
+	b := open(t, srv.Options())
+	p := publisher(t, b, "in")
+	publish(t, p, "first") // registers the publisher and loads the script
+	rdb := srv.Client()
+	defer rdb.Close()
+	if err := rdb.ConfigResetStat(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := rdb.Do(t.Context(), "client", "pause", 500, "write").Err(); err != nil {
+		t.Fatal(err)
+	}
+	const n = 500
+	kept := make(chan error, n)
+	for range n {
+		go func() {
+			_, err := p.Publish(context.Background(), stage.Submission{Body: "x"})
+			kept <- err
+		}()
+	}
+	for range n {
+		if err := <-kept; err != nil {
+			t.Errorf("Publish = %v", err)
+		}
+	}
+	stats, err := rdb.Info(t.Context(), "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := rdb.XLen(t.Context(), "in").Val(); got != n+1 {
+		t.Errorf("the stream has %d entries, want %d", got, n+1)
+	}
+	calls := regexp.MustCompile(`cmdstat_evalsha:calls=(\d+),`).FindStringSubmatch(stats)
+	if calls == nil {
+		t.Fatalf("no EVALSHA in\n%s", stats)
+	}
+	// The first call goes alone or with few, the others 128 at a time.
+	if k, err := strconv.Atoi(calls[1]); err != nil || k > 10 {
+		t.Errorf("%d submissions at once took %s scripts, want 10 at most", n, calls[1])
 	}
 }

@@ -3,7 +3,9 @@ package stage
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -128,6 +130,51 @@ func readOne(t *testing.T, entry string, fields ...string) *delivery {
 }
 
 func bulk(b []byte, s string) []byte { return fmt.Appendf(b, "$%d\r\n%s\r\n", len(s), s) }
+
+// What Redis answers to a reader: nothing, entries, entries whose body is gone, and refusals, of which those that pass are told
+// from those that need something done.
+func TestReadReply(t *testing.T) {
+	entry := func(id string, fields ...string) string {
+		reply := fmt.Appendf(nil, "*2\r\n$%d\r\n%s\r\n*%d\r\n", len(id), id, len(fields))
+		for _, f := range fields {
+			reply = bulk(reply, f)
+		}
+		return string(reply)
+	}
+	for _, tc := range []struct {
+		raw  string
+		want []delivery
+		err  string
+		away bool
+	}{
+		{raw: "*-1\r\n"},
+		{raw: "*1\r\n*2\r\n$2\r\nin\r\n*0\r\n", want: []delivery{}},
+		{
+			raw: "*1\r\n*2\r\n$2\r\nin\r\n*4\r\n" + entry("12-1", "payload", "a\r\n$1\r\nb", "id", "x", "at", "7", "new", "") +
+				"*2\r\n$4\r\n12-2\r\n*-1\r\n" + entry("12-3") + "*2\r\n$4\r\n12-4\r\n*2\r\n$7\r\npayload\r\n$-1\r\n",
+			want: []delivery{
+				{entry: "12-1", id: "x", at: 7, payload: []byte("a\r\n$1\r\nb")}, {entry: "12-2", id: "12-2", at: 12, bodiless: true},
+				{entry: "12-3", id: "12-3", at: 12}, {entry: "12-4", id: "12-4", at: 12},
+			},
+		},
+		{raw: "-NOGROUP No such key 'in' or consumer group 's'\r\n", err: "NOGROUP"},
+		{raw: "-WRONGTYPE Operation against a key\r\n", err: "WRONGTYPE"},
+		{raw: "-LOADING Redis is loading the dataset in memory\r\n", err: "LOADING", away: true},
+		{raw: "-UNKILLABLE Sorry the script already executed write commands\r\n", err: "UNKILLABLE", away: true},
+		{raw: "-MASTERDOWN Link with MASTER is down\r\n", err: "MASTERDOWN", away: true},
+		{raw: "*1\r\n*2\r\n$2\r\nin\r\n-ERR in the middle\r\n", err: "not a reply", away: true},
+		{raw: "+OK\r\n", err: "not a reply", away: true},
+		{raw: "*1\r\n*2\r\n$2\r\nin\r\n*2\r\n" + entry("12-1", "payload", "x"), err: "not a reply", away: true},
+	} {
+		got, err := readReply([]byte(tc.raw), "in", time.Time{})
+		for i := range tc.want {
+			tc.want[i].channel = "in"
+		}
+		if !reflect.DeepEqual(got, tc.want) || (err == nil) != (tc.err == "") || err != nil && (!strings.Contains(err.Error(), tc.err) || away(err) != tc.away) {
+			t.Errorf("readReply(%q) = %+v, %v; want %+v, an error with %q, Redis away: %v", tc.raw, got, err, tc.want, tc.err, tc.away)
+		}
+	}
+}
 
 // Whatever comes instead of a reply is an error and never a panic.
 func FuzzReadReply(f *testing.F) {

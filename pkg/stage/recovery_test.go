@@ -131,6 +131,12 @@ func TestPause(t *testing.T) {
 			return err != nil && strings.Contains(err.Error(), "paused: store: connection refused")
 		})
 		during := calls.Load()
+		if n := figure(t, b, "stage_paused", "s"); n != 1 {
+			t.Errorf("stage_paused = %v, want 1", n)
+		}
+		eventually(t, "the backlog and its age are told", func() bool {
+			return figure(t, b, "stage_backlog_entries", "s") == 50 && figure(t, b, "stage_oldest_unsettled_seconds", "s") > 0
+		})
 		up.Store(true)
 		eventually(t, "all are handled", func() bool { return got.len() == len(ids) })
 		got.once(t, ids)
@@ -141,6 +147,9 @@ func TestPause(t *testing.T) {
 			t.Errorf("dead letters = %d, %v, want none", n, err)
 		}
 		eventually(t, "ready again", func() bool { return s.Ready() == nil })
+		if n := figure(t, b, "stage_paused", "s"); n != 0 {
+			t.Errorf("stage_paused = %v, want 0 again", n)
+		}
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("Run = %v", err)

@@ -38,13 +38,13 @@ type ChannelStatus struct {
 type GroupStatus struct {
 	Name        string           `json:"name"`
 	Optional    bool             `json:"optional"`
-	Backlog     int              `json:"backlog"`      // entries it has not settled
-	Pending     int              `json:"pending"`      // of these, delivered to a consumer
-	Oldest      time.Time        `json:"oldest"`       // when the oldest unsettled entry was added; zero if there is none
-	OldestEvent string           `json:"oldest_event"` // its event ID, "" if there is none
-	Settled     int              `json:"settled"`      // a counter; its growth is the rate
-	Rate        *float64         `json:"rate"`         // entries settled a second, if it was looked at twice
-	Lost        int              `json:"lost"`         // entries an optional group was trimmed past
+	Backlog     int              `json:"backlog"`                // entries it has not settled
+	Pending     int              `json:"pending"`                // of these, delivered to a consumer
+	Oldest      time.Time        `json:"oldest,omitzero"`        // when the oldest unsettled entry was added; zero if there is none
+	OldestEvent string           `json:"oldest_event,omitempty"` // its event ID, "" if there is none
+	Settled     int              `json:"settled"`                // a counter; its growth is the rate
+	Rate        *float64         `json:"rate"`                   // entries settled a second, if it was looked at twice
+	Lost        int              `json:"lost"`                   // entries an optional group was trimmed past
 	Consumers   []ConsumerStatus `json:"consumers"`
 }
 

@@ -249,9 +249,9 @@ func (s *Stage) pause(ctx context.Context, why error, back *delivery) {
 				continue
 			}
 			if err == nil {
-				s.gate.open("paused")
 				s.queue.pause(false)
 				s.m.paused.Set(0)
+				s.gate.open("paused") // last: who finds it open pauses again, and that must not be undone
 				s.log.Info("goes on", "paused", time.Since(start).Round(time.Millisecond).String())
 				return
 			}
