@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -40,7 +41,7 @@ submission was lost or doubled.
 
 MONGO_URL names the store, which gets the database milepost_bench. Without it the store of standalone is used, which is far
 slower than what is measured. --redis is not used.`,
-		Example: `  MONGO_URL=mongodb://127.0.0.1:27017 milepostctl bench pipeline
+		Example: `  milepostctl bench pipeline --mongo mongodb://127.0.0.1:27017
   milepostctl bench pipeline --fsync always --rounds 1 --sustain 10s --profile /tmp/profiles`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context(), b.pipeline) },
@@ -57,8 +58,9 @@ func (t *tool) benchRuntime() *cobra.Command {
 		Long: `runtime runs the repository's Go benchmarks, for which it needs the source and the go command: one hop against a bare
 pipelined client that issues the same commands, backlogs of 1,000 to 1,000,000, 1, 2 and 4 replicas of a stage, publishing by
 1, 16 and 256 at once, and 1,000 open progress streams.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context(), b.runtime) },
+		Example: `  milepostctl bench runtime --source .`,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context(), b.runtime) },
 	}
 	b.runtimeFlags(cmd)
 	return cmd
@@ -67,10 +69,12 @@ pipelined client that issues the same commands, backlogs of 1,000 to 1,000,000, 
 func (t *tool) benchAll() *cobra.Command {
 	b := benching{tool: t}
 	cmd := &cobra.Command{
-		Use:   "all",
-		Short: "Both, in one report: what `make bench` runs",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context(), b.runtime, b.pipeline) },
+		Use:     "all",
+		Short:   "Both, in one report: what `make bench` runs",
+		Long:    `all does what bench runtime and bench pipeline do and writes one report; it takes a quarter of an hour.`,
+		Example: `  milepostctl bench all --mongo mongodb://127.0.0.1:27017 --out dist/bench`,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context(), b.runtime, b.pipeline) },
 	}
 	b.pipelineFlags(cmd)
 	b.runtimeFlags(cmd)
@@ -86,28 +90,30 @@ type benching struct {
 	out    string
 }
 
-// run measures the parts, prints the report and saves it.
+// run measures the parts, prints the report and saves it. What fails is told after what was measured.
 func (b *benching) run(ctx context.Context, parts ...func(context.Context, *bench.Report) error) error {
 	r := bench.NewReport(b.o)
+	var failed error
 	for _, part := range parts {
-		if err := part(ctx, &r); err != nil {
-			return err
+		if failed = errors.Join(failed, part(ctx, &r)); ctx.Err() != nil || errors.Is(failed, errUsage) {
+			return failed
 		}
 	}
-	var err error
-	if b.output == "json" {
-		err = b.json(r)
-	} else {
-		err = r.Write(b.Out)
+	if len(r.Pipeline)+len(r.Benchmarks) == 0 {
+		return failed
 	}
-	if err != nil {
-		return err
+	write := r.Write
+	if b.output == "json" {
+		write = func(io.Writer) error { return b.json(r) }
+	}
+	if err := write(b.Out); err != nil {
+		return errors.Join(failed, err)
 	}
 	dir, err := r.Save(b.out)
 	if err == nil {
 		fmt.Fprintf(b.Err, "report.json and report.svg are in %s\n", dir)
 	}
-	return err
+	return errors.Join(failed, err)
 }
 
 func (b *benching) pipeline(ctx context.Context, r *bench.Report) (err error) {

@@ -28,31 +28,41 @@ var suites = []struct{ pkg, pattern, time string }{
 	{"./services/web-api", "^BenchmarkStreams$", "1s"},
 }
 
-// Benchmarks runs the repository's Go benchmarks, which need the source and the go command. Source is its folder.
-func Benchmarks(ctx context.Context, source string, progress io.Writer) ([]Benchmark, error) {
-	var all []Benchmark
+// Benchmarks runs the repository's Go benchmarks, which need the source and the go command. Source is its folder. A benchmark
+// that fails does not keep the others from being run and returned.
+func Benchmarks(ctx context.Context, source string, progress io.Writer) (all []Benchmark, failed error) {
 	for _, s := range suites {
+		if ctx.Err() != nil {
+			return all, ctx.Err()
+		}
 		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", s.pattern, "-benchtime", s.time, "-timeout", "30m", s.pkg)
-		cmd.Dir = source
-		fmt.Fprintf(progress, "bench: %s\n", strings.Join(cmd.Args, " "))
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			return all, err
-		}
-		cmd.Stderr = progress
-		if err := cmd.Start(); err != nil {
-			return all, fmt.Errorf("go test: %w", err)
-		}
-		found, other := parse(out, func(line string) { fmt.Fprintf(progress, "bench: %s\n", line) })
-		if err := cmd.Wait(); err != nil {
-			return all, fmt.Errorf("%s: %w\n%s", s.pkg, err, other)
-		}
-		if len(found) == 0 {
-			return all, fmt.Errorf("%s: no benchmark %s ran\n%s", s.pkg, s.pattern, other)
-		}
-		all = append(all, found...)
+		found, err := run(cmd, source, progress)
+		all, failed = append(all, found...), errors.Join(failed, err)
 	}
-	return all, nil
+	return all, failed
+}
+
+func run(cmd *exec.Cmd, dir string, progress io.Writer) ([]Benchmark, error) {
+	name := strings.Join(cmd.Args, " ")
+	fmt.Fprintf(progress, "bench: %s\n", name)
+	var said strings.Builder // not progress, which two goroutines would write to
+	cmd.Dir, cmd.Stderr = dir, &said
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	found, other := parse(out, func(line string) { fmt.Fprintf(progress, "bench: %s\n", line) })
+	err = cmd.Wait()
+	if err == nil && len(found) == 0 {
+		err = errors.New("no benchmark ran")
+	}
+	if err != nil {
+		return found, fmt.Errorf("%s: %w\n%s", name, err, strings.TrimSpace(other+said.String()))
+	}
+	return found, nil
 }
 
 // parse reads what go test prints: benchmarks, each of which is told as it comes, and everything else.

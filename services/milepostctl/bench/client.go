@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strconv"
@@ -34,6 +35,7 @@ type client struct {
 	sent []int64
 
 	answered, accepted, written, doubled int
+	forgotten                            int         // accepted, and no line will come
 	status                               map[int]int // how many answers had which
 	posts, lines                         []time.Duration
 	recording                            bool
@@ -212,7 +214,12 @@ func call(f func() error) error {
 }
 
 // outstanding is how many submissions have no line yet and may get one.
-func (c *client) outstanding() int { return len(c.sent) - (c.answered - c.accepted) - c.written }
+func (c *client) outstanding() int {
+	return len(c.sent) - (c.answered - c.accepted) - c.written - c.forgotten
+}
+
+// forget gives up the lines that have not come.
+func (c *client) forget() { c.forgotten += c.outstanding() }
 
 // request is a submission without its numbers: ten digits make the address its own, nine the place.
 const (
@@ -257,8 +264,12 @@ func (c *client) send(n int, now time.Time) error {
 			n--
 		}
 		// A few hundred bytes to a peer that has answered all before always fit.
-		if m, err := unix.Write(k.fd, k.out); err != nil || m < len(k.out) {
-			return fmt.Errorf("send: %d of %d bytes: %w", m, len(k.out), err)
+		m, err := unix.Write(k.fd, k.out)
+		if err == nil && m < len(k.out) {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return fmt.Errorf("send: %w", err)
 		}
 	}
 	return nil

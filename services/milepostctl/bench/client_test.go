@@ -137,6 +137,9 @@ func TestClientSees(t *testing.T) {
 	if err := c.log.read(func(n int) { c.line(n, 0) }); err != nil { // the last line's double
 		t.Fatal(err)
 	}
+	if c.forget(); c.outstanding() != 0 {
+		t.Errorf("%d outstanding after all was forgotten", c.outstanding())
+	}
 	refused := int(d.posts.Load()) / 3
 	if c.accepted != c.answered-refused || c.status[503] != refused || c.written != c.accepted || c.doubled != c.accepted {
 		t.Errorf("%d answered, of them %d refused: the client saw %d accepted, %v, %d lines, %d doubled", c.answered, refused, c.accepted, c.status, c.written, c.doubled)

@@ -81,7 +81,11 @@ func (o *Options) check() error {
 	case o.Edge <= 0 || o.Light <= 0 || o.Sustain <= 0 || o.Warm < 0:
 		return fmt.Errorf("%w: a time to measure must be more than 0", ErrOptions)
 	}
-	for _, name := range append([]string{"standalone"}, services...) {
+	needed := services
+	if o.MongoURL == "" {
+		needed = append([]string{"standalone"}, services...)
+	}
+	for _, name := range needed {
 		if _, err := os.Stat(filepath.Join(o.Bin, name)); err != nil {
 			return fmt.Errorf("program to measure: %w; `make build` puts them into bin/", err)
 		}

@@ -36,6 +36,7 @@ type rig struct {
 	admin  map[string]string // addresses
 	client *client           // posts to web-api
 	simple *client           // posts to the bare handler
+	door   map[*client]string
 	say    func(format string, args ...any)
 }
 
@@ -60,7 +61,7 @@ func setting(ctx context.Context, o Options, fsync string) (s Setting, err error
 	if err != nil {
 		return s, err
 	}
-	r := &rig{Options: o, dir: dir, fsync: fsync, admin: map[string]string{}, say: func(format string, args ...any) {
+	r := &rig{Options: o, dir: dir, fsync: fsync, admin: map[string]string{}, door: map[*client]string{}, say: func(format string, args ...any) {
 		fmt.Fprintf(o.Progress, "bench: appendfsync %s: "+format+"\n", append([]any{fsync}, args...)...)
 	}}
 	defer func() {
@@ -83,7 +84,7 @@ func setting(ctx context.Context, o Options, fsync string) (s Setting, err error
 		s.Rounds = append(s.Rounds, round)
 	}
 	s.Median = medians(s.Rounds)
-	s.Ledger = Ledger{Accepted: r.client.accepted, Lines: r.client.written, Doubled: r.client.doubled}
+	s.Ledger = Ledger{Accepted: r.client.accepted - r.client.forgotten, Lines: r.client.written, Doubled: r.client.doubled}
 	if s.Ledger.Accepted != s.Ledger.Lines || s.Ledger.Doubled > 0 {
 		return s, fmt.Errorf("the ledger does not balance: %+v", s.Ledger)
 	}
@@ -147,11 +148,12 @@ func (r *rig) open(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if r.client, err = newClient(log); err == nil {
-		err = r.client.connect(at[2], r.Connections, r.Depth)
-	}
-	if err != nil || !r.hasBare() {
+	if r.client, err = newClient(log); err != nil {
 		return err
+	}
+	r.door[r.client] = at[2]
+	if !r.hasBare() {
+		return nil
 	}
 	bare := r.program("bare-echo", listening(at[7]), at[7], at[0])
 	if err := bare.start(ctx); err != nil {
@@ -161,7 +163,8 @@ func (r *rig) open(ctx context.Context) error {
 	if r.simple, err = newClient(""); err != nil {
 		return err
 	}
-	return r.simple.connect(at[7], r.Connections, r.Depth)
+	r.door[r.simple] = at[7]
+	return nil
 }
 
 func loopback(host string) bool {
@@ -265,7 +268,15 @@ func (r *rig) round(ctx context.Context, n int) (round Round, err error) {
 			return s, errors.Join(err, profiled())
 		}},
 	} {
-		if part.into == &round.Bare && r.bare == nil {
+		switch {
+		case part.into == &round.Bare && r.bare == nil:
+			continue
+		case part.into == &round.Drain && r.store != nil && r.edgeRate == 0:
+			r.say("what the edge left is thrown away: the store of standalone would take very long for it")
+			r.client.forget()
+			if err := errors.Join(r.rdb.FlushAll(ctx).Err(), r.startStages(ctx)); err != nil {
+				return round, err
+			}
 			continue
 		}
 		r.say("round %d of %d: %s%s", n, r.Rounds, part.name, lasting(part.takes))
@@ -328,6 +339,10 @@ func (r *rig) measure(ctx context.Context, c *client, d drive) (Stretch, error) 
 	pids := r.pids()
 	d.begin = func() (err error) { from, err = read(ctx, pids, r.rdb); return err }
 	d.end = func() (err error) { to, err = read(ctx, pids, r.rdb); return err }
+	defer c.disconnect() // a server closes connections that are idle for long
+	if err := c.connect(r.door[c], r.Connections, r.Depth); err != nil {
+		return Stretch{}, err
+	}
 	got, err := c.run(ctx, d)
 	if err != nil {
 		return Stretch{}, err

@@ -138,7 +138,7 @@ func backlogOf(samples []int) *Backlog {
 type Ratios struct {
 	EdgeRate     float64  `json:"edge_events_per_second"`
 	BareRate     float64  `json:"bare_events_per_second,omitempty"`
-	DrainRate    float64  `json:"drain_events_per_second"`
+	DrainRate    float64  `json:"drain_events_per_second,omitempty"`
 	PipelineRate float64  `json:"pipeline_events_per_second"`
 	EdgeToBare   *float64 `json:"edge_to_bare,omitempty"`
 	ToEdge       float64  `json:"pipeline_to_edge"`
@@ -154,7 +154,7 @@ type Ratios struct {
 
 // Ledger is what all rounds of a setting came to.
 type Ledger struct {
-	Accepted int `json:"accepted"`
+	Accepted int `json:"accepted"` // without what was thrown away
 	Lines    int `json:"lines"`
 	Doubled  int `json:"doubled"`
 }
@@ -224,7 +224,9 @@ func (s Setting) write(w io.Writer) error {
 	} else {
 		fmt.Fprintf(tw, "  the edge alone, stages stopped\t%.0f/s\n", m.EdgeRate)
 	}
-	fmt.Fprintf(tw, "  the stages alone, draining what the edge left\t%.0f/s\n", m.DrainRate)
+	if m.DrainRate > 0 {
+		fmt.Fprintf(tw, "  the stages alone, draining what the edge left\t%.0f/s\n", m.DrainRate)
+	}
 	fmt.Fprintf(tw, "  from POST to log line\t%.0f/s\t%.2f of the edge alone (wanted: 0.60)\n", m.PipelineRate, m.ToEdge)
 	fmt.Fprintf(tw, "  the same by the CPU time of all processes\t\t%.2f, which other programs on the machine hardly change\n", m.ToEdgeCPU)
 	fmt.Fprintf(tw, "  its time, with %d under way\tp50 %.0f ms\tp99 %.0f ms, max %.0f ms\n", s.Outstanding, m.Line.P50, m.Line.P99, m.Line.Max)

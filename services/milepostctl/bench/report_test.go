@@ -1,3 +1,5 @@
+//go:build unix
+
 package bench
 
 import (
@@ -7,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -85,6 +88,33 @@ func TestParse(t *testing.T) {
 	if !slices.Equal(at, []float64{1000, 1_000_000}) || !slices.Equal(rates, []float64{90464, 74292}) {
 		t.Errorf("series: %v, %v", at, rates)
 	}
+}
+
+// What ran before something failed is returned with the error.
+func TestRun(t *testing.T) {
+	for script, fails := range map[string]string{
+		"cat " + file(t, goTest):              "",
+		"cat " + file(t, goTest) + "; exit 1": "x_test.go:1: BenchmarkX said something",
+		"echo ok":                             "no benchmark ran",
+	} {
+		var progress bytes.Buffer
+		found, err := run(exec.Command("sh", "-c", script), t.TempDir(), &progress)
+		if fails == "" && err != nil || fails != "" && (err == nil || !strings.Contains(err.Error(), fails)) {
+			t.Errorf("%s: %v; want %q", script, err, fails)
+		}
+		if want := 8; script != "echo ok" && (len(found) != want || !strings.Contains(progress.String(), "BenchmarkPublish/clients=16")) {
+			t.Errorf("%s: %d benchmarks, want %d; told %s", script, len(found), want, &progress)
+		}
+	}
+}
+
+func file(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // A report is written for people and saved, and the picture can be read.
