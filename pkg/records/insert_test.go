@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -171,6 +172,29 @@ func TestFindByIDsIsOneQuery(t *testing.T) {
 	}
 	if n := len(server.seen()); n != 4 {
 		t.Errorf("%d commands; want one query more for the distances", n-3)
+	}
+}
+
+// Documents that somebody else made, without a distance or with one that is none, leave the others alone.
+func TestDistancesOfForeignDocuments(t *testing.T) {
+	doc := func(id any, distance ...any) bson.D {
+		d := bson.D{{Key: "_id", Value: id}}
+		for _, v := range distance {
+			d = append(d, bson.E{Key: "distance_from_velocity", Value: v})
+		}
+		return d
+	}
+	_, store := serve(t, func(command string, _ bson.Raw) bson.D {
+		if command == "buildInfo" {
+			return bson.D{{Key: "ok", Value: 1}, {Key: "version", Value: "8.0.0"}}
+		}
+		return bson.D{{Key: "ok", Value: 1}, {Key: "cursor", Value: bson.D{{Key: "id", Value: int64(0)}, {Key: "ns", Value: "milepost.users"},
+			{Key: "firstBatch", Value: bson.A{doc("none"), doc("text", "12"), doc("null", nil), doc(bson.NewObjectID(), 1.5), doc("whole", int32(12)), doc("long", int64(13)), doc("double", 1.5)}},
+		}}}
+	})
+	got, err := store.Distances(t.Context(), []string{"none", "text", "null", "whole", "long", "double"})
+	if want := map[string]float64{"whole": 12, "long": 13, "double": 1.5}; err != nil || !maps.Equal(got, want) {
+		t.Errorf("Distances = %v, %v; want %v", got, err, want)
 	}
 }
 

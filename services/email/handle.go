@@ -14,7 +14,7 @@ import (
 
 // Store is where the distances are found.
 type Store interface {
-	// Distances returns the distances in miles of those events whose records are there, by event ID.
+	// Distances returns the distances in miles of those events whose records are there and have one, by event ID.
 	Distances(ctx context.Context, ids []string) (map[string]float64, error)
 	// Newest returns the record of email that was submitted last, and false if there is none.
 	Newest(ctx context.Context, email string) (records.Record, bool, error)
