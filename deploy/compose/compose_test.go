@@ -233,6 +233,27 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
+// README.md has every variable that docker-compose.yml reads.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compose, err := os.ReadFile(filepath.Join(root, "docker-compose.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := regexp.MustCompile(`\$\{([A-Z_]+)`).FindAllSubmatch(compose, -1)
+	if len(read) == 0 {
+		t.Error("docker-compose.yml reads no variable")
+	}
+	for _, m := range read {
+		if !strings.Contains(string(readme), "`"+string(m[1])+"`") {
+			t.Errorf("README.md does not tell of %s", m[1])
+		}
+	}
+}
+
 // A Redis may use less than its container: the broker half, since rewriting the log copies what changes meanwhile.
 func TestRedisLimits(t *testing.T) {
 	p := load(t, root, nil)
