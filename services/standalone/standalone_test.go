@@ -28,7 +28,7 @@ import (
 
 // program is what cmd/standalone runs.
 var program = process.Program[standalone.Config]{
-	Name: "standalone", Admin: "127.0.0.1:9110", Run: standalone.Run,
+	Name: "standalone", Admin: "127.0.0.1:9110", Run: standalone.Run, StatusPage: true,
 	Commands: map[string]process.Command{"store": standalone.Store},
 }
 
