@@ -100,7 +100,7 @@ cross: ## build for linux, darwin and windows on amd64 and arm64
 		CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build $(patsubst %,./%/...,$(MODULES)) || exit 1; done
 
 .PHONY: bench
-bench: build ## measure everything: a table, report.json and report.svg in dist/bench; MONGO_URL names the store; the machine should have nothing else to do
+bench: build ## measure everything, 15 minutes: a table, report.json and report.svg in dist/bench; MONGO_URL names the store; best on an idle machine
 	@CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/ ./services/web-api/bare-echo
 	@bin/milepostctl bench all --out dist/bench $(BENCHFLAGS)
 	@MEASURE=on $(GO) test -count=1 -v -run '^TestMeasure' ./services/milepostctl ./services/weather ./services/users | \
