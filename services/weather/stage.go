@@ -2,6 +2,7 @@ package weather
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	"github.com/milepost/milepost/pkg/event"
@@ -33,7 +34,10 @@ func (w *Weather) Handle(ctx context.Context, e stage.Event[event.Submission]) (
 		return nil, stage.Permanent(err)
 	}
 	r, err := w.At(ctx, place)
-	if err != nil {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return nil, ctx.Err() // this replica stops; another one may have the answer
+	case err != nil:
 		return nil, nil //nolint:nilerr // counted by the cache and the provider
 	}
 	return []stage.Message{{Body: Report{

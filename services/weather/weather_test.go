@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -252,6 +253,95 @@ func TestRest(t *testing.T) {
 		_, err := w.Temperature(t.Context(), s2.LatLngFromDegrees(1, 0))
 		return err == nil
 	})
+}
+
+// However much is asked at once, a process makes a few calls at a time, and everything is answered.
+func TestFewAtOnce(t *testing.T) {
+	p := provider(t)
+	p.Delay(50 * time.Millisecond)
+	o := redistest.Embedded(t)
+	base, _ := replica(t, o, o, p.URL)
+	var wg sync.WaitGroup
+	for lat := range 60 {
+		wg.Go(func() {
+			if status, _, reason := get(t, fmt.Sprintf("%s/api/weather?lat=%d&long=0", base, lat)); status != 200 {
+				t.Errorf("GET of place %d = %d %s", lat, status, reason)
+			}
+		})
+	}
+	wg.Wait()
+	if calls, most := len(p.Queries()), p.Most(); calls != 60 || most != 8 {
+		t.Errorf("60 places at once caused %d calls, %d of them at the same time; want 60, and 8", calls, most)
+	}
+}
+
+// What may pass is tried again after a growing pause, or the one that the provider asks for; what will not is not.
+func TestTries(t *testing.T) {
+	for name, tc := range map[string]struct {
+		status int
+		after  string          // Retry-After
+		fails  int             // of the first calls
+		pauses []time.Duration // at least
+		works  bool
+	}{
+		"once":                {503, "", 1, []time.Duration{50 * time.Millisecond}, true},
+		"twice":               {500, "", 2, []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}, true},
+		"for good":            {502, "", 9, []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}, false},
+		"asked to wait":       {429, "1", 1, []time.Duration{time.Second}, true},
+		"asked to wait long":  {429, "60", 1, nil, false},
+		"a question it hates": {400, "", 1, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			var calls []time.Time
+			server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				if calls = append(calls, time.Now()); len(calls) <= tc.fails {
+					rw.Header().Set("Retry-After", tc.after)
+					rw.WriteHeader(tc.status)
+					return
+				}
+				_, _ = io.WriteString(rw, `{"current":{"temperature_2m":1.5}}`)
+			}))
+			defer server.Close()
+			w := weather.NewProvider(server.URL, "")
+			defer w.Close()
+			degrees, err := w.Temperature(t.Context(), s2.LatLngFromDegrees(1, 0))
+			if (err == nil) != tc.works || tc.works && degrees != 1.5 || len(calls) != len(tc.pauses)+1 {
+				t.Fatalf("Temperature = %v, %v after %d calls; want it to work: %v, after %d", degrees, err, len(calls), tc.works, len(tc.pauses)+1)
+			}
+			for i, least := range tc.pauses {
+				if pause := calls[i+1].Sub(calls[i]); pause < least {
+					t.Errorf("pause %d was %s, want %s at least", i, pause, least)
+				}
+			}
+		})
+	}
+}
+
+// A replica that stops before the provider has answered leaves the event to another one.
+func TestStageStops(t *testing.T) {
+	p := provider(t)
+	p.Fail(openmeteo.Hangs)
+	c := cache.Open(redistest.Embedded(t), quiet)
+	defer c.Close()
+	provider := weather.NewProvider(p.URL, "")
+	defer provider.Close()
+	w := weather.New(c, provider)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() {
+		for len(p.Queries()) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		stop()
+	}()
+	e := stage.Event[event.Submission]{ID: "ev-1", Body: event.Submission{Email: "ada@example.com", Lat: "1", Long: "2"}}
+	if out, err := w.Handle(ctx, e); !errors.Is(err, context.Canceled) || out != nil {
+		t.Errorf("Handle = %v, %v; want %v", out, err, context.Canceled)
+	}
 }
 
 // Without the cache's Redis every request asks the provider, and is answered.

@@ -37,6 +37,8 @@ type Server struct {
 	delay   time.Duration
 	fault   Fault
 	queries []string
+	now     int // requests that are not answered yet
+	most    int // of them there were
 	server  *http.Server
 }
 
@@ -94,12 +96,26 @@ func (s *Server) Queries() []string {
 	return append([]string(nil), s.queries...)
 }
 
+// Most is how many requests it had at the same time, at most.
+func (s *Server) Most() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most
+}
+
 func (s *Server) answer(f func(r *http.Request) (int, any)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.queries = append(s.queries, r.URL.String())
+		s.now++
+		s.most = max(s.most, s.now)
 		delay, fault := s.delay, s.fault
 		s.mu.Unlock()
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.now--
+		}()
 		select {
 		case <-time.After(delay):
 		case <-r.Context().Done():
