@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -68,6 +69,11 @@ type Program[C any] struct {
 
 	StatusPage Switch // default of STATUS_PAGE
 
+	// Processors is how many processors the program works on at once, unless GOMAXPROCS says otherwise; 0 leaves it to the
+	// runtime. On one, an event passes from reader to handler to settling without a thread being woken for each, and a
+	// stage that only computes or asks a store in batches has enough in one for all that a Redis can give it.
+	Processors int
+
 	// Run does the work until ctx ends. It drains before it returns nil; an error ends the program with status 1.
 	Run func(ctx context.Context, cfg C, p *Process) error
 
@@ -84,6 +90,9 @@ type Command struct {
 // Main runs the program and exits: with 0 after a drain, 1 after an error, 2 for a command line it does not know. The
 // first SIGINT or SIGTERM starts the drain, a second one kills.
 func (p Program[C]) Main() {
+	if p.Processors > 0 && os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(p.Processors)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

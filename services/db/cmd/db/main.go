@@ -17,9 +17,10 @@ type config struct {
 func main() { program.Main() }
 
 var program = process.Program[config]{
-	Name:  "db",
-	Does:  "stores each result as a document of MongoDB",
-	Admin: "127.0.0.1:9102",
+	Name:       "db",
+	Does:       "stores each result as a document of MongoDB",
+	Admin:      "127.0.0.1:9102",
+	Processors: 1,
 	Run: func(ctx context.Context, cfg config, p *process.Process) error {
 		broker, err := p.Open(cfg.Broker)
 		if err != nil {

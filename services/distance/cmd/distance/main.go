@@ -17,9 +17,10 @@ type config struct {
 func main() { program.Main() }
 
 var program = process.Program[config]{
-	Name:  "distance",
-	Does:  "works out how far each submitted place is from the office",
-	Admin: "127.0.0.1:9101",
+	Name:       "distance",
+	Does:       "works out how far each submitted place is from the office",
+	Admin:      "127.0.0.1:9101",
+	Processors: 1,
 	Run: func(ctx context.Context, cfg config, p *process.Process) error {
 		office, err := geodesy.Degrees(cfg.OfficeLat, cfg.OfficeLong)
 		if err != nil {

@@ -19,9 +19,10 @@ type config struct {
 func main() { program.Main() }
 
 var program = process.Program[config]{
-	Name:  "email",
-	Does:  "sends the emails, as lines of the log sent_emails",
-	Admin: "127.0.0.1:9103",
+	Name:       "email",
+	Does:       "sends the emails, as lines of the log sent_emails",
+	Admin:      "127.0.0.1:9103",
+	Processors: 1,
 	Run: func(ctx context.Context, cfg config, p *process.Process) error {
 		broker, err := p.Open(cfg.Broker)
 		if err != nil {
