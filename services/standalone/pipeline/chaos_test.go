@@ -40,7 +40,7 @@ func TestKills(t *testing.T) {
 	long := chaosFor(t, 3)
 	start := time.Now()
 	stop := c.load(32, c.edge)
-	points := rand.Perm(len(exactPoints))
+	points, between := rand.Perm(len(exactPoints)), rand.Perm(len(wirePoints))
 	if long == 0 {
 		for _, name := range append(c.names(), c.names()...) {
 			c.killAtRandom(name)
@@ -48,13 +48,17 @@ func TestKills(t *testing.T) {
 		for _, i := range points {
 			c.killExactly(exactPoints[i])
 		}
+		for _, x := range wirePoints {
+			c.killOnWire(x)
+		}
 	}
 	for last := start; time.Since(start) < long; {
 		for range 4 {
 			c.killAtRandom(c.names()[rand.IntN(len(c.names()))])
 		}
 		c.killExactly(exactPoints[points[0]])
-		points = append(points[1:], points[0])
+		c.killOnWire(wirePoints[between[0]])
+		points, between = append(points[1:], points[0]), append(between[1:], between[0])
 		if now := time.Now(); now.Sub(last) > 5*time.Second {
 			last = now
 			c.progress(now.Sub(start))
@@ -107,18 +111,31 @@ type chaos struct {
 	*ledger
 	services map[string]*service
 	edge     *service
-	exact    string         // folder of the programs that end themselves where MILEPOST_KILL says
-	killed   map[string]int // by what died and where
-	inTime   int            // of these, while entries were pending
+	exact    string           // folder of the programs that end themselves where MILEPOST_KILL says
+	wires    map[string]*wire // by who asks
+	killed   map[string]int   // by what died and where
+	inTime   int              // of these, while entries were pending
 
 	rotations int // of the log
 }
 
 func newChaos(t *testing.T) *chaos {
 	p := newPipeline(t, "LEASE=1s")
-	c := &chaos{ledger: newLedger(p), services: map[string]*service{}, killed: map[string]int{}, exact: builds.programs(t, "killpoints")}
-	for i, s := range p.start(all...) {
-		c.services[all[i]] = s
+	c := &chaos{ledger: newLedger(p), services: map[string]*service{}, killed: map[string]int{}, exact: builds.programs(t, "killpoints"), wires: map[string]*wire{
+		"web-api": newWire(t, p.redis.Addr), "distance": newWire(t, p.redis.Addr), "db": newWire(t, strings.Trim(strings.TrimPrefix(p.mongo, "mongodb:"), "/")),
+	}}
+	for _, name := range all {
+		var env []string
+		if w := c.wires[name]; name == "db" {
+			env = []string{"MONGO_URL=mongodb://" + w.addr}
+		} else if w != nil {
+			env = []string{"REDIS_URL=redis://" + w.addr}
+		}
+		c.services[name] = p.service(name, env...)
+		c.services[name].Start()
+	}
+	for _, s := range c.services {
+		s.Ready()
 	}
 	c.edge = c.services["web-api"]
 	return c
@@ -238,6 +255,49 @@ var exactPoints = []point{
 	{"email", "journal.before-record"}, {"email", "journal.mid-record"}, {"email", "journal.after-record"},
 	{"email", "journal.mid-line"}, {"email", "journal.after-line"}, {"email", "journal.after-mark"},
 	{"email", "journal.mid-line journal.mid-recovery"},
+}
+
+// wirePoint is a moment between two programs: a request is sent and has not arrived, or is done and its answer has not
+// arrived.
+type wirePoint struct {
+	victim, asking string
+	text           string // in the request
+	after          bool
+}
+
+var wirePoints = []wirePoint{
+	{"web-api", "web-api", "raw_input:groups", false}, {"web-api", "web-api", "raw_input:groups", true}, // publishing
+	{"redis", "web-api", "raw_input:groups", false}, {"redis", "web-api", "raw_input:groups", true},
+	{"redis", "distance", "raw_input:dead", false}, {"redis", "distance", "raw_input:dead", true}, // settling
+	{"store", "db", "insert\x00", false}, {"store", "db", "insert\x00", true},
+}
+
+// killOnWire kills who asks or who is asked in the middle of a request, and starts it again.
+func (c *chaos) killOnWire(x wirePoint) {
+	t := c.p.t
+	rdb := c.p.redis.Client()
+	defer rdb.Close()
+	trap := c.wires[x.asking].lay(x.text, x.after)
+	select {
+	case <-trap.sprung:
+	case <-time.After(patience):
+		t.Fatalf("%s sent no request with %q within %s", x.asking, x.text, patience)
+	}
+	if c.p.pending(rdb, "") > 0 {
+		c.inTime++
+	}
+	switch x.victim {
+	case "redis":
+		c.p.redis.Kill()
+	case "store":
+		c.p.store.Kill()
+	default:
+		c.services[x.victim].Kill()
+	}
+	close(trap.goOn)
+	c.killed[fmt.Sprintf("%s when %s %s", x.victim, x.asking, map[bool]string{false: "asks", true: "is answered"}[x.after])]++
+	time.Sleep(rand.N(300 * time.Millisecond))
+	c.start(x.victim)
 }
 
 // killExactly lets a service end itself at a point, the first to third time it comes there, and starts the shipped one

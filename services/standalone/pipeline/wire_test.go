@@ -3,6 +3,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -18,6 +19,7 @@ type wire struct {
 	target string
 	l      net.Listener
 	all    sync.WaitGroup
+	over   chan struct{}
 
 	mu    sync.Mutex
 	now   fault
@@ -25,6 +27,51 @@ type wire struct {
 	open  map[*strand]struct{}
 	cuts  int // connections that were reset
 	lost  int // connections that went half open
+	trap  *trap
+}
+
+// trap holds one connection up in the middle of a request with a text in it, for a test to do something just then.
+type trap struct {
+	text   []byte
+	after  bool          // hold it when the request was answered, and lose the answer; else hold and lose the request
+	sprung chan struct{} // closed when it is held up
+	goOn   chan struct{} // to be closed by the test: the connection is reset
+}
+
+// lay sets a trap, one at a time.
+func (w *wire) lay(text string, after bool) *trap {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trap = &trap{text: []byte(text), after: after, sprung: make(chan struct{}), goOn: make(chan struct{})}
+	return w.trap
+}
+
+// trapped tells whether the connection ends here, after it was held up.
+func (w *wire) trapped(s *strand, b []byte, request bool) bool {
+	w.mu.Lock()
+	t := w.trap
+	switch {
+	case request && t != nil && bytes.Contains(b, t.text):
+		w.trap = nil
+		if t.after {
+			s.caught = t // until its answer comes
+			t = nil
+		}
+	case !request && s.caught != nil:
+		t, s.caught = s.caught, nil
+	default:
+		t = nil
+	}
+	w.mu.Unlock()
+	if t == nil {
+		return false
+	}
+	close(t.sprung)
+	select {
+	case <-t.goOn:
+	case <-w.over:
+	}
+	return true
 }
 
 // fault is what a wire does to its connections.
@@ -49,6 +96,7 @@ type strand struct {
 	round     int  // of the budget
 	budget    int  // bytes until it is cut
 	dead      bool // half open, for good
+	caught    *trap
 }
 
 // newWire makes a wire to target that ends with the test.
@@ -58,10 +106,11 @@ func newWire(t testing.TB, target string) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{addr: l.Addr().String(), target: target, l: l, open: map[*strand]struct{}{}}
+	w := &wire{addr: l.Addr().String(), target: target, l: l, over: make(chan struct{}), open: map[*strand]struct{}{}}
 	w.all.Go(w.accept)
 	t.Cleanup(func() {
 		_ = l.Close()
+		close(w.over)
 		w.mu.Lock()
 		for s := range w.open {
 			s.close()
@@ -127,6 +176,10 @@ func (w *wire) carry(s *strand, from, to net.Conn, cut fault) {
 	b := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(b)
+		if n > 0 && w.trapped(s, b[:n], cut == cutAsk) {
+			w.end(s, true)
+			return
+		}
 		for rest := b[:n]; len(rest) > 0; {
 			some, reset := w.allowed(s, rest, cut)
 			if len(some) > 0 {
