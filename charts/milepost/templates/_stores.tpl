@@ -88,6 +88,8 @@ metadata:
   namespace: {{ $root.Release.Namespace }}
   labels: {{- include "milepost.labels" . | nindent 4 }}
 spec:
+  # There is no other server to turn to. The services wait for this one by themselves, and reach it as soon as it answers.
+  publishNotReadyAddresses: true
   selector: {{- include "milepost.selector" . | nindent 4 }}
   ports:
     - {name: {{ $port }}, port: {{ include "milepost.port" . }}, targetPort: {{ $port }}}
