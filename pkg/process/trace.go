@@ -19,10 +19,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Tracing says whether and where traces go. The other variables are OpenTelemetry's own, read when there is an endpoint:
-// OTEL_EXPORTER_OTLP_ PROTOCOL (http/protobuf), TIMEOUT, COMPRESSION, CERTIFICATE, CLIENT_CERTIFICATE and CLIENT_KEY, all of them
-// also as OTEL_EXPORTER_OTLP_TRACES_…, OTEL_SERVICE_NAME (default: the program's name), OTEL_RESOURCE_ATTRIBUTES,
-// OTEL_TRACES_SAMPLER and its _ARG, OTEL_BSP_…, OTEL_TRACES_EXPORTER (otlp or none) and OTEL_SDK_DISABLED.
+// Tracing says whether and where traces go. The package comment names the variables that are read beside these.
 type Tracing struct {
 	Endpoint       HTTPURL `env:"OTEL_EXPORTER_OTLP_ENDPOINT" help:"where traces go, over OTLP/HTTP, such as http://127.0.0.1:4318; unset: nowhere"`
 	TracesEndpoint HTTPURL `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" help:"the same with its path, such as http://127.0.0.1:4318/v1/traces"`
@@ -47,7 +44,7 @@ func (t Tracing) open(getenv func(string) string, name string, log *slog.Logger)
 		return nil, nil, &VariableError{"OTEL_TRACES_EXPORTER", e, "is not otlp or none"}
 	}
 	o := otlp{getenv}
-	client, err := o.collector(cmp.Or(string(t.TracesEndpoint), string(t.Endpoint)+"/v1/traces"), t.Headers, log)
+	client, err := o.collector(cmp.Or(string(t.TracesEndpoint), string(t.Endpoint)+"/v1/traces"), cmp.Or(getenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS"), t.Headers), log)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -52,6 +52,14 @@ func traceField(traceparent string) slog.Attr {
 	return slog.Attr{}
 }
 
+// about are the log fields of the events of a call: of one, its ID and trace, else their number.
+func about(in []*delivery) slog.Attr {
+	if len(in) != 1 {
+		return slog.Int("events", len(in))
+	}
+	return slog.Group("", "event", in[0].id, traceField(in[0].traceparent))
+}
+
 // Context returns ctx within the event's own trace. A batch handler that begins a span with it adds to that event's trace;
 // with ctx itself it adds to the batch's.
 func (e Event[T]) Context(ctx context.Context) context.Context {
@@ -117,13 +125,17 @@ func (s *Stage) begin(in []*delivery) *spans {
 		link = []trace.Link{{SpanContext: p.all.SpanContext()}}
 	}
 	for i, d := range in {
-		ctx := trace.ContextWithRemoteSpanContext(context.Background(), parseTraceparent(d.traceparent))
+		parent := parseTraceparent(d.traceparent)
+		ctx := trace.ContextWithRemoteSpanContext(context.Background(), parent)
 		_, p.each[i] = s.b.tracer.Start(ctx, "process "+s.cfg.In, trace.WithSpanKind(trace.SpanKindConsumer),
 			trace.WithLinks(link...), trace.WithAttributes(common...), trace.WithAttributes(
 				semconv.MessagingOperationName("process"), semconv.MessagingMessageID(d.id),
 				attribute.String("milepost.entry", d.entry), attribute.Int("milepost.tries", d.tries),
 				attribute.Int("milepost.crashes", d.crashes), attribute.Bool("milepost.adopted", d.adopted)))
 		d.span = traceparent(p.each[i].SpanContext())
+		if !parent.IsValid() {
+			d.traceparent = d.span // so that further attempts are in the same trace
+		}
 	}
 	if p.all == nil {
 		p.all = p.each[0]

@@ -177,6 +177,30 @@ func TestTraceAdopted(t *testing.T) {
 	})
 }
 
+// An entry that somebody added without a traceparent has one trace over all attempts.
+func TestTraceForeignEntry(t *testing.T) {
+	t.Parallel()
+	o := redistest.Embedded(t)
+	b, _, spans := traced(t, o)
+	var tries atomic.Int32
+	start(t, b, stage.Config{Name: "one", In: "in", BackoffMin: time.Millisecond}, stage.Each(func(context.Context, stage.Event[string]) (stage.Nothing, error) {
+		if tries.Add(1) == 1 {
+			panic("once")
+		}
+		return stage.Nothing{}, nil
+	}))
+	rdb := redis.NewClient(o)
+	defer rdb.Close()
+	if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []any{"payload", "x", "traceparent", "nonsense"}}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	attempts := named(t, spans, "process in", 2)
+	if attempts[0].Parent().IsValid() {
+		t.Errorf("a traceparent that is none became the parent %v", attempts[0].Parent())
+	}
+	follows(t, attempts[1], attempts[0].SpanContext())
+}
+
 // Without a tracer the traceparent of an entry goes on as it came, and none is made.
 func TestTraceOff(t *testing.T) {
 	t.Parallel()

@@ -76,7 +76,7 @@ func (s *Stage) newTurn(ctx context.Context, workers *sync.WaitGroup, now time.T
 		if !t.state.CompareAndSwap(turnCalling, turnOver) {
 			return
 		}
-		s.log.Error("the handler ignores its context; going on without it", "events", len(t.in))
+		s.log.Error("the handler ignores its context; going on without it", about(t.in))
 		s.judge(ctx, t.in, failed(len(t.in), fmt.Errorf("no answer within %s", patience)))
 		s.queue.done(len(t.in))
 		workers.Go(func() { s.work(ctx, workers) })
@@ -103,7 +103,7 @@ func (t *turn) end() {
 func (s *Stage) call(ctx context.Context, in []*delivery, out []result, start time.Time) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("the handler panicked", "panic", p, "stack", string(debug.Stack()))
+			s.log.Error("the handler panicked", about(in), "panic", p, "stack", string(debug.Stack()))
 			copy(out, failed(len(out), fmt.Errorf("panic: %v", p)))
 		}
 		s.m.handled(in, start, time.Now())
