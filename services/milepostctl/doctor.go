@@ -89,7 +89,7 @@ anything failed; warnings alone end with 0.`,
 					x.add("mongo", unknown, "not asked", "The store keeps a document for each submission.", "Name it with --mongo or MONGO_URL to have it checked.")
 				}
 				if err := x.pipeline(ctx, b, l); err != nil {
-					return err
+					x.add("stages", unknown, err.Error(), "What the stages report is read by a script.", "Mend what stands above first.")
 				}
 				return t.examined(x, explain)
 			})

@@ -1,0 +1,289 @@
+package milepostctl
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// with runs the tool with an environment.
+func with(t *testing.T, env map[string]string, args ...string) said {
+	t.Helper()
+	var out, err bytes.Buffer
+	code := Main(t.Context(), args, IO{In: strings.NewReader(""), Out: &out, Err: &err, Getenv: func(name string) string { return env[name] }})
+	return said{code, out.String(), err.String()}
+}
+
+// conf starts redis-server with one of the chart's files.
+func conf(t *testing.T, name string) *redistest.Server {
+	t.Helper()
+	path, err := filepath.Abs("../../charts/milepost/files/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return redistest.Real(t, "--include", path, "--bind", "127.0.0.1", "--dir", t.TempDir())
+}
+
+// findings runs doctor and returns each check's state, and all it said.
+func findings(t *testing.T, env map[string]string, code int) (states map[string]string, all map[string]finding) {
+	t.Helper()
+	s := with(t, env, "doctor", "-o", "json")
+	if s.code != code {
+		t.Fatalf("doctor: %s; want exit status %d", s, code)
+	}
+	states, all = map[string]string{}, map[string]finding{}
+	for line := range strings.Lines(s.out) {
+		var f finding
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			t.Fatalf("doctor -o json: %v in %s", err, line)
+		}
+		if states[f.Check] != "" {
+			t.Errorf("doctor says %s twice", f.Check)
+		}
+		if f.Found == "" || f.Means == "" || (f.State == warning || f.State == failed) && f.Change == "" {
+			t.Errorf("doctor does not explain %+v", f)
+		}
+		states[f.Check], all[f.Check] = f.State, f
+	}
+	return states, all
+}
+
+// expect compares some states.
+func expect(t *testing.T, what string, got map[string]string, all map[string]finding, want map[string]string) {
+	t.Helper()
+	for check, state := range want {
+		if got[check] != state {
+			t.Errorf("%s: %s is %q, want %q: %+v", what, check, got[check], state, all[check])
+		}
+	}
+}
+
+// TestDoctor examines a Redis as the chart configures it, one that is configured badly, one that forbids questions, and the
+// embedded one.
+func TestDoctor(t *testing.T) {
+	t.Run("broker.conf", func(t *testing.T) {
+		t.Parallel()
+		server := conf(t, "broker.conf")
+		cache := conf(t, "cache.conf")
+		env := map[string]string{"REDIS_URL": "redis://" + server.Addr, "CACHE_REDIS_URL": "redis://" + cache.Addr}
+		running(t, server.Options(), func(string) error { return nil })
+		eventually(t, "the channel is adopted", func() bool { return !strings.Contains(with(t, env, "status", "--sample", "0").out, "adopt") })
+		states, all := findings(t, env, ExitOK)
+		for check, state := range states {
+			// How fast and how far off in time it is, is this machine's.
+			if check != "mongo" && check != "redis answers" && check != "redis clock" && state != fine {
+				t.Errorf("a Redis with broker.conf: %+v", all[check])
+			}
+		}
+		expect(t, "broker.conf", states, all, map[string]string{
+			"redis version": fine, "redis mode": fine, "redis role": fine, "redis appendonly": fine, "redis appendfsync": fine, "redis writes its file": fine,
+			"redis eviction": fine, "redis memory": fine, "redis pubsub buffers": fine, "redis clients": fine, "redis scripts": fine,
+			"cache eviction": fine, "cache memory": fine, "stages": fine, "dead letters": fine, "backlog": fine, "adoption": fine, "mongo": unknown,
+		})
+		if s := with(t, env, "doctor"); strings.Count(s.out, "To do:") != 1 {
+			t.Errorf("doctor advises something beside naming the store:\n%s", s.out)
+		}
+		if s := with(t, env, "doctor", "--explain"); !strings.Contains(s.out, "ok: redis eviction: noeviction\n  A policy that evicts") {
+			t.Errorf("doctor --explain does not explain:\n%s", s.out)
+		}
+	})
+	t.Run("bad", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Real(t, "--maxmemory-policy", "allkeys-lru", "--appendfsync", "everysec", "--client-output-buffer-limit", "pubsub 1mb 1mb 10")
+		cache := redistest.Real(t)
+		o := server.Options()
+		env := map[string]string{"REDIS_URL": "redis://" + server.Addr, "CACHE_REDIS_URL": "redis://" + cache.Addr, "MAX_DEAD": "2", "MAX_BACKLOG": "4",
+			"MONGO_URL": fmt.Sprintf("mongodb://127.0.0.1:%d/?serverSelectionTimeoutMS=200", redistest.FreePort(t))}
+		stop := running(t, o, func(string) error { return stage.Permanent(errRefused) })
+		for range 2 {
+			must(t, o, "publish", event.RawInput, "x", "--force")
+		}
+		eventually(t, "two dead letters", func() bool {
+			s := with(t, env, "dead", "list", "-o", "json")
+			return strings.Count(s.out, "\n") == 2
+		})
+		stop()
+		for range 4 {
+			must(t, o, "publish", event.RawInput, golden)
+		}
+		states, all := findings(t, env, ExitFindings)
+		expect(t, "a bad Redis", states, all, map[string]string{
+			"redis appendonly": failed, "redis appendfsync": warning, "redis eviction": failed, "redis memory": warning, "redis pubsub buffers": warning,
+			"cache eviction": warning, "cache memory": warning, "stages": failed, "dead letters": failed, "backlog": failed, "adoption": unknown,
+			"mongo answers": failed, "redis version": fine, "redis scripts": fine,
+		})
+		if !strings.Contains(all["stages"].Found, "distance (not running), 4 waiting") {
+			t.Errorf("doctor on a stage that nobody runs: %+v", all["stages"])
+		}
+	})
+	t.Run("forbidden", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Real(t, redistest.Durable...)
+		c := server.Client()
+		t.Cleanup(func() { c.Close() })
+		for user, rules := range map[string][]any{"noconfig": {"+@all", "-config"}, "noscripts": {"+@all", "-@scripting"}} {
+			if err := c.Do(t.Context(), append([]any{"ACL", "SETUSER", user, "on", ">geheim", "~*", "&*"}, rules...)...).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		states, all := findings(t, map[string]string{"REDIS_URL": "redis://noconfig:geheim@" + server.Addr}, ExitOK)
+		expect(t, "CONFIG forbidden", states, all, map[string]string{
+			"redis appendonly": fine, "redis appendfsync": unknown, "redis eviction": fine, "redis memory": warning, "redis pubsub buffers": unknown, "redis scripts": fine,
+		})
+		if !strings.Contains(all["redis appendfsync"].Found, "NOPERM") {
+			t.Errorf("doctor does not say why it cannot tell: %+v", all["redis appendfsync"])
+		}
+		states, all = findings(t, map[string]string{"REDIS_URL": "redis://noscripts:geheim@" + server.Addr}, ExitFindings)
+		expect(t, "scripts forbidden", states, all, map[string]string{"redis scripts": failed, "stages": unknown, "redis appendonly": fine})
+	})
+	t.Run("embedded", func(t *testing.T) {
+		t.Parallel()
+		states, all := findings(t, map[string]string{"REDIS_URL": "redis://" + redistest.Embedded(t).Addr}, ExitOK)
+		expect(t, "the embedded Redis", states, all, map[string]string{"redis settings": unknown, "redis scripts": fine, "stages": warning})
+	})
+}
+
+// TestStatusSays what is wrong with a stage that nobody runs, and ends as a script can use it.
+func TestStatusSays(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		if s := runTool(t, o, "", "status", "--sample", "0"); s.code != ExitOK || s.out != "no stage has ever run here\n" {
+			t.Errorf("status of an empty Redis: %s", s)
+		}
+		stop := running(t, o, func(string) error { return nil })
+		if s := runTool(t, o, "", "status", "--check"); s.code != ExitOK || !strings.Contains(s.out, "distance  raw_input  running  0        0        -       0/s   1          0        0\n") {
+			t.Errorf("status of a running stage, with its rate: %s", s)
+		}
+		stop()
+		id := strings.TrimSpace(must(t, o, "publish", event.RawInput, golden))
+		s := runTool(t, o, "", "status", "--check", "--sample", "0")
+		for _, part := range []string{"not running  1        0 ", "\n! distance is not running: no process runs it; 1 event waits, the oldest for ", "\n    milepostctl group retire raw_input distance\n"} {
+			if s.code != ExitFindings || !strings.Contains(s.out, part) {
+				t.Errorf("status --check of a stage that nobody runs: %s; want exit status %d and %q", s, ExitFindings, part)
+			}
+		}
+		if s := runTool(t, o, "", "status", "nothing"); s.code != ExitNotFound {
+			t.Errorf("status of a channel that nobody names: %s", s)
+		}
+
+		if out := must(t, o, "--redis", "redis://"+o.Addr, "find", id); !strings.Contains(out, "raw_input  distance  waiting  ") ||
+			!strings.Contains(out, "distance is not running: no process runs it\n\nStart distance: it takes the event up by itself.\n    milepostctl --redis redis://"+o.Addr+" status raw_input\n") {
+			t.Errorf("find of an event that waits: %s", out)
+		}
+		if s := runTool(t, o, "", "find", "01a1fcf2-c249-787c-93ac-7be164ea854e"); s.code != ExitNotFound || !strings.Contains(s.err, "it went all the way") {
+			t.Errorf("find of an event that is nowhere: %s", s)
+		}
+	})
+}
+
+// screen is a terminal that tells when it has been drawn n times.
+type screen struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	mark string
+	left int
+	done func()
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left -= bytes.Count(p, []byte(s.mark)); s.left <= 0 {
+		s.done()
+	}
+	return s.text.Write(p)
+}
+
+// TestWatch interrupts a watch on a terminal, on a pipe and as JSON: it ends well in each case.
+func TestWatch(t *testing.T) {
+	o := redistest.Embedded(t)
+	running(t, o, func(string) error { return nil })
+	watch := func(mark string, size func() (int, int), args ...string) said {
+		t.Helper()
+		ctx, interrupt := context.WithTimeout(t.Context(), time.Minute)
+		defer interrupt()
+		out, errs := &screen{mark: mark, left: 3, done: interrupt}, bytes.Buffer{}
+		code := Main(ctx, append([]string{"--redis", "redis://" + o.Addr, "status", "--watch", "--interval", "100ms"}, args...),
+			IO{In: strings.NewReader(""), Out: out, Err: &errs, Getenv: func(string) string { return "" }, Screen: size})
+		return said{code, out.text.String(), errs.String()}
+	}
+
+	s := watch("\x1b[H", func() (int, int) { return 40, 10 })
+	frames := strings.Split(s.out, "\x1b[H")
+	if s.code != ExitOK || len(frames) != 4 || !strings.HasPrefix(s.out, "\x1b[2J\x1b[?25l") || !strings.HasSuffix(s.out, "\x1b[?25h") {
+		t.Errorf("watch on a terminal: %s; want three frames in place and the cursor back", s)
+	}
+	for _, f := range frames[1:] {
+		lines := strings.Split(strings.TrimSuffix(f, "\x1b[J"), "\n")
+		if len(lines) > 10 || !strings.Contains(f, "distance  raw_input") {
+			t.Errorf("a frame of %d lines on a screen of 10:\n%q", len(lines), f)
+		}
+		for _, l := range lines {
+			if len(strings.TrimSuffix(l, "\x1b[K")) > 40 && !strings.Contains(l, "\x1b[J") {
+				t.Errorf("a line is wider than the screen: %q", l)
+			}
+		}
+	}
+
+	s = watch("distance", nil)
+	if lines := strings.Count(s.out, "\n"); s.code != ExitOK || strings.Count(s.out, "TIME") != 1 || lines != 4 || strings.Contains(s.out, "\x1b") {
+		t.Errorf("watch on a pipe: %s; want one heading, then a line a look", s)
+	}
+
+	s = watch("\n", nil, "-o", "json")
+	for line := range strings.Lines(s.out) {
+		var seen struct {
+			At     time.Time
+			Stages []struct{ Stage string }
+		}
+		if err := json.Unmarshal([]byte(line), &seen); err != nil || seen.At.IsZero() || len(seen.Stages) != 1 {
+			t.Errorf("watch -o json: %v in %s", err, line)
+		}
+	}
+	if s.code != ExitOK {
+		t.Errorf("watch -o json: %s", s)
+	}
+}
+
+// TestComplete asks as a shell does.
+func TestComplete(t *testing.T) {
+	o := redistest.Embedded(t)
+	running(t, o, func(string) error { return stage.Permanent(errRefused) })
+	must(t, o, "publish", event.RawInput, "x", "--force")
+	var entry string
+	eventually(t, "a dead letter", func() bool {
+		var d struct{ Entry string }
+		_ = json.Unmarshal([]byte(must(t, o, "dead", "list", "-o", "json")), &d)
+		entry = d.Entry
+		return entry != ""
+	})
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"group", "skip", event.RawInput, ""}, "distance"},
+		{[]string{"dead", "replay", event.RawInput, ""}, entry + "\tdistance: refused \\x1b[31m"},
+		{[]string{"status", ""}, event.RawInput},
+		{[]string{"do"}, "doctor\tCheck Redis, the store and the pipeline, and say what to change"},
+	} {
+		out := must(t, o, append([]string{"__complete"}, tc.args...)...)
+		if !slices.Contains(strings.Split(out, "\n"), tc.want) {
+			t.Errorf("completion of %q: %q; want %q among it", tc.args, out, tc.want)
+		}
+	}
+	if out := must(t, o, "completion", "bash"); !strings.Contains(out, "__start_milepostctl") {
+		t.Error("completion bash writes no script")
+	}
+}
