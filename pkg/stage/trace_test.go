@@ -54,7 +54,7 @@ func follows(t testing.TB, child sdktrace.ReadOnlySpan, parent trace.SpanContext
 func attributeOf(s sdktrace.ReadOnlySpan, key string) string {
 	for _, a := range s.Attributes() {
 		if a.Key == attribute.Key(key) {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""
