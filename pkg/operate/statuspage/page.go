@@ -55,7 +55,7 @@ func Handler(seen observer, tool string, log *slog.Logger) (http.Handler, error)
 	}
 	p.html, err = template.New("status.html").Funcs(template.FuncMap{
 		"asset": func(name string) string { return "/status/" + version + "/" + name },
-		"rate":  operate.Rate, "mask": mask,
+		"rate":  operate.Rate,
 	}).ParseFS(files, "status.html")
 	if err != nil {
 		return nil, fmt.Errorf("status page: %w", err)
@@ -202,15 +202,19 @@ type letter struct {
 
 func newView(seen stage.Seen, tool string) view {
 	v := view{At: seen.At, Tool: tool, Rows: operate.Rows(seen), Problems: operate.Problems(seen, tool), Retries: seen.Retries}
+	// A reason may quote an address, and a foreign program may have made one an event ID.
+	for i := range v.Rows {
+		v.Rows[i].Why, v.Rows[i].OldestEvent = mask(v.Rows[i].Why), mask(v.Rows[i].OldestEvent)
+	}
 	for i, p := range v.Problems {
-		v.Problems[i].Text = mask(p.Text)
+		v.Problems[i].Text, v.Problems[i].Command = mask(p.Text), mask(p.Command)
 		if p.Urgent {
 			v.Urgent++
 		}
 	}
 	v.Retries = make([]stage.Retry, len(seen.Retries))
 	for i, r := range seen.Retries {
-		r.Error = mask(r.Error)
+		r.ID, r.Error = mask(r.ID), mask(r.Error)
 		v.Retries[i] = r
 	}
 	for _, c := range seen.Channels {
@@ -219,7 +223,7 @@ func newView(seen stage.Seen, tool string) view {
 	v.MoreDead -= len(seen.Dead)
 	v.Dead = make([]letter, len(seen.Dead))
 	for i, d := range seen.Dead {
-		v.Dead[i] = letter{d.Channel, d.Entry, d.Group, d.ID, mask(d.Error), d.Tries, d.Crashes, d.Dead, operate.Replay(tool, d)}
+		v.Dead[i] = letter{d.Channel, d.Entry, d.Group, mask(d.ID), mask(d.Error), d.Tries, d.Crashes, d.Dead, operate.Replay(tool, d)}
 	}
 	v.Wide, v.Tall = draw(seen, v.Rows, wide), draw(seen, v.Rows, tall)
 	return v
@@ -247,5 +251,5 @@ func (v view) Stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 var address = regexp.MustCompile(`[^\s"'<>(),;:]+@[^\s"'<>(),;:]+`)
 
-// mask takes email addresses out of a reason: a handler's error may quote one.
+// mask takes email addresses out of a text.
 func mask(s string) string { return address.ReplaceAllString(s, "…@…") }

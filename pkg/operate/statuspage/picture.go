@@ -310,7 +310,7 @@ func boxOf(v *vertex, at time.Time, rows []operate.Row, o orientation) box {
 	b.State, b.Class = r.State, map[string]string{operate.Running: "running", operate.NotRunning: "stopped"}[r.State]
 	b.Class = cmp.Or(b.Class, "waiting")
 	if r.Why != "" {
-		b.Title += ": " + mask(r.Why)
+		b.Title += ": " + r.Why
 	}
 	if r.Consumers > 1 {
 		b.State += fmt.Sprintf(" × %d", r.Consumers)

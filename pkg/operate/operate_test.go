@@ -1,0 +1,154 @@
+package operate_test
+
+import (
+	"crypto/tls"
+	"os/exec"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/operate"
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+var now = time.UnixMilli(1_795_245_232_000)
+
+// seen is a pipeline of two stages, db behind distance.
+func seen(change func(distance, db *stage.GroupStatus, s *stage.Seen)) stage.Seen {
+	distance := stage.GroupStatus{Name: "distance", Consumers: []stage.ConsumerStatus{{Name: "a-1-00", State: "alive"}}}
+	db := stage.GroupStatus{Name: "db", Consumers: []stage.ConsumerStatus{{Name: "b-1-00", State: "alive"}}}
+	s := stage.Seen{Overview: stage.Overview{At: now, Stages: []stage.StageInfo{
+		{Name: "distance", In: "raw_input", Out: []stage.Output{{Channel: "calculated_distance"}}},
+		{Name: "db", In: "calculated_distance"},
+	}, Channels: []stage.ChannelStatus{{Channel: "raw_input", Kind: "stream", Adopted: true}, {Channel: "calculated_distance", Kind: "none", Adopted: true}}}}
+	change(&distance, &db, &s)
+	s.Channels[0].Groups, s.Channels[1].Groups = []stage.GroupStatus{distance}, []stage.GroupStatus{db}
+	return s
+}
+
+func TestProblems(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(distance, db *stage.GroupStatus, s *stage.Seen)
+		want   []string // "! " if urgent, the text, what to do, the command
+	}{
+		"all well": {func(_, _ *stage.GroupStatus, _ *stage.Seen) {}, nil},
+		"nobody runs it": {func(_, db *stage.GroupStatus, _ *stage.Seen) {
+			db.Consumers[0].State, db.Backlog, db.Oldest = "gone", 3, now.Add(-150*time.Second)
+		}, []string{"! db is not running: no process runs it; 3 events wait, the oldest for 2m30s", "Start it", "tool group retire calculated_distance db"}},
+		"nobody runs it and nothing waits": {func(_, db *stage.GroupStatus, _ *stage.Seen) { db.Consumers = nil },
+			[]string{"db is not running: no process runs it", "Start it", "tool group retire calculated_distance db"}},
+		"a lasting consumer is away": {func(_, db *stage.GroupStatus, _ *stage.Seen) { db.Consumers[0].State = "away" },
+			[]string{"db is not running: its consumer b-1-00 is away", "Start it", "tool group retire calculated_distance db"}},
+		"paused": {func(_, db *stage.GroupStatus, _ *stage.Seen) { db.Consumers[0].Why = "paused: mongo: refused" },
+			[]string{"! db is paused: mongo: refused", "goes on by itself", ""}},
+		"one replica of two works": {func(_, db *stage.GroupStatus, _ *stage.Seen) {
+			db.Consumers = append(db.Consumers, stage.ConsumerStatus{Name: "c", State: "alive", Why: "starting"})
+		}, nil},
+		"output full": {func(distance, _ *stage.GroupStatus, _ *stage.Seen) {
+			distance.Consumers[0].Why = "held up: calculated_distance: too many events are waiting"
+		}, []string{"! distance is held up: calculated_distance: too many events are waiting", "when there is room", ""}},
+		"behind": {func(distance, _ *stage.GroupStatus, _ *stage.Seen) {
+			distance.Backlog, distance.Oldest, distance.OldestEvent = 1, now.Add(-2*time.Minute), "ev 1"
+		}, []string{"! distance is behind; 1 event waits, the oldest for 2m0s", "add replicas", "tool find 'ev 1'"}},
+		"retries": {func(_, _ *stage.GroupStatus, s *stage.Seen) {
+			s.Channels[1].Due = 2
+			s.Retries = []stage.Retry{{Channel: "calculated_distance", Group: "db", ID: "ev-1", Error: "not today"}, {Channel: "calculated_distance", Group: "db", ID: "ev-2"}}
+		}, []string{"2 events of db will be tried again: not today", "growing pauses", "tool find ev-1"}},
+		"dead": {func(_, _ *stage.GroupStatus, s *stage.Seen) {
+			s.Channels[0].Dead = 1
+			s.Dead = []stage.DeadLetter{{Channel: "raw_input", Group: "distance", Error: "no sense"}}
+		}, []string{"! 1 event was set aside by distance: no sense", "replay", "tool dead list raw_input --group distance"}},
+		"not adopted": {func(_, _ *stage.GroupStatus, s *stage.Seen) { s.Channels[0].Adopted = false },
+			[]string{"nobody adopts bare PUBLISHes on raw_input, so what other programs publish there is not kept", "ADOPT=on", ""}},
+		"lost": {func(_, db *stage.GroupStatus, _ *stage.Seen) { db.Optional, db.Lost = true, 7 },
+			[]string{"db is optional and was too far behind: it will never see 7 events", "MAX_BACKLOG", ""}},
+		"wrong key": {func(_, _ *stage.GroupStatus, s *stage.Seen) { s.Channels[0].Kind = "string" },
+			[]string{"! the key raw_input is a string, not a stream, so nothing can be kept there", "Something else writes it", ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := operate.Problems(seen(tc.change), "tool")
+			if tc.want == nil {
+				if len(got) != 0 {
+					t.Errorf("Problems = %+v, want none", got)
+				}
+				return
+			}
+			if len(got) != 1 {
+				t.Fatalf("Problems = %+v, want one", got)
+			}
+			text, urgent := strings.CutPrefix(tc.want[0], "! ")
+			if got[0].Text != text || got[0].Urgent != urgent || !strings.Contains(got[0].Do, tc.want[1]) || got[0].Command != tc.want[2] {
+				t.Errorf("Problems = %+v, want %q", got[0], tc.want)
+			}
+		})
+	}
+}
+
+// Two groups of one channel share its dead letters and retries; what was not looked at may be either's.
+func TestRowsShare(t *testing.T) {
+	s := stage.Seen{Overview: stage.Overview{At: now, Channels: []stage.ChannelStatus{{Channel: "raw_input", Dead: 3, Due: 5,
+		Groups: []stage.GroupStatus{{Name: "distance"}, {Name: "weather"}}}}},
+		Dead:    []stage.DeadLetter{{Channel: "raw_input", Group: "weather"}, {Channel: "raw_input", Group: "weather"}, {Channel: "raw_input", Group: "distance"}},
+		Retries: []stage.Retry{{Channel: "raw_input", Group: "weather"}},
+	}
+	var got []string
+	for _, r := range operate.Rows(s) {
+		got = append(got, r.Stage+" "+r.Dead.String()+" "+r.Retrying.String())
+	}
+	if want := []string{"distance 1 0+", "weather 2 1+"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("stage, dead letters, retries: %q, want %q", got, want)
+	}
+}
+
+func TestTool(t *testing.T) {
+	for _, tc := range []struct {
+		o    redis.Options
+		want string
+	}{
+		{redis.Options{Addr: "127.0.0.1:6379"}, "milepostctl"},
+		{redis.Options{Addr: "127.0.0.1:6390"}, "milepostctl --redis redis://127.0.0.1:6390"},
+		{redis.Options{Addr: "redis:6379", DB: 2}, "milepostctl --redis redis://redis:6379/2"},
+		{redis.Options{Addr: "redis:6379", Password: "geheim"}, "milepostctl"},
+		{redis.Options{Addr: "redis:6379", TLSConfig: &tls.Config{}}, "milepostctl"},
+		{redis.Options{Network: "unix", Addr: "/run/redis"}, "milepostctl"},
+	} {
+		if got := operate.Tool(&tc.o); got != tc.want {
+			t.Errorf("Tool(%s, database %d) = %q, want %q", tc.o.Addr, tc.o.DB, got, tc.want)
+		}
+	}
+}
+
+// An event ID that a foreign program made up must not become more than a word of the command.
+func TestFindIsOneWord(t *testing.T) {
+	for _, id := range []string{"ev-1", "x; echo forged", "$(echo forged)", "it's `echo forged`", `"\`} {
+		command := operate.Find("printf %s", id)
+		out, err := exec.Command("/bin/sh", "-c", command).Output()
+		if err != nil || string(out) != "find"+id {
+			t.Errorf("Find of %q is %s, which a shell takes for %q, %v", id, command, out, err)
+		}
+	}
+	if got := operate.Find("tool", "a\nb"); got != "" {
+		t.Errorf("Find of two lines = %q, want nothing", got)
+	}
+}
+
+func TestWords(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", -time.Second: "0s", 1500 * time.Millisecond: "1s", 130 * time.Second: "2m10s", 3700 * time.Second: "1h1m", 76 * time.Hour: "3d4h",
+	} {
+		if got := operate.Ago(now, now.Add(-d)); got != want {
+			t.Errorf("Ago(%s) = %q, want %q", d, got, want)
+		}
+	}
+	if got := operate.Ago(now, time.Time{}); got != "-" {
+		t.Errorf("Ago of no time = %q", got)
+	}
+	for r, want := range map[float64]string{0: "0/s", 0.44: "0.4/s", 12.6: "13/s", 91234: "91234/s"} {
+		if got := operate.Rate(&r); got != want {
+			t.Errorf("Rate(%v) = %q, want %q", r, got, want)
+		}
+	}
+}
