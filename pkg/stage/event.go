@@ -2,7 +2,8 @@ package stage
 
 import "time"
 
-// Event is one event as a handler sees it: the decoded payload of an entry and what travelled with it.
+// Event is one event as a handler sees it: the decoded payload of an entry and what travelled with it. Its own strings are parts
+// of the reply that it was read with, up to 256 entries: who keeps one for long keeps a strings.Clone of it.
 type Event[T any] struct {
 	ID          string    // event ID, a UUID made once at the edge: the idempotency key everywhere
 	Body        T         // the decoded payload

@@ -180,3 +180,31 @@ func TestPublishShares(t *testing.T) {
 		t.Errorf("%d submissions at once took %s scripts, want 10 at most", n, calls[1])
 	}
 }
+
+// A stage may have many outputs, and forward one message or several to any of them.
+func TestManyOutputs(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		c := stage.Config{Name: "s", In: "in"}
+		channels := numbered("out-", 12)
+		got := make([]tally, len(channels))
+		for i, out := range channels {
+			c.Out = append(c.Out, stage.Output{Channel: out})
+			start(t, b, stage.Config{Name: "end", In: out}, got[i].sink())
+		}
+		start(t, b, c, stage.EachTo(func(_ context.Context, e stage.Event[string]) (out []stage.Message, err error) {
+			for _, channel := range channels {
+				if e.Body == "all" || e.Body == channel {
+					out = append(out, stage.To(channel, e.Body))
+				}
+			}
+			return out, nil
+		}))
+		p := publisher(t, b, "in")
+		all, each := publish(t, p, "all"), publish(t, p, channels...)
+		for i := range channels {
+			eventually(t, channels[i]+" has its two", func() bool { return got[i].len() == 2 })
+			got[i].once(t, []string{all[0], each[i]})
+		}
+	})
+}

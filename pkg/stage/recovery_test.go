@@ -397,6 +397,57 @@ func TestWrongOutput(t *testing.T) {
 	})
 }
 
+// An output that takes no entry although it is a stream: what was acked for it is pending again, what the same event forwarded
+// elsewhere is taken back, and all goes on when that is mended.
+func TestForwardRefused(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		const last = "18446744073709551615-18446744073709551615" // no ID is greater
+		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "b", ID: last, Values: []string{"x", "y"}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		ids := publish(t, publisher(t, b, "in"), append(numbered("both ", 20), numbered("b ", 20)...)...)
+		s, err := b.New(stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "a"}, {Channel: "b"}}},
+			stage.EachTo(func(_ context.Context, e stage.Event[string]) ([]stage.Message, error) {
+				if strings.HasPrefix(e.Body, "b ") {
+					return []stage.Message{stage.To("b", e.Body)}, nil
+				}
+				return []stage.Message{stage.To("a", e.Body), stage.To("b", e.Body)}, nil
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx) }()
+		eventually(t, "the stage says why", func() bool {
+			err := s.Ready()
+			return err != nil && strings.Contains(err.Error(), "forwarding: ")
+		})
+		group(t, b, "in", "s", "all are pending", func(g stage.GroupStatus) bool { return g.Pending == 40 && g.Backlog == 40 })
+		if n := rdb.XLen(t.Context(), "a").Val(); n != 0 {
+			t.Errorf("%d entries were forwarded to one output and not to the other", n)
+		}
+		if err := rdb.Del(t.Context(), "b").Err(); err != nil {
+			t.Fatal(err)
+		}
+		var a, bb tally
+		start(t, b, stage.Config{Name: "a", In: "a"}, a.sink())
+		start(t, b, stage.Config{Name: "b", In: "b"}, bb.sink())
+		eventually(t, "all arrive", func() bool { return a.len() == 20 && bb.len() == 40 })
+		a.once(t, ids[:20])
+		bb.once(t, ids)
+		eventually(t, "ready again", func() bool { return s.Ready() == nil })
+		group(t, b, "in", "s", "all are settled", settled)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}
+
 // Rubbish is set aside with its reason, and good entries beside it are handled.
 func TestRubbish(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, o *redis.Options) {
