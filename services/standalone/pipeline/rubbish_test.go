@@ -90,6 +90,9 @@ func TestGarbage(t *testing.T) {
 		}
 	}
 	alive(t, services)
+	for _, service := range services {
+		noAddress(t, service)
+	}
 }
 
 // TestWrongVariable starts each program with a variable it cannot use; it names it and ends.
