@@ -214,6 +214,13 @@ func (r Report) Write(w io.Writer) error {
 	return tw.Flush()
 }
 
+func (s Setting) title() string {
+	if s.Fsync == InMemory {
+		return "in memory"
+	}
+	return "appendfsync " + s.Fsync
+}
+
 func (s Setting) write(w io.Writer) error {
 	m := s.Median
 	fmt.Fprintf(w, "\nRedis %s; %s; medians of %d rounds, %d connections\n", s.title(), s.Store, len(s.Rounds), s.Connections)

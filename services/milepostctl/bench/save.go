@@ -2,7 +2,6 @@ package bench
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 )
@@ -26,8 +25,5 @@ func (r Report) Save(dir string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, "report.json"), append(b, '\n'), 0o644); err != nil {
 		return dir, err
 	}
-	if err := r.plot(filepath.Join(dir, "report.svg")); err != nil {
-		return dir, fmt.Errorf("plot: %w", err)
-	}
-	return dir, nil
+	return dir, os.WriteFile(filepath.Join(dir, "report.svg"), r.plot(), 0o644)
 }

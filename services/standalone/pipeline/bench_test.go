@@ -45,7 +45,7 @@ func TestBench(t *testing.T) {
 			t.Errorf("%s does not say %q:\n%s", cmd, said, out)
 		}
 	}
-	if picture, err := os.ReadFile(filepath.Join(dir, "report.svg")); err != nil || !strings.Contains(string(picture), "POST to line") {
+	if picture, err := os.ReadFile(filepath.Join(dir, "report.svg")); err != nil || !strings.Contains(string(picture), "from POST to line, appendfsync always") {
 		t.Errorf("report.svg: %d bytes, %v", len(picture), err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "report.json"))
