@@ -1,0 +1,128 @@
+package standalone_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/services/web-api/browsertest"
+)
+
+// TestStatusPage is what a person on call sees in a browser: the pipeline live, a new stage by itself, what was set aside, on
+// a wide window and on a phone, with scripts and without, and an outage.
+func TestStatusPage(t *testing.T) {
+	browser := browsertest.Start(t)
+	env := environment(t, t.TempDir())
+	r := start(t, env)
+	tab := browser.Open(t)
+	tab.Go("http://" + env["ADMIN_LISTEN"] + "/")
+	tab.Until(`document.title.startsWith("All well")`) // adoption takes a moment
+	tab.Accessible("all well")
+	before := tab.String(`document.querySelector("time").dateTime`)
+
+	// It is live: a second later, without a click.
+	tab.Until(`document.querySelector("time").dateTime > "` + before + `"`)
+	r.post("ada@example.com", "40.7128", "-74.0060")
+	tab.Until(`[...document.querySelectorAll(".wide .box .name")].some((n) => n.textContent === "web-api")`)
+	tab.Until(`document.querySelector(".wide .edge.live")`)
+	tab.Until(`document.querySelector('#stages [data-stage="email"] td:nth-of-type(6)').textContent !== "0/s"`)
+
+	// A selection in what does not change stays while the rest does.
+	b := broker(t, env)
+	p := b.Publisher("test", event.RawInput)
+	t.Cleanup(func() { p.Close() })
+	receipt, err := p.Publish(t.Context(), stage.Submission{Body: []byte(`{"email":"ada@example.com","lat":"91","long":"0"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tab.Until(`document.querySelectorAll('#dead [data-event="` + receipt.ID + `"]').length === 2`) // distance's and weather's
+	tab.Eval(`getSelection().selectAllChildren(document.querySelector("#dead .command"))`, nil)
+	command := tab.String(`String(getSelection())`)
+	seen := tab.String(`document.querySelector("time").dateTime`)
+	tab.Until(`document.querySelector("time").dateTime > "` + seen + `"`)
+	if kept := tab.String(`String(getSelection())`); kept != command || !strings.HasPrefix(command, "milepostctl --redis redis://"+env["EMBEDDED_REDIS"]+" dead replay raw_input ") {
+		t.Errorf("the selected command is %q, and a second later %q", command, kept)
+	}
+
+	// A new stage appears by itself, and says so when it is gone.
+	tide, err := b.New(stage.Config{Name: "tide", In: event.RawInput, Out: []stage.Output{{Channel: "tides", Unread: true}}, Optional: true},
+		stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) { return e.ID, nil }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- tide.Run(ctx) }()
+	tab.Until(`document.querySelector('#stages [data-stage="tide"] .running')`)
+	tab.Until(`[...document.querySelectorAll(".wide .pill .name")].some((n) => n.textContent === "tides")`)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	tab.Until(`document.querySelector('#stages [data-stage="tide"] .stopped')`)
+
+	tab.Accessible("trouble")
+	tab.NoOverflow("trouble")
+	tab.Prefer("prefers-color-scheme", "light", "prefers-reduced-motion", "reduce")
+	tab.Picture("status")
+	tab.Prefer("prefers-color-scheme", "dark", "prefers-reduced-motion", "reduce")
+	tab.Accessible("trouble, dark")
+	tab.Size(360, 800)
+	tab.Until(`getComputedStyle(document.querySelector(".tall")).display !== "none" && getComputedStyle(document.querySelector(".wide")).display === "none"`)
+	tab.Accessible("trouble on a phone")
+	tab.NoOverflow("trouble on a phone")
+	tab.Picture("status-dark-360")
+	if text := tab.Text("body"); strings.Contains(text, "@") {
+		t.Errorf("the page shows an address:\n%s", text)
+	}
+	if hosts := tab.Hosts(); len(hosts) != 1 || hosts[0] != env["ADMIN_LISTEN"] {
+		t.Errorf("the page asked %q; want %s alone", hosts, env["ADMIN_LISTEN"])
+	}
+
+	plain := browser.Open(t)
+	plain.NoScript()
+	plain.Go("http://" + env["ADMIN_LISTEN"] + "/status")
+	if got := plain.Text("#dead .command"); got != command {
+		t.Errorf("without scripts the command is %q; want %q", got, command)
+	}
+	plain.Accessible("without scripts")
+	plain.ClickThrough("#again")
+
+	// The public port has none of it.
+	for _, path := range []string{"/status", "/status.json"} {
+		resp, err := http.Get("http://" + env["LISTEN"] + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusNotFound || strings.Contains(string(body), "calculated_distance") {
+			t.Errorf("GET %s of the public port: %d", path, resp.StatusCode)
+		}
+	}
+	if !strings.Contains(r.stdout.String(), "http://"+env["ADMIN_LISTEN"]+"/") {
+		t.Errorf("the program does not tell where its status is: %s", r.stdout.String())
+	}
+
+	r.stop()
+	tab.Until(`document.getElementById("live").textContent.startsWith("No answer")`)
+	tab.Expect("ERR_CONNECTION_REFUSED")
+}
+
+// broker is the runtime's own API on the embedded Redis.
+func broker(t *testing.T, env map[string]string) *stage.Broker {
+	t.Helper()
+	b, err := stage.Open(stage.Options{Redis: &redis.Options{Addr: env["EMBEDDED_REDIS"]}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
