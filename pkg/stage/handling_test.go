@@ -65,7 +65,7 @@ func TestHandlerHangs(t *testing.T) {
 		hang, deadlines := make(chan struct{}), make(chan time.Duration, 100)
 		returned := make(chan struct{}, 1)
 		var calls atomic.Int64
-		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}, Workers: 1, Timeout: 200 * time.Millisecond, BackoffMin: time.Millisecond},
+		stop := start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}, Workers: 1, Timeout: 200 * time.Millisecond, BackoffMin: time.Millisecond},
 			stage.Each(func(ctx context.Context, e stage.Event[string]) (string, error) {
 				at, _ := ctx.Deadline()
 				deadlines <- time.Until(at)
@@ -85,6 +85,10 @@ func TestHandlerHangs(t *testing.T) {
 		<-returned
 		ids = append(ids, publish(t, p, numbered("after ", 20)...)...)
 		eventually(t, "what comes after arrives", func() bool { return got.len() == len(ids) })
+		stop()
+		if n := figure(t, b, "stage_settled_elsewhere_total", "s"); n != 0 {
+			t.Errorf("%v events were settled twice", n)
+		}
 		got.once(t, ids)
 		if body := got.body[ids[0]]; body != "hangs" || calls.Load() != 2 {
 			t.Errorf("the event that hung arrived as %q after %d calls, want that of the second", body, calls.Load())
