@@ -80,3 +80,18 @@ func TestSlots(t *testing.T) {
 		}
 	}
 }
+
+// The trace of a request is continued only if a trusted proxy says what it is.
+func TestProxied(t *testing.T) {
+	s := siteOn(t, &fake{}, Settings{TrustedProxies: Networks{netip.MustParsePrefix("10.0.0.0/8")}})
+	for peer, want := range map[string]bool{
+		"10.1.2.3:80": true, "[::ffff:10.1.2.3]:80": true, "192.0.2.1:80": false, "": false,
+	} {
+		r := httptest.NewRequest("POST", "/distance", nil)
+		r.RemoteAddr = peer
+		r.Header.Set("X-Forwarded-For", "10.0.0.1") // which anybody can write
+		if got := s.proxied(r); got != want {
+			t.Errorf("proxied from %q: %v, want %v", peer, got, want)
+		}
+	}
+}
