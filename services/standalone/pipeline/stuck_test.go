@@ -28,8 +28,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// stuckChapter has the chapter whose commands TestStuckEvent runs.
-const stuckChapter = root + "/services/milepostctl/README.md"
+// chapters are the READMEs that tell what to do about a stuck event.
+var chapters = []string{root + "/services/milepostctl/README.md", root + "/README.md"}
 
 // TestStuckEvent seeds events that do not arrive and finds them, the reason and the way out through the tool alone and
 // through the status page alone: while nobody runs their stage, while it fails again and again, and when it has set them
@@ -93,7 +93,9 @@ func TestStuckEvent(t *testing.T) {
 	p.golden("status.json", out)
 	out, _ = p.tool("find", bob, "--output", "json")
 	p.golden("find.json", out)
-	p.chapter(bob, letters[bob], "stuck event")
+	for _, c := range chapter(t, "stuck event") {
+		p.does(c, bob, letters[bob])
+	}
 
 	// The page alone, as a program and as a person without scripts see it.
 	page = p.untilPage(web, "2 events were set aside by email")
@@ -127,22 +129,33 @@ func TestStuckEvent(t *testing.T) {
 	alive(t, services)
 }
 
-// TestReplayChapter does what the chapter says once the reason is mended.
+// TestReplayChapter does what the READMEs say once the reason is mended, and asks the doctor about the store.
 func TestReplayChapter(t *testing.T) {
 	p := newPipeline(t, "MAX_TRIES=1")
 	services := p.start(all...)
 	p.submit(golden)
 	p.delivered(golden.Email)
-	services[3].Stop()
-	bob := p.accepted(services[0], "bob@example.com")
 	docs := p.documents()
-	eventually(t, "it is stored", func() bool { return docs.has(t, bob) })
-	backup := docs.take(t, bob)
-	services[3].Start()
-	letter := p.dead(event.UserEmail, 1)[0]
-	docs.give(t, backup)
-	p.chapter(bob, letter.Entry, "mended")
-	p.delivered(golden.Email, "bob@example.com")
+	for i, c := range chapter(t, "mended") {
+		services[3].Stop()
+		bob := p.accepted(services[0], "bob@example.com")
+		eventually(t, "it is stored", func() bool { return docs.has(t, bob) })
+		backup := docs.take(t, bob)
+		services[3].Start()
+		letter := p.dead(event.UserEmail, 1)[0]
+		docs.give(t, backup)
+		p.does(c, bob, letter.Entry)
+		eventually(t, "bob's line is written", func() bool { n, _ := p.sent(); return n["bob@example.com"] == i+1 })
+	}
+	out, code := p.tool("doctor", "--mongo", p.mongo, "--output", "json")
+	if code != 0 {
+		t.Errorf("doctor: exit status %d\n%s", code, out)
+	}
+	for _, check := range []string{"redis appendfsync", "mongo version", "mongo role", "mongo index", "stages"} {
+		if !strings.Contains(out, fmt.Sprintf(`{"check":%q,"state":"ok"`, check)) {
+			t.Errorf("doctor does not find %s ok:\n%s", check, out)
+		}
+	}
 }
 
 // accepted submits for an address and returns the event ID.
@@ -242,35 +255,45 @@ var (
 	anyEntry = regexp.MustCompile(`\b\d{13}-\d+\b`)
 )
 
-// chapter runs the chapter's commands that are marked so, with this event and entry in place of its own, and compares what
-// they print.
-func (p *pipeline) chapter(eventID, entry, mark string) {
-	p.t.Helper()
-	b, err := os.ReadFile(stuckChapter)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	found := 0
-	for _, m := range marked.FindAllStringSubmatch(string(b), -1) {
-		if m[1] != mark {
-			continue
+// task is a block of commands in a README, and the output that it shows.
+type task struct{ file, sh, output string }
+
+// chapter finds the blocks with a mark, of which there must be one at least.
+func chapter(t *testing.T, mark string) (tasks []task) {
+	t.Helper()
+	for _, file := range chapters {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
 		}
-		found++
-		got := ""
-		for command := range strings.Lines(m[2]) {
-			command = anyEntry.ReplaceAllString(anyEvent.ReplaceAllString(command, eventID), entry)
-			if strings.HasPrefix(command, "tail ") { // a person takes a moment
-				eventually(p.t, "a line is written", func() bool { n, _ := p.sent(); return n["bob@example.com"] > 0 })
+		for _, m := range marked.FindAllStringSubmatch(string(b), -1) {
+			if m[1] == mark {
+				tasks = append(tasks, task{file, m[2], m[3]})
 			}
-			got += p.shell(command)
-		}
-		p.t.Logf("%s", got)
-		if got, want := same(got), same(m[3]); got != want {
-			p.t.Errorf("the commands of %s under %q print\n%s\nwhich is not what it shows:\n%s", stuckChapter, mark, got, want)
 		}
 	}
-	if found != 1 {
-		p.t.Errorf("%s has %d blocks of commands marked %q, want 1", stuckChapter, found, mark)
+	if len(tasks) == 0 {
+		t.Fatalf("no block of commands in %q is marked %q", chapters, mark)
+	}
+	return tasks
+}
+
+// does runs commands, with this event and entry in place of those in the README, and compares what they print.
+func (p *pipeline) does(c task, eventID, entry string) {
+	p.t.Helper()
+	got := ""
+	lines, _ := p.sent()
+	before := lines["bob@example.com"]
+	for command := range strings.Lines(c.sh) {
+		command = anyEntry.ReplaceAllString(anyEvent.ReplaceAllString(command, eventID), entry)
+		if strings.HasPrefix(command, "tail ") { // a person takes a moment
+			eventually(p.t, "a line is written", func() bool { n, _ := p.sent(); return n["bob@example.com"] > before })
+		}
+		got += p.shell(command)
+	}
+	p.t.Logf("%s", got)
+	if got, want := same(got), same(c.output); got != want {
+		p.t.Errorf("the commands\n%sof %s print\n%s\nwhich is not what it shows:\n%s", c.sh, c.file, got, want)
 	}
 }
 
