@@ -64,7 +64,7 @@ it with RATE_LIMIT=off to measure it.`,
 	f.StringVarP(&method, "method", "X", http.MethodGet, "method of the requests")
 	f.StringVarP(&body, "data", "d", "", "body of the requests")
 	f.StringArrayVarP(&headers, "header", "H", nil, "a header of the requests, such as \"Accept: text/html\"; may be repeated")
-	cmd.AddCommand(t.loadPipeline(), t.loadWeather(), t.loadFanout())
+	cmd.AddCommand(t.loadPipeline(), t.loadWeather(), t.loadFanout(), t.delayServerCommand())
 	return cmd
 }
 

@@ -41,7 +41,7 @@ done. Then -n requests at the same time, each of which makes all the calls.`,
 					return usage(fmt.Sprintf("--requests: %d is not from 1 to 10000", n))
 				}
 			}
-			f, err := newFan(delays, at)
+			f, err := newFan(cmd.Context(), delays, at)
 			if err != nil {
 				return err
 			}
@@ -82,24 +82,20 @@ type fanned struct {
 // fan is a server that answers late, and who asks it.
 type fan struct {
 	delays []float64
-	base   string
 	server *delayServer
 	client *http.Client
 }
 
-func newFan(delays []float64, at []int) (*fan, error) {
-	server, err := newDelayServer()
+func newFan(ctx context.Context, delays []float64, at []int) (*fan, error) {
+	server, err := startDelayServer(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("start the delay server: %w", err)
+		return nil, err
 	}
 	most := 1
 	for _, n := range at {
 		most = max(most, n)
 	}
-	return &fan{
-		delays: delays, base: "http://" + server.listener.Addr().String() + "/", server: server,
-		client: newClient(most*len(delays), 0), // each call has its own deadline
-	}, nil
+	return &fan{delays: delays, server: server, client: newClient(most*len(delays), 0)}, nil // each call has its own deadline
 }
 
 func (f *fan) close() {
@@ -125,7 +121,7 @@ func (f *fan) askFor(ctx context.Context, limit int, delays []float64) error {
 	calls := make([]fanout.Call[struct{}], len(delays))
 	for i, d := range delays {
 		calls[i] = fanout.Call[struct{}]{Name: fmt.Sprint(d), Timeout: time.Minute, Do: func(ctx context.Context) (struct{}, error) {
-			_, status := send(ctx, f.client, http.MethodGet, fmt.Sprintf("%s?seconds=%v", f.base, d), nil, "")
+			_, status := send(ctx, f.client, http.MethodGet, fmt.Sprintf("%s?seconds=%v", f.server.url, d), nil, "")
 			if status != "200" {
 				return struct{}{}, errors.New(status)
 			}

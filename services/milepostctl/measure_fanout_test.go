@@ -14,7 +14,7 @@ func TestMeasureFanout(t *testing.T) {
 		t.Skip("measured by make bench")
 	}
 	at := []int{20, 50, 100, 200}
-	f, err := newFan([]float64{0.125, 0.25, 0.375, 0.5}, at)
+	f, err := newFan(t.Context(), []float64{0.125, 0.25, 0.375, 0.5}, at)
 	if err != nil {
 		t.Fatal(err)
 	}
