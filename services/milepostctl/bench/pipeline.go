@@ -419,6 +419,9 @@ func residents(pids map[string]int) (now, most map[string]float64, err error) {
 
 // profile asks the services for CPU profiles of the time to come. The function it returns waits for them.
 func (r *rig) profile(ctx context.Context, d time.Duration) (wait func() error) {
+	if err := os.MkdirAll(r.Profile, 0o755); err != nil {
+		return func() error { return err }
+	}
 	var all errgroup.Group
 	for name, at := range r.admin {
 		all.Go(func() error {

@@ -142,7 +142,7 @@ type Ratios struct {
 	PipelineRate float64  `json:"pipeline_events_per_second"`
 	EdgeToBare   *float64 `json:"edge_to_bare,omitempty"`
 	ToEdge       float64  `json:"pipeline_to_edge"`
-	ToEdgeCPU    float64  `json:"pipeline_to_edge_by_cpu"` // the same ratio if nothing but CPU time counted: other programs hardly change it
+	ToEdgeCPU    float64  `json:"pipeline_to_edge_by_cpu"` // the same ratio if nothing but CPU time counted: other programs change it less
 	ServicesCPU  float64  `json:"cpu_seconds_per_1000_four_services"`
 	Line         Times    `json:"line_ms"`
 	LightLine    Times    `json:"light_line_ms"` // at 100 a second
@@ -235,7 +235,7 @@ func (s Setting) write(w io.Writer) error {
 		fmt.Fprintf(tw, "  the stages alone, draining what the edge left\t%.0f/s\n", m.DrainRate)
 	}
 	fmt.Fprintf(tw, "  from POST to log line\t%.0f/s\t%.2f of the edge alone (wanted: 0.60)\n", m.PipelineRate, m.ToEdge)
-	fmt.Fprintf(tw, "  the same by the CPU time of all processes\t\t%.2f, which other programs on the machine hardly change\n", m.ToEdgeCPU)
+	fmt.Fprintf(tw, "  the same by the CPU time of all processes\t\t%.2f, which other programs on the machine change less\n", m.ToEdgeCPU)
 	fmt.Fprintf(tw, "  its time, with %d under way\tp50 %.0f ms\tp99 %.0f ms, max %.0f ms\n", s.Outstanding, m.Line.P50, m.Line.P99, m.Line.Max)
 	fmt.Fprintf(tw, "  its time at %d a second\tp50 %.1f ms\tp99 %.1f ms, max %.1f ms; a PING takes %.2f ms\n", lightly, m.LightLine.P50, m.LightLine.P99, m.LightLine.Max, m.Ping)
 	fmt.Fprintf(tw, "  CPU of the four services for 1,000 events\t%.3f s\t(wanted: at most 0.16)\n", m.ServicesCPU)
