@@ -61,7 +61,7 @@ func (o *Options) Beside(executable func() (string, error)) error {
 func (o *Options) Short() {
 	o.edgeRate = 200
 	o.Rounds, o.Connections, o.Outstanding = 1, 8, 100
-	o.Warm, o.Edge, o.Light, o.Sustain = 100*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond, time.Second
+	o.Warm, o.Edge, o.Light, o.Sustain = 200*time.Millisecond, 300*time.Millisecond, time.Second, 2*time.Second
 }
 
 // ErrOptions is wrapped by the errors about the options themselves.

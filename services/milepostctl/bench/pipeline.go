@@ -202,7 +202,12 @@ func (r *rig) hasBare() bool {
 
 func (r *rig) startStages(ctx context.Context) error {
 	for _, p := range r.stages {
-		if err := p.start(ctx); err != nil {
+		if err := p.launch(); err != nil {
+			return err
+		}
+	}
+	for _, p := range r.stages {
+		if err := p.wait(ctx); err != nil {
 			return err
 		}
 	}
@@ -367,20 +372,17 @@ func (s Stretch) costing(from, to reading, pids map[string]int) (_ Stretch, err 
 	return s, err
 }
 
-// drain starts the stages and measures what they do with what the edge left.
+// drain starts the stages and measures what they do with what the edge left, their start included.
 func (r *rig) drain(ctx context.Context) (s Stretch, err error) {
+	begun := r.client.written
+	from, err := read(ctx, r.pids(), r.rdb)
+	if err != nil {
+		return s, err
+	}
 	if err := r.startStages(ctx); err != nil {
 		return s, err
 	}
 	pids := r.pids()
-	from, err := read(ctx, pids, r.rdb)
-	if err != nil {
-		return s, err
-	}
-	if err := r.client.log.read(func(n int) { r.client.line(n, 0) }); err != nil {
-		return s, err
-	}
-	begun := r.client.written // some have gone through while the stages started
 	// Nothing is sent; it only reads the log until everything has its line.
 	if _, err := r.client.run(ctx, drive{outstanding: 1}); err != nil {
 		return s, err

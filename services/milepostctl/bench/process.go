@@ -35,6 +35,14 @@ const patience = 60 * time.Second
 
 // start starts the program and waits until it is up.
 func (p *program) start(ctx context.Context) error {
+	if err := p.launch(); err != nil {
+		return err
+	}
+	return p.wait(ctx)
+}
+
+// launch starts the program and does not wait.
+func (p *program) launch() error {
 	out, err := os.OpenFile(p.output(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -53,11 +61,12 @@ func (p *program) start(ctx context.Context) error {
 		_ = cmd.Wait() // its status is in cmd
 		close(ended)
 	}(p.cmd, p.ended)
-	return p.wait(ctx)
+	return nil
 }
 
 func (p *program) output() string { return filepath.Join(p.dir, p.name+".out") }
 
+// wait waits until the program is up.
 func (p *program) wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
