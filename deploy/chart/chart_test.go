@@ -65,6 +65,24 @@ func TestServices(t *testing.T) {
 	}
 }
 
+// Numbers and switches reach the services as they were written, whatever YAML and Helm make of them, and a component's go
+// before those of all.
+func TestEnvironment(t *testing.T) {
+	got := env(pods(rendered(t, "milepost", "config: {MAX_BACKLOG: 1000000, OFFICE_LAT: 32.080058, OFFICE_LONG: -74.0, ADOPT: off, PPROF: on, RATE_LIMIT: \"off\", TZ: Asia/Jerusalem, LEASE: 5s}\ncomponents: {db: {env: {LEASE: 20s, MAX_DEAD: 10000000}}}"))["milepost-db"])
+	for name, want := range map[string]string{"MAX_BACKLOG": "1000000", "OFFICE_LAT": "32.080058", "OFFICE_LONG": "-74", "ADOPT": "off", "PPROF": "on", "RATE_LIMIT": "off",
+		"TZ": "Asia/Jerusalem", "LEASE": "20s", "MAX_DEAD": "10000000"} {
+		if got[name] != want {
+			t.Errorf("%s=%q, want %q", name, got[name], want)
+		}
+	}
+	all := pods(rendered(t, "milepost", "statusPage: {enabled: true}"))
+	for called, p := range all {
+		if got := env(p)["STATUS_PAGE"]; got != "" != (called == "milepost-web-api") {
+			t.Errorf("%s: STATUS_PAGE=%q", called, got)
+		}
+	}
+}
+
 // One process writes the log: the next one starts when the last one has ended, on the same volume, which outlives the release.
 func TestOneWriter(t *testing.T) {
 	all := rendered(t, "milepost", "")

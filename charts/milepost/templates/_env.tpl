@@ -25,15 +25,15 @@ before what the chart would say, and no variable is there twice. */}}
 {{- fail (printf "components.%s.uses: %q is not broker, cache, mongo, internet or a component" $name $what) -}}
 {{- end -}}
 {{- end -}}
-{{- range $k, $v := $root.Values.config }}{{ $_ := set $plain $k $v }}{{ end -}}
-{{- range $k, $v := $c.env }}{{ $_ := set $plain $k $v }}{{ end -}}
+{{- range $k, $v := $root.Values.config }}{{ $_ := set $plain $k (include "milepost.text" $v) }}{{ end -}}
+{{- range $k, $v := $c.env }}{{ $_ := set $plain $k (include "milepost.text" $v) }}{{ end -}}
 
 {{- $all := list -}}
 {{- range $stores -}}
 {{- if not (or (hasKey $plain .name) (hasKey $c.secretEnv .name)) }}{{ $all = append $all . }}{{ end -}}
 {{- end -}}
 {{- range $k, $v := $plain -}}
-{{- if not (hasKey $c.secretEnv $k) }}{{ $all = append $all (dict "name" $k "value" (toString $v)) }}{{ end -}}
+{{- if not (hasKey $c.secretEnv $k) }}{{ $all = append $all (dict "name" $k "value" $v) }}{{ end -}}
 {{- end -}}
 {{- range $k, $v := $c.secretEnv -}}
 {{- $all = append $all (dict "name" $k "valueFrom" (dict "secretKeyRef" (dict "name" $v.secret "key" $v.key))) -}}
@@ -43,4 +43,9 @@ before what the chart would say, and no variable is there twice. */}}
 {{- $all = append $all (dict "name" "GOMEMLIMIT" "valueFrom" (dict "resourceFieldRef" (dict "resource" "limits.memory" "divisor" "1"))) -}}
 {{- end -}}
 {{ toYaml $all }}
+{{- end }}
+
+{{/* What someone meant who wrote a value without quotes: YAML reads off as false, and Helm 1000000 as 1e+06. */}}
+{{- define "milepost.text" -}}
+{{- if kindIs "bool" . }}{{ ternary "on" "off" . }}{{ else if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . }}{{ else }}{{ . }}{{ end -}}
 {{- end }}
