@@ -332,3 +332,42 @@ func TestTraceCollectorAway(t *testing.T) {
 		})
 	}
 }
+
+// TestTraceStandalone: in one process it is the same trace, under the name that the operator gave it.
+func TestTraceStandalone(t *testing.T) {
+	t.Parallel()
+	collector := otlptest.Start(t)
+	p := &pipeline{t: t, bin: builds.programs(t, "")}
+	p.env = []string{"EMBEDDED_REDIS=" + freeAddr(t), "EMBEDDED_MONGO=" + freeAddr(t), "DATA=" + t.TempDir(), "SENT_EMAILS=" + t.TempDir() + "/sent_emails",
+		"WEATHER_PROVIDER_URL=off", "OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.URL, "OTEL_SERVICE_NAME=all-in-one"}
+	s := p.service("standalone")
+	s.Start()
+	s.Ready()
+	status, id, err := s.post(t.Context(), visit{"ada@example.com", "40.7", "-74"})
+	if err != nil || status != http.StatusCreated {
+		t.Fatalf("POST /distance: %d, %v", status, err)
+	}
+	s.says("Email sent to: ada@example.com")
+	s.Stop() // which finishes what is under way and delivers the last spans
+	want := `
+all-in-one server POST /distance
+  all-in-one producer publish raw_input
+    all-in-one consumer process raw_input
+      all-in-one consumer process calculated_distance
+        all-in-one consumer process user:email
+        all-in-one consumer process user:email
+          all-in-one internal write sent_emails
+    all-in-one consumer process raw_input
+`
+	trace := traceOf(t, collector, id, "all-in-one", "write sent_emails")
+	if got := tree(t, collector.Spans(), trace); sorted(got) != sorted(want) { // who of two is first is up to them
+		t.Errorf("the trace is %s, want %s", got, want)
+	}
+}
+
+// sorted are the lines of text in order.
+func sorted(text string) string {
+	lines := strings.Split(text, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
