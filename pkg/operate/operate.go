@@ -152,7 +152,7 @@ func Problems(s stage.Seen, tool string) []Problem {
 			out = append(out, Problem{
 				Stage: r.Stage, Channel: r.Channel, Urgent: r.Backlog > 0 && !r.Optional, Text: r.Stage + " is not running: " + r.Why + waits,
 				Do:      "Start it: what waits is kept. If it is gone for good, retire its group.",
-				Command: fmt.Sprintf("%s group retire %s %s", tool, r.Channel, r.Stage),
+				Command: Command(tool, "group", "retire", r.Channel, r.Stage),
 			})
 		case r.State != Running:
 			out = append(out, Problem{
@@ -185,7 +185,7 @@ func Problems(s stage.Seen, tool string) []Problem {
 			}
 			out = append(out, Problem{
 				Stage: r.Stage, Channel: r.Channel, Urgent: true, Text: text,
-				Do: "Mend the reason, then replay them.", Command: fmt.Sprintf("%s dead list %s --group %s", tool, r.Channel, r.Stage),
+				Do: "Mend the reason, then replay them.", Command: Command(tool, "dead", "list", r.Channel, "--group", r.Stage),
 			})
 		}
 		if r.Lost > 0 {
@@ -276,25 +276,33 @@ func Tool(o *redis.Options) string {
 	return name + " --redis " + url
 }
 
-func Find(tool, event string) string {
-	if event == "" || strings.ContainsFunc(event, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return ""
+// Find is the command that shows where an event is.
+func Find(tool, event string) string { return Command(tool, "find", event) }
+
+// Replay is the command that gives a dead letter back to the stage that failed.
+func Replay(tool string, d stage.DeadLetter) string {
+	return Command(tool, "dead", "replay", d.Channel, d.Entry, "--yes")
+}
+
+// Command is a command line that a shell takes for these words, whatever they hold: names and IDs may come from foreign
+// programs. It is "" if one is empty or has something that cannot be printed.
+func Command(tool string, words ...string) string {
+	for _, w := range words {
+		if w == "" || strings.ContainsFunc(w, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return ""
+		}
+		tool += " " + quoted(w)
 	}
-	return tool + " find " + quoted(event)
+	return tool
 }
 
 // plain words need no quotes in a shell.
 var plain = regexp.MustCompile(`^[A-Za-z0-9_.:@%+=,/-]+$`)
 
-// quoted is a word for a shell. An event ID may be whatever a foreign program wrote.
+// quoted is a word for a shell.
 func quoted(word string) string {
 	if plain.MatchString(word) {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
-
-// Replay is the command that gives a dead letter back to the stage that failed.
-func Replay(tool string, d stage.DeadLetter) string {
-	return fmt.Sprintf("%s dead replay %s %s --yes", tool, d.Channel, d.Entry)
 }

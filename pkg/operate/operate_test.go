@@ -130,8 +130,10 @@ func TestFindIsOneWord(t *testing.T) {
 			t.Errorf("Find of %q is %s, which a shell takes for %q, %v", id, command, out, err)
 		}
 	}
-	if got := operate.Find("tool", "a\nb"); got != "" {
-		t.Errorf("Find of two lines = %q, want nothing", got)
+	for _, id := range []string{"a\nb", "\x1b[2J", ""} {
+		if got := operate.Find("tool", id); got != "" {
+			t.Errorf("Find of %q = %q, want nothing", id, got)
+		}
 	}
 }
 

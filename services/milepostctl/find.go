@@ -164,7 +164,7 @@ func (t *tool) search(ctx context.Context, b *stage.Broker, docs *records.Store,
 		case p.State == stage.Aside:
 			x.Do = operate.Replay(t.called(), stage.DeadLetter{Channel: p.Channel, Entry: p.Entry})
 		case p.State == stage.Pending, p.State == stage.Waiting && x.Stage != operate.Running:
-			x.Do = fmt.Sprintf("%s status %s", t.called(), p.Channel)
+			x.Do = operate.Command(t.called(), "status", p.Channel)
 		}
 		f.Places = append(f.Places, x)
 	}
