@@ -23,7 +23,7 @@ type orientation struct {
 
 var (
 	wide = orientation{boxWidth: 146, boxHeight: 166, between: 26, beside: 22}
-	tall = orientation{down: true, boxWidth: 158, boxHeight: 166, between: 24, beside: 12}
+	tall = orientation{down: true, boxWidth: 124, boxHeight: 166, between: 24, beside: 12}
 )
 
 // picture is a pipeline as it is drawn: boxes are stages, pills are channels, edges lead from one to the next.
