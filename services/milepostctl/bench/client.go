@@ -26,6 +26,8 @@ type client struct {
 	epoll int
 	conns map[int]*conn // by file descriptor
 	ready []*conn       // one for each request that may be sent; a connection stands here as often as it has room
+	to    unix.Sockaddr // where connections go
+	depth int           // requests at a time on each
 	log   *follower
 	began time.Time
 	bytes []byte // the request, to be given its numbers
@@ -90,23 +92,42 @@ func (c *client) connect(address string, n, depth int) error {
 	if err != nil {
 		return err
 	}
+	c.to, c.depth = &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(a.IP.To4())}, depth
 	for range n {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("socket: %w", err)
-		}
-		k := &conn{fd: fd, in: make([]byte, 0, 16<<10)}
-		c.conns[fd] = k
-		to := &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(a.IP.To4())}
-		if err := unix.Connect(fd, to); err != nil {
+		if err := c.open(); err != nil {
 			return fmt.Errorf("connect to %s: %w", address, err)
 		}
-		if err := errors.Join(unix.SetNonblock(fd, true), unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1), c.watch(fd)); err != nil {
-			return fmt.Errorf("connection to %s: %w", address, err)
-		}
-		for range depth {
-			c.ready = append(c.ready, k)
-		}
+	}
+	return nil
+}
+
+// open opens one more connection.
+func (c *client) open() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	k := &conn{fd: fd, in: make([]byte, 0, 16<<10)}
+	c.conns[fd] = k
+	if err := unix.Connect(fd, c.to); err != nil {
+		return err
+	}
+	if err := errors.Join(unix.SetNonblock(fd, true), unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1), c.watch(fd)); err != nil {
+		return err
+	}
+	for range c.depth {
+		c.ready = append(c.ready, k)
+	}
+	return nil
+}
+
+// reopen replaces a connection that the server closed while nothing was under way on it: web-api gives the first request
+// of a connection 5 s to come.
+func (c *client) reopen(k *conn) error {
+	delete(c.conns, k.fd)
+	c.ready = slices.DeleteFunc(c.ready, func(r *conn) bool { return r == k })
+	if err := errors.Join(unix.Close(k.fd), c.open()); err != nil {
+		return fmt.Errorf("connect again: %w", err)
 	}
 	return nil
 }
@@ -325,8 +346,10 @@ func (c *client) receive(k *conn, now time.Duration) error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("receive: %w", err)
+	case n == 0 && len(k.flight) == 0:
+		return c.reopen(k)
 	case n == 0:
-		return errors.New("the server closed a connection")
+		return errors.New("the server closed a connection with a request under way")
 	}
 	k.in = k.in[:len(k.in)+n]
 	rest := k.in

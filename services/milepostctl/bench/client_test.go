@@ -5,6 +5,7 @@ package bench
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -153,6 +154,41 @@ func TestClientServerGone(t *testing.T) {
 	_, err := c.run(t.Context(), drive{measure: time.Minute, outstanding: 50, begin: func() error { go d.CloseClientConnections(); return nil }})
 	if err == nil {
 		t.Error("no error although the server closed all connections")
+	}
+}
+
+// A server may close a connection that is not used.
+func TestClientReopens(t *testing.T) {
+	d := newDoor(t, once, created)
+	impatient := httptest.NewUnstartedServer(d.Config.Handler)
+	impatient.Config.ReadHeaderTimeout = 50 * time.Millisecond
+	var opened atomic.Int64
+	impatient.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	impatient.Start()
+	defer impatient.Close()
+	c, err := newClient(d.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	if err := c.connect(impatient.Listener.Addr().String(), 10, 1); err != nil {
+		t.Fatal(err)
+	}
+	// One request at a time needs one connection; the others are closed, and closed again. It goes on until that was seen.
+	for end := time.Now().Add(time.Minute); opened.Load() < 15; {
+		if _, err := c.run(t.Context(), drive{measure: 200 * time.Millisecond, rate: 100, outstanding: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d connections opened in a minute; want 10, and those again that were closed", opened.Load())
+		}
+	}
+	if len(c.conns) != 10 || len(c.ready) != 10 {
+		t.Errorf("%d connections, %d of them ready; want 10", len(c.conns), len(c.ready))
 	}
 }
 
