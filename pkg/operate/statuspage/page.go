@@ -240,6 +240,9 @@ func (v view) Clock(at time.Time) string {
 // Ago is how long before the look t was.
 func (v view) Ago(t time.Time) string { return operate.Ago(v.At, t) }
 
+// Waits tells whether what was added at t waits for long enough that somebody may want to know what it is.
+func (v view) Waits(t time.Time) bool { return !t.IsZero() && v.At.Sub(t) >= 5*time.Second }
+
 // Until is how long after the look t is.
 func (v view) Until(t time.Time) string { return operate.Ago(t, v.At) }
 
