@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -44,4 +45,14 @@ func TestTendMemory(t *testing.T) {
 			t.Errorf("memory was given back after looks %d, want %d", freed, want)
 		}
 	})
+}
+
+func TestAfterCollections(t *testing.T) {
+	collected := make(chan struct{}, 100)
+	stop := afterCollections(func() { collected <- struct{}{} })
+	for range 3 {
+		runtime.GC()
+		<-collected
+	}
+	stop()
 }
