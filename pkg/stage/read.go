@@ -19,6 +19,7 @@ type held struct {
 	mu    sync.Mutex
 	in    map[string]struct{}
 	past  map[string]struct{} // released during a pass over what is pending; nil outside of one
+	taken map[string]struct{} // what passes took up and is not settled; nil when all of it was
 	most  int
 	freed chan struct{}
 }
@@ -38,6 +39,9 @@ func (h *held) add(entry string) bool {
 		return false
 	}
 	h.in[entry] = struct{}{}
+	if h.past != nil {
+		h.taken[entry] = struct{}{}
+	}
 	return true
 }
 
@@ -45,6 +49,7 @@ func (h *held) release(batch []settlement) {
 	h.mu.Lock()
 	for _, x := range batch {
 		delete(h.in, x.d.entry)
+		delete(h.taken, x.d.entry)
 		if h.past != nil {
 			h.past[x.d.entry] = struct{}{}
 		}
@@ -61,12 +66,26 @@ func (h *held) release(batch []settlement) {
 func (h *held) pass() (end func()) {
 	h.mu.Lock()
 	h.past = map[string]struct{}{}
+	if h.taken == nil {
+		h.taken = map[string]struct{}{}
+	}
 	h.mu.Unlock()
 	return func() {
 		h.mu.Lock()
 		h.past = nil
 		h.mu.Unlock()
 	}
+}
+
+// through tells, once, that what passes took up is settled.
+func (h *held) through() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.past != nil || h.taken == nil || len(h.taken) > 0 {
+		return false
+	}
+	h.taken = nil
+	return true
 }
 
 // room waits until there is room to read into and tells how much; 0 when ctx ends.
@@ -169,9 +188,13 @@ func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool)
 		s.m.again.Add(float64(found))
 		s.log.Info("took up what was pending", "entries", found)
 	}
-	if !s.lasting {
-		return nil
-	}
+	return nil
+}
+
+// survived forgets how often a lasting consumer started, since it has settled what it held: it does not die of that.
+func (s *Stage) survived(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	return s.b.seen(ctx, s.b.rdb.HDel(ctx, groupsKey(s.cfg.In), "starts:"+s.cfg.Name+":"+s.name).Err())
 }
 

@@ -538,53 +538,104 @@ func TestFull(t *testing.T) {
 	})
 }
 
-// Processes that die on one entry: it ends as a dead letter, and the bystanders are all handled.
+// Processes that die on one entry: it ends as a dead letter, and the bystanders are all handled. So it is with a lasting
+// consumer, whose entries nobody else takes up.
 func TestPoison(t *testing.T) {
-	srv := redistest.Real(t)
-	b := open(t, srv.Options())
-	start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())()
-	var got tally
-	start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
-	ids := publish(t, publisher(t, b, "in"), append(numbered("good ", 30), "poison")...)
-	deaths := 0
-	for end := time.Now().Add(time.Minute); ; {
-		if n, _ := b.DeadCount(t.Context(), "in"); n > 0 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("no dead letter within a minute")
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestPoisonChild$")
-		cmd.Env = append(os.Environ(), "STAGE_CHILD="+srv.Addr)
-		if err := cmd.Run(); err != nil {
-			deaths++
-		}
-		cancel()
+	for name, consumer := range map[string]string{"replicas": "", "lasting": "journal-1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := redistest.Real(t)
+			b := open(t, srv.Options())
+			start(t, b, stage.Config{Name: "s", In: "in", Consumer: consumer}, (&tally{}).sink())()
+			var got tally
+			start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
+			ids := publish(t, publisher(t, b, "in"), append(numbered("good ", 30), "poison")...)
+			deaths := 0
+			for end := time.Now().Add(time.Minute); ; {
+				if n, _ := b.DeadCount(t.Context(), "in"); n > 0 {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("no dead letter within a minute, after %d deaths", deaths)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestPoisonChild$")
+				cmd.Env = append(os.Environ(), "STAGE_CHILD="+srv.Addr, "STAGE_CONSUMER="+consumer)
+				if err := cmd.Run(); err != nil {
+					deaths++
+				}
+				cancel()
+			}
+			eventually(t, "the bystanders arrive", func() bool { return got.len() == 30 })
+			got.once(t, ids[:30])
+			letters, err := b.DeadLetters(t.Context(), "in", "", 10)
+			if err != nil || len(letters) != 1 || string(letters[0].Payload) != "poison" || letters[0].Crashes < 3 {
+				t.Errorf("dead letters = %+v, %v, want the poison alone, with its crashes", letters, err)
+			}
+			t.Logf("%d processes died", deaths)
+			rdb := srv.Client()
+			defer rdb.Close()
+			if consumer != "" {
+				eventually(t, "its starts are forgotten", func() bool { return !rdb.HExists(t.Context(), "in:groups", "starts:s:"+consumer).Val() })
+			}
+		})
 	}
-	eventually(t, "the bystanders arrive", func() bool { return got.len() == 30 })
-	got.once(t, ids[:30])
-	letters, err := b.DeadLetters(t.Context(), "in", "", 10)
-	if err != nil || len(letters) != 1 || string(letters[0].Payload) != "poison" || letters[0].Crashes < 5 {
-		t.Errorf("dead letters = %+v, %v, want the poison alone, with its crashes", letters, err)
-	}
-	t.Logf("%d processes died", deaths)
 }
 
-// TestPoisonChild is the process that TestPoison starts: it dies on the poison, and ends when a dead letter is there.
+// TestPoisonChild is the process that TestPoison starts: it dies on the poison, after a while, and ends when a dead letter is
+// there.
 func TestPoisonChild(t *testing.T) {
 	addr := os.Getenv("STAGE_CHILD")
 	if addr == "" {
 		t.Skip("only as a child of TestPoison")
 	}
 	b := open(t, &redis.Options{Addr: addr}, func(o *stage.Options) { o.Lease = 500 * time.Millisecond })
-	start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) {
+	c := stage.Config{Name: "s", In: "in", Consumer: os.Getenv("STAGE_CONSUMER"), Out: []stage.Output{{Channel: "out"}}}
+	start(t, b, c, stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) {
 		if e.Body == "poison" {
+			time.Sleep(50 * time.Millisecond)
 			os.Exit(9)
 		}
 		return e.Body, nil
 	}))
 	eventually(t, "a dead letter", func() bool { n, _ := b.DeadCount(t.Context(), "in"); return n > 0 })
+}
+
+// An entry that was handled alone and waits for a dependency to come back is not what a process dies of meanwhile.
+func TestAloneAndPaused(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", "x", "id", "y", "crashes", "4"}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		noted := func() bool {
+			return slices.ContainsFunc(rdb.HKeys(t.Context(), "in:groups").Val(), func(field string) bool { return strings.HasPrefix(field, "alone:s:") })
+		}
+		var up, during atomic.Bool
+		var got tally
+		start(t, b, stage.Config{Name: "s", In: "in", Probe: func(context.Context) error {
+			if up.Load() {
+				return nil
+			}
+			return errors.New("away")
+		}}, stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+			during.Store(noted())
+			if !up.Load() {
+				return stage.Nothing{}, stage.Down(errors.New("away"))
+			}
+			got.add(e.ID, e.Body)
+			return stage.Nothing{}, nil
+		}))
+		eventually(t, "the stage is paused", func() bool { return figure(t, b, "stage_paused", "s") == 1 })
+		if !during.Load() {
+			t.Error("nothing was noted while the entry was handled alone")
+		}
+		eventually(t, "the note is taken back", func() bool { return !noted() })
+		up.Store(true)
+		eventually(t, "it is handled", func() bool { return got.len() == 1 })
+	})
 }
 
 // What a lasting consumer held is its own, however long it is away, until an operator gives it up; then it comes first.

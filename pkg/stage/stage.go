@@ -253,6 +253,7 @@ func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
 // leave hands back what is pending and deletes the consumer. A lasting one keeps both.
 func (s *Stage) leave(ctx context.Context) error {
 	if s.lasting {
+		_ = s.survived(ctx) // it did not die, whatever it held; should this fail, it costs the next start some care
 		return nil
 	}
 	var wait backoff

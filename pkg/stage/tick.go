@@ -34,6 +34,7 @@ func (s *Stage) tickLoop(ctx context.Context) {
 	every := min(tickEvery, s.b.opt.Lease/3)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	survived := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,6 +43,9 @@ func (s *Stage) tickLoop(ctx context.Context) {
 		case <-s.poke: // a retry of ours is due before the next tick
 		}
 		more := s.tick(ctx, keys, unread.String())
+		if s.lasting && !survived {
+			survived = s.held.through() && s.survived(ctx) == nil // one that fails is no harm: another start forgets them
+		}
 		if more {
 			timer.Reset(0)
 		} else {

@@ -39,6 +39,9 @@ func (s *Stage) work(ctx context.Context, workers *sync.WaitGroup) {
 			return // another worker has taken this one's place
 		}
 		s.judge(ctx, in, out)
+		if alone {
+			s.unmarkAlone(ctx)
+		}
 		s.queue.done(n)
 		clear(in)
 		clear(out)
@@ -280,4 +283,12 @@ func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
 			return false
 		}
 	}
+}
+
+// unmarkAlone takes the note back: what a process dies of from here on is not the entry, which may stay pending while the stage
+// is paused. Should it fail, the next entry's note takes its place.
+func (s *Stage) unmarkAlone(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_ = s.b.seen(ctx, s.b.rdb.HDel(ctx, groupsKey(s.cfg.In), "alone:"+s.cfg.Name+":"+s.name).Err())
 }
