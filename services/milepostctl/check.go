@@ -88,7 +88,7 @@ func (t *tool) through(ctx context.Context, base string) error {
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return ctx.Err()
 			}
-			return fmt.Errorf("the time is over: %w", cmp.Or(err, fmt.Errorf("no email for event %s; `milepostctl status` shows where it is", p.id)))
+			return fmt.Errorf("the time is over: %w", cmp.Or(err, fmt.Errorf("no email for event %s; `milepostctl find %[1]s` shows where it is", p.id)))
 		case <-time.After(checkPause):
 		}
 	}

@@ -186,7 +186,7 @@ func (t *tool) claim() *cobra.Command {
 		Long: `claim gives the pending entries of a consumer back to its group and forgets the consumer. Other consumers are taken over
 without help one lease after they fall silent; the email stage's is not, because its journal knows which lines it has
 written. So claim is for one case: that journal, with its volume, is lost for good. Lines that were written but not settled
-are then written again. The consumer must not be running. ` + "`milepostctl status`" + ` shows its name.`,
+are then written again. The consumer must not be running. ` + "`milepostctl group list`" + ` shows its name.`,
 		Example:           "  milepostctl claim user:email email --from journal-0193a1b2c3d4",
 		Args:              needs("CHANNEL", "GROUP"),
 		ValidArgsFunction: t.completeGroup,
