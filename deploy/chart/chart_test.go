@@ -75,8 +75,14 @@ func TestEnvironment(t *testing.T) {
 			t.Errorf("%s=%q, want %q", name, got[name], want)
 		}
 	}
-	all := pods(rendered(t, "milepost", "statusPage: {enabled: true}"))
-	for called, p := range all {
+	// What takes requests has them for a while after it was told to stop, and time enough to end after that.
+	for called, p := range pods(rendered(t, "milepost", "test: {enabled: false}")) {
+		delayed := called == "milepost-web-api" || called == "milepost-users" || called == "milepost-weather"
+		if got := env(p)["STOP_DELAY"]; got == "3s" != delayed || *p.Spec.TerminationGracePeriodSeconds < 20 {
+			t.Errorf("%s: STOP_DELAY=%q, and %d s to stop", called, got, *p.Spec.TerminationGracePeriodSeconds)
+		}
+	}
+	for called, p := range pods(rendered(t, "milepost", "statusPage: {enabled: true}")) {
 		if got := env(p)["STATUS_PAGE"]; got != "" != (called == "milepost-web-api") {
 			t.Errorf("%s: STATUS_PAGE=%q", called, got)
 		}
@@ -151,7 +157,7 @@ func TestStores(t *testing.T) {
 			"MONGO_HOST": "elsewhere", "MONGO_PORT": "27017", "MONGO_DATABASE": "milepost"},
 	} {
 		got := env(pods(rendered(t, "milepost", over))["milepost-users"])
-		for _, own := range []string{"ADMIN_LISTEN", "LISTEN", "GOMEMLIMIT"} {
+		for _, own := range []string{"ADMIN_LISTEN", "LISTEN", "GOMEMLIMIT", "STOP_DELAY"} {
 			delete(got, own)
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {

@@ -42,8 +42,8 @@ var methods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT": tr
 
 // Observe counts and times what h answers, and gives each request a span if traces are on. The template of the route is what
 // h's router leaves in the request's Pattern, as [http.ServeMux] does; without one it counts as "other". A request for which
-// trusted (nil: each) is true continues the trace that it names; any other begins one that is linked with it. A nil Admin
-// observes nothing.
+// trusted (nil: each) is true continues the trace that it names; any other begins one that is linked with it. Once the
+// program is stopping, each connection is closed after its answer. A nil Admin observes nothing.
 func (a *Admin) Observe(h http.Handler, trusted func(*http.Request) bool) http.Handler {
 	if a == nil {
 		return h
@@ -62,6 +62,9 @@ func (a *Admin) Observe(h http.Handler, trusted func(*http.Request) bool) http.H
 		var span trace.Span
 		if tracer != nil {
 			r, span = begin(tracer, r, method, trusted == nil || trusted(r))
+		}
+		if a.stopping.Load() {
+			w.Header().Set("Connection", "close")
 		}
 		answer := &answer{ResponseWriter: w}
 		defer func() { // also if h panics

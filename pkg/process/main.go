@@ -118,9 +118,10 @@ func (p Program[C]) Main() {
 type base struct {
 	Logging
 	Tracing
-	AdminListen Address `env:"ADMIN_LISTEN" help:"address of /healthz, /readyz and /metrics"`
-	StatusPage  Switch  `env:"STATUS_PAGE" help:"on or off: the status page of the whole pipeline at / of the admin port"`
-	Profiles    Switch  `env:"PPROF" envDefault:"off" help:"on or off: profiles under /debug/pprof/ of the admin port"`
+	AdminListen Address       `env:"ADMIN_LISTEN" help:"address of /healthz, /readyz and /metrics"`
+	StatusPage  Switch        `env:"STATUS_PAGE" help:"on or off: the status page of the whole pipeline at / of the admin port"`
+	StopDelay   time.Duration `env:"STOP_DELAY" envDefault:"0s" min:"0s" max:"1m" help:"how long requests are still taken after a signal to stop, while those who balance the load learn of it"`
+	Profiles    Switch        `env:"PPROF" envDefault:"off" help:"on or off: profiles under /debug/pprof/ of the admin port"`
 }
 
 // Start is Main without the process: it runs the program with the arguments after its name and returns its error.
@@ -174,11 +175,27 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 	if common.StatusPage {
 		process.StatusPage = "http://" + listener.Addr().String() + "/"
 	}
+	ctx, cancel := endLater(ctx, common.StopDelay)
+	defer cancel()
 	if err := p.Run(ctx, cfg, process); err != nil {
 		return err
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// endLater returns a context that ends d after ctx does. Meanwhile /readyz says stopping, and [Admin.Observe] closes each
+// connection after the answer, so that none is cut off as its client sends a request.
+func endLater(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if d == 0 {
+			cancel()
+		} else {
+			time.AfterFunc(d, cancel)
+		}
+	})
+	return later, func() { stop(); cancel() }
 }
 
 // help writes what the program does and the variables it reads.

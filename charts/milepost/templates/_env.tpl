@@ -7,7 +7,11 @@ before what the chart would say, and no variable is there twice. */}}
 {{- $c := index $components $name -}}
 
 {{- $plain := dict "ADMIN_LISTEN" (printf ":%d" (int $c.adminPort)) -}}
-{{- if $c.port }}{{ $_ := set $plain "LISTEN" (printf ":%d" (int $c.port)) }}{{ end -}}
+{{- if $c.port -}}
+{{- $_ := set $plain "LISTEN" (printf ":%d" (int $c.port)) -}}
+{{- /* Connections come until every node knows that the pod is going. */ -}}
+{{- $_ := set $plain "STOP_DELAY" "3s" -}}
+{{- end -}}
 {{- if and $c.exposed $root.Values.ingress.enabled $root.Values.ingress.trustedProxies -}}
 {{- $_ := set $plain "TRUSTED_PROXIES" $root.Values.ingress.trustedProxies -}}
 {{- end -}}

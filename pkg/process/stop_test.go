@@ -1,0 +1,53 @@
+package process_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/process"
+)
+
+// A program that is told to stop says so at once, and with STOP_DELAY still takes requests for that time, each on a connection
+// that is closed after it.
+func TestStopDelay(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const delay = time.Second
+	url, stop := start(t, map[string]string{"STOP_DELAY": delay.String()}, func(ctx context.Context, _ small, p *process.Process) error {
+		return process.Serve(ctx, l, p.Admin.Observe(http.NotFoundHandler(), nil), p.Log)
+	})
+	ask := func() (closes bool) {
+		t.Helper()
+		resp, err := http.Get("http://" + l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp.Close
+	}
+	if ask() {
+		t.Error("a program that runs closes connections")
+	}
+	begin, stopped := time.Now(), make(chan error, 1)
+	go func() { stopped <- stop() }()
+	for {
+		if _, report := get(t, url+"/readyz"); strings.HasSuffix(report, "stopping\n") {
+			break
+		}
+	}
+	if time.Since(begin) < delay/2 && !ask() { // a machine that is this late proves nothing
+		t.Error("a program that stops keeps connections open")
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("the program ended with %v", err)
+	}
+	if took := time.Since(begin); took < delay {
+		t.Errorf("the program ended after %s, want %s at least", took, delay)
+	}
+}
