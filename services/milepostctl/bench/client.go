@@ -126,9 +126,12 @@ func (c *client) open() error {
 func (c *client) reopen(k *conn) error {
 	delete(c.conns, k.fd)
 	c.ready = slices.DeleteFunc(c.ready, func(r *conn) bool { return r == k })
+	others := len(c.ready)
 	if err := errors.Join(unix.Close(k.fd), c.open()); err != nil {
 		return fmt.Errorf("connect again: %w", err)
 	}
+	// Those that are in use stay the next to be used: this one may be closed again at any moment.
+	c.ready = slices.Concat(c.ready[others:], c.ready[:others])
 	return nil
 }
 
