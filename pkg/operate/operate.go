@@ -148,17 +148,23 @@ func Problems(s stage.Seen, tool string) []Problem {
 			waits = fmt.Sprintf("; %s, the oldest for %s", plural(r.Backlog, "event waits", "events wait"), Ago(s.At, r.Oldest))
 		}
 		switch {
+		case r.State == NotRunning && r.Backlog > 0:
+			out = append(out, Problem{
+				Stage: r.Stage, Channel: r.Channel, Urgent: !r.Optional, Text: r.Stage + " is not running: " + r.Why + waits,
+				Do: "Start it: what waits is kept.", Command: Command(tool, "group", "list", r.Channel),
+			})
 		case r.State == NotRunning:
 			out = append(out, Problem{
-				Stage: r.Stage, Channel: r.Channel, Urgent: r.Backlog > 0 && !r.Optional, Text: r.Stage + " is not running: " + r.Why + waits,
-				Do:      "Start it: what waits is kept. If it is gone for good, retire its group.",
-				Command: Command(tool, "group", "retire", r.Channel, r.Stage),
+				Stage: r.Stage, Channel: r.Channel, Text: r.Stage + " is not running: " + r.Why,
+				Do: "Start it: what comes is kept for it. If it is gone for good, retire its group.", Command: Command(tool, "group", "retire", r.Channel, r.Stage),
 			})
 		case r.State != Running:
 			out = append(out, Problem{
-				Stage: r.Stage, Channel: r.Channel, Urgent: true, Text: r.Stage + " is " + r.State + ": " + r.Why + waits,
+				Stage: r.Stage, Channel: r.Channel, Urgent: r.State != Busy, Text: r.Stage + " is " + r.State + ": " + r.Why + waits,
 				Do: map[string]string{
-					Paused: "Mend what it depends on: it goes on by itself.", HeldUp: "Look at the stage that reads this channel: it goes on when there is room.",
+					Paused: "Mend what it depends on: it goes on by itself.",
+					HeldUp: "Look at the stage that reads this channel: it goes on when there is room.",
+					Busy:   "It goes on by itself.",
 				}[r.State],
 			})
 		case !r.Oldest.IsZero() && s.At.Sub(r.Oldest) > late:

@@ -37,13 +37,15 @@ func TestProblems(t *testing.T) {
 		"all well": {func(_, _ *stage.GroupStatus, _ *stage.Seen) {}, nil},
 		"nobody runs it": {func(_, db *stage.GroupStatus, _ *stage.Seen) {
 			db.Consumers[0].State, db.Backlog, db.Oldest = "gone", 3, now.Add(-150*time.Second)
-		}, []string{"! db is not running: no process runs it; 3 events wait, the oldest for 2m30s", "Start it", "tool group retire calculated_distance db"}},
+		}, []string{"! db is not running: no process runs it; 3 events wait, the oldest for 2m30s", "Start it", "tool group list calculated_distance"}},
 		"nobody runs it and nothing waits": {func(_, db *stage.GroupStatus, _ *stage.Seen) { db.Consumers = nil },
 			[]string{"db is not running: no process runs it", "Start it", "tool group retire calculated_distance db"}},
 		"a lasting consumer is away": {func(_, db *stage.GroupStatus, _ *stage.Seen) { db.Consumers[0].State = "away" },
 			[]string{"db is not running: its consumer b-1-00 is away", "Start it", "tool group retire calculated_distance db"}},
 		"paused": {func(_, db *stage.GroupStatus, _ *stage.Seen) { db.Consumers[0].Why = "paused: mongo: refused" },
 			[]string{"! db is paused: mongo: refused", "goes on by itself", ""}},
+		"starting": {func(_, db *stage.GroupStatus, _ *stage.Seen) { db.Consumers[0].Why = "starting" },
+			[]string{"db is waiting: starting", "by itself", ""}},
 		"one replica of two works": {func(_, db *stage.GroupStatus, _ *stage.Seen) {
 			db.Consumers = append(db.Consumers, stage.ConsumerStatus{Name: "c", State: "alive", Why: "starting"})
 		}, nil},

@@ -169,7 +169,7 @@ func TestStatusSays(t *testing.T) {
 		stop()
 		id := strings.TrimSpace(must(t, o, "publish", event.RawInput, golden))
 		s := runTool(t, o, "", "status", "--check", "--sample", "0")
-		for _, part := range []string{"not running  1        0 ", "\n! distance is not running: no process runs it; 1 event waits, the oldest for ", "\n    milepostctl group retire raw_input distance\n"} {
+		for _, part := range []string{"not running  1        0 ", "\n! distance is not running: no process runs it; 1 event waits, the oldest for ", "\n    milepostctl group list raw_input\n"} {
 			if s.code != ExitFindings || !strings.Contains(s.out, part) {
 				t.Errorf("status --check of a stage that nobody runs: %s; want exit status %d and %q", s, ExitFindings, part)
 			}
