@@ -34,7 +34,6 @@ func (s *Store) FindByIDs(ctx context.Context, ids []string) (map[string]Record,
 // of what the whole records do. A document of somebody else's making that has no distance counts as not there, so that it is
 // no trouble for the others.
 func (s *Store) Distances(ctx context.Context, ids []string) (map[string]float64, error) {
-	const distance = "distance_from_velocity"
 	found := make(map[string]float64, len(ids))
 	err := s.find(ctx, ids, bson.D{{Key: distance, Value: 1}}, func(doc bson.Raw) error {
 		id, ok := doc.Lookup("_id").StringValueOK()

@@ -192,6 +192,9 @@ func TestDistancesOfForeignDocuments(t *testing.T) {
 			{Key: "firstBatch", Value: bson.A{doc("none"), doc("text", "12"), doc("null", nil), doc(bson.NewObjectID(), 1.5), doc("whole", int32(12)), doc("long", int64(13)), doc("double", 1.5)}},
 		}}}
 	})
+	if r, ok, err := store.Newest(t.Context(), "ada@example.com"); ok || err != nil {
+		t.Errorf("Newest = %+v, %v, %v; want none, since it has no distance", r, ok, err)
+	}
 	got, err := store.Distances(t.Context(), []string{"none", "text", "null", "whole", "long", "double"})
 	if want := map[string]float64{"whole": 12, "long": 13, "double": 1.5}; err != nil || !maps.Equal(got, want) {
 		t.Errorf("Distances = %v, %v; want %v", got, err, want)

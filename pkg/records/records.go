@@ -31,6 +31,9 @@ type Record struct {
 // Collection is the collection that holds the records.
 const Collection = "users"
 
+// distance is the name of Record.Miles in a document.
+const distance = "distance_from_velocity"
+
 // How long the store may take, unless the URL says otherwise (timeoutMS, connectTimeoutMS, serverSelectionTimeoutMS).
 const (
 	callTimeout    = 10 * time.Second
@@ -99,15 +102,22 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Newest returns the record of email that was submitted last, and false if there is none.
+// Newest returns the record of email that was submitted last, and false if there is none. One of somebody else's making that
+// has no distance counts as none, since it would read as 0 miles.
 func (s *Store) Newest(ctx context.Context, email string) (Record, bool, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	var r Record
-	err := s.users.FindOne(ctx, bson.D{{Key: "email", Value: email}},
-		options.FindOne().SetSort(bson.D{{Key: "submitted_at", Value: -1}})).Decode(&r)
+	found := s.users.FindOne(ctx, bson.D{{Key: "email", Value: email}}, options.FindOne().SetSort(bson.D{{Key: "submitted_at", Value: -1}}))
+	doc, err := found.Raw()
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return Record{}, false, nil
+	}
+	if err == nil {
+		if _, ok := doc.Lookup(distance).AsFloat64OK(); !ok {
+			return Record{}, false, nil
+		}
+		err = found.Decode(&r)
 	}
 	if err != nil {
 		return Record{}, false, fmt.Errorf("find newest record of an address: %w", err)
