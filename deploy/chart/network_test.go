@@ -64,11 +64,12 @@ func isPeer(peers []networkingv1.NetworkPolicyPeer, e end) bool {
 
 // Who may connect to whom, over which port: all pairs of pods of two releases, a stranger beside them and Prometheus.
 func TestNetworkPolicies(t *testing.T) {
-	documents, _ := render(t, "milepost", nil)
+	documents, _ := render(t, "milepost", values(t, "", "broker: {extraIngress: [{from: [{podSelector: {matchLabels: {app: guest}}}], ports: [{port: 6379}]}]}"))
 	others, _ := render(t, "second", nil)
 	var policies []*networkingv1.NetworkPolicy
 	ends := map[string]end{
 		"stranger":   {},
+		"guest":      {labels: map[string]string{"app": "guest"}},
 		"elsewhere":  {elsewhere: true},
 		"prometheus": {elsewhere: true, labels: map[string]string{"app.kubernetes.io/name": "prometheus"}},
 	}
@@ -88,12 +89,12 @@ func TestNetworkPolicies(t *testing.T) {
 		}
 	}
 	want := map[string]string{ // to → from, beside their equals in the second release
-		"broker:6379":   "db distance email test users weather web-api",
+		"broker:6379":   "db distance email guest test users weather web-api",
 		"cache:6379":    "users weather",
 		"mongo:27017":   "db email users",
 		"users:8001":    "web-api",
 		"weather:8002":  "web-api",
-		"web-api:8000":  "elsewhere prometheus stranger test",
+		"web-api:8000":  "elsewhere guest prometheus stranger test",
 		"web-api:9100":  "prometheus",
 		"distance:9101": "prometheus",
 		"db:9102":       "prometheus",
@@ -103,7 +104,7 @@ func TestNetworkPolicies(t *testing.T) {
 	}
 	got := map[string]string{}
 	for _, to := range slices.Sorted(maps.Keys(ends)) {
-		if ends[to].elsewhere || to == "stranger" || strings.HasPrefix(to, "second-milepost-") {
+		if ends[to].elsewhere || to == "stranger" || to == "guest" || strings.HasPrefix(to, "second-milepost-") {
 			continue
 		}
 		for port := range ports {
