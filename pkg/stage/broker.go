@@ -21,6 +21,7 @@ type Broker struct {
 	log     *slog.Logger
 	link    link
 	metrics *metrics
+	memory  memory
 	tracer  trace.Tracer // nil: none
 	mine    crew
 }

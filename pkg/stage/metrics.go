@@ -64,13 +64,16 @@ func (b *Broker) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range b.metrics.all() {
 		c.Describe(ch)
 	}
+	ch <- memoryUsed
+	ch <- memoryMax
 }
 
-// Collect implements prometheus.Collector.
+// Collect implements prometheus.Collector. Every 10 s at most it asks Redis how full it is, and waits 1 s at most for that.
 func (b *Broker) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range b.metrics.all() {
 		c.Collect(ch)
 	}
+	b.collectMemory(ch)
 }
 
 func (m *metrics) published(channel string, n int) {

@@ -4,6 +4,7 @@ package pipeline
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -225,7 +226,7 @@ func TestMetrics(t *testing.T) {
 	external := []string{"WEATHER_PROVIDER_URL=" + provider.URL, "GEOCODING_URL=" + provider.URL}
 
 	t.Run("programs", func(t *testing.T) {
-		p := newPipeline(t, external...)
+		p := newPipelineOn(t, "", []string{"--maxmemory", "512mb"}, external...)
 		reads := p.start("users", "weather")
 		p.env = append(p.env, "USERS_URL="+reads[0].url, "WEATHER_URL="+reads[1].url)
 		services := append(reads, p.start(all...)...)
@@ -261,6 +262,8 @@ func TestMetrics(t *testing.T) {
 			{"weather", "http_requests_total", []string{"route=other"}, 1},
 			{"distance", "stage_dead_total", []string{"stage=distance"}, 1},
 			{"distance", "stage_settled_total", []string{"outcome=forward"}, 4},
+			{"web-api", "stage_redis_memory_max_bytes", nil, 512 << 20},
+			{"users", "stage_redis_memory_max_bytes", nil, 512 << 20},
 			{"db", "stage_handled_total", []string{"stage=db"}, 4},
 			{"db", "milepost_mongo_pool_connections", []string{"state=max"}, 100},
 			{"email", "milepost_email_writer", nil, 1},
@@ -269,6 +272,11 @@ func TestMetrics(t *testing.T) {
 		} {
 			if got := value(by[want.program][want.family], want.labels...); got != want.value {
 				t.Errorf("%s of %s%v is %v, want %v", want.family, want.program, want.labels, got, want.value)
+			}
+		}
+		for _, s := range services {
+			if used := value(by[s.name]["stage_redis_memory_used_bytes"]); used < 100<<10 || used > 256<<20 {
+				t.Errorf("%s says that Redis uses %v bytes", s.name, used)
 			}
 		}
 		adopted := 0.0
@@ -313,6 +321,8 @@ func TestMetrics(t *testing.T) {
 			families = s.scrape()
 			return value(families["stage_settled_total"], "stage=email", "outcome=forward") == 4
 		})
+		// An embedded Redis does not tell of its memory.
+		maps.DeleteFunc(page, func(name string, _ documented) bool { return strings.HasPrefix(name, "stage_redis_memory_") })
 		check(t, "standalone", families, page)
 		clients := []string{}
 		for _, m := range families["milepost_redis_pool_connections"].GetMetric() {

@@ -1,0 +1,166 @@
+package stage
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/redistest"
+)
+
+// fullnessOf is what a scrape of b says about Redis' memory: bytes by name, without what all the names begin with.
+func fullnessOf(t testing.TB, b *Broker) map[string]float64 {
+	t.Helper()
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(b)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]float64{}
+	for _, f := range families {
+		if name, ok := strings.CutPrefix(f.GetName(), "stage_redis_memory_"); ok {
+			said[name] = f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	return said
+}
+
+// forget makes the next scrape ask again.
+func (m *memory) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = m.asked.Add(-memoryFresh)
+}
+
+func brokerOf(t testing.TB, o *redis.Options) *Broker {
+	t.Helper()
+	b, err := Open(Options{Redis: o, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
+// Redis says how full it is, also when it is full, and is asked once however many scrape.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	const limit = 16 << 20
+	s := redistest.Real(t, "--maxmemory", fmt.Sprint(limit), "--maxmemory-policy", "noeviction")
+	rdb := s.Client()
+	defer rdb.Close()
+	b := brokerOf(t, s.Options())
+	before := fullnessOf(t, b)
+	if before["used_bytes"] < 100<<10 || before["used_bytes"] > limit/2 || before["max_bytes"] != limit || len(before) != 2 {
+		t.Fatalf("an empty Redis with a limit of %d says %v", limit, before)
+	}
+	var scrapes sync.WaitGroup
+	for range 20 {
+		scrapes.Go(func() {
+			if got := fullnessOf(t, b); !maps.Equal(got, before) {
+				t.Errorf("it says %v, then %v", before, got)
+			}
+		})
+	}
+	scrapes.Wait()
+	said, err := rdb.Info(t.Context(), "commandstats").Result()
+	if err != nil || !strings.Contains(said, "cmdstat_info:calls=1,") {
+		t.Errorf("21 scrapes asked more than once: %v\n%s", err, said)
+	}
+	for i := 0; ; i++ {
+		err := rdb.Set(t.Context(), fmt.Sprint("ballast", i), strings.Repeat("x", 64<<10), 0).Err()
+		if err != nil && strings.HasPrefix(err.Error(), "OOM ") {
+			break
+		}
+		if err != nil || i > limit>>16 {
+			t.Fatalf("SET number %d: %v", i, err)
+		}
+	}
+	b.memory.forget()
+	if got := fullnessOf(t, b); got["used_bytes"] < 0.95*limit || got["max_bytes"] != limit {
+		t.Errorf("a full Redis with a limit of %d says %v", limit, got)
+	}
+}
+
+// Without a limit there is only what is used; of a Redis that is away, nothing.
+func TestMemoryWithoutLimit(t *testing.T) {
+	t.Parallel()
+	s := redistest.Real(t)
+	b := brokerOf(t, s.Options())
+	told := func(when string, want bool) {
+		t.Helper()
+		got := fullnessOf(t, b)
+		if _, limited := got["max_bytes"]; limited || (got["used_bytes"] > 100<<10) != want {
+			t.Errorf("%s it says %v", when, got)
+		}
+	}
+	told("without a limit", true)
+	s.Kill()
+	b.memory.forget()
+	told("while it is away", false)
+	s.Start()
+	b.memory.forget()
+	told("when it is back", true)
+}
+
+// An embedded Redis does not know its memory, and a scrape does not fail for that.
+func TestMemoryEmbedded(t *testing.T) {
+	t.Parallel()
+	b := brokerOf(t, redistest.Embedded(t))
+	if got := fullnessOf(t, b); len(got) > 0 {
+		t.Errorf("an embedded Redis says %v", got)
+	}
+	if err := b.Ping(t.Context()); err != nil {
+		t.Errorf("afterwards: Ping: %v", err)
+	}
+}
+
+// A Redis that takes connections and does not answer holds a scrape up for less than the time any other call has.
+func TestMemoryHangs(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var open []net.Conn
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil {
+				open = append(open, c)
+			}
+		}
+	}()
+	b := brokerOf(t, &redis.Options{Addr: l.Addr().String()})
+	start := time.Now()
+	got := fullnessOf(t, b)
+	if took := time.Since(start); took >= callTimeout {
+		t.Errorf("a scrape took %s", took)
+	}
+	if len(got) > 0 {
+		t.Errorf("a Redis that does not answer says %v", got)
+	}
+	_ = l.Close()
+	<-done
+	if len(open) != 1 {
+		t.Errorf("it opened %d connections, want 1", len(open))
+	}
+	for _, c := range open {
+		_ = c.Close()
+	}
+}
