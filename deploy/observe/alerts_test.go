@@ -194,6 +194,21 @@ var alertTests = map[string][]alertTest{
 			want: []string{`{stage="distance"}`}, says: "messages that other programs published"},
 		{name: "dropped long ago", series: []string{constant(`stage_dropped_total{stage="distance"}`, 2, time.Hour)}, at: 20 * time.Minute},
 	},
+	"MilepostBrokerFilling": {
+		{name: "fills", series: append(broker("a", 90, 100), broker("b", 85, 100)...), at: 10 * time.Minute,
+			want: []string{`{}`}, says: "uses 90% of its maxmemory"},
+		{name: "one of two namespaces", series: append(broker("a", 70, 100), broker(`b",namespace="shop`, 81, 100)...), at: 10 * time.Minute,
+			want: []string{`{namespace="shop"}`}, says: "uses 81% of its maxmemory"},
+		{name: "has room", series: broker("a", 79, 100), at: 10 * time.Minute},
+		{name: "filled for a moment", series: []string{`stage_redis_memory_used_bytes{instance="a"} 50x4 99x15 50x30`, constant(`stage_redis_memory_max_bytes{instance="a"}`, 100, time.Hour)},
+			at: 6 * time.Minute},
+		{name: "has no limit", series: broker("a", 1e12, 100)[:1], at: 10 * time.Minute},
+	},
+	"MilepostBrokerNearlyFull": {
+		{name: "nearly full", series: broker("a", 96, 100), at: 5 * time.Minute, want: []string{`{}`}, says: "uses 96% of its maxmemory"},
+		{name: "fills", series: broker("a", 94, 100), at: 5 * time.Minute},
+		{name: "has no limit", series: broker("a", 1e12, 100)[:1], at: 5 * time.Minute},
+	},
 	"MilepostSubmissionsRefused": {
 		{name: "full", series: []string{grows(`milepost_submissions_total{outcome="backlog"}`, 30, time.Hour), grows(`milepost_submissions_total{outcome="accepted"}`, 1, time.Hour)},
 			at: 5 * time.Minute, want: []string{`{outcome="backlog"}`}, says: "2.00 submissions a second are answered 503, because of a backlog over MAX_BACKLOG"},
@@ -257,6 +272,12 @@ var alertTests = map[string][]alertTest{
 		{name: "misses", series: []string{grows(`milepost_cache_requests_total{cache="weather",outcome="miss"}`, 15, time.Hour), constant(`milepost_cache_requests_total{cache="weather",outcome="away"}`, 4, time.Hour)},
 			at: 15 * time.Minute},
 	},
+}
+
+// broker is what an instance says of the broker's memory: what is used, then the limit.
+func broker(instance string, used, limit float64) []string {
+	label := `{instance="` + instance + `"}`
+	return []string{constant("stage_redis_memory_used_bytes"+label, used, time.Hour), constant("stage_redis_memory_max_bytes"+label, limit, time.Hour)}
 }
 
 // slow are the buckets of a route all of whose requests take seconds.

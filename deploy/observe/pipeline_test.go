@@ -22,6 +22,8 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
+
+	"github.com/milepost/milepost/pkg/redistest"
 )
 
 // patience is how long a test waits for what has to happen; machines are slow at times.
@@ -78,13 +80,13 @@ func scraped(t testing.TB) (memory, time.Time) {
 	return m, at
 }
 
-// standalone is the whole pipeline in one process.
+// standalone is the whole pipeline in one process, on a redis-server: an embedded one does not tell of its memory.
 type standalone struct {
 	t                           testing.TB
 	cmd                         *exec.Cmd
 	log                         string // file with what it writes
 	page, admin, users, weather string // addresses
-	redis                       string // port
+	redis                       string
 	round                       int
 }
 
@@ -99,12 +101,12 @@ func start(t testing.TB) *standalone {
 	}))
 	t.Cleanup(provider.Close)
 	dir := t.TempDir()
-	s := &standalone{t: t, log: filepath.Join(dir, "log")}
+	s := &standalone{t: t, log: filepath.Join(dir, "log"), redis: redistest.Real(t, "--maxmemory", "512mb").Addr}
 	s.cmd = exec.Command(program(t, "standalone"))
 	s.cmd.Dir = dir
 	s.cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + dir,
-		"LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0", "EMBEDDED_REDIS=127.0.0.1:0", "EMBEDDED_MONGO=127.0.0.1:0", "RATE_LIMIT=off",
+		"LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0", "REDIS_URL=redis://" + s.redis, "EMBEDDED_MONGO=127.0.0.1:0", "RATE_LIMIT=off",
 		"WEATHER_PROVIDER_URL=" + provider.URL, "GEOCODING_URL=" + provider.URL,
 	}
 	log, err := os.Create(s.log)
@@ -124,7 +126,6 @@ func start(t testing.TB) *standalone {
 	}{
 		{"its admin port", &s.admin, `admin=(\S+)`},
 		{"the page", &s.page, `The page +http://([^/\s]+)`},
-		{"its Redis", &s.redis, `redis-cli -p (\d+)`},
 		{"users", &s.users, `http://([^/\s]+)/users/ADDRESS`},
 		{"weather", &s.weather, `http://([^/\s]+)/api/weather/CITY`},
 	} {
@@ -227,7 +228,7 @@ func (s *standalone) ask(method, address string, form url.Values, want int) stri
 // bare publishes as a program does that knows nothing of streams.
 func (s *standalone) bare(channel, payload string) {
 	s.t.Helper()
-	c, err := net.Dial("tcp", "127.0.0.1:"+s.redis)
+	c, err := net.Dial("tcp", s.redis)
 	if err != nil {
 		s.t.Fatal(err)
 	}
