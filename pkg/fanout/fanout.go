@@ -5,6 +5,7 @@ package fanout
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -28,20 +29,22 @@ type Answer[T any] struct {
 // Do makes the calls, limit of them at a time (1: one after the other; 0: all at once), and returns their answers in
 // the order of the calls. Each has a deadline of its own within ctx's. A call that does not heed its context is left behind
 // at its deadline, and a panic is an error of its call.
+//
+// The calls begin in their order, so the one that usually takes longest is best named first. Between two of them others that
+// have work get their turn: when many fan out at the same moment, the first calls of all begin before the second ones.
 func Do[T any](ctx context.Context, limit int, calls ...Call[T]) []Answer[T] {
 	answers := make([]Answer[T], len(calls))
-	if limit == 1 {
+	if limit <= 0 || limit >= len(calls) && limit > 1 {
+		begun := make([]under[T], len(calls))
 		for i, c := range calls {
-			answers[i] = c.ask(ctx)
+			if i > 0 {
+				runtime.Gosched()
+			}
+			begun[i] = c.begin(ctx)
 		}
-		return answers
-	}
-	var wg sync.WaitGroup
-	if limit <= 0 || limit >= len(calls) {
-		for i, c := range calls {
-			wg.Go(func() { answers[i] = c.ask(ctx) })
+		for i, u := range begun {
+			answers[i] = u.wait()
 		}
-		wg.Wait()
 		return answers
 	}
 	next := make(chan int, len(calls))
@@ -49,10 +52,11 @@ func Do[T any](ctx context.Context, limit int, calls ...Call[T]) []Answer[T] {
 		next <- i
 	}
 	close(next)
+	var wg sync.WaitGroup
 	for range limit {
 		wg.Go(func() {
 			for i := range next {
-				answers[i] = calls[i].ask(ctx)
+				answers[i] = calls[i].begin(ctx).wait()
 			}
 		})
 	}
@@ -60,38 +64,49 @@ func Do[T any](ctx context.Context, limit int, calls ...Call[T]) []Answer[T] {
 	return answers
 }
 
-// ask makes the call and waits for its answer or its deadline.
-func (c Call[T]) ask(ctx context.Context) Answer[T] {
-	start := time.Now()
-	if err := ctx.Err(); err != nil {
-		return Answer[T]{Name: c.Name, Err: err}
+// under is a call under way.
+type under[T any] struct {
+	name     string
+	ctx      context.Context
+	cancel   context.CancelFunc
+	began    time.Time
+	answered chan Answer[T] // with room for the answer: who comes too late need not wait
+}
+
+func (c Call[T]) begin(ctx context.Context) under[T] {
+	u := under[T]{name: c.Name, ctx: ctx, cancel: func() {}, began: time.Now(), answered: make(chan Answer[T], 1)}
+	if ctx.Err() != nil {
+		return u
 	}
-	var cancel context.CancelFunc = func() {}
 	if c.Timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
+		u.ctx, u.cancel = context.WithTimeout(ctx, c.Timeout)
 	}
-	defer cancel()
-	answered := make(chan Answer[T], 1) // who comes too late need not wait
 	go func() {
 		a := Answer[T]{Name: c.Name}
 		defer func() {
 			if p := recover(); p != nil {
 				a.Err = fmt.Errorf("%s panicked: %v\n%s", c.Name, p, debug.Stack())
 			}
-			answered <- a
+			a.Took = time.Since(u.began)
+			u.answered <- a
 		}()
-		a.Value, a.Err = c.Do(ctx)
+		a.Value, a.Err = c.Do(u.ctx)
 	}()
-	var a Answer[T]
+	return u
+}
+
+// wait waits for the answer or the deadline. What came counts, also if both are there.
+func (u under[T]) wait() Answer[T] {
+	defer u.cancel()
 	select {
-	case a = <-answered:
-	case <-ctx.Done():
-		select {
-		case a = <-answered: // both at once: what came counts
-		default:
-			a = Answer[T]{Name: c.Name, Err: ctx.Err()}
-		}
+	case a := <-u.answered:
+		return a
+	case <-u.ctx.Done():
 	}
-	a.Took = time.Since(start)
-	return a
+	select {
+	case a := <-u.answered:
+		return a
+	default:
+		return Answer[T]{Name: u.name, Err: u.ctx.Err(), Took: time.Since(u.began)}
+	}
 }

@@ -31,7 +31,7 @@ func startDelayServer(ctx context.Context) (*delayServer, error) {
 		return nil, fmt.Errorf("start the delay server: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, self, "load", "delay-server")
-	cmd.Stderr = os.Stderr
+	cmd.Stderr, cmd.Env = os.Stderr, append(os.Environ(), "GOGC=1000")
 	stop, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start the delay server: %w", err)

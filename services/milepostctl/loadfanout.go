@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -82,6 +84,7 @@ type fanned struct {
 // fan is a server that answers late, and who asks it.
 type fan struct {
 	delays []float64
+	usual  int // percent of the heap to allocate between collections
 	server *delayServer
 	client *http.Client
 }
@@ -95,10 +98,14 @@ func newFan(ctx context.Context, delays []float64, at []int) (*fan, error) {
 	for _, n := range at {
 		most = max(most, n)
 	}
-	return &fan{delays: delays, server: server, client: newClient(most*len(delays), 0)}, nil // each call has its own deadline
+	return &fan{
+		delays: delays, server: server, client: newClient(most*len(delays), 0), // each call has its own deadline
+		usual: debug.SetGCPercent(1000), // and a collection before each measurement: one within it would be measured, too
+	}, nil
 }
 
 func (f *fan) close() {
+	debug.SetGCPercent(f.usual)
 	f.client.CloseIdleConnections()
 	f.server.close()
 }
@@ -119,7 +126,8 @@ func (f *fan) together(ctx context.Context, n int, delays []float64) error {
 
 func (f *fan) askFor(ctx context.Context, limit int, delays []float64) error {
 	calls := make([]fanout.Call[struct{}], len(delays))
-	for i, d := range delays {
+	for i, d := range slices.Backward(slices.Sorted(slices.Values(delays))) { // the slowest first, as Do likes it
+		i = len(delays) - 1 - i
 		calls[i] = fanout.Call[struct{}]{Name: fmt.Sprint(d), Timeout: time.Minute, Do: func(ctx context.Context) (struct{}, error) {
 			_, status := send(ctx, f.client, http.MethodGet, fmt.Sprintf("%s?seconds=%v", f.server.url, d), nil, "")
 			if status != "200" {
@@ -147,6 +155,7 @@ func (f *fan) measure(ctx context.Context, work time.Duration, at []int) ([]fann
 	}
 	var rows []fanned
 	timed := func(n int, how string, do func() error) error {
+		runtime.GC()
 		start := time.Now()
 		err := do()
 		rows = append(rows, fanned{n, how, time.Since(start).Seconds()})

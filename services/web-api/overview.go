@@ -106,17 +106,7 @@ func (o *overview) show(c echo.Context) error {
 	defer release()
 	var answer seen
 	var calls []fanout.Call[any]
-	if c.QueryParams().Has("ids") {
-		ids, err := eventIDs(c)
-		if err != nil {
-			return err
-		}
-		calls = append(calls, fanout.Call[any]{Name: "submissions", Timeout: usersTimeout, Do: func(ctx context.Context) (any, error) {
-			var reply struct{ Submissions []stored }
-			err := o.get(ctx, string(o.UsersURL), "/submissions?ids="+strings.Join(ids, ","), o.UsersToken, &reply)
-			return reply.Submissions, err
-		}})
-	}
+	// The weather first: its provider is farther away than any store.
 	if lat, long := c.QueryParam("lat"), c.QueryParam("long"); lat != "" || long != "" {
 		lat, long, _ := place(lat, long)
 		if _, err := geodesy.Parse(lat, long); err != nil {
@@ -126,6 +116,17 @@ func (o *overview) show(c echo.Context) error {
 			var reply warmth
 			err := o.get(ctx, string(o.WeatherURL), "/api/weather?"+url.Values{"lat": {lat}, "long": {long}}.Encode(), "", &reply)
 			return &reply, err
+		}})
+	}
+	if c.QueryParams().Has("ids") {
+		ids, err := eventIDs(c)
+		if err != nil {
+			return err
+		}
+		calls = append(calls, fanout.Call[any]{Name: "submissions", Timeout: usersTimeout, Do: func(ctx context.Context) (any, error) {
+			var reply struct{ Submissions []stored }
+			err := o.get(ctx, string(o.UsersURL), "/submissions?ids="+strings.Join(ids, ","), o.UsersToken, &reply)
+			return reply.Submissions, err
 		}})
 	}
 	if len(calls) == 0 {
