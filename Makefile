@@ -57,7 +57,7 @@ test: deps alone ## all tests; installs what they need only where `make deps` ma
 	@status=0; \
 	if [ "$$($(GO) env CGO_ENABLED)" = 1 ]; then \
 		echo "$(GO) test -race, what starts and stops"; $(GO) test -race -run StartStop ./pkg/stage || status=$$?; fi; \
-	echo "$(GO) test ./..."; $(GO) test -timeout 12m $(TESTFLAGS) $(patsubst %,./%/...,$(MODULES)) || status=$$?; \
+	echo "$(GO) test ./..."; $(GO) test -count=1 -timeout 12m $(TESTFLAGS) $(patsubst %,./%/...,$(MODULES)) || status=$$?; \
 	$(MISSING) | { title='NOT TESTED HERE'; while IFS='|' read -r any package what; do \
 		if [ -n "$$title" ]; then printf '\n%s\n' "$$title"; title=; fi; \
 		printf '  %s\n    there is no %s; on Debian or Ubuntu: apt-get install %s\n' "$$what" "$${any%% *}" "$$package"; done; }; \
