@@ -86,10 +86,11 @@ func (s *Stage) adopt(ctx, live context.Context) error {
 	own := func(ctx context.Context, lease time.Duration) (bool, error) {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
-		r, err := s.b.run(ctx, ownScript, []string{adopterKey(s.cfg.In)}, o.token, lease.Milliseconds(), keptChannel(s.cfg.In))
+		r, err := s.b.run(ctx, ownScript, []string{adopterKey(s.cfg.In), s.cfg.In}, o.token, lease.Milliseconds(), keptChannel(s.cfg.In))
 		if err != nil {
 			return false, err
 		}
+		s.known.Store(int64(number(r[1]))) // the last tick may be older than a successor
 		return number(r[0]) == 1, nil
 	}
 	if got, err := own(ctx, s.b.opt.Lease); err != nil || !got {

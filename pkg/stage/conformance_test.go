@@ -283,6 +283,45 @@ func TestAdoption(t *testing.T) {
 	})
 }
 
+// A process that stops just after another one has come hands adoption over to it, though it has not ticked since.
+func TestAdoptionHandedOver(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		var got tally
+		process := func() (stop func()) { // a broker of its own, as another process has
+			return start(t, open(t, o), stage.Config{Name: "s", In: "in"}, got.sink())
+		}
+		stop := process()
+		for probe := 0; got.len() == 0; probe++ {
+			rdb.Publish(t.Context(), "in", fmt.Sprint("probe ", probe))
+			time.Sleep(time.Millisecond)
+		}
+		var bodies []string
+		ended := make(chan struct{})
+		ctx, end := context.WithCancel(t.Context())
+		go func() {
+			defer close(ended)
+			for i := 0; ctx.Err() == nil; i++ {
+				body := fmt.Sprint("bare ", i)
+				if err := rdb.Publish(t.Context(), "in", body).Err(); err != nil {
+					t.Error(err)
+				}
+				bodies = append(bodies, body)
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		for range 3 {
+			next := process()
+			stop()
+			stop = next
+		}
+		end()
+		<-ended
+		eventually(t, "all arrive", func() bool { return len(got.missing(bodies)) == 0 })
+	})
+}
+
 func TestIdempotencyAndLimits(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
