@@ -127,7 +127,7 @@ func TestOverviewWithoutAPart(t *testing.T) {
 		o.Close()
 		h := overviewSite(t, Reads{UsersURL: process.HTTPURL(o.URL), WeatherURL: process.HTTPURL(o.URL)}).handler()
 		want := map[string]any{"missing": []any{
-			map[string]any{"what": "submissions", "why": "the users service is away"}, map[string]any{"what": "weather", "why": "the weather service is away"},
+			map[string]any{"what": "weather", "why": "the weather service is away"}, map[string]any{"what": "submissions", "why": "the users service is away"},
 		}}
 		if status, got := askOverview(t, h, both); status != 200 || !reflect.DeepEqual(got, want) {
 			t.Errorf("GET /overview = %d %v; want %v", status, got, want)
@@ -138,7 +138,7 @@ func TestOverviewWithoutAPart(t *testing.T) {
 		o.do(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
 		h := overviewSite(t, Reads{WeatherURL: process.HTTPURL(o.URL)}).handler()
 		want := map[string]any{"missing": []any{
-			map[string]any{"what": "submissions", "why": "the users service is switched off"}, map[string]any{"what": "weather", "why": "weather is switched off"},
+			map[string]any{"what": "weather", "why": "weather is switched off"}, map[string]any{"what": "submissions", "why": "the users service is switched off"},
 		}}
 		if status, got := askOverview(t, h, both); status != 200 || !reflect.DeepEqual(got, want) {
 			t.Errorf("GET /overview = %d %v; want %v", status, got, want)
