@@ -103,7 +103,7 @@ cross: ## build for linux, darwin and windows on amd64 and arm64
 bench: build ## measure everything, 15 minutes: a table, report.json and report.svg in dist/bench; MONGO_URL names the store; best on an idle machine
 	@CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/ ./services/web-api/bare-echo
 	@bin/milepostctl bench all --out dist/bench $(BENCHFLAGS)
-	@MEASURE=on $(GO) test -count=1 -v -run '^TestMeasure' ./services/milepostctl ./services/weather ./services/users | \
+	@MEASURE=on $(GO) test -p 1 -count=1 -v -run '^TestMeasure' ./services/milepostctl ./services/weather ./services/users | \
 		awk '/^(=== |--- |PASS|ok )/ { next } { print } /^FAIL/ { failed = 1 } END { exit failed }'
 
 .PHONY: new-service
