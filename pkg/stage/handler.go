@@ -19,52 +19,30 @@ type Result struct {
 type Handler struct {
 	max int // most events a call; 1 for the one-event forms
 	// call puts what became of each delivery into out, which is as long as in.
-	call func(ctx context.Context, in []*delivery, out []result)
-}
-
-// result is a Result, or one output to the stage's only output channel that is encoded already.
-type result struct {
-	Result
-	payload []byte // nil: none
-	shows   Progresser
+	call func(ctx context.Context, in []*delivery, out []Result)
 }
 
 // Each handles one event a call and forwards what f returns to the stage's only output.
 // With Out = [Nothing] it forwards nothing. Calls run concurrently, Config.Workers at most.
 func Each[In, Out any](f func(ctx context.Context, e Event[In]) (Out, error)) Handler {
-	_, nothing := any(*new(Out)).(Nothing)
-	return one(func(ctx context.Context, e Event[In]) (r result) {
-		var out Out
-		if out, r.Err = f(ctx, e); r.Err != nil || nothing {
-			return r
+	return EachTo(func(ctx context.Context, e Event[In]) ([]Message, error) {
+		out, err := f(ctx, e)
+		if _, nothing := any(out).(Nothing); nothing || err != nil {
+			return nil, err
 		}
-		var body any = out
-		if r.payload, r.Err = encode(body); r.Err != nil {
-			r.Err = Permanent(r.Err)
-		}
-		if e.Tracked {
-			r.shows, _ = body.(Progresser)
-		}
-		return r
+		return []Message{{Body: out}}, nil
 	})
 }
 
 // EachTo handles one event a call and forwards any number of messages, each to the channel it names.
 func EachTo[In any](f func(ctx context.Context, e Event[In]) ([]Message, error)) Handler {
-	return one(func(ctx context.Context, e Event[In]) (r result) {
-		r.Out, r.Err = f(ctx, e)
-		return r
-	})
-}
-
-func one[In any](f func(ctx context.Context, e Event[In]) result) Handler {
-	return Handler{max: 1, call: func(ctx context.Context, in []*delivery, out []result) {
+	return Handler{max: 1, call: func(ctx context.Context, in []*delivery, out []Result) {
 		body, err := decode[In](in[0].payload)
 		if err != nil {
 			out[0].Err = Permanent(err)
 			return
 		}
-		out[0] = f(ctx, eventOf(in[0], body))
+		out[0].Out, out[0].Err = f(ctx, eventOf(in[0], body))
 	}}
 }
 
@@ -72,7 +50,7 @@ func one[In any](f func(ctx context.Context, e Event[In]) result) Handler {
 // in the same order. A panic or a result of another length counts as an error of every event of the call. From its third try
 // on, and on its last, an event has a call of its own.
 func Batch[In any](max int, f func(ctx context.Context, in []Event[In]) []Result) Handler {
-	return Handler{max: max, call: func(ctx context.Context, in []*delivery, out []result) {
+	return Handler{max: max, call: func(ctx context.Context, in []*delivery, out []Result) {
 		events, at := make([]Event[In], 0, len(in)), make([]int, 0, len(in))
 		for i, d := range in {
 			body, err := decode[In](d.payload)
@@ -90,7 +68,7 @@ func Batch[In any](max int, f func(ctx context.Context, in []Event[In]) []Result
 			if len(results) != len(events) {
 				out[i].Err = fmt.Errorf("the handler returned %d results for %d events", len(results), len(events))
 			} else {
-				out[i].Result = results[k]
+				out[i] = results[k]
 			}
 		}
 	}}

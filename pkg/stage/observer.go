@@ -23,32 +23,28 @@ type Seen struct {
 
 // DeadOf is how many dead letters of channel are a group's, and whether there may be more: only the newest are looked at.
 func (s Seen) DeadOf(channel, group string) (n int, more bool) {
-	read := 0
-	for _, d := range s.Dead {
-		if d.Channel == channel {
-			read++
-			if d.Group == group {
-				n++
-			}
-		}
-	}
 	c, _ := s.Channel(channel)
-	return n, c.Dead > read
+	return share(s.Dead, c.Dead, func(d DeadLetter) (bool, bool) { return d.Channel == channel, d.Group == group })
 }
 
 // RetriesOf is how many events a group will try again, and whether there may be more.
 func (s Seen) RetriesOf(channel, group string) (n int, more bool) {
-	read := 0
-	for _, r := range s.Retries {
-		if r.Channel == channel {
-			read++
-			if r.Group == group {
-				n++
-			}
+	c, _ := s.Channel(channel)
+	return share(s.Retries, c.Due, func(r Retry) (bool, bool) { return r.Channel == channel, r.Group == group })
+}
+
+// share counts those of a channel that are a group's, and tells whether the channel has more of them in all than were read.
+func share[T any](read []T, all int, of func(T) (channel, group bool)) (n int, more bool) {
+	for _, x := range read {
+		channel, group := of(x)
+		if channel {
+			all--
+		}
+		if channel && group {
+			n++
 		}
 	}
-	c, _ := s.Channel(channel)
-	return n, c.Due > read
+	return n, all > 0
 }
 
 // Observer looks at a pipeline again and again for any number of viewers. Its methods are safe for concurrent use.

@@ -152,7 +152,7 @@ func (p *spans) in(ctx context.Context) context.Context {
 }
 
 // end ends the spans by what the handler made of the events.
-func (p *spans) end(results []result) {
+func (p *spans) end(results []Result) {
 	if p == nil {
 		return
 	}

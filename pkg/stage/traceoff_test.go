@@ -9,7 +9,7 @@ import (
 func TestTraceOffCost(t *testing.T) {
 	s := &Stage{b: &Broker{}}
 	in := []*delivery{{id: "ev-1", traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, {id: "ev-2"}}
-	results := make([]result, len(in))
+	results := make([]Result, len(in))
 	ctx := context.Background()
 	if n := testing.AllocsPerRun(100, func() {
 		spans := s.begin(in)

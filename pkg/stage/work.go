@@ -13,7 +13,7 @@ import (
 
 // work takes deliveries from the queue, calls the handler and passes on what becomes of them, until the queue is closed.
 func (s *Stage) work(ctx context.Context, workers *sync.WaitGroup) {
-	in, out := make([]*delivery, s.h.max), make([]result, s.h.max)
+	in, out := make([]*delivery, s.h.max), make([]Result, s.h.max)
 	var t *turn
 	defer func() { t.end() }()
 	for {
@@ -103,7 +103,7 @@ func (t *turn) end() {
 }
 
 // call runs the handler. A panic is an error of every event.
-func (s *Stage) call(ctx context.Context, in []*delivery, out []result, start time.Time) {
+func (s *Stage) call(ctx context.Context, in []*delivery, out []Result, start time.Time) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("the handler panicked", about(in), "panic", p, "stack", string(debug.Stack()))
@@ -116,8 +116,8 @@ func (s *Stage) call(ctx context.Context, in []*delivery, out []result, start ti
 	killPoint("stage.after-handler")
 }
 
-func failed(n int, err error) []result {
-	results := make([]result, n)
+func failed(n int, err error) []Result {
+	results := make([]Result, n)
 	for i := range results {
 		results[i].Err = err
 	}
@@ -125,7 +125,7 @@ func failed(n int, err error) []result {
 }
 
 // judge decides by the results what becomes of the entries.
-func (s *Stage) judge(ctx context.Context, in []*delivery, results []result) {
+func (s *Stage) judge(ctx context.Context, in []*delivery, results []Result) {
 	down, asked := error(nil), false
 	for i, d := range in {
 		err := results[i].Err
@@ -177,16 +177,10 @@ func (s *Stage) delay(tries int, err error) time.Duration {
 }
 
 // forwarded encodes the outputs of a handled event.
-func (s *Stage) forwarded(d *delivery, r result) settlement {
+func (s *Stage) forwarded(d *delivery, r Result) settlement {
 	x := settlement{d: d, kind: forward}
 	if d.span != "" {
 		d.traceparent = d.span // what is forwarded follows from its handling
-	}
-	if r.payload != nil {
-		if len(s.cfg.Out) != 1 {
-			return s.astray(d, "")
-		}
-		x.to, x.payload = 1, r.payload
 	}
 	for _, m := range r.Out {
 		to := s.outputs[m.Channel]
@@ -194,31 +188,21 @@ func (s *Stage) forwarded(d *delivery, r result) settlement {
 			to = 1
 		}
 		if to == 0 {
-			return s.astray(d, m.Channel)
+			return settlement{d: d, kind: dead, reason: fmt.Sprintf("the handler forwards to %q, which is not an output of stage %s", m.Channel, s.cfg.Name)}
 		}
 		payload, err := encode(m.Body)
 		if err != nil {
 			return settlement{d: d, kind: dead, reason: err.Error()}
 		}
 		x.add(to, payload)
-		if p, ok := m.Body.(Progresser); ok && r.shows == nil {
-			r.shows = p
+		if p, ok := m.Body.(Progresser); ok && r.Progress == nil && d.tracked {
+			r.Progress = p.Progress()
 		}
 	}
-	if !d.tracked {
-		return x
-	}
-	if r.Progress == nil && r.shows != nil {
-		r.Progress = r.shows.Progress()
-	}
-	if r.Progress != nil {
+	if d.tracked && r.Progress != nil {
 		x.progress, _ = encode(r.Progress)
 	}
 	return x
-}
-
-func (s *Stage) astray(d *delivery, channel string) settlement {
-	return settlement{d: d, kind: dead, reason: fmt.Sprintf("the handler forwards to %q, which is not an output of stage %s", channel, s.cfg.Name)}
 }
 
 // ask runs the probe, one at a time.

@@ -125,9 +125,10 @@ func (f *fan) together(ctx context.Context, n int, delays []float64) error {
 }
 
 func (f *fan) askFor(ctx context.Context, limit int, delays []float64) error {
+	delays = slices.Sorted(slices.Values(delays))
+	slices.Reverse(delays) // the slowest first, as Do likes it
 	calls := make([]fanout.Call[struct{}], len(delays))
-	for i, d := range slices.Backward(slices.Sorted(slices.Values(delays))) { // the slowest first, as Do likes it
-		i = len(delays) - 1 - i
+	for i, d := range delays {
 		calls[i] = fanout.Call[struct{}]{Name: fmt.Sprint(d), Timeout: time.Minute, Do: func(ctx context.Context) (struct{}, error) {
 			_, status := send(ctx, f.client, http.MethodGet, fmt.Sprintf("%s?seconds=%v", f.server.url, d), nil, "")
 			if status != "200" {
