@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"testing"
-	"time"
 
+	"github.com/milepost/milepost/pkg/process/processtest"
 	"github.com/milepost/milepost/pkg/redistest"
 )
 
@@ -25,9 +24,9 @@ func TestProgram(t *testing.T) {
 	go func() {
 		ended <- program.Start(ctx, nil, func(name string) string { return env[name] }, io.Discard, io.Discard)
 	}()
-	until(t, "http://"+env["ADMIN_LISTEN"]+"/readyz", "users: mongo is away: ", ended)
-	until(t, "http://"+env["ADMIN_LISTEN"]+"/metrics", `milepost_mongo_pool_connections{state="max"} 10`, ended)
-	until(t, "http://"+env["LISTEN"]+"/users/ada@example.com", "USERS_TOKEN", ended)
+	processtest.Until(t, "http://"+env["ADMIN_LISTEN"]+"/readyz", "users: mongo is away: ", ended)
+	processtest.Until(t, "http://"+env["ADMIN_LISTEN"]+"/metrics", `milepost_mongo_pool_connections{state="max"} 10`, ended)
+	processtest.Until(t, "http://"+env["LISTEN"]+"/users/ada@example.com", "USERS_TOKEN", ended)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+env["LISTEN"]+"/users/ada@example.com", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -41,33 +40,9 @@ func TestProgram(t *testing.T) {
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("GET without a store = %d, Retry-After %q; want 503", resp.StatusCode, resp.Header.Get("Retry-After"))
 	}
-	until(t, "http://"+env["ADMIN_LISTEN"]+"/metrics", `milepost_users_reads_total{outcome="tried again",read="history"} 2`, ended)
+	processtest.Until(t, "http://"+env["ADMIN_LISTEN"]+"/metrics", `milepost_users_reads_total{outcome="tried again",read="history"} 2`, ended)
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
-	}
-}
-
-// until asks until the answer has the text.
-func until(t *testing.T, address, text string, ended <-chan error) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		var body []byte
-		resp, err := http.Get(address)
-		if err == nil {
-			body, err = io.ReadAll(resp.Body)
-			resp.Body.Close()
-		}
-		if err == nil && strings.Contains(string(body), text) {
-			return
-		}
-		select {
-		case err := <-ended:
-			t.Fatalf("the program ended with %v", err)
-		default:
-		}
-		if time.Now().After(end) {
-			t.Fatalf("GET %s: %q, %v; want %q", address, body, err, text)
-		}
 	}
 }

@@ -4,11 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/milepost/milepost/pkg/process/processtest"
 	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/services/weather/openmeteo"
 )
@@ -31,11 +30,11 @@ func TestProgram(t *testing.T) {
 	go func() {
 		ended <- program.Start(ctx, nil, func(name string) string { return env[name] }, io.Discard, io.Discard)
 	}()
-	until(t, "http://"+env["ADMIN_LISTEN"]+"/readyz", "weather: ok\n", ended)
-	until(t, "http://"+env["LISTEN"]+"/api/weather/paris", `"source":"open-meteo"`, ended)
-	until(t, "http://"+env["LISTEN"]+"/api/weather/paris", `"source":"cache"`, ended)
-	until(t, "http://"+env["ADMIN_LISTEN"]+"/metrics", `milepost_cache_requests_total{cache="weather",outcome="hit"} 1`, ended)
-	until(t, "http://"+env["ADMIN_LISTEN"]+"/metrics", `milepost_weather_provider_calls_total{service="geocoding",status="200"} 1`, ended)
+	processtest.Until(t, "http://"+env["ADMIN_LISTEN"]+"/readyz", "weather: ok\n", ended)
+	processtest.Until(t, "http://"+env["LISTEN"]+"/api/weather/paris", `"source":"open-meteo"`, ended)
+	processtest.Until(t, "http://"+env["LISTEN"]+"/api/weather/paris", `"source":"cache"`, ended)
+	processtest.Until(t, "http://"+env["ADMIN_LISTEN"]+"/metrics", `milepost_cache_requests_total{cache="weather",outcome="hit"} 1`, ended)
+	processtest.Until(t, "http://"+env["ADMIN_LISTEN"]+"/metrics", `milepost_weather_provider_calls_total{service="geocoding",status="200"} 1`, ended)
 	c := answers.Client()
 	defer c.Close()
 	if n := c.DBSize(t.Context()).Val(); n != 1 {
@@ -44,29 +43,5 @@ func TestProgram(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
-	}
-}
-
-// until asks until the answer has the text.
-func until(t *testing.T, address, text string, ended <-chan error) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		var body []byte
-		resp, err := http.Get(address)
-		if err == nil {
-			body, err = io.ReadAll(resp.Body)
-			resp.Body.Close()
-		}
-		if err == nil && strings.Contains(string(body), text) {
-			return
-		}
-		select {
-		case err := <-ended:
-			t.Fatalf("the program ended with %v", err)
-		default:
-		}
-		if time.Now().After(end) {
-			t.Fatalf("GET %s: %q, %v; want %q", address, body, err, text)
-		}
 	}
 }
