@@ -2,8 +2,8 @@ package records
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -49,29 +49,44 @@ func (s *Store) Distances(ctx context.Context, ids []string) (map[string]float64
 	return found, nil
 }
 
+// findMost is how many event IDs one query asks for: a few queries at a time keep several cores of the store at work, and a
+// store that goes through the list for each of its documents is not asked for long ones.
+const findMost = 32
+
 // find calls each with the documents of the event IDs that are there, with the fields that projection names (nil: all). The
 // calls come one at a time, and doc is each's own only until it returns.
 //
-// MongoDB gets one query with $in. FerretDB v1 answers $in by reading the whole collection, and equality of _id from
-// the index, so it gets one small query per ID, a few at a time.
+// MongoDB gets queries with $in. FerretDB v1 answers $in by reading the whole collection, and equality of _id from
+// the index, so it gets one small query per ID.
 func (s *Store) find(ctx context.Context, ids []string, projection bson.D, each func(doc bson.Raw) error) error {
 	if len(ids) == 0 {
 		return nil
 	}
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
-	single := len(ids) == 1
+	most := findMost
 	if len(ids) > 1 {
-		var err error
-		if single, err = s.single.better(ctx, s.users.Database()); err != nil {
+		single, err := s.single.better(ctx, s.users.Database())
+		if err != nil {
 			return fmt.Errorf("find records: %w", err)
 		}
+		if single {
+			most = 1
+		}
 	}
-	find := s.findIn
-	if single {
-		find = s.findEach
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for some := range slices.Chunk(ids, most) {
+		g.Go(func() error {
+			return s.findIn(ctx, some, projection, func(doc bson.Raw) error {
+				mu.Lock()
+				defer mu.Unlock()
+				return each(doc)
+			})
+		})
 	}
-	if err := find(ctx, ids, projection, each); err != nil {
+	if err := g.Wait(); err != nil {
 		return fmt.Errorf("find records: %w", err)
 	}
 	return nil
@@ -82,7 +97,11 @@ func (s *Store) findIn(ctx context.Context, ids []string, projection bson.D, eac
 	if projection != nil {
 		o.SetProjection(projection)
 	}
-	cursor, err := s.users.Find(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}, o)
+	var which any = ids[0]
+	if len(ids) > 1 {
+		which = bson.D{{Key: "$in", Value: ids}}
+	}
+	cursor, err := s.users.Find(ctx, bson.D{{Key: "_id", Value: which}}, o)
 	if err != nil {
 		return err
 	}
@@ -93,31 +112,6 @@ func (s *Store) findIn(ctx context.Context, ids []string, projection bson.D, eac
 		}
 	}
 	return cursor.Err()
-}
-
-func (s *Store) findEach(ctx context.Context, ids []string, projection bson.D, each func(bson.Raw) error) error {
-	o := options.FindOne()
-	if projection != nil {
-		o.SetProjection(projection)
-	}
-	var mu sync.Mutex
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(4)
-	for _, id := range ids {
-		g.Go(func() error {
-			doc, err := s.users.FindOne(ctx, bson.D{{Key: "_id", Value: id}}, o).Raw()
-			if errors.Is(err, mongo.ErrNoDocuments) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			return each(doc)
-		})
-	}
-	return g.Wait()
 }
 
 // lookup remembers which kind of look-up the store is good at. The zero value has not asked yet.
