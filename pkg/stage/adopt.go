@@ -69,9 +69,10 @@ func (s *Stage) adoptLoop(ctx, live context.Context) {
 // adopt subscribes, takes the lease, and adopts until someone else owns the channel, the subscription breaks, or ctx ends
 // and a successor has been waited for.
 func (s *Stage) adopt(ctx, live context.Context) error {
-	sub := s.b.rdb.Subscribe(live, s.cfg.In, keptChannel(s.cfg.In))
+	to := []string{s.cfg.In, keptChannel(s.cfg.In), adoptersChannel(s.cfg.In)}
+	sub := s.b.rdb.Subscribe(live, to...)
 	defer sub.Close()
-	for range 2 {
+	for range to {
 		r, err := sub.ReceiveTimeout(live, callTimeout)
 		if err != nil {
 			return err

@@ -16,6 +16,7 @@ package stage
 //	<channel>:floors            hash: group -> the entry ID up to which it has settled everything
 //	<channel>:adopter           string: token of the adopter, with expiry
 //	<channel>:kept              no key but a channel: how many of the next messages are kept, and who adopts
+//	<channel>:adopters          no key but a channel, on which nothing comes: who subscribes to it adopts from <channel>
 //	consumer:<group>:<name>     string: liveness of a consumer, with expiry; without expiry for a lasting one. "1", or what
 //	                            keeps the consumer from working
 //	consumer:<group>:<name>:alive  string: a lasting consumer is running, with expiry; its value is as above
@@ -25,12 +26,13 @@ package stage
 //	limit:<name>                string: theoretical arrival time of a rate limit, in ms
 const stagesKey = "stages"
 
-func keptChannel(channel string) string { return channel + ":kept" }
-func deadKey(channel string) string     { return channel + ":dead" }
-func dueKey(channel string) string      { return channel + ":due" }
-func groupsKey(channel string) string   { return channel + ":groups" }
-func floorsKey(channel string) string   { return channel + ":floors" }
-func adopterKey(channel string) string  { return channel + ":adopter" }
+func keptChannel(channel string) string     { return channel + ":kept" }
+func adoptersChannel(channel string) string { return channel + ":adopters" }
+func deadKey(channel string) string         { return channel + ":dead" }
+func dueKey(channel string) string          { return channel + ":due" }
+func groupsKey(channel string) string       { return channel + ":groups" }
+func floorsKey(channel string) string       { return channel + ":floors" }
+func adopterKey(channel string) string      { return channel + ":adopter" }
 func consumerKey(group, name string) string {
 	return "consumer:" + group + ":" + name
 }

@@ -157,9 +157,14 @@ func (p *Publisher) register(ctx context.Context) bool {
 
 func (p *Publisher) publish(ctx context.Context, batch []publishing) {
 	keys := []string{p.channel, groupsKey(p.channel)}
-	args := make([]any, 0, 3+8*len(batch))
+	args := make([]any, 0, 3+4*len(batch))
 	args = append(args, p.b.opt.MaxBacklog, p.name, len(batch))
 	for _, x := range batch {
+		args = append(args, x.s.ID, x.payload, strconv.FormatInt(x.s.At.UnixMilli(), 10))
+		if x.s.plain() {
+			args = append(args, "")
+			continue
+		}
 		track, key := "", 0
 		if x.s.Track {
 			track = "1"
@@ -168,7 +173,7 @@ func (p *Publisher) publish(ctx context.Context, batch []publishing) {
 			keys = append(keys, idempotencyKey(x.s.Key))
 			key = len(keys)
 		}
-		args = append(args, x.s.ID, x.payload, strconv.FormatInt(x.s.At.UnixMilli(), 10), x.s.Traceparent, track, key, x.s.Digest, len(x.s.Limits))
+		args = append(args, "1", x.s.Traceparent, track, key, x.s.Digest, len(x.s.Limits))
 		for _, l := range x.s.Limits {
 			keys = append(keys, limitKey(l.Name))
 			args = append(args, len(keys), l.Max, l.Per.Milliseconds())
@@ -180,17 +185,24 @@ func (p *Publisher) publish(ctx context.Context, batch []publishing) {
 	for i, x := range batch {
 		a := published{err: err}
 		if err == nil {
-			a = p.answer(x.s, list(reply[i]))
+			a = p.answer(x.s, reply[i])
 		}
 		x.answer <- a
 	}
 	p.b.metrics.published(p.channel, len(batch))
 }
 
-func (p *Publisher) answer(s Submission, r []any) published {
-	switch text(r[0]) {
-	case "kept":
+// plain tells whether the submission is nothing but a message.
+func (s *Submission) plain() bool {
+	return !s.Track && s.Key == "" && s.Traceparent == "" && len(s.Limits) == 0
+}
+
+func (p *Publisher) answer(s Submission, reply any) published {
+	if number(reply) == 1 {
 		return published{Receipt: Receipt{ID: s.ID}}
+	}
+	r := list(reply)
+	switch text(r[0]) {
 	case "repeat":
 		return published{Receipt: Receipt{ID: text(r[1]), Repeat: true}}
 	case "reused":

@@ -200,8 +200,8 @@ func (s *Stage) settleArgs(args []any, batch []settlement) []any {
 		switch {
 		case x.to == 0 && len(x.several) == 0 && more == nil:
 			args = append(args, "0")
-		case x.to > 0 && x.to <= 9:
-			args = append(args, x.to, &x.d.id, &x.d.at, more, (*bytesArg)(&x.payload))
+		case x.to > 0 && x.to <= 9 && more == nil:
+			args = append(args, x.to, &x.d.id, &x.d.at, (*bytesArg)(&x.payload))
 		case x.to > 0:
 			args = append(args, "f", &x.d.id, &x.d.at, more, 1, x.to, (*bytesArg)(&x.payload))
 		default:

@@ -150,6 +150,24 @@ local function full(channel, n, max)
   return false
 end
 
+-- heard(channel) -> whether anyone is there to hear what is published on a channel, beside adopters, who only skip what is
+-- announced. Patterns and replicas of Redis may stand for listeners and count as such.
+local function heard(channel)
+  local n = redis.call('PUBSUB', 'NUMSUB', channel, channel .. ':adopters')
+  if n[2] > n[4] or redis.call('PUBSUB', 'NUMPAT') > 0 then return true end
+  local info = redis.pcall('INFO', 'replication')
+  return type(info) ~= 'string' or not string.find(info, 'connected_slaves:0\r', 1, true)
+end
+
+-- publish(channel, messages): publishes what was added to the stream, its number first, for adopters. Where nobody would hear
+-- them, a batch that costs more to publish than to ask is not published.
+local FEW = 8
+local function publish(channel, messages)
+  if #messages > FEW and not heard(channel) then return end
+  redis.call('PUBLISH', channel .. ':kept', #messages)
+  for _, m in ipairs(messages) do redis.call('PUBLISH', channel, m) end
+end
+
 -- step(id, stage, state, now, rest): records what stage did with a tracked event and tells who watches.
 -- rest is more JSON for the object, starting with a comma, or ''.
 local function step(id, stage, state, now, rest)

@@ -1,10 +1,10 @@
 -- Publishes a batch on one channel: each message is kept in the stream, then all are published, their number first.
 -- KEYS  1 channel  2 <channel>:groups; then the idempotency and limit keys that ARGV points at
 -- ARGV  1 MAX_BACKLOG  2 publisher's name  3 number of messages; then for each message:
---       id, payload, at (ms), traceparent or '', track ('1' or ''),
---       index in KEYS of its idempotency key or '0', digest,
+--       id, payload, at (ms), '' if there is nothing more, else:
+--       '1', traceparent or '', track ('1' or ''), index in KEYS of its idempotency key or '0', digest,
 --       number of limits; for each: index in KEYS, max, period (ms)
--- Reply one list a message: {'kept', id}, {'repeat', id of the first}, {'reused'}, {'full'},
+-- Reply for each message: 1 if it was kept, else a list: {'repeat', id of the first}, {'reused'}, {'full'},
 --       {'limit', which limit (from 1), ms until the next one fits} or {'error', Redis' error}
 local channel, max, name, n = KEYS[1], tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local a, reply, kept, tracked, now = 4, {}, {}, {}, now_ms()
@@ -16,9 +16,14 @@ if redis.call('XLEN', channel) + n > max then
 end
 local is_full = not refused and full(channel, n, max)
 for m = 1, n do
-  local id, payload, at, trace, track = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4]
-  local key, digest, nlimits = KEYS[tonumber(ARGV[a + 5])], ARGV[a + 6], tonumber(ARGV[a + 7])
-  a = a + 8
+  local id, payload, at, more = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
+  local trace, track, key, digest, nlimits = '', '', nil, '', 0
+  a = a + 4
+  if more ~= '' then
+    trace, track, key, digest = ARGV[a], ARGV[a + 1], KEYS[tonumber(ARGV[a + 2])], ARGV[a + 3]
+    nlimits = tonumber(ARGV[a + 4])
+    a = a + 5
+  end
   local answer
   local first = key and redis.call('GET', key)
   if first then
@@ -61,14 +66,13 @@ for m = 1, n do
       for _, v in ipairs(arrivals) do redis.call('SET', v[1], string.format('%.3f', v[2]), 'PX', math.ceil(v[2] - now) + v[3]) end
       kept[#kept + 1] = payload
       if track ~= '' then tracked[#tracked + 1] = id end
-      answer = {'kept', id}
+      answer = 1
     end
   end
   reply[m] = answer
 end
 if #kept > 0 then
-  redis.call('PUBLISH', channel .. ':kept', #kept)
-  for _, payload in ipairs(kept) do redis.call('PUBLISH', channel, payload) end
+  publish(channel, kept)
   for _, id in ipairs(tracked) do step(id, name, 'done', now, ',"next":["' .. channel .. '"]') end
 end
 return reply

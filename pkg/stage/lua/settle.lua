@@ -4,7 +4,7 @@
 -- ARGV  1 group  2 consumer  3 MAX_BACKLOG  4 MAX_DEAD  5 number of outputs; for each: '0', or for an unread one
 --       KEEP_ENTRIES; then the number of entries; for each: entry ID, what becomes of it, and
 --       '0' (ack only):    nothing more
---       '1' to '9' (forward one message to that output): event ID, at, more, payload
+--       '1' to '9' (forward one message to that output, and nothing more): event ID, at, payload
 --       'f' (forward):     event ID, at, more, number of messages; for each: index of the output (from 1), payload
 --                          more is '' or packed: traceparent, track, progress (JSON), each may be ''
 --       'r' (retry):       delay in ms, fields of the entry to add, packed
@@ -15,7 +15,7 @@
 local call, pcall = redis.call, redis.pcall
 local channel, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local max, max_dead, nout = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local out, keep, batches, a = {}, {}, {}, 6
+local out, plain, keep, batches, a = {}, {}, {}, {}, 6
 for o = 1, nout do
   out[o] = KEYS[4 + o]
   local kind = call('TYPE', out[o])
@@ -25,26 +25,21 @@ for o = 1, nout do
   end
   keep[o] = tonumber(ARGV[a])
   if keep[o] > 0 and call('EXISTS', out[o] .. ':groups') == 1 then keep[o] = 0 end
-  batches[o] = {}
+  batches[o], plain[tostring(o)] = {}, o
   a = a + 1
 end
 local acked, elsewhere, restored, problem, steps, now = 0, {}, {}, '', {}, nil
 
 -- add(o, event, at, more, payload) -> what XADD answers: the new entry's ID, or a table with err.
 local function add(o, event, at, more, payload)
-  if keep[o] == 0 and more == '' then return pcall('XADD', out[o], '*', 'payload', payload, 'id', event, 'at', at) end
-  local cmd = {'XADD', out[o], '*', 'payload', payload, 'id', event, 'at', at}
-  if keep[o] > 0 then cmd = {'XADD', out[o], 'MAXLEN', '~', keep[o], '*', 'payload', payload, 'id', event, 'at', at} end
-  if more ~= '' then
-    local m = unpack_list(more)
-    if m[1] ~= '' then
-      cmd[#cmd + 1] = 'traceparent'
-      cmd[#cmd + 1] = m[1]
-    end
-    if m[2] ~= '' then
-      cmd[#cmd + 1] = 'track'
-      cmd[#cmd + 1] = m[2]
-    end
+  local cmd, m = {'XADD', out[o], '*', 'payload', payload, 'id', event, 'at', at}, unpack_list(more)
+  if m[1] and m[1] ~= '' then
+    cmd[#cmd + 1] = 'traceparent'
+    cmd[#cmd + 1] = m[1]
+  end
+  if m[2] and m[2] ~= '' then
+    cmd[#cmd + 1] = 'track'
+    cmd[#cmd + 1] = m[2]
   end
   return pcall(unpack(cmd))
 end
@@ -68,8 +63,24 @@ local n = tonumber(ARGV[a])
 a = a + 1
 for e = 1, n do
   local id, kind = ARGV[a], ARGV[a + 1]
+  local o = plain[kind]
   a = a + 2
-  if kind == '0' then
+  if o then
+    if call('XACK', channel, group, id) == 1 then
+      local payload = ARGV[a + 2]
+      local r = pcall('XADD', out[o], '*', 'payload', payload, 'id', ARGV[a], 'at', ARGV[a + 1])
+      if type(r) == 'table' then
+        restore(e, id, r.err)
+      else
+        acked = acked + 1
+        local b = batches[o]
+        b[#b + 1] = payload
+      end
+    else
+      elsewhere[#elsewhere + 1] = e
+    end
+    a = a + 3
+  elseif kind == '0' then
     if call('XACK', channel, group, id) == 1 then acked = acked + 1 else elsewhere[#elsewhere + 1] = e end
   elseif kind == 'r' or kind == 'd' then
     local what, fields = ARGV[a], ARGV[a + 1]
@@ -88,7 +99,7 @@ for e = 1, n do
     else
       elsewhere[#elsewhere + 1] = e
     end
-  elseif kind == 'f' then
+  else
     local event, at, more, nmsg = ARGV[a], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3])
     a = a + 4
     if call('XACK', channel, group, id) == 1 then
@@ -119,23 +130,6 @@ for e = 1, n do
       elsewhere[#elsewhere + 1] = e
     end
     a = a + 2 * nmsg
-  else
-    local o = tonumber(kind)
-    if call('XACK', channel, group, id) == 1 then
-      local event, more, payload = ARGV[a], ARGV[a + 2], ARGV[a + 3]
-      local r = add(o, event, ARGV[a + 1], more, payload)
-      if type(r) == 'table' then
-        restore(e, id, r.err)
-      else
-        acked = acked + 1
-        local b = batches[o]
-        b[#b + 1] = payload
-        if more ~= '' then forwarded(event, more, {out[o]}) end
-      end
-    else
-      elsewhere[#elsewhere + 1] = e
-    end
-    a = a + 4
   end
 end
 if acked > 0 then call('HINCRBY', KEYS[2], 'done:' .. group, acked) end
@@ -143,8 +137,8 @@ local fulls = {}
 for o = 1, nout do
   local b, name = batches[o], out[o]
   if #b > 0 then
-    call('PUBLISH', name .. ':kept', #b)
-    for i = 1, #b do call('PUBLISH', name, b[i]) end
+    if keep[o] > 0 then call('XTRIM', name, 'MAXLEN', '~', keep[o]) end
+    publish(name, b)
   end
   if keep[o] == 0 and full(name, 0, max) then fulls[#fulls + 1] = o end
 end
