@@ -74,6 +74,11 @@ type Program[C any] struct {
 	// stage that only computes or asks a store in batches has enough in one for all that a Redis can give it.
 	Processors int
 
+	// Batch has the program wait for its turn where others want the processors, too, instead of interrupting them as soon as
+	// something has come (Linux). Then more has come when its turn is there, and costs less in one go; on a machine that has
+	// a processor to spare nothing changes.
+	Batch bool
+
 	// Run does the work until ctx ends. It drains before it returns nil; an error ends the program with status 1.
 	Run func(ctx context.Context, cfg C, p *Process) error
 
@@ -92,6 +97,9 @@ type Command struct {
 func (p Program[C]) Main() {
 	if p.Processors > 0 && os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(p.Processors)
+	}
+	if p.Batch {
+		_ = scheduleInBatches() // a system that forbids it costs some processor time
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)

@@ -21,6 +21,7 @@ var program = process.Program[config]{
 	Does:       "stores each result as a document of MongoDB",
 	Admin:      "127.0.0.1:9102",
 	Processors: 1,
+	Batch:      true,
 	Run: func(ctx context.Context, cfg config, p *process.Process) error {
 		broker, err := p.Open(cfg.Broker)
 		if err != nil {

@@ -21,6 +21,7 @@ var program = process.Program[config]{
 	Does:       "works out how far each submitted place is from the office",
 	Admin:      "127.0.0.1:9101",
 	Processors: 1,
+	Batch:      true,
 	Run: func(ctx context.Context, cfg config, p *process.Process) error {
 		office, err := geodesy.Degrees(cfg.OfficeLat, cfg.OfficeLong)
 		if err != nil {

@@ -23,6 +23,7 @@ var program = process.Program[config]{
 	Does:       "sends the emails, as lines of the log sent_emails",
 	Admin:      "127.0.0.1:9103",
 	Processors: 1,
+	Batch:      true,
 	Run: func(ctx context.Context, cfg config, p *process.Process) error {
 		broker, err := p.Open(cfg.Broker)
 		if err != nil {
