@@ -33,7 +33,7 @@ func (t *tool) benchPipeline() *cobra.Command {
 		Use:   "pipeline",
 		Short: "From POST to log line, the edge alone, and a bare handler to compare it with",
 		Long: `pipeline starts a redis-server of its own, web-api, distance, db and email as a process each, and a bare echo handler
-that only makes one script call per request. It measures, in turns and with one client that costs little, how many
+that only makes one script call per request. It measures, in turns and with the same client, Go's own, how many
 submissions a second the edge accepts while the stages are stopped, how many the bare handler, how fast the stages work off
 what the edge left, and how many submissions go all the way from POST to the log while at most --outstanding are under way;
 and what that costs: time, CPU time and memory of each process, Redis commands and round trips. It ends with status 1 if a
@@ -161,8 +161,7 @@ func (b *benching) pipelineFlags(cmd *cobra.Command) {
 	f.DurationVar(&o.Edge, "edge", 5*time.Second, "how long the edge is measured, and the bare handler")
 	f.DurationVar(&o.Light, "light", 10*time.Second, "how long the whole pipeline is measured at 100 submissions a second")
 	f.DurationVar(&o.Sustain, "sustain", 30*time.Second, "how long the whole pipeline is measured")
-	f.IntVar(&o.Connections, "connections", 128, "connections of the client; the edge publishes up to 128 submissions at once")
-	f.IntVar(&o.Depth, "depth", 1, "requests under way on each connection")
+	f.IntVar(&o.Connections, "connections", 128, "connections of the client, each with one request under way")
 	f.IntVar(&o.Outstanding, "outstanding", 2000, "submissions that may be without a line while the whole pipeline is measured")
 	f.StringVar(&o.Profile, "profile", "", "a folder for CPU profiles of the services in the last round; profiling slows them")
 	f.BoolVar(&b.short, "short", false, "a couple of seconds of everything: shows that it works, measures nothing")

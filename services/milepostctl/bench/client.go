@@ -8,46 +8,47 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"math"
+	"net/http"
 	"slices"
-	"strconv"
+	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// client posts submissions and reads the log they end in, all in one goroutine.
+// client posts submissions and follows the log they end in.
 //
-// It speaks HTTP/1.1 by hand on non-blocking sockets and one epoll, because it shares two cores with what it measures:
-// net/http's client takes about as much CPU for a request as its server does, and a figure made with it would be half the
-// client's. Here a request is a write, a read and a share of an epoll_wait. A connection has one request under way unless
-// depth says more; pipelining saves the server reads that no browser or proxy would save it.
+// It is Go's own HTTP client, which takes about as much CPU time for a request as its server does, as those of the usual load
+// generators do (vegeta, hey and k6 are made of it). It shares the processors with what it measures, so that rates depend
+// on it, and the share of the pipeline in its edge's rate, too: a client that costs less shows a faster edge. What the programs
+// themselves cost is in the table of CPU times.
 type client struct {
-	epoll int
-	conns map[int]*conn // by file descriptor
-	ready []*conn       // one for each request that may be sent; a connection stands here as often as it has room
-	to    unix.Sockaddr // where connections go
-	depth int           // requests at a time on each
-	log   *follower
-	began time.Time
-	bytes []byte // the request, to be given its numbers
+	http    *http.Client
+	url     string
+	workers int // submissions at once: the connections
+	log     *follower
+	began   time.Time
 
-	// When each submission in the life of the client was sent, in nanoseconds since began, with doneBit once its line has
-	// come, so that a line that comes twice is seen.
+	mu sync.Mutex
+	ledger
+	room      sync.Cond // a worker may go on
+	most      int       // that may be outstanding; 0: no bound
+	allowed   int       // of sent: what the rate makes of it, or any number
+	recording bool
+	over      bool // nothing more is sent
+	failed    error
+	last      time.Time // something came
+}
+
+// ledger is what became of all submissions in the life of a client.
+type ledger struct {
+	// When each was sent, in nanoseconds since the client began, with doneBit once its line has come, so that a line that comes
+	// twice is seen.
 	sent []int64
 
 	answered, accepted, written, doubled int
 	forgotten                            int         // accepted, and no line will come
 	status                               map[int]int // how many answers had which
 	posts, lines                         []time.Duration
-	recording                            bool
-}
-
-type conn struct {
-	fd     int
-	flight []int // numbers of the submissions under way, in the order of their answers
-	in     []byte
-	out    []byte
 }
 
 // doneBit marks a submission whose line has come.
@@ -56,92 +57,35 @@ const doneBit = int64(1) << 62
 // newClient makes a client without connections. Log is the file in which the lines appear, which must exist; "" if no
 // lines will come.
 func newClient(log string) (*client, error) {
-	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("epoll: %w", err)
-	}
-	c := &client{epoll: ep, conns: map[int]*conn{}, began: time.Now(), bytes: bytes.Clone(template), status: map[int]int{}}
+	c := &client{began: time.Now(), ledger: ledger{status: map[int]int{}}}
+	c.room.L = &c.mu
 	if log == "" {
 		return c, nil
 	}
-	if c.log, err = follow(log); err == nil {
-		err = c.watch(c.log.inotify)
-	}
-	if err != nil {
-		c.close()
-		return nil, err
-	}
-	return c, nil
+	var err error
+	c.log, err = follow(log, c.came)
+	return c, err
 }
 
-func (c *client) watch(fd int) error {
-	return unix.EpollCtl(c.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
-}
-
-func (c *client) close() {
+func (c *client) close() error {
 	c.disconnect()
-	if c.log != nil {
-		c.log.close()
+	if c.log == nil {
+		return nil
 	}
-	_ = unix.Close(c.epoll)
+	return c.log.close()
 }
 
-// connect opens n connections to address, each for so many requests at a time.
-func (c *client) connect(address string, n, depth int) error {
-	a, err := net.ResolveTCPAddr("tcp4", address)
-	if err != nil {
-		return err
-	}
-	c.to, c.depth = &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(a.IP.To4())}, depth
-	for range n {
-		if err := c.open(); err != nil {
-			return fmt.Errorf("connect to %s: %w", address, err)
-		}
-	}
-	return nil
+// connect makes the client ready to post to address over n connections.
+func (c *client) connect(address string, n int) {
+	c.url = "http://" + address + "/distance"
+	c.http = &http.Client{Timeout: stalled, Transport: &http.Transport{MaxConnsPerHost: n, MaxIdleConnsPerHost: n}}
+	c.workers = n
 }
 
-// open opens one more connection.
-func (c *client) open() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("socket: %w", err)
-	}
-	k := &conn{fd: fd, in: make([]byte, 0, 16<<10)}
-	c.conns[fd] = k
-	if err := unix.Connect(fd, c.to); err != nil {
-		return err
-	}
-	if err := errors.Join(unix.SetNonblock(fd, true), unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1), c.watch(fd)); err != nil {
-		return err
-	}
-	for range c.depth {
-		c.ready = append(c.ready, k)
-	}
-	return nil
-}
-
-// reopen replaces a connection that the server closed while nothing was under way on it: web-api gives the first request
-// of a connection 5 s to come.
-func (c *client) reopen(k *conn) error {
-	delete(c.conns, k.fd)
-	c.ready = slices.DeleteFunc(c.ready, func(r *conn) bool { return r == k })
-	others := len(c.ready)
-	if err := errors.Join(unix.Close(k.fd), c.open()); err != nil {
-		return fmt.Errorf("connect again: %w", err)
-	}
-	// Those that are in use stay the next to be used: this one may be closed again at any moment.
-	c.ready = slices.Concat(c.ready[others:], c.ready[:others])
-	return nil
-}
-
-// disconnect closes all connections.
 func (c *client) disconnect() {
-	for fd := range c.conns {
-		_ = unix.Close(fd)
+	if c.http != nil {
+		c.http.CloseIdleConnections()
 	}
-	clear(c.conns)
-	c.ready = nil
 }
 
 // drive is a stretch of work for the client.
@@ -165,60 +109,70 @@ type driven struct {
 const stalled = 30 * time.Second
 
 // run submits as d says. It returns when all it sent is answered and, if the outstanding ones are bounded, has its line.
-func (c *client) run(ctx context.Context, d drive) (driven, error) {
-	var r driven
+func (c *client) run(ctx context.Context, d drive) (r driven, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	c.mu.Lock()
+	before := len(c.sent)
+	c.most, c.allowed, c.over, c.failed, c.last = d.outstanding, math.MaxInt, false, nil, time.Now()
+	every := 10 * time.Millisecond
+	if d.rate > 0 {
+		c.allowed, every = before, time.Millisecond
+	}
+	c.mu.Unlock()
+
+	var workers sync.WaitGroup
+	if d.warm+d.measure > 0 {
+		for range c.workers {
+			workers.Go(func() { c.work(ctx) })
+		}
+	}
+	answered := make(chan struct{})
+	defer func() {
+		cancel()
+		c.stop()
+		workers.Wait()
+	}()
+
+	tick := time.NewTicker(every)
+	defer tick.Stop()
 	start := time.Now()
 	from, to := start.Add(d.warm), start.Add(d.warm+d.measure)
-	before, accepted, written := len(c.sent), 0, 0
-	begun, sample, last := start, from, start
+	accepted, written, begun, sample := 0, 0, start, from
 	for state := warming; ; {
+		select {
+		case <-ctx.Done():
+			return r, ctx.Err()
+		case <-tick.C:
+		}
 		now := time.Now()
-		if state == warming && !now.Before(from) {
-			if err := call(d.begin); err != nil {
-				return r, err
-			}
-			state, c.recording, c.posts, c.lines = recording, true, nil, nil
-			accepted, written, begun = c.accepted, c.written, now
-		}
-		if state == recording && !now.Before(to) {
-			state, c.recording = ending, false
-			r.seconds, r.accepted, r.written = now.Sub(begun).Seconds(), c.accepted-accepted, c.written-written
-			if err := call(d.end); err != nil {
-				return r, err
-			}
-		}
-		if state == recording && !now.Before(sample) {
-			r.outstanding = append(r.outstanding, c.outstanding())
-			sample = sample.Add(100 * time.Millisecond)
-		}
-		if state == ending && c.answered == len(c.sent) && (d.outstanding == 0 || c.outstanding() == 0) {
-			slices.Sort(c.posts)
-			slices.Sort(c.lines)
-			r.posts, r.lines = c.posts, c.lines
-			return r, nil
-		}
-		if state != ending {
-			room := len(c.ready)
-			if d.outstanding > 0 {
-				room = min(room, d.outstanding-c.outstanding())
-			}
-			if d.rate > 0 {
-				room = min(room, int(now.Sub(start).Seconds()*d.rate)-(len(c.sent)-before))
-			}
-			if err := c.send(room, now); err != nil {
-				return r, err
-			}
-		}
-		came, err := c.wait(d.rate > 0)
+		outstanding, err := c.look(now, before+int(now.Sub(start).Seconds()*d.rate))
 		switch {
 		case err != nil:
 			return r, err
-		case ctx.Err() != nil:
-			return r, ctx.Err()
-		case came:
-			last = time.Now()
-		case time.Since(last) > stalled:
-			return r, fmt.Errorf("nothing has come for %s: of %d submissions %d are answered, %d accepted, %d have their line", stalled, len(c.sent), c.answered, c.accepted, c.written)
+		case state == warming && !now.Before(from):
+			if err := call(d.begin); err != nil {
+				return r, err
+			}
+			begun = time.Now()
+			accepted, written = c.record(true)
+			state = recording
+		case state == recording && !now.Before(to):
+			a, w := c.record(false)
+			r.seconds, r.accepted, r.written = time.Since(begun).Seconds(), a-accepted, w-written
+			if err := call(d.end); err != nil {
+				return r, err
+			}
+			c.stop()
+			go func() { workers.Wait(); close(answered) }()
+			state = ending
+		case state == recording && !now.Before(sample):
+			r.outstanding = append(r.outstanding, outstanding)
+			sample = sample.Add(100 * time.Millisecond)
+		case state == ending && isClosed(answered) && (d.outstanding == 0 || outstanding == 0):
+			r.posts, r.lines = c.posts, c.lines
+			slices.Sort(r.posts)
+			slices.Sort(r.lines)
+			return r, nil
 		}
 	}
 }
@@ -237,27 +191,100 @@ func call(f func() error) error {
 	return f()
 }
 
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// record begins or ends recording and returns what was accepted and written until now.
+func (c *client) record(on bool) (accepted, written int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.recording = on; on {
+		c.posts, c.lines = nil, nil
+	}
+	return c.accepted, c.written
+}
+
+// stop ends the sending.
+func (c *client) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	c.room.Broadcast()
+}
+
+// look allows so many to have been sent, if the rate is bounded, and returns how many are outstanding, or what went wrong.
+func (c *client) look(now time.Time, allowed int) (outstanding int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.allowed < math.MaxInt {
+		for ; c.allowed < allowed; c.allowed++ {
+			c.room.Signal()
+		}
+	}
+	if err = c.failed; err == nil && now.Sub(c.last) > stalled {
+		err = fmt.Errorf("nothing has come for %s: of %d submissions %d are answered, %d accepted, %d have their line", stalled, len(c.sent), c.answered, c.accepted, c.written)
+	}
+	return c.outstanding(), err
+}
+
 // outstanding is how many submissions have no line yet and may get one.
-func (c *client) outstanding() int {
-	return len(c.sent) - (c.answered - c.accepted) - c.written - c.forgotten
+func (l *ledger) outstanding() int {
+	return len(l.sent) - (l.answered - l.accepted) - l.written - l.forgotten
 }
 
 // forget gives up the lines that have not come.
-func (c *client) forget() { c.forgotten += c.outstanding() }
+func (c *client) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgotten += c.outstanding()
+}
 
-// request is a submission without its numbers: ten digits make the address its own, nine the place.
+// work submits until nothing more is to be sent.
+func (c *client) work(ctx context.Context) {
+	body := bytes.Clone(template)
+	for {
+		number, at, ok := c.next()
+		if !ok {
+			return
+		}
+		status, err := c.post(ctx, body, number)
+		c.took(at, status, err)
+	}
+}
+
+// next waits until one more may be sent and returns its number.
+func (c *client) next() (number int, at time.Duration, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.over {
+		if (c.most == 0 || c.outstanding() < c.most) && len(c.sent) < c.allowed {
+			at = time.Since(c.began)
+			c.sent = append(c.sent, int64(at))
+			return len(c.sent) - 1, at, true
+		}
+		c.room.Wait()
+	}
+	return 0, 0, false
+}
+
+// A submission without its numbers: ten digits make the address its own, nine the place.
 const (
-	body    = `{"email":"bench-0000000000@example.com","lat":"00.0000","long":"00.00000"}`
-	request = "POST /distance HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nAccept: application/json\r\nContent-Length: "
-	mark    = "bench-"
-	digits  = 10
+	mark   = "bench-"
+	digits = 10
 )
 
 var (
-	template = []byte(request + strconv.Itoa(len(body)) + "\r\n\r\n" + body)
+	template = []byte(`{"email":"` + mark + `0000000000@example.com","lat":"00.0000","long":"00.00000"}`)
 	atNumber = bytes.Index(template, []byte(mark)) + len(mark)
 	atLat    = bytes.Index(template, []byte("00.0000"))
 	atLong   = bytes.Index(template, []byte("00.00000"))
+	header   = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}
 )
 
 // put writes the last len(b) decimal digits of n.
@@ -268,147 +295,65 @@ func put(b []byte, n int) {
 	}
 }
 
-// send posts n submissions.
-func (c *client) send(n int, now time.Time) error {
-	at := int64(now.Sub(c.began))
-	for n > 0 {
-		k := c.ready[len(c.ready)-1]
-		k.out = k.out[:0]
-		for n > 0 && len(c.ready) > 0 && c.ready[len(c.ready)-1] == k {
-			number := len(c.sent)
-			put(c.bytes[atNumber:atNumber+digits], number)
-			put(c.bytes[atLat:atLat+2], 10+number%70)
-			put(c.bytes[atLat+3:atLat+7], number*7)
-			put(c.bytes[atLong:atLong+2], 10+number/70%80)
-			put(c.bytes[atLong+3:atLong+8], number*13)
-			k.out = append(k.out, c.bytes...)
-			k.flight = append(k.flight, number)
-			c.sent = append(c.sent, at)
-			c.ready = c.ready[:len(c.ready)-1]
-			n--
-		}
-		// A few hundred bytes to a peer that has answered all before always fit.
-		m, err := unix.Write(k.fd, k.out)
-		if err == nil && m < len(k.out) {
-			err = io.ErrShortWrite
-		}
-		if err != nil {
-			return fmt.Errorf("send: %w", err)
-		}
+// post sends a submission, made in body, and returns the status of its answer.
+func (c *client) post(ctx context.Context, body []byte, number int) (status int, err error) {
+	put(body[atNumber:atNumber+digits], number)
+	put(body[atLat:atLat+2], 10+number%70)
+	put(body[atLat+3:atLat+7], number*7)
+	put(body[atLong:atLong+2], 10+number/70%80)
+	put(body[atLong+3:atLong+8], number*13)
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
+	if err != nil {
+		return 0, err
 	}
-	return nil
+	q.Header = header
+	a, err := c.http.Do(q)
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.Copy(io.Discard, a.Body)
+	return a.StatusCode, errors.Join(err, a.Body.Close())
 }
 
-// wait handles what comes within a moment, 10 ms or a short one, and tells whether anything did.
-func (c *client) wait(short bool) (bool, error) {
-	var events [256]unix.EpollEvent
-	wait := 10 // ms
-	if short {
-		wait = 1
-	}
-	n, err := unix.EpollWait(c.epoll, events[:], wait)
-	if err != nil && !errors.Is(err, unix.EINTR) {
-		return false, fmt.Errorf("epoll: %w", err)
-	}
+// took notes how a submission was answered.
+func (c *client) took(at time.Duration, status int, err error) {
 	now := time.Since(c.began)
-	for _, e := range events[:max(0, n)] {
-		if c.log != nil && int(e.Fd) == c.log.inotify {
-			if err := c.log.read(func(number int) { c.line(number, now) }); err != nil {
-				return false, err
-			}
-			continue
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = time.Now()
+	if err != nil {
+		if !c.over {
+			c.over, c.failed = true, err
+			c.room.Broadcast()
 		}
-		if err := c.receive(c.conns[int(e.Fd)], now); err != nil {
-			return false, err
-		}
-	}
-	return n > 0, nil
-}
-
-// line notes that a submission's line stands in the log.
-func (c *client) line(number int, now time.Duration) {
-	if number >= len(c.sent) || c.sent[number]&doneBit != 0 {
-		c.doubled++
 		return
 	}
-	if c.recording {
-		c.lines = append(c.lines, now-time.Duration(c.sent[number]))
+	c.answered++
+	c.status[status]++
+	if status == http.StatusCreated {
+		c.accepted++
 	}
-	c.sent[number] |= doneBit
-	c.written++
+	if c.recording {
+		c.posts = append(c.posts, now-at)
+	}
 }
 
-// receive reads answers.
-func (c *client) receive(k *conn, now time.Duration) error {
-	if len(k.in) == cap(k.in) {
-		return fmt.Errorf("an answer of more than %d bytes: %.200q", cap(k.in), k.in)
-	}
-	n, err := unix.Read(k.fd, k.in[len(k.in):cap(k.in)])
-	switch {
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-		return nil
-	case err != nil:
-		return fmt.Errorf("receive: %w", err)
-	case n == 0 && len(k.flight) == 0:
-		return c.reopen(k)
-	case n == 0:
-		return errors.New("the server closed a connection with a request under way")
-	}
-	k.in = k.in[:len(k.in)+n]
-	rest := k.in
-	for {
-		status, length, err := answer(rest)
-		if err != nil {
-			return err
-		}
-		if length == 0 || len(k.flight) == 0 {
-			break
-		}
-		rest = rest[length:]
-		number := k.flight[0]
-		k.flight = k.flight[:copy(k.flight, k.flight[1:])]
-		c.ready = append(c.ready, k)
-		c.answered++
-		c.status[status]++
-		if status == 201 {
-			c.accepted++
+// came notes that lines stand in the log.
+func (c *client) came(numbers []int) {
+	now := time.Since(c.began)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = time.Now()
+	for _, n := range numbers {
+		if n >= len(c.sent) || c.sent[n]&doneBit != 0 {
+			c.doubled++
+			continue
 		}
 		if c.recording {
-			c.posts = append(c.posts, now-time.Duration(c.sent[number]&^doneBit))
+			c.lines = append(c.lines, now-time.Duration(c.sent[n]))
 		}
+		c.sent[n] |= doneBit
+		c.written++
+		c.room.Signal()
 	}
-	k.in = k.in[:copy(k.in, rest)]
-	return nil
-}
-
-var (
-	headEnd       = []byte("\r\n\r\n")
-	contentLength = []byte("\r\nContent-Length: ")
-)
-
-// answer is the status of the first HTTP answer in b and its length with head and body; 0 if it is not all there.
-func answer(b []byte) (status, length int, err error) {
-	head := bytes.Index(b, headEnd)
-	if head < 0 {
-		return 0, 0, nil
-	}
-	at := bytes.Index(b[:head], contentLength)
-	if at < 0 || len(b) < len("HTTP/1.1 201") {
-		return 0, 0, fmt.Errorf("an answer without Content-Length: %.200q", b)
-	}
-	value := b[at+len(contentLength) : head]
-	if end := bytes.IndexByte(value, '\r'); end >= 0 {
-		value = value[:end]
-	}
-	n, err := strconv.Atoi(string(value))
-	if err == nil {
-		status, err = strconv.Atoi(string(b[9:12]))
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("an answer that is not HTTP/1.1: %.200q", b)
-	}
-	if length = head + len(headEnd) + n; length > len(b) {
-		length = 0
-	}
-	return status, length, nil
 }

@@ -15,12 +15,15 @@ import (
 // follower reads the lines of a log as they are written. The kernel tells of each write: looking again and again would take
 // the time of what is measured.
 type follower struct {
-	inotify int
-	f       *os.File
-	buf     []byte // the end of what was read: a line that has only begun
+	events *os.File // of inotify
+	f      *os.File
+	buf    []byte // the end of what was read: a line that has only begun
+	came   func(numbers []int)
+	ended  chan error
 }
 
-func follow(path string) (*follower, error) {
+// follow calls came with the numbers of the submissions whose lines have come, from one goroutine, until close.
+func follow(path string, came func(numbers []int)) (*follower, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -29,27 +32,37 @@ func follow(path string) (*follower, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("inotify: %w", err), f.Close())
 	}
-	l := &follower{inotify: fd, f: f, buf: make([]byte, 0, 1<<16)}
+	l := &follower{events: os.NewFile(uintptr(fd), "inotify"), f: f, buf: make([]byte, 0, 1<<16), came: came, ended: make(chan error, 1)}
 	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_MODIFY); err != nil {
-		l.close()
-		return nil, fmt.Errorf("watch %s: %w", path, err)
+		return nil, errors.Join(fmt.Errorf("watch %s: %w", path, err), l.events.Close(), f.Close())
 	}
+	go func() { l.ended <- l.loop() }()
 	return l, nil
 }
 
-func (l *follower) close() {
-	_ = unix.Close(l.inotify)
-	_ = l.f.Close() // it was only read
+// close ends the following and returns what went wrong with it.
+func (l *follower) close() error {
+	err := l.events.Close()
+	return errors.Join(<-l.ended, err, l.f.Close())
 }
 
-// read calls line with the number of each submission whose line has come since the last call.
-func (l *follower) read(line func(number int)) error {
+func (l *follower) loop() error {
 	var news [4096]byte
 	for {
-		if _, err := unix.Read(l.inotify, news[:]); err != nil {
-			break // nothing more to tell
+		if err := l.read(); err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+		if _, err := l.events.Read(news[:]); errors.Is(err, os.ErrClosed) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("inotify: %w", err)
 		}
 	}
+}
+
+// read takes in what was written since.
+func (l *follower) read() error {
+	var numbers []int
 	for {
 		n, err := l.f.Read(l.buf[len(l.buf):cap(l.buf)])
 		l.buf = l.buf[:len(l.buf)+n]
@@ -60,16 +73,19 @@ func (l *follower) read(line func(number int)) error {
 				break
 			}
 			if number, ok := numberIn(rest[:end]); ok {
-				line(number)
+				numbers = append(numbers, number)
 			}
 			rest = rest[end+1:]
 		}
 		l.buf = l.buf[:copy(l.buf, rest)]
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return fmt.Errorf("read the log: %w", err)
+		if err != nil {
+			if len(numbers) > 0 {
+				l.came(numbers)
+			}
+			if err == io.EOF {
+				return nil
+			}
+			return err
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// Package bench measures a pipeline: real programs, a real redis-server, a client that costs little.
+// Package bench measures a pipeline: real programs, a real redis-server, an ordinary client.
 package bench
 
 import (
@@ -23,11 +23,11 @@ type Options struct {
 	Fsync       []string // durabilities: InMemory, or a value of appendfsync
 	Env         []string // more environment for the services, NAME=value
 
-	Rounds             int
-	Warm, Edge         time.Duration // before each measurement; of the edge, the bare handler, and nothing
-	Light, Sustain     time.Duration // of the whole pipeline at 100 a second, and as fast as it goes
-	Connections, Depth int           // of the client, and requests under way on each
-	Outstanding        int           // submissions that may be without a line while the whole pipeline is measured
+	Rounds         int
+	Warm, Edge     time.Duration // before each measurement; of the edge, the bare handler, and nothing
+	Light, Sustain time.Duration // of the whole pipeline at 100 a second, and as fast as it goes
+	Connections    int           // of the client, each with one request under way at most
+	Outstanding    int           // submissions that may be without a line while the whole pipeline is measured
 
 	edgeRate float64 // submissions a second for the edge and the bare handler; 0: as fast as they are answered
 
@@ -76,8 +76,8 @@ func (o *Options) check() error {
 	switch {
 	case len(o.Fsync) == 0:
 		return fmt.Errorf("%w: no durability to measure with", ErrOptions)
-	case o.Rounds < 1 || o.Connections < 1 || o.Connections > 10_000 || o.Depth < 1 || o.Depth > 20 || o.Outstanding < 1:
-		return fmt.Errorf("%w: rounds and outstanding must be at least 1, connections 1 to 10000, depth 1 to 20", ErrOptions)
+	case o.Rounds < 1 || o.Connections < 1 || o.Connections > 10_000 || o.Outstanding < 1:
+		return fmt.Errorf("%w: rounds and outstanding must be at least 1, connections 1 to 10000", ErrOptions)
 	case o.Edge <= 0 || o.Light <= 0 || o.Sustain <= 0 || o.Warm < 0:
 		return fmt.Errorf("%w: a time to measure must be more than 0", ErrOptions)
 	}

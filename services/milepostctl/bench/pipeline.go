@@ -75,7 +75,7 @@ func setting(ctx context.Context, o Options, fsync string) (s Setting, err error
 	if err := r.open(ctx); err != nil {
 		return s, err
 	}
-	s = Setting{Fsync: fsync, Store: r.storeName(), Connections: o.Connections, Depth: o.Depth, Outstanding: o.Outstanding}
+	s = Setting{Fsync: fsync, Store: r.storeName(), Connections: o.Connections, Outstanding: o.Outstanding}
 	for n := range o.Rounds {
 		round, err := r.round(ctx, n+1)
 		if err != nil {
@@ -224,7 +224,7 @@ func (r *rig) stopStages() (err error) {
 func (r *rig) close() (err error) {
 	for _, c := range []*client{r.client, r.simple} {
 		if c != nil {
-			c.close()
+			err = errors.Join(err, c.close())
 		}
 	}
 	for _, p := range slices.Concat([]*program{r.web}, r.stages, []*program{r.bare, r.store}) {
@@ -345,9 +345,7 @@ func (r *rig) measure(ctx context.Context, c *client, d drive) (Stretch, error) 
 	d.begin = func() (err error) { from, err = read(ctx, pids, r.rdb); return err }
 	d.end = func() (err error) { to, err = read(ctx, pids, r.rdb); return err }
 	defer c.disconnect() // a server closes connections that are idle for long
-	if err := c.connect(r.door[c], r.Connections, r.Depth); err != nil {
-		return Stretch{}, err
-	}
+	c.connect(r.door[c], r.Connections)
 	got, err := c.run(ctx, d)
 	if err != nil {
 		return Stretch{}, err

@@ -24,7 +24,6 @@ type Setting struct {
 	Fsync       string  `json:"appendfsync"` // "off": in memory, without a log
 	Store       string  `json:"store"`
 	Connections int     `json:"connections"`
-	Depth       int     `json:"requests_per_connection"`
 	Outstanding int     `json:"outstanding"` // most submissions without a line while the whole pipeline was measured
 	Rounds      []Round `json:"rounds"`
 	Median      Ratios  `json:"median"` // of each figure on its own
