@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -320,6 +321,96 @@ func TestAdoptionHandedOver(t *testing.T) {
 		<-ended
 		eventually(t, "all arrive", func() bool { return len(got.missing(bodies)) == 0 })
 	})
+}
+
+// A batch that only adopters would hear is not published. Whoever listens, in whatever way, hears all of it, and what others
+// publish meanwhile is adopted as ever.
+func TestHeard(t *testing.T) {
+	t.Parallel()
+	server := redistest.Real(t)
+	rdb := server.Client()
+	defer rdb.Close()
+	b := open(t, server.Options())
+	var got tally
+	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+	eventually(t, "someone adopts", func() bool { c, _ := b.Status(t.Context(), "in"); return c.Adopted })
+	for probe := 0; got.len() == 0; probe++ {
+		rdb.Publish(t.Context(), "in", fmt.Sprint("probe ", probe))
+		time.Sleep(time.Millisecond)
+	}
+	const n, bare = 500, 50
+	send := func(t *testing.T, name string) (own []string, published int64) {
+		t.Helper()
+		calls := func() (n int64) {
+			info := rdb.InfoMap(t.Context(), "commandstats").Item("Commandstats", "cmdstat_publish")
+			if _, err := fmt.Sscanf(info, "calls=%d", &n); err != nil {
+				t.Fatalf("commandstats %q: %v", info, err)
+			}
+			return n
+		}
+		p, before := b.Publisher("edge", "in"), calls()
+		var all sync.WaitGroup
+		for _, body := range numbered(name+" own ", n) {
+			own = append(own, body)
+			all.Go(func() { publish(t, p, body) })
+		}
+		bares := numbered(name+" bare ", bare)
+		for _, body := range bares {
+			if err := rdb.Publish(t.Context(), "in", body).Err(); err != nil {
+				t.Error(err)
+			}
+		}
+		all.Wait()
+		p.Close()
+		eventually(t, "all arrive", func() bool { return len(got.missing(own))+len(got.missing(bares)) == 0 })
+		for body, times := range got.bodies() {
+			if times != 1 {
+				t.Errorf("%q arrived %d times, want 1", body, times)
+			}
+		}
+		return own, calls() - before - bare
+	}
+	if _, published := send(t, "nobody"); published >= n {
+		t.Errorf("%d of %d messages were published for nobody", published, n)
+	}
+	for _, by := range []struct {
+		name   string
+		listen func() *redis.PubSub
+	}{
+		{"channel", func() *redis.PubSub { return rdb.Subscribe(t.Context(), "in") }},
+		{"pattern", func() *redis.PubSub { return rdb.PSubscribe(t.Context(), "i*") }},
+		{"replica", func() *redis.PubSub {
+			replica := redistest.Real(t, "--replicaof", "127.0.0.1", strings.TrimPrefix(server.Addr, "127.0.0.1:"))
+			away := replica.Client()
+			t.Cleanup(func() { away.Close() })
+			eventually(t, "the replica is attached", func() bool {
+				return rdb.InfoMap(t.Context(), "replication").Item("Replication", "connected_slaves") == "1" &&
+					away.InfoMap(t.Context(), "replication").Item("Replication", "master_link_status") == "up"
+			})
+			return away.Subscribe(t.Context(), "in")
+		}},
+	} {
+		sub := by.listen()
+		defer sub.Close()
+		if _, err := sub.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		own, _ := send(t, by.name)
+		waiting := map[string]bool{}
+		for _, body := range own {
+			waiting[body] = true
+		}
+		for len(waiting) > 0 {
+			m, err := sub.ReceiveTimeout(t.Context(), 10*time.Second)
+			if err != nil {
+				t.Fatalf("%s: %d of %d messages were not heard: %v", by.name, len(waiting), n, err)
+			}
+			if m, ok := m.(*redis.Message); ok {
+				delete(waiting, m.Payload)
+			}
+		}
+		sub.Close()
+	}
 }
 
 func TestIdempotencyAndLimits(t *testing.T) {

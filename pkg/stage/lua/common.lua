@@ -151,10 +151,11 @@ local function full(channel, n, max)
 end
 
 -- heard(channel) -> whether anyone is there to hear what is published on a channel, beside adopters, who only skip what is
--- announced. Patterns and replicas of Redis may stand for listeners and count as such.
+-- announced. Patterns, replicas of Redis, and a Redis that does not tell, may stand for listeners and count as such.
 local function heard(channel)
-  local n = redis.call('PUBSUB', 'NUMSUB', channel, channel .. ':adopters')
-  if n[2] > n[4] or redis.call('PUBSUB', 'NUMPAT') > 0 then return true end
+  local n = redis.pcall('PUBSUB', 'NUMSUB', channel, channel .. ':adopters')
+  local patterns = redis.pcall('PUBSUB', 'NUMPAT')
+  if n.err or n[2] > n[4] or patterns ~= 0 then return true end
   local info = redis.pcall('INFO', 'replication')
   return type(info) ~= 'string' or not string.find(info, 'connected_slaves:0\r', 1, true)
 end
