@@ -187,6 +187,23 @@ func TestPublishShares(t *testing.T) {
 	}
 }
 
+// A handler of one output that returns nil bytes forwards an empty message; none is forwarded only by one without outputs.
+func TestEmptyOutput(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o)
+		var got tally
+		start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
+		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}},
+			stage.Each(func(context.Context, stage.Event[string]) ([]byte, error) { return nil, nil }))
+		ids := publish(t, publisher(t, b, "in"), "x")
+		eventually(t, "it arrives", func() bool { return got.len() == 1 })
+		got.once(t, ids)
+		if body := got.bodies(); body[""] != 1 {
+			t.Errorf("forwarded %v, want one empty message", body)
+		}
+	})
+}
+
 // A stage may have many outputs, and forward one message or several to any of them.
 func TestManyOutputs(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, o *redis.Options) {
