@@ -54,6 +54,18 @@ func (r Result) AppendPayload(b []byte) ([]byte, error) {
 	return append(b, `"}`...), nil
 }
 
+// AppendPayload appends s as JSON.
+func (s Sent) AppendPayload(b []byte) ([]byte, error) {
+	if !(1e-6 <= s.Miles && s.Miles < 1e21) || !verbatim(s.ID, string(s.Email)) {
+		return appendJSON(b, s)
+	}
+	b = append(append(b, `{"id":"`...), s.ID...)
+	b = append(append(b, `","email":"`...), s.Email...)
+	b = strconv.AppendFloat(append(b, `","distance_from_velocity":`...), s.Miles, 'f', -1, 64)
+	at, err := s.SentAt.MarshalJSON()
+	return append(append(append(b, `,"sent_at":`...), at...), '}'), err
+}
+
 // between fills values with what stands between the parts of b, in their order, and tells whether b is that and no more.
 func between(b []byte, values []string, parts ...string) bool {
 	rest, ok := strings.CutPrefix(string(b), parts[0])

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-const settleMost = 128 // entries in one script call: about a millisecond of Redis' time
+const settleMost = 256 // entries in one script call: about a millisecond of Redis' time
 
 type outcome byte
 

@@ -31,7 +31,7 @@ type Deps struct {
 }
 
 // maxBatch is how many results go to the store in one round trip.
-const maxBatch = 128
+const maxBatch = 256
 
 // Run works on calculated_distance until ctx ends, then drains. It waits for a Redis and a store that are not there.
 func Run(ctx context.Context, d Deps) error {

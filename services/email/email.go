@@ -41,7 +41,7 @@ type Deps struct {
 }
 
 // maxBatch is how many lines share a record in the journal, and its sync.
-const maxBatch = 128
+const maxBatch = 256
 
 // Run waits for the journal's lock, as a standby while another process has it, completes the lines that the last holder
 // had begun, works on user:email until ctx ends, and drains. It waits for a Redis, a store and a disk that are not there

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"crypto/sha256"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -11,8 +12,10 @@ type key [16]byte
 
 func keyOf(id string) key {
 	// Only the canonical form is itself: uuid.Parse also takes others, and they are other event IDs.
-	if u, err := uuid.Parse(id); err == nil && len(id) == 36 && u.String() == id {
-		return key(u)
+	if len(id) == 36 && strings.ToLower(id) == id {
+		if u, err := uuid.Parse(id); err == nil {
+			return key(u)
+		}
 	}
 	sum := sha256.Sum256([]byte(id))
 	return key(sum[:16])
