@@ -3,7 +3,8 @@
 // A stage reads one channel, does something with each event and forwards what it made of it to other channels. Every
 // publish does two things in one Lua script: it appends the payload to the stream whose key is the channel's name, where
 // it is kept until every consumer group has settled it, and it publishes the same bytes on the channel, for whoever
-// listens now. Stages work from the stream; the channel stays what it always was in Redis.
+// listens now (larger batches only if somebody does). Stages work from the stream; the channel stays what it always was in
+// Redis.
 //
 // A handler returns values and errors and never touches Redis. What it returns decides what becomes of the entry:
 //

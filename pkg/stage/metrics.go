@@ -42,7 +42,7 @@ func newMetrics() *metrics {
 		handler:   histogram("handler_seconds", "Duration of handler calls.", seconds),
 		wait:      histogram("queue_wait_seconds", "Time from an entry's read to its handler call.", seconds),
 		age:       histogram("event_age_seconds", "Time from an event's submission to its settling here.", seconds),
-		batch:     histogram("settle_batch_size", "Entries settled in one script call.", prometheus.ExponentialBuckets(1, 2, 8)),
+		batch:     histogram("settle_batch_size", "Entries settled in one script call.", prometheus.ExponentialBuckets(1, 2, 9)),
 		paused:    gauge("paused", "1 while the stage is paused because what it depends on is down."),
 		backlog:   gauge("backlog_entries", "Entries the group has not settled."),
 		pending:   gauge("pending_entries", "Entries delivered and not settled, in the whole group."),
