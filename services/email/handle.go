@@ -67,8 +67,8 @@ func (h *Handler) Handle(ctx context.Context, in []stage.Event[event.Address]) [
 
 	// What is left to write: each unknown event once, though a batch may have it twice.
 	at := now()
-	first := map[string]int{}
-	var unknown []int
+	first := make(map[string]int, len(in))
+	unknown := make([]int, 0, len(in))
 	for i, e := range in {
 		if _, ok := known[e.ID]; ok {
 			continue
@@ -88,7 +88,7 @@ func (h *Handler) Handle(ctx context.Context, in []stage.Event[event.Address]) [
 	miles := h.distances(ctx, in, unknown, out)
 
 	at = now().In(h.Zone.Location()).Truncate(time.Millisecond)
-	var lines []journal.Line
+	lines := make([]journal.Line, 0, len(unknown))
 	var text []byte
 	for _, i := range unknown {
 		if out[i].Err != nil {
@@ -97,7 +97,9 @@ func (h *Handler) Handle(ctx context.Context, in []stage.Event[event.Address]) [
 		e := in[i]
 		l := journal.Line{ID: e.ID, At: e.At, Miles: miles[i], Text: Line(at, e.Body, miles[i], h.Office)}
 		lines = append(lines, l)
-		text = append(append(text, l.Text...), '\n')
+		if h.Copy != nil {
+			text = append(append(text, l.Text...), '\n')
+		}
 	}
 	if len(lines) > 0 {
 		start := time.Now()
@@ -137,9 +139,9 @@ var (
 
 // distances looks up the events at the indexes: in one query, but for those that came as a bare address from elsewhere,
 // whose ID no record has. What cannot be found gets an error in out.
-func (h *Handler) distances(ctx context.Context, in []stage.Event[event.Address], indexes []int, out []stage.Result) map[int]float64 {
-	miles := map[int]float64{}
-	var ids []string
+func (h *Handler) distances(ctx context.Context, in []stage.Event[event.Address], indexes []int, out []stage.Result) (miles []float64) {
+	miles = make([]float64, len(in))
+	ids := make([]string, 0, len(indexes))
 	for _, i := range indexes {
 		if !in[i].Adopted {
 			ids = append(ids, in[i].ID)

@@ -127,6 +127,7 @@ func (g *rig) balance(events int) {
 
 // TestKillPoints ends the process with SIGKILL at each point of the stage and of the journal.
 func TestKillPoints(t *testing.T) {
+	const events = 4 * maxBatch // so that there is work left for the second process of a plan
 	program := filepath.Join(t.TempDir(), "email")
 	if out, err := exec.Command("go", "test", "-tags", "killpoints", "-c", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go test -tags killpoints -c: %v\n%s", err, out)
@@ -140,14 +141,14 @@ func TestKillPoints(t *testing.T) {
 	} {
 		t.Run(strings.Join(plan, " "), func(t *testing.T) {
 			g := newRig(t, redistest.Real(t).Options())
-			g.publishNumbered(0, 400)
+			g.publishNumbered(0, events)
 			for _, kill := range plan {
 				c := g.child(program, "MILEPOST_KILL="+kill)
 				if out, _ := c.CombinedOutput(); c.ProcessState.ExitCode() != -1 {
 					t.Fatalf("process to be killed at %s ended with %v\n%s", kill, c.ProcessState, out)
 				}
 			}
-			g.balance(400)
+			g.balance(events)
 		})
 	}
 }
