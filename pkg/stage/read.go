@@ -13,9 +13,8 @@ const (
 	readBlock = time.Second // how long an idle read waits; short, since a cancelled context does not end it
 	readMost  = 256         // entries in one read
 
-	// A read that finds more than gatherFrom entries, and no more to come, is followed by a rest in which the next ones
-	// gather: a read, a call of a batch handler and a settling cost the same for many as for few. So they come fast, but not
-	// for long while they gather.
+	// A read that finds more than gatherFrom entries, and all there are, is followed by a rest in which the next ones gather: a
+	// read, a call of a batch handler and a settling cost the same for many as for few. Single entries never wait for it.
 	gatherFrom = 8
 	gatherFor  = 5 * time.Millisecond
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -19,9 +20,10 @@ import (
 
 // BenchmarkHop moves events from raw_input to calculated_distance, with the real stage and its defaults (reading,
 // measuring, adoption), and with a bare pipelined client that issues the same commands and does not look into the payload.
-// In turns on one server; the median of each.
+// In turns on one server, both on one processor, as the program works; the median of each.
 func BenchmarkHop(b *testing.B) {
 	const n = 100_000
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	srv := redistest.Real(b)
 	rdb := srv.Client()
 	defer rdb.Close()
