@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
@@ -19,19 +20,19 @@ func (s *Store) InsertMany(ctx context.Context, records []Record) []error {
 	}
 	limited, cancel := s.limited(ctx)
 	defer cancel()
-	_, err := s.users.InsertMany(limited, records, options.InsertMany().SetOrdered(false))
+	err := s.insert(limited, records)
 	if err == nil {
 		return errs
 	}
-	var bulk mongo.BulkWriteException
-	answered := errors.As(err, &bulk) && len(bulk.WriteErrors) > 0
+	var write mongo.WriteException
+	answered := errors.As(err, &write) && len(write.WriteErrors) > 0
 	switch {
-	case answered && bulk.WriteConcernError == nil:
-		for _, we := range bulk.WriteErrors {
-			if we.Index < 0 || we.Index >= len(errs) || sameRecord(we.WriteError) {
+	case answered && write.WriteConcernError == nil:
+		for _, we := range write.WriteErrors {
+			if we.Index < 0 || we.Index >= len(errs) || sameRecord(we) {
 				continue
 			}
-			errs[we.Index] = fmt.Errorf("insert record %s: %w", records[we.Index].ID, mark(we.WriteError))
+			errs[we.Index] = fmt.Errorf("insert record %s: %w", records[we.Index].ID, mark(we))
 		}
 	case len(records) > 1 && !answered && !Down(err) && ctx.Err() == nil:
 		// The store refused the call as a whole; one record may have spoilt it for all. Find out which.
@@ -44,6 +45,38 @@ func (s *Store) InsertMany(ctx context.Context, records []Record) []error {
 		}
 	}
 	return errs
+}
+
+// What one command inserts, far from what a message may hold (16 MB, 100,000 documents).
+const (
+	commandMost  = 1000
+	commandBytes = 1 << 20 // of texts
+)
+
+// insert stores records with one command, which takes the processor half the time of the driver's InsertMany: that decodes
+// each document again to find its _id. What is many or large is left to the driver, which cuts it to size and knows what is
+// too large for the store.
+func (s *Store) insert(ctx context.Context, records []Record) error {
+	size := 0
+	for _, r := range records {
+		size += len(r.ID) + len(r.Email) + len(r.Lat) + len(r.Long)
+	}
+	if len(records) <= commandMost && size <= commandBytes {
+		return s.users.Database().RunCommand(ctx, bson.D{
+			{Key: "insert", Value: Collection}, {Key: "documents", Value: records}, {Key: "ordered", Value: false},
+			{Key: "writeConcern", Value: bson.D{{Key: "w", Value: "majority"}, {Key: "j", Value: true}}}, // as the driver's, see Open
+		}).Err()
+	}
+	_, err := s.users.InsertMany(ctx, records, options.InsertMany().SetOrdered(false))
+	var bulk mongo.BulkWriteException
+	if !errors.As(err, &bulk) {
+		return err
+	}
+	same := mongo.WriteException{WriteConcernError: bulk.WriteConcernError, Labels: bulk.Labels}
+	for _, we := range bulk.WriteErrors {
+		same.WriteErrors = append(same.WriteErrors, we.WriteError)
+	}
+	return same
 }
 
 // sameRecord reports whether we says that the record's own event ID is there already. A duplicate in an index that

@@ -22,6 +22,13 @@ func three() []records.Record {
 	return all
 }
 
+// large is three records of which one is far larger than usual.
+func large() []records.Record {
+	all := three()
+	all[1].Lat = strings.Repeat("9", 2<<20)
+	return all
+}
+
 // writeError is what a mongod says of one document of an insert.
 func writeError(index int, code int, message string, more ...bson.E) bson.D {
 	return append(bson.D{{Key: "index", Value: index}, {Key: "code", Value: code}, {Key: "errmsg", Value: message}}, more...)
@@ -86,9 +93,11 @@ func TestInsertManyAnswersForEachRecord(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, store := serve(t, func(string, bson.Raw) bson.D { return tc.reply })
-			for i, err := range store.InsertMany(t.Context(), three()) {
-				if kind(err) != tc.want[i] {
-					t.Errorf("record %d: %q (%v); want %q", i, kind(err), err, tc.want[i])
+			for size, all := range map[string][]records.Record{"small": three(), "large": large()} {
+				for i, err := range store.InsertMany(t.Context(), all) {
+					if kind(err) != tc.want[i] {
+						t.Errorf("record %d, %s: %q (%v); want %q", i, size, kind(err), err, tc.want[i])
+					}
 				}
 			}
 		})
@@ -130,7 +139,7 @@ func TestInsertManyTooLarge(t *testing.T) {
 // The promise of 201 stands on what the insert asks for.
 func TestInsertManyAsksForDurability(t *testing.T) {
 	server, store := serve(t, func(string, bson.Raw) bson.D { return inserted(3) })
-	if err := errors.Join(store.InsertMany(t.Context(), three())...); err != nil {
+	if err := errors.Join(append(store.InsertMany(t.Context(), three()), store.InsertMany(t.Context(), large())...)...); err != nil {
 		t.Fatal(err)
 	}
 	for _, doc := range server.seen() {
@@ -142,8 +151,8 @@ func TestInsertManyAsksForDurability(t *testing.T) {
 			t.Error("the insert is ordered; want unordered")
 		}
 	}
-	if len(server.seen()) != 1 {
-		t.Errorf("%d commands; want one insert", len(server.seen()))
+	if len(server.seen()) != 2 {
+		t.Errorf("%d commands; want one insert each", len(server.seen()))
 	}
 }
 
