@@ -137,8 +137,8 @@ var (
 	errNoRecord = errors.New("the store has no record of it yet")
 )
 
-// distances looks up the events at the indexes: in one query, but for those that came as a bare address from elsewhere,
-// whose ID no record has. What cannot be found gets an error in out.
+// distances looks up the events at the indexes: all at once, but for those that came as a bare address from elsewhere, whose
+// ID no record has. What cannot be found gets an error in out.
 func (h *Handler) distances(ctx context.Context, in []stage.Event[event.Address], indexes []int, out []stage.Result) (miles []float64) {
 	miles = make([]float64, len(in))
 	ids := make([]string, 0, len(indexes))

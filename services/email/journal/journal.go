@@ -309,7 +309,7 @@ func (j *Journal) Find(ids []string) (map[string]Written, error) {
 	if err := j.finish(); err != nil {
 		return nil, err
 	}
-	known := map[string]Written{}
+	known := make(map[string]Written, len(ids)) // the caller adds the others
 	for _, id := range ids {
 		w, ok, err := j.find(keyOf(id))
 		if err != nil {
@@ -349,7 +349,7 @@ func (j *Journal) Write(sent time.Time, lines []Line) ([]Written, error) {
 	sent = sent.Truncate(time.Millisecond)
 	r := &record{sent: sent, newest: time.UnixMilli(0)}
 	out := make([]Written, len(lines))
-	seen := map[key]Written{}
+	seen := make(map[key]Written, len(lines))
 	for i, l := range lines {
 		if strings.ContainsAny(l.Text, "\r\n") {
 			return nil, fmt.Errorf("line of event %s has a line break", l.ID)
@@ -488,6 +488,8 @@ func (j *Journal) tryRoll(now time.Time) error {
 		return err
 	}
 	killPoint("journal.after-next")
+	clear(old.events)
+	next.events = old.events // it has grown to its size
 	j.active, j.sealed, j.floor = next, keep, floor
 	// From here on the old records are not needed, and what is left of them is removed by the next Open.
 	errs := []error{old.f.Close(), os.Remove(old.path)}
