@@ -7,35 +7,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
+
+	vegeta "github.com/tsenart/vegeta/v12/lib"
 )
 
-// client posts submissions and follows the log they end in.
+// client posts submissions, by vegeta, and follows the log they end in.
 //
-// It is Go's own HTTP client, which takes about as much CPU time for a request as its server does, as those of the usual load
-// generators do (vegeta, hey and k6 are made of it). It shares the processors with what it measures, so that rates depend
-// on it, and the share of the pipeline in its edge's rate, too: a client that costs less shows a faster edge. What the programs
-// themselves cost is in the table of CPU times.
+// It shares the processors with what it measures, so that rates depend on it, and the share of the pipeline in its edge's
+// rate, too: a client that costs less shows a faster edge. What the programs themselves cost is in the table of CPU times.
 type client struct {
-	http    *http.Client
-	url     string
-	workers int // submissions at once: the connections
-	log     *follower
-	began   time.Time
+	url         string
+	connections int
+	log         *follower
+	began       time.Time
 
 	mu sync.Mutex
 	ledger
-	room      sync.Cond // a worker may go on
+	room      sync.Cond // one more may be sent, or nothing more
 	most      int       // that may be outstanding; 0: no bound
-	allowed   int       // of sent: what the rate makes of it, or any number
+	rate      float64   // submissions a second; 0: no bound
 	recording bool
-	over      bool // nothing more is sent
-	failed    error
+	over      bool      // nothing more is sent
 	last      time.Time // something came
 }
 
@@ -45,10 +41,10 @@ type ledger struct {
 	// twice is seen.
 	sent []int64
 
-	answered, accepted, written, doubled int
-	forgotten                            int         // accepted, and no line will come
-	status                               map[int]int // how many answers had which
-	posts, lines                         []time.Duration
+	begun, answered, accepted, written, doubled int
+	forgotten                                   int         // accepted, and no line will come
+	status                                      map[int]int // how many answers had which
+	posts, lines                                []time.Duration
 }
 
 // doneBit marks a submission whose line has come.
@@ -68,24 +64,15 @@ func newClient(log string) (*client, error) {
 }
 
 func (c *client) close() error {
-	c.disconnect()
 	if c.log == nil {
 		return nil
 	}
 	return c.log.close()
 }
 
-// connect makes the client ready to post to address over n connections.
-func (c *client) connect(address string, n int) {
-	c.url = "http://" + address + "/distance"
-	c.http = &http.Client{Timeout: stalled, Transport: &http.Transport{MaxConnsPerHost: n, MaxIdleConnsPerHost: n}}
-	c.workers = n
-}
-
-func (c *client) disconnect() {
-	if c.http != nil {
-		c.http.CloseIdleConnections()
-	}
+// aim makes the client post to address over n connections.
+func (c *client) aim(address string, n int) {
+	c.url, c.connections = "http://"+address+"/distance", n
 }
 
 // drive is a stretch of work for the client.
@@ -110,30 +97,25 @@ const stalled = 30 * time.Second
 
 // run submits as d says. It returns when all it sent is answered and, if the outstanding ones are bounded, has its line.
 func (c *client) run(ctx context.Context, d drive) (r driven, err error) {
-	ctx, cancel := context.WithCancel(ctx)
 	c.mu.Lock()
-	before := len(c.sent)
-	c.most, c.allowed, c.over, c.failed, c.last = d.outstanding, math.MaxInt, false, nil, time.Now()
-	every := 10 * time.Millisecond
-	if d.rate > 0 {
-		c.allowed, every = before, time.Millisecond
-	}
+	c.most, c.rate, c.over, c.last = d.outstanding, d.rate, false, time.Now()
 	c.mu.Unlock()
-
-	var workers sync.WaitGroup
+	var answers <-chan *vegeta.Result
 	if d.warm+d.measure > 0 {
-		for range c.workers {
-			workers.Go(func() { c.work(ctx) })
-		}
+		n := uint64(c.connections)
+		h := &http.Client{Timeout: stalled, Transport: &http.Transport{MaxConnsPerHost: c.connections, MaxIdleConnsPerHost: c.connections}}
+		defer h.CloseIdleConnections() // a server would close them later, in the midst of the next stretch
+		answers = vegeta.NewAttacker(vegeta.Client(h), vegeta.Workers(n), vegeta.MaxWorkers(n)).Attack(c.next, c, 0, "")
 	}
-	answered := make(chan struct{})
 	defer func() {
-		cancel()
 		c.stop()
-		workers.Wait()
+		go func() { // after an error: what is under way has nobody else to tell
+			for range answers {
+			}
+		}()
 	}()
 
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	start := time.Now()
 	from, to := start.Add(d.warm), start.Add(d.warm+d.measure)
@@ -142,10 +124,17 @@ func (c *client) run(ctx context.Context, d drive) (r driven, err error) {
 		select {
 		case <-ctx.Done():
 			return r, ctx.Err()
+		case a, more := <-answers:
+			if !more {
+				answers = nil
+			} else if err := c.took(a); err != nil {
+				return r, err
+			}
+			continue
 		case <-tick.C:
 		}
 		now := time.Now()
-		outstanding, err := c.look(now, before+int(now.Sub(start).Seconds()*d.rate))
+		outstanding, err := c.look(now)
 		switch {
 		case err != nil:
 			return r, err
@@ -163,12 +152,11 @@ func (c *client) run(ctx context.Context, d drive) (r driven, err error) {
 				return r, err
 			}
 			c.stop()
-			go func() { workers.Wait(); close(answered) }()
 			state = ending
 		case state == recording && !now.Before(sample):
 			r.outstanding = append(r.outstanding, outstanding)
 			sample = sample.Add(100 * time.Millisecond)
-		case state == ending && isClosed(answered) && (d.outstanding == 0 || outstanding == 0):
+		case state == ending && answers == nil && (d.outstanding == 0 || outstanding == 0):
 			r.posts, r.lines = c.posts, c.lines
 			slices.Sort(r.posts)
 			slices.Sort(r.lines)
@@ -191,15 +179,6 @@ func call(f func() error) error {
 	return f()
 }
 
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
 // record begins or ends recording and returns what was accepted and written until now.
 func (c *client) record(on bool) (accepted, written int) {
 	c.mu.Lock()
@@ -218,24 +197,19 @@ func (c *client) stop() {
 	c.room.Broadcast()
 }
 
-// look allows so many to have been sent, if the rate is bounded, and returns how many are outstanding, or what went wrong.
-func (c *client) look(now time.Time, allowed int) (outstanding int, err error) {
+// look returns how many submissions are outstanding, and an error if nothing comes any more.
+func (c *client) look(now time.Time) (outstanding int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.allowed < math.MaxInt {
-		for ; c.allowed < allowed; c.allowed++ {
-			c.room.Signal()
-		}
-	}
-	if err = c.failed; err == nil && now.Sub(c.last) > stalled {
-		err = fmt.Errorf("nothing has come for %s: of %d submissions %d are answered, %d accepted, %d have their line", stalled, len(c.sent), c.answered, c.accepted, c.written)
+	if now.Sub(c.last) > stalled {
+		err = fmt.Errorf("nothing has come for %s: of %d submissions %d are answered, %d accepted, %d have their line", stalled, c.begun, c.answered, c.accepted, c.written)
 	}
 	return c.outstanding(), err
 }
 
 // outstanding is how many submissions have no line yet and may get one.
 func (l *ledger) outstanding() int {
-	return len(l.sent) - (l.answered - l.accepted) - l.written - l.forgotten
+	return l.begun - (l.answered - l.accepted) - l.written - l.forgotten
 }
 
 // forget gives up the lines that have not come.
@@ -245,32 +219,34 @@ func (c *client) forget() {
 	c.forgotten += c.outstanding()
 }
 
-// work submits until nothing more is to be sent.
-func (c *client) work(ctx context.Context) {
-	body := bytes.Clone(template)
-	for {
-		number, at, ok := c.next()
-		if !ok {
-			return
-		}
-		status, err := c.post(ctx, body, number)
-		c.took(at, status, err)
-	}
-}
-
-// next waits until one more may be sent and returns its number.
-func (c *client) next() (number int, at time.Duration, ok bool) {
+// Pace waits until one more may be sent: it is vegeta's Pacer.
+func (c *client) Pace(elapsed time.Duration, hits uint64) (wait time.Duration, stop bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.over {
-		if (c.most == 0 || c.outstanding() < c.most) && len(c.sent) < c.allowed {
-			at = time.Since(c.began)
-			c.sent = append(c.sent, int64(at))
-			return len(c.sent) - 1, at, true
-		}
+	for !c.over && c.most > 0 && c.outstanding() >= c.most {
 		c.room.Wait()
 	}
-	return 0, 0, false
+	if c.over {
+		return 0, true
+	}
+	c.begun++
+	if c.rate > 0 {
+		wait = time.Duration(float64(hits)/c.rate*float64(time.Second)) - elapsed
+	}
+	return max(0, wait), false
+}
+
+// Rate is asked by nobody.
+func (c *client) Rate(time.Duration) float64 { return c.rate }
+
+// next makes the next submission: it is vegeta's Targeter.
+func (c *client) next(t *vegeta.Target) error {
+	c.mu.Lock()
+	number := len(c.sent)
+	c.sent = append(c.sent, int64(time.Since(c.began)))
+	c.mu.Unlock()
+	*t = vegeta.Target{Method: http.MethodPost, URL: c.url, Header: header, Body: submission(number)}
+	return nil
 }
 
 // A submission without its numbers: ten digits make the address its own, nine the place.
@@ -295,47 +271,36 @@ func put(b []byte, n int) {
 	}
 }
 
-// post sends a submission, made in body, and returns the status of its answer.
-func (c *client) post(ctx context.Context, body []byte, number int) (status int, err error) {
+// submission is the body of one, with its number.
+func submission(number int) []byte {
+	body := bytes.Clone(template)
 	put(body[atNumber:atNumber+digits], number)
 	put(body[atLat:atLat+2], 10+number%70)
 	put(body[atLat+3:atLat+7], number*7)
 	put(body[atLong:atLong+2], 10+number/70%80)
 	put(body[atLong+3:atLong+8], number*13)
-	q, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
-	if err != nil {
-		return 0, err
-	}
-	q.Header = header
-	a, err := c.http.Do(q)
-	if err != nil {
-		return 0, err
-	}
-	_, err = io.Copy(io.Discard, a.Body)
-	return a.StatusCode, errors.Join(err, a.Body.Close())
+	return body
 }
 
 // took notes how a submission was answered.
-func (c *client) took(at time.Duration, status int, err error) {
-	now := time.Since(c.began)
+func (c *client) took(a *vegeta.Result) error {
+	if a.Code == 0 {
+		return errors.New(a.Error)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = time.Now()
-	if err != nil {
-		if !c.over {
-			c.over, c.failed = true, err
-			c.room.Broadcast()
-		}
-		return
-	}
 	c.answered++
-	c.status[status]++
-	if status == http.StatusCreated {
+	c.status[int(a.Code)]++
+	if a.Code == http.StatusCreated {
 		c.accepted++
+	} else {
+		c.room.Signal()
 	}
 	if c.recording {
-		c.posts = append(c.posts, now-at)
+		c.posts = append(c.posts, a.Latency)
 	}
+	return nil
 }
 
 // came notes that lines stand in the log.

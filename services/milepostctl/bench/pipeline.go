@@ -344,8 +344,7 @@ func (r *rig) measure(ctx context.Context, c *client, d drive) (Stretch, error) 
 	pids := r.pids()
 	d.begin = func() (err error) { from, err = read(ctx, pids, r.rdb); return err }
 	d.end = func() (err error) { to, err = read(ctx, pids, r.rdb); return err }
-	defer c.disconnect() // a server closes connections that are idle for long
-	c.connect(r.door[c], r.Connections)
+	c.aim(r.door[c], r.Connections)
 	got, err := c.run(ctx, d)
 	if err != nil {
 		return Stretch{}, err
