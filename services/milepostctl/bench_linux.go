@@ -33,14 +33,14 @@ func (t *tool) benchPipeline() *cobra.Command {
 		Use:   "pipeline",
 		Short: "From POST to log line, the edge alone, and a bare handler to compare it with",
 		Long: `pipeline starts a redis-server of its own, web-api, distance, db and email as a process each, and a bare echo handler
-that only makes one script call per request. It measures, in turns and with the same client, Go's own, how many
+that only makes one script call per request. It measures, in turns and with the same client, vegeta, how many
 submissions a second the edge accepts while the stages are stopped, how many the bare handler, how fast the stages work off
 what the edge left, and how many submissions go all the way from POST to the log while at most --outstanding are under way;
 and what that costs: time, CPU time and memory of each process, Redis commands and round trips. It ends with status 1 if a
 submission was lost or doubled.
 
-MONGO_URL names the store, which gets the database milepost_bench. Without it the store of standalone is used, which is far
-slower than what is measured. --redis is not used.`,
+MONGO_URL names the store: its database milepost_bench is dropped before each round and at the end. Without it the store of
+standalone is used, which is far slower than what is measured. --redis is not used.`,
 		Example: `  milepostctl bench pipeline --mongo mongodb://127.0.0.1:27017
   milepostctl bench pipeline --fsync always --rounds 1 --sustain 10s --profile /tmp/profiles`,
 		Args: cobra.NoArgs,

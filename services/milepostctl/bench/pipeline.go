@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -30,6 +32,7 @@ type rig struct {
 	rdb    *redis.Client
 	store  *program // nil if one was given
 	given  int      // process of the given store, 0 if it is not on this machine
+	full   bool     // the given store does not drop databases
 	web    *program
 	bare   *program // nil if there is none
 	stages []*program
@@ -98,6 +101,27 @@ func (r *rig) storeName() string {
 	return "a store given by MONGO_URL"
 }
 
+// database is the one in a given store that belongs to the bench.
+const database = "milepost_bench"
+
+// empty drops the database of a given store, so that all rounds are alike and nothing stays of them.
+func (r *rig) empty(ctx context.Context) {
+	if r.MongoURL == "" || r.full {
+		return
+	}
+	err := func() error {
+		client, err := mongo.Connect(options.Client().ApplyURI(r.MongoURL).SetTimeout(10 * time.Second))
+		if err != nil {
+			return err
+		}
+		return errors.Join(client.Database(database).Drop(ctx), client.Disconnect(ctx))
+	}()
+	if err != nil {
+		r.full = true
+		r.say("the database %s is not dropped between the rounds, and stays: %v", database, err)
+	}
+}
+
 // open starts everything but the stages.
 func (r *rig) open(ctx context.Context) error {
 	log := filepath.Join(r.dir, "sent_emails")
@@ -114,9 +138,9 @@ func (r *rig) open(ctx context.Context) error {
 	if err := r.openRedis(ctx, at[0]); err != nil {
 		return err
 	}
-	mongo := r.MongoURL
-	if mongo == "" {
-		mongo = "mongodb://" + at[1] + "/"
+	store := r.MongoURL
+	if store == "" {
+		store = "mongodb://" + at[1] + "/"
 		r.store = r.program("standalone", listening(at[1]), "store", "--listen", at[1], "--data", filepath.Join(r.dir, "documents"))
 		r.say("%s", r.storeName())
 		if err := r.store.start(ctx); err != nil {
@@ -128,7 +152,7 @@ func (r *rig) open(ctx context.Context) error {
 		r.given = ownerOf(port)
 	}
 	env := append([]string{
-		"REDIS_URL=redis://" + at[0], "MONGO_URL=" + mongo, "MONGO_DATABASE=milepost_bench", "SENT_EMAILS=" + log,
+		"REDIS_URL=redis://" + at[0], "MONGO_URL=" + store, "MONGO_DATABASE=" + database, "SENT_EMAILS=" + log,
 		"RATE_LIMIT=off", "LISTEN=" + at[2], "LOG_LEVEL=warn",
 	}, r.Env...)
 	if r.Profile != "" {
@@ -232,6 +256,7 @@ func (r *rig) close() (err error) {
 			err = errors.Join(err, p.stop())
 		}
 	}
+	r.empty(context.Background())
 	if r.rdb != nil {
 		_ = r.rdb.Close() // nothing was written
 	}
@@ -249,6 +274,7 @@ func (r *rig) round(ctx context.Context, n int) (round Round, err error) {
 			return round, err
 		}
 	}
+	r.empty(ctx)
 	last := n == r.Rounds
 	for _, part := range []struct {
 		name    string

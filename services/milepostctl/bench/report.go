@@ -222,7 +222,7 @@ func (s Setting) title() string {
 
 func (s Setting) write(w io.Writer) error {
 	m := s.Median
-	fmt.Fprintf(w, "\nRedis %s; %s; medians of %d rounds, %d connections\n", s.title(), s.Store, len(s.Rounds), s.Connections)
+	fmt.Fprintf(w, "\nRedis %s; %s; medians of %d rounds, %d connections of vegeta\n", s.title(), s.Store, len(s.Rounds), s.Connections)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if m.EdgeToBare != nil {
 		fmt.Fprintf(tw, "  a bare echo handler, one script call a request\t%.0f/s\n", m.BareRate)
