@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -49,9 +50,14 @@ func (s *Store) Distances(ctx context.Context, ids []string) (map[string]float64
 	return found, nil
 }
 
-// findMost is how many event IDs one query asks for: a few queries at a time keep several cores of the store at work, and a
-// store that goes through the list for each of its documents is not asked for long ones.
-const findMost = 32
+const (
+	// findMost is how many event IDs one query asks for: a store that goes through the list for each of its documents is not
+	// asked for long ones.
+	findMost = 32
+	// findAtOnce is how many queries are under way: enough to keep a store at work. The caller's goroutine has one of them, since a
+	// new one's stack has to grow for what the driver does.
+	findAtOnce = 2
+)
 
 // find calls each with the documents of the event IDs that are there, with the fields that projection names (nil: all). The
 // calls come one at a time, and doc is each's own only until it returns.
@@ -74,19 +80,28 @@ func (s *Store) find(ctx context.Context, ids []string, projection bson.D, each 
 			most = 1
 		}
 	}
+	chunks := slices.Collect(slices.Chunk(ids, most))
+	var next atomic.Int32
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(4)
-	for some := range slices.Chunk(ids, most) {
-		g.Go(func() error {
-			return s.findIn(ctx, some, projection, func(doc bson.Raw) error {
+	queries := func() error {
+		for i := int(next.Add(1)); i <= len(chunks); i = int(next.Add(1)) {
+			err := s.findIn(ctx, chunks[i-1], projection, func(doc bson.Raw) error {
 				mu.Lock()
 				defer mu.Unlock()
 				return each(doc)
 			})
-		})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	if err := g.Wait(); err != nil {
+	for range min(findAtOnce, len(chunks)) - 1 {
+		g.Go(queries)
+	}
+	err := queries()
+	if err = cmp.Or(g.Wait(), err); err != nil { // what ended the others' first: this one's may be that of the end
 		return fmt.Errorf("find records: %w", err)
 	}
 	return nil
