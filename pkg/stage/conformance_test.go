@@ -246,6 +246,16 @@ func TestOutcomes(t *testing.T) {
 	})
 }
 
+// probe publishes messages of a foreign program on "in" until one came through: the lease of adopting is there a moment before
+// its marker is through.
+func probe(t *testing.T, rdb *redis.Client, got *tally) {
+	t.Helper()
+	for n := 0; got.len() == 0; n++ {
+		rdb.Publish(t.Context(), "in", fmt.Sprint("probe ", n))
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func TestAdoption(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
@@ -259,11 +269,7 @@ func TestAdoption(t *testing.T) {
 		rdb := redis.NewClient(o)
 		defer rdb.Close()
 		p := publisher(t, b, "in")
-		// The lease is there a moment before its marker is through: a first message shows that adoption works.
-		for probe := 0; got.len() == 0; probe++ {
-			rdb.Publish(t.Context(), "in", fmt.Sprint("probe ", probe))
-			time.Sleep(time.Millisecond)
-		}
+		probe(t, rdb, &got)
 		const n = 200
 		var bodies []string
 		for i := range n {
@@ -294,10 +300,7 @@ func TestAdoptionHandedOver(t *testing.T) {
 			return start(t, open(t, o), stage.Config{Name: "s", In: "in"}, got.sink())
 		}
 		stop := process()
-		for probe := 0; got.len() == 0; probe++ {
-			rdb.Publish(t.Context(), "in", fmt.Sprint("probe ", probe))
-			time.Sleep(time.Millisecond)
-		}
+		probe(t, rdb, &got)
 		var bodies []string
 		ended := make(chan struct{})
 		ctx, end := context.WithCancel(t.Context())
@@ -334,10 +337,7 @@ func TestHeard(t *testing.T) {
 	var got tally
 	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
 	eventually(t, "someone adopts", func() bool { c, _ := b.Status(t.Context(), "in"); return c.Adopted })
-	for probe := 0; got.len() == 0; probe++ {
-		rdb.Publish(t.Context(), "in", fmt.Sprint("probe ", probe))
-		time.Sleep(time.Millisecond)
-	}
+	probe(t, rdb, &got)
 	const n, bare = 500, 50
 	send := func(t *testing.T, name string) (own []string, published int64) {
 		t.Helper()
