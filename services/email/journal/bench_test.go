@@ -42,7 +42,7 @@ func BenchmarkFind(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		j.sealed = append(j.sealed, sealed)
+		j.sealed = sealed.after(j.sealed)
 	}
 	for name, id := range map[string]func(n int) string{
 		"new":   func(n int) string { return id(segments*size + n) },

@@ -11,6 +11,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -247,7 +248,7 @@ func (j *Journal) load() error {
 		if err != nil {
 			return errors.Join(err, j.active.f.Close())
 		}
-		j.sealed = append(j.sealed, s)
+		j.sealed = s.after(j.sealed)
 	}
 	return nil
 }
@@ -327,6 +328,9 @@ func (j *Journal) find(k key) (Written, bool, error) {
 		return w, true, nil
 	}
 	for _, s := range slices.Backward(j.sealed) {
+		if bytes.Compare(k[:], s.highest[:]) > 0 {
+			break // as nearly every new event: event IDs grow with time
+		}
 		if w, ok, err := s.find(k); ok || err != nil {
 			return w, ok, err
 		}
@@ -470,7 +474,7 @@ func (j *Journal) tryRoll(now time.Time) error {
 		return err
 	}
 	killPoint("journal.after-seal")
-	floor, keep := j.floor, append(slices.Clone(j.sealed), s)
+	floor, keep := j.floor, s.after(slices.Clone(j.sealed))
 	limit := now.Add(-j.o.Keep - forgetMargin)
 	var forgotten []*sealed
 	keep = slices.DeleteFunc(keep, func(s *sealed) bool {

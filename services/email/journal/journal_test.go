@@ -244,6 +244,32 @@ func TestSegments(t *testing.T) {
 	wantContent(t, path, text(lines(0, 96)))
 }
 
+// TestOrder: events are known whatever the order of their IDs, which need not grow from one segment to the next.
+func TestOrder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	j := open(t, path, segmentOf(4))
+	order := []int{50, 51, 90, 53, 10, 11, 12, 13, 60, 61, 62, 63, 0, 99, 1, 2, 30, 31, 32, 33}
+	known := func() {
+		t.Helper()
+		for _, n := range order {
+			if found, err := j.Find([]string{id(n), id(n + 1000)}); err != nil || len(found) != 1 || found[id(n)].Miles != line(n).Miles {
+				t.Errorf("Find(%d and one that is unknown) = %v, %v", n, found, err)
+			}
+		}
+	}
+	for _, n := range order {
+		write(t, j, line(n))
+	}
+	known()
+	closed(t, j)
+	j = open(t, path, segmentOf(4))
+	defer closed(t, j)
+	if len(j.sealed) != 5 {
+		t.Errorf("%d sealed segments, want 5", len(j.sealed))
+	}
+	known()
+}
+
 // TestForget: segments whose events are older than Keep go, and what they may have held is too old from then on, even if
 // Keep is longer later.
 func TestForget(t *testing.T) {

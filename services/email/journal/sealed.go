@@ -26,6 +26,7 @@ type sealed struct {
 	start       int64 // where the entries start
 	count       int
 	first, last key
+	highest     key // of these and all that were sealed before them
 	newest      time.Time
 	filter      filter
 }
@@ -58,6 +59,15 @@ func seal(path, identity string, events map[key]Written, newest time.Time) (*sea
 		sealed.learn(entries[i*idsSize:])
 	}
 	return sealed, nil
+}
+
+// after appends s to those that were sealed before it.
+func (s *sealed) after(all []*sealed) []*sealed {
+	s.highest = s.last
+	if n := len(all); n > 0 && bytes.Compare(all[n-1].highest[:], s.highest[:]) > 0 {
+		s.highest = all[n-1].highest
+	}
+	return append(all, s)
 }
 
 // learn takes the next entry into what memory holds. It reports whether its key is greater than the one before.
