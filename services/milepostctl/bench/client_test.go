@@ -188,6 +188,7 @@ func TestFollow(t *testing.T) {
 		{"00002@example.com\n", []int{2}},
 		{"bench-12@example.com\nbench-00000x0003@\n\nbench-0000000003@\n", []int{3}},
 		{strings.Repeat("bench-0000000004@example.com\n", 5000), slices.Repeat([]int{4}, 5000)},
+		{strings.Repeat("x", 300_000) + "\nbench-0000000006@example.com\n", []int{6}},
 		{"bench-0000000005@example.com", nil},
 	} {
 		if _, err := w.WriteString(piece.text); err != nil {

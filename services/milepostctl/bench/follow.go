@@ -78,6 +78,9 @@ func (l *follower) read() error {
 			rest = rest[end+1:]
 		}
 		l.buf = l.buf[:copy(l.buf, rest)]
+		if len(l.buf) == cap(l.buf) {
+			l.buf = l.buf[:0] // so long a line is none of a submission
+		}
 		if err != nil {
 			if len(numbers) > 0 {
 				l.came(numbers)
