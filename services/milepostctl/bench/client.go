@@ -109,10 +109,12 @@ func (c *client) run(ctx context.Context, d drive) (r driven, err error) {
 	}
 	defer func() {
 		c.stop()
-		go func() { // after an error: what is under way has nobody else to tell
-			for range answers {
-			}
-		}()
+		if answers != nil { // after an error: what is under way has nobody else to tell
+			go func() {
+				for range answers {
+				}
+			}()
+		}
 	}()
 
 	tick := time.NewTicker(10 * time.Millisecond)
