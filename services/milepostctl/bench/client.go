@@ -20,6 +20,8 @@ import (
 // It shares the processors with what it measures, so that rates depend on it, and the share of the pipeline in its edge's
 // rate, too: a client that costs less shows a faster edge. What the programs themselves cost is in the table of CPU times.
 type client struct {
+	vegeta.ConstantPacer // of the rate; zero: no bound
+
 	url         string
 	connections int
 	log         *follower
@@ -29,7 +31,6 @@ type client struct {
 	ledger
 	room      sync.Cond // one more may be sent, or nothing more
 	most      int       // that may be outstanding; 0: no bound
-	rate      float64   // submissions a second; 0: no bound
 	recording bool
 	over      bool      // nothing more is sent
 	last      time.Time // something came
@@ -79,7 +80,7 @@ func (c *client) aim(address string, n int) {
 type drive struct {
 	warm, measure time.Duration // it submits for warm+measure and records in measure
 	outstanding   int           // most submissions that may be without a line; 0: no bound, and lines are not waited for
-	rate          float64       // submissions a second; 0: as fast as there is room
+	rate          int           // submissions a second; 0: as fast as there is room
 
 	begin, end func() error // called at the edges of measure
 }
@@ -98,7 +99,8 @@ const stalled = 30 * time.Second
 // run submits as d says. It returns when all it sent is answered and, if the outstanding ones are bounded, has its line.
 func (c *client) run(ctx context.Context, d drive) (r driven, err error) {
 	c.mu.Lock()
-	c.most, c.rate, c.over, c.last = d.outstanding, d.rate, false, time.Now()
+	c.ConstantPacer = vegeta.ConstantPacer{Freq: d.rate, Per: time.Second}
+	c.most, c.over, c.last = d.outstanding, false, time.Now()
 	c.mu.Unlock()
 	var answers <-chan *vegeta.Result
 	if d.warm+d.measure > 0 {
@@ -117,7 +119,7 @@ func (c *client) run(ctx context.Context, d drive) (r driven, err error) {
 		}
 	}()
 
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	start := time.Now()
 	from, to := start.Add(d.warm), start.Add(d.warm+d.measure)
@@ -221,7 +223,7 @@ func (c *client) forget() {
 	c.forgotten += c.outstanding()
 }
 
-// Pace waits until one more may be sent: it is vegeta's Pacer.
+// Pace waits until one more may be sent, and then says how long the rate has it wait: it makes the client a vegeta.Pacer.
 func (c *client) Pace(elapsed time.Duration, hits uint64) (wait time.Duration, stop bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -232,14 +234,8 @@ func (c *client) Pace(elapsed time.Duration, hits uint64) (wait time.Duration, s
 		return 0, true
 	}
 	c.begun++
-	if c.rate > 0 {
-		wait = time.Duration(float64(hits)/c.rate*float64(time.Second)) - elapsed
-	}
-	return max(0, wait), false
+	return c.ConstantPacer.Pace(elapsed, hits)
 }
-
-// Rate is asked by nobody.
-func (c *client) Rate(time.Duration) float64 { return c.rate }
 
 // next makes the next submission: it is vegeta's Targeter.
 func (c *client) next(t *vegeta.Target) error {

@@ -29,7 +29,7 @@ type Options struct {
 	Connections    int           // of the client, each with one request under way at most
 	Outstanding    int           // submissions that may be without a line while the whole pipeline is measured
 
-	edgeRate float64 // submissions a second for the edge and the bare handler; 0: as fast as they are answered
+	edgeRate int // submissions a second for the edge and the bare handler; 0: as fast as they are answered
 
 	Profile  string    // a folder for the services' CPU profiles of the last round; "": none
 	Progress io.Writer // what is being done
