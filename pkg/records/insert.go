@@ -64,7 +64,7 @@ func (s *Store) insert(ctx context.Context, records []Record) error {
 	if len(records) <= commandMost && size <= commandBytes {
 		return s.users.Database().RunCommand(ctx, bson.D{
 			{Key: "insert", Value: Collection}, {Key: "documents", Value: records}, {Key: "ordered", Value: false},
-			{Key: "writeConcern", Value: bson.D{{Key: "w", Value: "majority"}, {Key: "j", Value: true}}}, // as the driver's, see Open
+			{Key: "writeConcern", Value: bson.D{{Key: "w", Value: durable.W}, {Key: "j", Value: durable.Journal}}},
 		}).Err()
 	}
 	_, err := s.users.InsertMany(ctx, records, options.InsertMany().SetOrdered(false))

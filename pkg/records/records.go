@@ -34,6 +34,12 @@ const Collection = "users"
 // distance is the name of Record.Miles in a document.
 const distance = "distance_from_velocity"
 
+// durable is what a write waits for: a majority of the store's members has it in its journal.
+var durable = func() *writeconcern.WriteConcern {
+	journaled := true
+	return &writeconcern.WriteConcern{W: writeconcern.WCMajority, Journal: &journaled}
+}()
+
 // How long the store may take, unless the URL says otherwise (timeoutMS, connectTimeoutMS, serverSelectionTimeoutMS).
 const (
 	callTimeout    = 10 * time.Second
@@ -68,8 +74,7 @@ func OpenPool(url, database string, pool *Pool) (*Store, error) {
 	if o.ServerSelectionTimeout == nil {
 		o.SetServerSelectionTimeout(selectTimeout)
 	}
-	journaled := true
-	o.SetWriteConcern(&writeconcern.WriteConcern{W: writeconcern.WCMajority, Journal: &journaled})
+	o.SetWriteConcern(durable)
 	// A document that a foreign program stored has an object ID, not an event's.
 	o.SetBSONOptions(&options.BSONOptions{ObjectIDAsHexString: true})
 	o.SetReadPreference(readpref.Primary()) // a secondary may not have what was just stored
