@@ -1,7 +1,7 @@
 # Milepost's commands. `make` alone lists them.
 
 GO       ?= go
-MODULES  := $(patsubst %/go.mod,%,$(wildcard pkg/go.mod services/*/go.mod deploy/go.mod))
+MODULES  := pkg/stage pkg services services/standalone test
 PROGRAMS := $(wildcard services/*/cmd/*)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD    := -ldflags "-s -w -X github.com/milepost/milepost/pkg/process.Version=$(VERSION)"
@@ -65,12 +65,12 @@ test: deps alone ## all tests; installs what they need only where `make deps` ma
 
 .PHONY: race
 race: ## all tests under the race detector, except those that build programs
-	$(GO) test -race -timeout 20m $(patsubst %,./%/...,$(filter-out services/standalone,$(MODULES))) ./services/standalone/embedded/...
+	$(GO) test -race -timeout 20m $(patsubst %,./%/...,$(filter-out services/standalone test,$(MODULES))) ./services/standalone/embedded/...
 
 .PHONY: chaos
 chaos: deps ## kill everything under load for CHAOS_SECONDS (default 300), cut wires, roll replicas; ends with the ledgers
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-300} $(GO) test -count=1 -timeout 90m -parallel 1 -v \
-		-run 'TestKills|TestFaults|TestReplicas|TestStoreAway|TestFull|TestBacklog' ./services/standalone/pipeline
+		-run 'TestKills|TestFaults|TestReplicas|TestStoreAway|TestFull|TestBacklog' ./test/e2e
 
 # Anyone can depend on one of our modules, so each must build without the workspace around it.
 .PHONY: alone
@@ -90,7 +90,7 @@ lint: vet cross ## gofmt, go vet, staticcheck, and a build for every system we p
 
 .PHONY: vet
 vet: ## the part of lint that takes seconds: gofmt, go vet, staticcheck
-	@unformatted=$$(gofmt -l pkg services deploy); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
+	@unformatted=$$(gofmt -l pkg services test); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet $(patsubst %,./%/...,$(MODULES))
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -checks '$(CHECKS)' $(patsubst %,./%/...,$(MODULES))
 
@@ -101,7 +101,7 @@ cross: ## build for linux, darwin and windows on amd64 and arm64
 
 .PHONY: bench
 bench: build ## measure everything, 15 minutes: a table, report.json and report.svg in dist/bench; MONGO_URL names the store; best on an idle machine
-	@CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/ ./services/web-api/bare-echo
+	@CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/ ./test/bench/bare-echo
 	@bin/milepostctl bench all --out dist/bench $(BENCHFLAGS)
 	@MEASURE=on $(GO) test -p 1 -count=1 -v -run '^TestMeasure' ./services/milepostctl ./services/weather ./services/users | \
 		awk '/^(=== |--- |PASS|ok )/ { next } { print } /^FAIL/ { failed = 1 } END { exit failed }'
@@ -113,4 +113,4 @@ new-service: ## write a service that joins the pipeline: NAME=tide FROM=raw_inpu
 .PHONY: tidy
 tidy: ## go mod tidy in every module, and gofmt
 	@for m in $(MODULES); do echo "tidy $$m"; (cd $$m && GOWORK=off $(GO) mod tidy) || exit 1; done
-	gofmt -w pkg services deploy
+	gofmt -w pkg services test

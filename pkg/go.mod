@@ -6,7 +6,7 @@ require (
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/caarlos0/env/v11 v11.4.1
 	github.com/golang/geo v0.0.0-20260818125358-b200a1149890
-	github.com/google/uuid v1.6.0
+	github.com/google/uuid v1.6.0 // indirect
 	github.com/prometheus/client_golang v1.24.0
 	github.com/redis/go-redis/v9 v9.22.0
 	github.com/tidwall/geodesic v0.3.5
@@ -42,3 +42,7 @@ require (
 	golang.org/x/crypto v0.53.0 // indirect
 	golang.org/x/text v0.40.0 // indirect
 )
+
+require github.com/milepost/milepost/pkg/stage v0.0.0
+
+replace github.com/milepost/milepost/pkg/stage => ./stage

@@ -16,7 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/cache"
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 var errBroken = errors.New("broken")
@@ -98,7 +98,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 func TestHit(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var s source
 		c := cache.New[int64](open(t, o), cache.Options{Name: "t"})
 		if r := get(t, c, &s); r.Value != 1 || r.Cached || r.Stale || time.Since(r.At) > time.Minute {
@@ -132,7 +132,7 @@ func TestHit(t *testing.T) {
 }
 
 func TestExpiry(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var s source
 		c := cache.New[int64](open(t, o), cache.Options{Name: "t", TTL: 50 * time.Millisecond, Stale: time.Hour, Pause: time.Millisecond})
 		get(t, c, &s)
@@ -150,7 +150,7 @@ func TestExpiry(t *testing.T) {
 
 // A load that hangs does not keep callers from an old value; what it brings in the end is kept.
 func TestSlowLoad(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var s source
 		c := cache.New[int64](open(t, o), cache.Options{Name: "t", TTL: 50 * time.Millisecond, Stale: time.Hour, Slow: time.Millisecond})
 		get(t, c, &s)
@@ -172,7 +172,7 @@ func TestSlowLoad(t *testing.T) {
 
 // With 100 callers in each of two processes, a missing value is loaded once.
 func TestOneLoad(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var loads atomic.Int64
 		var begun sync.WaitGroup
 		begun.Add(200)
@@ -206,7 +206,7 @@ func TestOneLoad(t *testing.T) {
 }
 
 func TestMissing(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var s source
 		s.fail(fmt.Errorf("atlantis: %w", cache.ErrMissing))
 		c := cache.New[int64](open(t, o), cache.Options{Name: "t", Missing: 300 * time.Millisecond, TTL: time.Hour, Stale: time.Hour})
@@ -228,7 +228,7 @@ func TestMissing(t *testing.T) {
 
 // A failed load is not repeated at once, here or in another process.
 func TestPause(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var s source
 		s.fail(errBroken)
 		options := cache.Options{Name: "t", Pause: time.Hour}
@@ -250,7 +250,7 @@ func TestPause(t *testing.T) {
 
 // What is loaded while the entry is dropped may be older than the drop: it is not kept.
 func TestDropDuringLoad(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var s source
 		reader, dropper := cache.New[int64](open(t, o), cache.Options{Name: "t"}), cache.New[int64](open(t, o), cache.Options{Name: "t"})
 		r, err := reader.Get(t.Context(), "k", func(ctx context.Context) (int64, error) {
@@ -266,7 +266,7 @@ func TestDropDuringLoad(t *testing.T) {
 }
 
 func TestCorrupt(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		rdb := plain(t, o)
 		for _, text := range []string{"{", "null", "{}", `{"value":"text","at":1,"until":9999999999999}`, `{"missing":false,"until":9999999999999}`,
 			`{"value":3,"missing":true,"until":9999999999999}`, "\x00\xff"} {
@@ -287,7 +287,7 @@ func TestCorrupt(t *testing.T) {
 
 // A Redis that takes no writes costs loads and nothing else.
 func TestRedisRefuses(t *testing.T) {
-	o := redistest.Real(t, "--maxmemory", "1", "--maxmemory-policy", "noeviction").Options()
+	o := stagetest.Real(t, "--maxmemory", "1", "--maxmemory-policy", "noeviction").Options()
 	c := cache.New[int64](open(t, o), cache.Options{Name: "t"})
 	var s source
 	for n := range int64(3) {
@@ -298,7 +298,7 @@ func TestRedisRefuses(t *testing.T) {
 }
 
 func TestAway(t *testing.T) {
-	server := redistest.Real(t)
+	server := stagetest.Real(t)
 	c := cache.New[int64](open(t, server.Options()), cache.Options{Name: "t"})
 	var s source
 	get(t, c, &s)
@@ -317,7 +317,7 @@ func TestAway(t *testing.T) {
 
 // A Redis that takes connections and never answers costs one time limit, not one a call.
 func TestHanging(t *testing.T) {
-	server := redistest.Real(t)
+	server := stagetest.Real(t)
 	client := open(t, server.Options())
 	c := cache.New[int64](client, cache.Options{Name: "t"})
 	if err := plain(t, server.Options()).Do(t.Context(), "CLIENT", "PAUSE", "60000").Err(); err != nil {
@@ -336,7 +336,7 @@ func TestHanging(t *testing.T) {
 
 // Who held the lock was killed: when it has ended, somebody else loads.
 func TestLoaderKilled(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		if err := plain(t, o).Set(t.Context(), "cache:t:k#lock", "token of the dead", 300*time.Millisecond).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -353,7 +353,7 @@ func TestLoaderKilled(t *testing.T) {
 
 // A load that takes longer than the lease keeps its lock: nobody else loads, and the value is kept.
 func TestLongLoad(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		rdb := plain(t, o)
 		begun, loaded := make(chan struct{}), make(chan error, 1)
 		c := cache.New[int64](open(t, o), cache.Options{Name: "t"})
@@ -390,7 +390,7 @@ func TestLongLoad(t *testing.T) {
 
 // Waiting for another process ends with the time of a load.
 func TestWaitEnds(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		if err := plain(t, o).Set(t.Context(), "cache:t:k#lock", "token of the slow", time.Hour).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -404,7 +404,7 @@ func TestWaitEnds(t *testing.T) {
 
 // A caller who leaves does not take the value from those who stay.
 func TestCallerLeaves(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		c := cache.New[int64](open(t, o), cache.Options{Name: "t"})
 		leaving, leave := context.WithCancel(t.Context())
 		release := make(chan struct{})
@@ -426,7 +426,7 @@ func TestCallerLeaves(t *testing.T) {
 }
 
 func TestPanic(t *testing.T) {
-	c := cache.New[int64](open(t, redistest.Embedded(t)), cache.Options{Name: "t"})
+	c := cache.New[int64](open(t, stagetest.Embedded(t)), cache.Options{Name: "t"})
 	if _, err := c.Get(t.Context(), "k", func(context.Context) (int64, error) { panic("x") }); err == nil {
 		t.Error("Get of a load that panics: no error")
 	}
@@ -434,7 +434,7 @@ func TestPanic(t *testing.T) {
 
 // Entries that are made together do not end together.
 func TestJitter(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		rdb := plain(t, o)
 		c := cache.New[int64](open(t, o), cache.Options{Name: "t", TTL: time.Hour, Jitter: 0.2, Stale: time.Hour})
 		var s source
@@ -455,7 +455,7 @@ func TestJitter(t *testing.T) {
 
 // A cache that is full throws away what ends first, and goes on working.
 func TestEviction(t *testing.T) {
-	o := redistest.Real(t, "--maxmemory", "4mb", "--maxmemory-policy", "volatile-ttl").Options()
+	o := stagetest.Real(t, "--maxmemory", "4mb", "--maxmemory-policy", "volatile-ttl").Options()
 	client, rdb := open(t, o), plain(t, o)
 	c := cache.New[string](client, cache.Options{Name: "t"})
 	value := strings.Repeat("x", 10_000)

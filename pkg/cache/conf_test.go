@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/milepost/milepost/pkg/cache"
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // The file that compose and the chart mount: a restarted cache is warm, what is full evicts what ends first.
@@ -14,7 +14,7 @@ func TestConf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := redistest.Real(t, "--include", conf, "--bind", "127.0.0.1", "--dir", t.TempDir())
+	server := stagetest.Real(t, "--include", conf, "--bind", "127.0.0.1", "--dir", t.TempDir())
 	var s source
 	c := cache.New[int64](open(t, server.Options()), cache.Options{Name: "t"})
 	get(t, c, &s)

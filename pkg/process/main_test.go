@@ -17,7 +17,7 @@ import (
 	"testing"
 
 	"github.com/milepost/milepost/pkg/process"
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 type small struct {
@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 // Its admin port is at the returned URL.
 func start(t *testing.T, vars map[string]string, run func(context.Context, small, *process.Process) error) (url string, stop func() error) {
 	t.Helper()
-	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	addr := fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	env := map[string]string{"ADMIN_LISTEN": addr}
 	for k, v := range vars {

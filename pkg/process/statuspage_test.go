@@ -7,13 +7,13 @@ import (
 	"testing"
 
 	"github.com/milepost/milepost/pkg/process"
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // TestStatusPage: the page is on the admin port where STATUS_PAGE is on, and nothing of it is elsewhere.
 func TestStatusPage(t *testing.T) {
 	for value, want := range map[string]int{"on": http.StatusOK, "off": http.StatusNotFound, "": http.StatusNotFound} {
-		redis := "redis://" + redistest.Embedded(t).Addr
+		redis := "redis://" + stagetest.Embedded(t).Addr
 		opened, address := make(chan struct{}), ""
 		url, stop := start(t, map[string]string{"STATUS_PAGE": value}, func(ctx context.Context, _ small, p *process.Process) error {
 			b, err := p.Open(process.Broker{Redis: process.Redis{RedisURL: process.RedisURL(redis)}})

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/otlptest"
 	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/process/otlptest"
 )
 
 // tracedProgram runs a program until run returns, with the variables, and returns its error and what it logged.

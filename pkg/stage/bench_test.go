@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -90,10 +90,10 @@ func BenchmarkHop(b *testing.B) {
 		n    int
 	}{
 		{"memory", nil, 100_000},
-		{"appendfsync=always", redistest.Durable, 50_000},
+		{"appendfsync=always", stagetest.Durable, 50_000},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			srv := redistest.Real(b, c.args...)
+			srv := stagetest.Real(b, c.args...)
 			rdb := srv.Client()
 			defer rdb.Close()
 			var bare, staged []float64
@@ -103,7 +103,7 @@ func BenchmarkHop(b *testing.B) {
 						rdb.FlushAll(b.Context())
 						fill(b, rdb, "in", c.n)
 						if side == "bare" {
-							bare = append(bare, float64(c.n)/redistest.BareHop(b, rdb, "in", "out", c.n).Seconds())
+							bare = append(bare, float64(c.n)/stagetest.BareHop(b, rdb, "in", "out", c.n).Seconds())
 						} else {
 							staged = append(staged, float64(c.n)/stageHop(b, srv.Options(), c.n).Seconds())
 						}
@@ -127,7 +127,7 @@ func BenchmarkHop(b *testing.B) {
 // BenchmarkBacklog drains backlogs of different sizes: the rate must not fall, nor the stage's memory grow, with the size.
 // The time includes the stage's start and its end, which is most of it for 1,000 events.
 func BenchmarkBacklog(b *testing.B) {
-	srv := redistest.Real(b)
+	srv := stagetest.Real(b)
 	rdb := srv.Client()
 	defer rdb.Close()
 	for _, n := range []int{1_000, 10_000, 100_000, 1_000_000} {
@@ -153,7 +153,7 @@ func BenchmarkBacklog(b *testing.B) {
 // BenchmarkReplicas drains one backlog with 1, 2 and 4 replicas of a stage: one that has nothing to do but forward, which
 // ends at the cores and at Redis, and one whose handler waits 1 ms, which ends at its workers.
 func BenchmarkReplicas(b *testing.B) {
-	srv := redistest.Real(b)
+	srv := stagetest.Real(b)
 	rdb := srv.Client()
 	defer rdb.Close()
 	for _, c := range []struct {
@@ -209,7 +209,7 @@ func watchHeap() (most *atomic.Uint64, stop func()) {
 func BenchmarkPublish(b *testing.B) {
 	for _, clients := range []int{1, 16, 256} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
-			srv := redistest.Real(b)
+			srv := stagetest.Real(b)
 			broker, err := stage.Open(stage.Options{Redis: srv.Options(), Log: slog.New(slog.DiscardHandler), MaxBacklog: 100_000_000})
 			if err != nil {
 				b.Fatal(err)

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -152,7 +152,7 @@ func numbered(prefix string, n int) []string {
 func upper(_ context.Context, e stage.Event[string]) (string, error) { return e.Body + "!", nil }
 
 func TestTwoStages(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		p := publisher(t, b, "in")
 		ids := publish(t, p, numbered("before ", 10)...) // kept until somebody reads
@@ -173,7 +173,7 @@ func TestTwoStages(t *testing.T) {
 }
 
 func TestOutcomes(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		p := publisher(t, b, "in")
 		var mu sync.Mutex
@@ -257,7 +257,7 @@ func probe(t *testing.T, rdb *redis.Client, got *tally) {
 }
 
 func TestAdoption(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		var got tally
 		for range 3 { // three replicas, and a second group on the same channel
@@ -292,7 +292,7 @@ func TestAdoption(t *testing.T) {
 
 // A process that stops just after another one has come hands adoption over to it, though it has not ticked since.
 func TestAdoptionHandedOver(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		rdb := redis.NewClient(o)
 		defer rdb.Close()
 		var got tally
@@ -330,7 +330,7 @@ func TestAdoptionHandedOver(t *testing.T) {
 // publish meanwhile is adopted as ever.
 func TestHeard(t *testing.T) {
 	t.Parallel()
-	server := redistest.Real(t)
+	server := stagetest.Real(t)
 	rdb := server.Client()
 	defer rdb.Close()
 	b := open(t, server.Options())
@@ -380,7 +380,7 @@ func TestHeard(t *testing.T) {
 		{"channel", func() *redis.PubSub { return rdb.Subscribe(t.Context(), "in") }},
 		{"pattern", func() *redis.PubSub { return rdb.PSubscribe(t.Context(), "i*") }},
 		{"replica", func() *redis.PubSub {
-			replica := redistest.Real(t, "--replicaof", "127.0.0.1", strings.TrimPrefix(server.Addr, "127.0.0.1:"))
+			replica := stagetest.Real(t, "--replicaof", "127.0.0.1", strings.TrimPrefix(server.Addr, "127.0.0.1:"))
 			away := replica.Client()
 			t.Cleanup(func() { away.Close() })
 			eventually(t, "the replica is attached", func() bool {
@@ -414,7 +414,7 @@ func TestHeard(t *testing.T) {
 }
 
 func TestIdempotencyAndLimits(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		p := publisher(t, b, "in")
 		first, err := p.Publish(t.Context(), stage.Submission{Body: "x", Key: "k", Digest: "d"})

@@ -12,13 +12,13 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // TestFind finds events wherever they can be: not read, in hands, failed, set aside, done, and on a channel nobody reads.
 func TestFind(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		hold := make(chan struct{})
 		start(t, b, stage.Config{Name: "first", In: "in", Out: []stage.Output{{Channel: "mid"}}, BackoffMin: time.Hour, BackoffMax: time.Hour},
@@ -139,7 +139,7 @@ func TestFind(t *testing.T) {
 
 // TestObserverRates: rates are taken between looks, and one look serves all who ask within its time.
 func TestObserverRates(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		start(t, b, stage.Config{Name: "first", In: "in"}, stage.Each(
 			func(context.Context, stage.Event[string]) (stage.Nothing, error) { return stage.Nothing{}, nil }))
@@ -174,7 +174,7 @@ func TestObserverRates(t *testing.T) {
 
 // TestStatusSaysWhy: a stage that pauses tells status why, a lasting consumer too, and stops telling when it goes on.
 func TestStatusSaysWhy(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		var up atomic.Bool
 		probe := func(context.Context) error {

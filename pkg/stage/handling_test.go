@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -29,7 +29,7 @@ func TestBatchPoison(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := open(t, redistest.Embedded(t))
+			b := open(t, stagetest.Embedded(t))
 			ids := publish(t, publisher(t, b, "in"), append(numbered("good ", 50), "poison")...)
 			var got tally
 			start(t, b, stage.Config{Name: "s", In: "in", MaxTries: 4, BackoffMin: time.Millisecond, BackoffMax: time.Millisecond},
@@ -58,7 +58,7 @@ func TestBatchPoison(t *testing.T) {
 // A handler that ignores its context is given up on: its event fails, a worker takes its place, and what it returns in the end
 // is nobody's any more.
 func TestHandlerHangs(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		var got tally
 		start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
@@ -103,7 +103,7 @@ func TestHandlerHangs(t *testing.T) {
 
 // What is to be tried again later holds up nothing, and its tries are known to whoever tries it next.
 func TestRetryHoldsNothing(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		c := stage.Config{Name: "s", In: "in", Workers: 1, Prefetch: 1, BackoffMin: time.Millisecond}
 		var got tally
@@ -145,7 +145,7 @@ func TestRetryHoldsNothing(t *testing.T) {
 
 // Concurrent calls of Publish share round trips: what gathers while Redis is held up goes in as few scripts as hold it.
 func TestPublishShares(t *testing.T) {
-	srv := redistest.Real(t)
+	srv := stagetest.Real(t)
 	b := open(t, srv.Options())
 	p := publisher(t, b, "in")
 	publish(t, p, "first") // registers the publisher and loads the script
@@ -189,7 +189,7 @@ func TestPublishShares(t *testing.T) {
 
 // A handler of one output that returns nil bytes forwards an empty message; none is forwarded only by one without outputs.
 func TestEmptyOutput(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		var got tally
 		start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
@@ -206,7 +206,7 @@ func TestEmptyOutput(t *testing.T) {
 
 // A stage may have many outputs, and forward one message or several to any of them.
 func TestManyOutputs(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		c := stage.Config{Name: "s", In: "in"}
 		channels := numbered("out-", 12)

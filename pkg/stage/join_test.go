@@ -6,13 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // TestJoinAgain: a consumer that Redis has forgotten, and whose first attempt to join again finds no Redis, joins with a
 // later one.
 func TestJoinAgain(t *testing.T) {
-	server := redistest.Real(t)
+	server := stagetest.Real(t)
 	b, err := Open(Options{Redis: server.Options(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // fullnessOf is what a scrape of b says about Redis' memory: bytes by name, without what all the names begin with.
@@ -56,7 +56,7 @@ func brokerOf(t testing.TB, o *redis.Options) *Broker {
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	const limit = 16 << 20
-	s := redistest.Real(t, "--maxmemory", fmt.Sprint(limit), "--maxmemory-policy", "noeviction")
+	s := stagetest.Real(t, "--maxmemory", fmt.Sprint(limit), "--maxmemory-policy", "noeviction")
 	rdb := s.Client()
 	defer rdb.Close()
 	b := brokerOf(t, s.Options())
@@ -95,7 +95,7 @@ func TestMemory(t *testing.T) {
 // Without a limit there is only what is used; of a Redis that is away, nothing.
 func TestMemoryWithoutLimit(t *testing.T) {
 	t.Parallel()
-	s := redistest.Real(t)
+	s := stagetest.Real(t)
 	b := brokerOf(t, s.Options())
 	told := func(when string, want bool) {
 		t.Helper()
@@ -116,7 +116,7 @@ func TestMemoryWithoutLimit(t *testing.T) {
 // An embedded Redis does not know its memory, and a scrape does not fail for that.
 func TestMemoryEmbedded(t *testing.T) {
 	t.Parallel()
-	b := brokerOf(t, redistest.Embedded(t))
+	b := brokerOf(t, stagetest.Embedded(t))
 	if got := fullnessOf(t, b); len(got) > 0 {
 		t.Errorf("an embedded Redis says %v", got)
 	}

@@ -9,8 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // figure is a metric of the stage as the broker reports it.
@@ -38,7 +38,7 @@ func figure(t testing.TB, b *stage.Broker, name, of string) float64 {
 // What comes again is counted: a retry, and what a stopped consumer handed back. So are a group's consumers.
 func TestMetricsRedelivered(t *testing.T) {
 	t.Parallel()
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	b := open(t, o)
 	var fail atomic.Bool
 	fail.Store(true)

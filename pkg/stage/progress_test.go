@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -43,7 +43,7 @@ func (s *steps) state(id, name string) string {
 }
 
 func TestProgress(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		p := publisher(t, b, "in")
 		start(t, b, stage.Config{Name: "distance", In: "in", Out: []stage.Output{{Channel: "out"}}, MaxTries: 2, BackoffMin: time.Millisecond, BackoffMax: time.Millisecond},
@@ -111,7 +111,7 @@ func TestProgress(t *testing.T) {
 // A watch lives through a restart of Redis: what it missed is told after the reconnect.
 func TestWatchReconnects(t *testing.T) {
 	t.Parallel()
-	srv := redistest.Real(t, redistest.Durable...)
+	srv := stagetest.Real(t, stagetest.Durable...)
 	b := open(t, srv.Options())
 	p := publisher(t, b, "in")
 	w := b.Watcher()

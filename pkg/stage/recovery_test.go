@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -39,7 +39,7 @@ func settled(g stage.GroupStatus) bool { return g.Backlog == 0 && g.Pending == 0
 
 // A consumer that read and died has no liveness key: what it held is handled by another, once, with crashes raised.
 func TestTakeOver(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		stop := start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())
 		stop()
@@ -69,7 +69,7 @@ func TestTakeOver(t *testing.T) {
 
 // A stopping stage hands back what it cannot finish, and another replica gets it at once, with no crash counted.
 func TestHandBack(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o, func(o *stage.Options) { o.Lease = time.Hour })
 		p := publisher(t, b, "in")
 		entered := make(chan struct{}, 100)
@@ -98,7 +98,7 @@ func TestHandBack(t *testing.T) {
 
 // An outage of what the handler depends on pauses the stage: nothing is counted, nothing is lost, and it goes on by itself.
 func TestPause(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		var up atomic.Bool
 		var got tally
@@ -158,7 +158,7 @@ func TestPause(t *testing.T) {
 }
 
 func TestLostGroupAndFlush(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		p := publisher(t, b, "in")
 		var got tally
@@ -190,7 +190,7 @@ func TestLostGroupAndFlush(t *testing.T) {
 
 // Pressure travels: while the second stage is away, the first stops reading, and the edge refuses.
 func TestPressure(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		const most = 200
 		b := open(t, o, func(o *stage.Options) { o.MaxBacklog = most })
 		p := publisher(t, b, "in")
@@ -225,7 +225,7 @@ func TestPressure(t *testing.T) {
 
 // An optional group that nobody runs costs no refusal and no memory without bound; its loss is counted.
 func TestOptionalGroupAway(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		const most = 300
 		b := open(t, o, func(o *stage.Options) { o.MaxBacklog = most })
 		var late, got tally
@@ -270,7 +270,7 @@ func TestOptionalGroupAway(t *testing.T) {
 
 // With no group at all, a listener is the reader: nothing is refused. Without one, the edge refuses.
 func TestNobodyReads(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		const most = 200
 		b := open(t, o, func(o *stage.Options) { o.MaxBacklog = most })
 		p := publisher(t, b, "in")
@@ -293,7 +293,7 @@ func TestNobodyReads(t *testing.T) {
 }
 
 func TestDeadLetters(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		var good atomic.Bool
 		var got, bystander tally
@@ -336,7 +336,7 @@ func TestDeadLetters(t *testing.T) {
 }
 
 func TestRetireAndSkip(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		p := publisher(t, b, "in")
 		var got tally
@@ -368,7 +368,7 @@ func TestRetireAndSkip(t *testing.T) {
 
 // An output key of another type stops the stage before it acks anything, and it goes on when that is mended.
 func TestWrongOutput(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		rdb := redis.NewClient(o)
 		defer rdb.Close()
@@ -400,7 +400,7 @@ func TestWrongOutput(t *testing.T) {
 // An output that takes no entry although it is a stream: what was acked for it is pending again, what the same event forwarded
 // elsewhere is taken back, and all goes on when that is mended.
 func TestForwardRefused(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		rdb := redis.NewClient(o)
 		defer rdb.Close()
@@ -450,7 +450,7 @@ func TestForwardRefused(t *testing.T) {
 
 // Rubbish is set aside with its reason, and good entries beside it are handled.
 func TestRubbish(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		type payload struct {
 			N int `json:"n"`
 		}
@@ -485,7 +485,7 @@ func TestRubbish(t *testing.T) {
 
 // An entry whose body is gone while it was pending becomes a tombstone. (The embedded Redis forgets such an entry.)
 func TestTombstone(t *testing.T) {
-	o := redistest.Real(t).Options()
+	o := stagetest.Real(t).Options()
 	b := open(t, o)
 	start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())()
 	publish(t, publisher(t, b, "in"), "a", "b")
@@ -510,7 +510,7 @@ func TestTombstone(t *testing.T) {
 
 // A full Redis refuses publishing; what is kept flows on, also through stages that start while it is full.
 func TestFull(t *testing.T) {
-	srv := redistest.Real(t, append([]string{"--maxmemory", "6mb", "--maxmemory-policy", "noeviction"}, redistest.Durable...)...)
+	srv := stagetest.Real(t, append([]string{"--maxmemory", "6mb", "--maxmemory-policy", "noeviction"}, stagetest.Durable...)...)
 	b := open(t, srv.Options())
 	p := publisher(t, b, "in")
 	var ids []string
@@ -544,7 +544,7 @@ func TestPoison(t *testing.T) {
 	for name, consumer := range map[string]string{"replicas": "", "lasting": "journal-1"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			srv := redistest.Real(t)
+			srv := stagetest.Real(t)
 			b := open(t, srv.Options())
 			start(t, b, stage.Config{Name: "s", In: "in", Consumer: consumer}, (&tally{}).sink())()
 			var got tally
@@ -603,7 +603,7 @@ func TestPoisonChild(t *testing.T) {
 
 // An entry that was handled alone and waits for a dependency to come back is not what a process dies of meanwhile.
 func TestAloneAndPaused(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		rdb := redis.NewClient(o)
 		defer rdb.Close()
@@ -640,7 +640,7 @@ func TestAloneAndPaused(t *testing.T) {
 
 // What a lasting consumer held is its own, however long it is away, until an operator gives it up; then it comes first.
 func TestLastingConsumer(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
 		c := stage.Config{Name: "s", In: "in", Consumer: "journal-1", Drain: time.Millisecond}
 		entered := make(chan struct{}, 100)
@@ -686,7 +686,7 @@ func TestLastingConsumer(t *testing.T) {
 // A pipeline on Redis Cluster cannot keep its promises, and says so at the start.
 func TestClusterIsRefused(t *testing.T) {
 	t.Parallel()
-	b := open(t, redistest.Real(t, "--cluster-enabled", "yes").Options())
+	b := open(t, stagetest.Real(t, "--cluster-enabled", "yes").Options())
 	s, err := b.New(stage.Config{Name: "s", In: "in"}, stage.Each(upper))
 	if err != nil {
 		t.Fatal(err)

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -18,7 +18,7 @@ import (
 // arrives, and each forward happens once.
 func TestStartStop(t *testing.T) {
 	t.Parallel()
-	srv := redistest.Real(t)
+	srv := stagetest.Real(t)
 	b := open(t, srv.Options())
 	var got tally
 	start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
@@ -73,7 +73,7 @@ func TestStartStop(t *testing.T) {
 // A Redis that is killed and restarted under load loses nothing that was answered, and doubles nothing.
 func TestRedisRestarts(t *testing.T) {
 	t.Parallel()
-	srv := redistest.Real(t, redistest.Durable...)
+	srv := stagetest.Real(t, stagetest.Durable...)
 	b := open(t, srv.Options())
 	var got tally
 	start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())

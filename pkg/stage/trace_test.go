@@ -16,8 +16,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // traced makes a broker that traces, and what it traces into.
@@ -62,7 +62,7 @@ func attributeOf(s sdktrace.ReadOnlySpan, key string) string {
 
 // An event has one trace from the publish on, over a failed attempt, and what a handler adds belongs to it.
 func TestTrace(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b, p, spans := traced(t, o)
 		tracer := p.Tracer("test")
 		var tries atomic.Int32
@@ -118,7 +118,7 @@ func TestTrace(t *testing.T) {
 // A call with several events has a span of its own, linked with those of the events, each in its own trace.
 func TestTraceBatch(t *testing.T) {
 	t.Parallel()
-	b, _, spans := traced(t, redistest.Embedded(t))
+	b, _, spans := traced(t, stagetest.Embedded(t))
 	publish(t, publisher(t, b, "in"), numbered("e", 5)...)
 	var mu sync.Mutex
 	within := map[trace.SpanID]int{} // events by the span of their call
@@ -154,7 +154,7 @@ func TestTraceBatch(t *testing.T) {
 
 // A bare PUBLISH begins a trace when it is adopted, one for all groups.
 func TestTraceAdopted(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b, _, spans := traced(t, o)
 		for _, name := range []string{"one", "two"} {
 			start(t, b, stage.Config{Name: name, In: "in"}, new(tally).sink())
@@ -180,7 +180,7 @@ func TestTraceAdopted(t *testing.T) {
 // An entry that somebody added without a traceparent has one trace over all attempts.
 func TestTraceForeignEntry(t *testing.T) {
 	t.Parallel()
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	b, _, spans := traced(t, o)
 	var tries atomic.Int32
 	start(t, b, stage.Config{Name: "one", In: "in", BackoffMin: time.Millisecond}, stage.Each(func(context.Context, stage.Event[string]) (stage.Nothing, error) {
@@ -204,7 +204,7 @@ func TestTraceForeignEntry(t *testing.T) {
 // Without a tracer the traceparent of an entry goes on as it came, and none is made.
 func TestTraceOff(t *testing.T) {
 	t.Parallel()
-	b := open(t, redistest.Embedded(t))
+	b := open(t, stagetest.Embedded(t))
 	start(t, b, stage.Config{Name: "one", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(upper))
 	got := make(chan string, 2)
 	start(t, b, stage.Config{Name: "two", In: "out"}, stage.Each(func(ctx context.Context, e stage.Event[string]) (stage.Nothing, error) {

@@ -13,8 +13,8 @@ import (
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/geodesy"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/distance"
 )
 
@@ -24,7 +24,7 @@ import (
 func BenchmarkHop(b *testing.B) {
 	const n = 100_000
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	srv := redistest.Real(b)
+	srv := stagetest.Real(b)
 	rdb := srv.Client()
 	defer rdb.Close()
 	office, err := geodesy.Degrees(32.080058, 34.864535)
@@ -35,7 +35,7 @@ func BenchmarkHop(b *testing.B) {
 	for range b.N {
 		for range 3 {
 			for _, hop := range []func() time.Duration{
-				func() time.Duration { return redistest.BareHop(b, rdb, event.RawInput, event.CalculatedDistance, n) },
+				func() time.Duration { return stagetest.BareHop(b, rdb, event.RawInput, event.CalculatedDistance, n) },
 				func() time.Duration { return stageHop(b, srv, office, n) },
 			} {
 				rdb.FlushAll(b.Context())
@@ -77,7 +77,7 @@ func fill(b *testing.B, rdb *redis.Client, n int) {
 	}
 }
 
-func stageHop(b *testing.B, srv *redistest.Server, office geodesy.Point, n int64) time.Duration {
+func stageHop(b *testing.B, srv *stagetest.Server, office geodesy.Point, n int64) time.Duration {
 	b.Helper()
 	broker, err := stage.Open(stage.Options{Redis: srv.Options(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -8,13 +8,13 @@ import (
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/process"
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // BenchmarkDrain works off a backlog of b.N events, from a real redis-server to the log, two syncs a batch. The store
 // is in memory.
 func BenchmarkDrain(b *testing.B) {
-	g := newRig(b, redistest.Real(b).Options())
+	g := newRig(b, stagetest.Real(b).Options())
 	g.publishNumbered(0, b.N)
 	c := redis.NewClient(g.redis)
 	defer c.Close()

@@ -22,8 +22,8 @@ import (
 
 	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/records"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // TestMain makes this program an email process when a test starts it again: EMAIL_REDIS names the Redis, SENT_EMAILS
@@ -140,7 +140,7 @@ func TestKillPoints(t *testing.T) {
 		{"stage.after-handler:2", "journal.mid-line:1"},
 	} {
 		t.Run(strings.Join(plan, " "), func(t *testing.T) {
-			g := newRig(t, redistest.Real(t).Options())
+			g := newRig(t, stagetest.Real(t).Options())
 			g.publishNumbered(0, events)
 			for _, kill := range plan {
 				c := g.child(program, "MILEPOST_KILL="+kill)
@@ -156,7 +156,7 @@ func TestKillPoints(t *testing.T) {
 // TestKilledUnderLoad kills processes at random moments, each with a standby waiting, while events keep coming.
 func TestKilledUnderLoad(t *testing.T) {
 	const kills = 12
-	g := newRig(t, redistest.Real(t).Options())
+	g := newRig(t, stagetest.Real(t).Options())
 	enough, loaded := make(chan struct{}), make(chan int)
 	go func() {
 		n := 0
@@ -220,7 +220,7 @@ func TestKilledUnderLoad(t *testing.T) {
 
 // TestStdoutGone: the process writes its log on when whoever read its standard output has gone.
 func TestStdoutGone(t *testing.T) {
-	g := newRig(t, redistest.Real(t).Options())
+	g := newRig(t, stagetest.Real(t).Options())
 	c := g.child(os.Args[0])
 	out, err := c.StdoutPipe()
 	if err != nil {

@@ -21,8 +21,8 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/records"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -275,7 +275,7 @@ func waitReady(t *testing.T, a *process.Admin, status int, text string) {
 }
 
 func TestRun(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		g := newRig(t, o)
 		a, stop := g.start()
 		waitReady(t, a, http.StatusOK, "email: ok")
@@ -327,7 +327,7 @@ func TestRun(t *testing.T) {
 
 // TestWaits: the store away, no record yet, the log not writable: the stage waits, says so, and loses nothing.
 func TestWaits(t *testing.T) {
-	g := newRig(t, redistest.Real(t).Options())
+	g := newRig(t, stagetest.Real(t).Options())
 	a, _ := g.start()
 	waitReady(t, a, http.StatusOK, "email: ok")
 
@@ -374,7 +374,7 @@ func TestWaits(t *testing.T) {
 
 // TestStandby: a second process is ready, says that it stands by, and goes on with the same consumer.
 func TestStandby(t *testing.T) {
-	g := newRig(t, redistest.Real(t).Options())
+	g := newRig(t, stagetest.Real(t).Options())
 	first, stop := g.start()
 	waitReady(t, first, http.StatusOK, "email: ok")
 	other := g.open()

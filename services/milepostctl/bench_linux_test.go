@@ -6,7 +6,7 @@ import (
 )
 
 // What cannot be measured is said before anything starts. That measuring works is tested with the programs, in
-// services/standalone/pipeline.
+// test/e2e.
 func TestBenchRefuses(t *testing.T) {
 	for _, tc := range []struct {
 		code int

@@ -13,13 +13,13 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // A page that is not ready at first and emails at once; others' emails come in between.
 func TestCheck(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b, err := stage.Open(stage.Options{Redis: o})
 		if err != nil {
 			t.Fatal(err)

@@ -19,8 +19,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 func TestLoad(t *testing.T) {
@@ -135,7 +135,7 @@ func TestLoadFanout(t *testing.T) {
 
 // A pipeline in one place that loses every tenth submission and doubles another tenth, in stream and log.
 func TestLoadPipeline(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b, err := stage.Open(stage.Options{Redis: o})
 		if err != nil {
 			t.Fatal(err)

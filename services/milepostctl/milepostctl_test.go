@@ -15,8 +15,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // said is what a run of the tool came to.
@@ -98,7 +98,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 const golden = `{"email":"ada@example.com","lat":"40.7128","long":"-74.0060"}`
 
 func TestPublish(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		c := redis.NewClient(o)
 		t.Cleanup(func() { c.Close() })
 		sub := c.Subscribe(t.Context(), event.RawInput)
@@ -135,7 +135,7 @@ func TestPublish(t *testing.T) {
 }
 
 func TestPublishReadsInput(t *testing.T) {
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	var out, errs bytes.Buffer
 	code := Main(t.Context(), []string{"--redis", "redis://" + o.Addr, "publish", "elsewhere", "-"}, IO{
 		In: strings.NewReader("two\nlines\r\n"), Out: &out, Err: &errs, Getenv: func(string) string { return "" },
@@ -149,7 +149,7 @@ func TestPublishReadsInput(t *testing.T) {
 }
 
 func TestDeadLetters(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var mended sync.Map
 		running(t, o, func(body string) error {
 			if _, ok := mended.Load("now"); ok {
@@ -250,7 +250,7 @@ func TestDeadLetters(t *testing.T) {
 }
 
 func TestGroups(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		stop := running(t, o, func(string) error { return nil })
 		if out := must(t, o, "group", "list"); !strings.Contains(out, "distance") || !strings.Contains(out, "alive, 0 pending") {
 			t.Errorf("group list of a running stage:\n%s", out)
@@ -284,7 +284,7 @@ func TestGroups(t *testing.T) {
 }
 
 func TestListen(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		for _, tc := range []struct{ output, want string }{
 			{"text", "user:email  ada@example.com\nuser:email  \"\\x1b[2J\"\n"},
 			{"json", `"channel":"user:email","payload":"ada@example.com"}` + "\n" + `"channel":"user:email","payload":"\u001b[2J"}` + "\n"},
@@ -334,7 +334,7 @@ func (w *signalWriter) Write(p []byte) (int, error) {
 }
 
 func TestRedisAway(t *testing.T) {
-	away := &redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))}
+	away := &redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))}
 	for _, args := range [][]string{
 		{"status"}, {"status", "--watch"}, {"find", "01a1fcf2-c249-787c-93ac-7be164ea854e"}, {"doctor"}, {"listen"}, {"dead", "list"}, {"dead", "drop", "raw_input", "1-1", "-y"}, {"publish", "user:email", "ada@example.com"},
 		{"group", "skip", "raw_input", "distance", "-y"}, {"claim", "user:email", "email", "--from", "x", "-y"},

@@ -15,8 +15,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // with runs the tool with an environment.
@@ -28,13 +28,13 @@ func with(t *testing.T, env map[string]string, args ...string) said {
 }
 
 // conf starts redis-server with one of the chart's files.
-func conf(t *testing.T, name string) *redistest.Server {
+func conf(t *testing.T, name string) *stagetest.Server {
 	t.Helper()
 	path, err := filepath.Abs("../../charts/milepost/files/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return redistest.Real(t, "--include", path, "--bind", "127.0.0.1", "--dir", t.TempDir())
+	return stagetest.Real(t, "--include", path, "--bind", "127.0.0.1", "--dir", t.TempDir())
 }
 
 // findings runs doctor and returns each check's state, and all it said.
@@ -102,11 +102,11 @@ func TestDoctor(t *testing.T) {
 	})
 	t.Run("bad", func(t *testing.T) {
 		t.Parallel()
-		server := redistest.Real(t, "--maxmemory-policy", "allkeys-lru", "--appendfsync", "everysec", "--client-output-buffer-limit", "pubsub 1mb 1mb 10")
-		cache := redistest.Real(t)
+		server := stagetest.Real(t, "--maxmemory-policy", "allkeys-lru", "--appendfsync", "everysec", "--client-output-buffer-limit", "pubsub 1mb 1mb 10")
+		cache := stagetest.Real(t)
 		o := server.Options()
 		env := map[string]string{"REDIS_URL": "redis://" + server.Addr, "CACHE_REDIS_URL": "redis://" + cache.Addr, "MAX_DEAD": "2", "MAX_BACKLOG": "4",
-			"MONGO_URL": fmt.Sprintf("mongodb://127.0.0.1:%d/?serverSelectionTimeoutMS=200", redistest.FreePort(t))}
+			"MONGO_URL": fmt.Sprintf("mongodb://127.0.0.1:%d/?serverSelectionTimeoutMS=200", stagetest.FreePort(t))}
 		stop := running(t, o, func(string) error { return stage.Permanent(errRefused) })
 		for range 2 {
 			must(t, o, "publish", event.RawInput, "x", "--force")
@@ -131,7 +131,7 @@ func TestDoctor(t *testing.T) {
 	})
 	t.Run("forbidden", func(t *testing.T) {
 		t.Parallel()
-		server := redistest.Real(t, redistest.Durable...)
+		server := stagetest.Real(t, stagetest.Durable...)
 		c := server.Client()
 		t.Cleanup(func() { c.Close() })
 		for user, rules := range map[string][]any{"noconfig": {"+@all", "-config"}, "noscripts": {"+@all", "-@scripting"}} {
@@ -151,14 +151,14 @@ func TestDoctor(t *testing.T) {
 	})
 	t.Run("embedded", func(t *testing.T) {
 		t.Parallel()
-		states, all := findings(t, map[string]string{"REDIS_URL": "redis://" + redistest.Embedded(t).Addr}, ExitOK)
+		states, all := findings(t, map[string]string{"REDIS_URL": "redis://" + stagetest.Embedded(t).Addr}, ExitOK)
 		expect(t, "the embedded Redis", states, all, map[string]string{"redis settings": unknown, "redis scripts": fine, "stages": warning})
 	})
 }
 
 // TestStatusSays what is wrong with a stage that nobody runs, and ends as a script can use it.
 func TestStatusSays(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		if s := runTool(t, o, "", "status", "--sample", "0"); s.code != ExitOK || s.out != "no stage has ever run here\n" {
 			t.Errorf("status of an empty Redis: %s", s)
 		}
@@ -208,7 +208,7 @@ func (s *screen) Write(p []byte) (int, error) {
 
 // TestWatch interrupts a watch on a terminal, on a pipe and as JSON: it ends well in each case.
 func TestWatch(t *testing.T) {
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	running(t, o, func(string) error { return nil })
 	watch := func(mark string, size func() (int, int), args ...string) said {
 		t.Helper()
@@ -259,7 +259,7 @@ func TestWatch(t *testing.T) {
 
 // TestComplete asks as a shell does.
 func TestComplete(t *testing.T) {
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	running(t, o, func(string) error { return stage.Permanent(errRefused) })
 	must(t, o, "publish", event.RawInput, "x", "--force")
 	var entry string

@@ -15,9 +15,9 @@ func (t *tool) newService() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "new-service NAME",
 		Short: "Write a service that joins the pipeline",
-		Long: `new-service writes services/NAME in the repository: a module with a handler, a main and a test, which reads the channel
+		Long: `new-service writes services/NAME in the repository: a package with a handler, a main and a test, which reads the channel
 --from in a consumer group of its own and publishes on --to. It works at once; what it does is for you to write. It adds
-the module to go.work, and lines to docker-compose.yml, its Prometheus' targets and the chart's values. No other service
+lines to docker-compose.yml, its Prometheus' targets and the chart's values. No other service
 changes.`,
 		Example: `  milepostctl new-service tide --from raw_input --to tides`,
 		Args:    needs("NAME"),

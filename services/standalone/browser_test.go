@@ -14,10 +14,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/geodesy"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/services/internal/browsertest"
 	webapi "github.com/milepost/milepost/services/web-api"
-	"github.com/milepost/milepost/services/web-api/browsertest"
 )
 
 // TestBrowser is what a person sees who runs the program and opens the page. The page's own states are tested in
@@ -148,8 +148,8 @@ func testTwoVisitors(t *testing.T, browser *browsertest.Browser) {
 
 // testRestart: the page goes on by itself when the web-api that it spoke to is another one in the middle of a journey.
 func testRestart(t *testing.T, browser *browsertest.Browser) {
-	server := redistest.Real(t)
-	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	server := stagetest.Real(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))
 	stop := serve(t, server.Options(), addr)
 	tab := browser.Open(t)
 	tab.Go("http://" + addr + "/")

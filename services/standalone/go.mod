@@ -6,17 +6,10 @@ require (
 	github.com/FerretDB/FerretDB v1.24.2
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/gofrs/flock v0.13.1
-	github.com/google/uuid v1.6.0
 	github.com/milepost/milepost/pkg v0.0.0
-	github.com/milepost/milepost/services/db v0.0.0
-	github.com/milepost/milepost/services/distance v0.0.0
-	github.com/milepost/milepost/services/email v0.0.0
-	github.com/milepost/milepost/services/users v0.0.0
-	github.com/milepost/milepost/services/weather v0.0.0
-	github.com/milepost/milepost/services/web-api v0.0.0
+	github.com/milepost/milepost/pkg/stage v0.0.0
+	github.com/milepost/milepost/services v0.0.0
 	github.com/prometheus/client_golang v1.24.0
-	github.com/prometheus/client_model v0.6.2
-	github.com/prometheus/common v0.70.0
 	github.com/redis/go-redis/v9 v9.22.0
 	go.mongodb.org/mongo-driver/v2 v2.9.3
 	golang.org/x/sync v0.22.0
@@ -45,6 +38,7 @@ require (
 	github.com/gobwas/ws v1.4.0 // indirect
 	github.com/golang/geo v0.0.0-20260818125358-b200a1149890 // indirect
 	github.com/golang/snappy v0.0.4 // indirect
+	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.29.0 // indirect
 	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect
 	github.com/jackc/pgerrcode v0.0.0-20240316143900-6e2875d9b438 // indirect
@@ -61,6 +55,8 @@ require (
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/ncruces/go-strftime v0.1.9 // indirect
 	github.com/pmezard/go-difflib v1.0.0 // indirect
+	github.com/prometheus/client_model v0.6.2 // indirect
+	github.com/prometheus/common v0.70.0 // indirect
 	github.com/prometheus/procfs v0.21.1 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/tidwall/geodesic v0.3.5 // indirect
@@ -101,10 +97,6 @@ require (
 
 replace (
 	github.com/milepost/milepost/pkg => ../../pkg
-	github.com/milepost/milepost/services/db => ../db
-	github.com/milepost/milepost/services/distance => ../distance
-	github.com/milepost/milepost/services/email => ../email
-	github.com/milepost/milepost/services/users => ../users
-	github.com/milepost/milepost/services/weather => ../weather
-	github.com/milepost/milepost/services/web-api => ../web-api
+	github.com/milepost/milepost/pkg/stage => ../../pkg/stage
+	github.com/milepost/milepost/services => ../
 )

@@ -22,7 +22,7 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/records"
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/standalone"
 )
 
@@ -53,7 +53,7 @@ func (o *output) String() string {
 // environment is a whole configuration on free ports, with its files in dir.
 func environment(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	local := func() string { return fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)) }
+	local := func() string { return fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t)) }
 	return map[string]string{
 		"LISTEN": local(), "ADMIN_LISTEN": local(), "EMBEDDED_REDIS": local(), "EMBEDDED_MONGO": local(),
 		"DATA": filepath.Join(dir, "data"), "SENT_EMAILS": filepath.Join(dir, "sent_emails"), "RATE_LIMIT": "off", "TZ": "UTC",
@@ -167,7 +167,7 @@ var newYork = regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d,\d{3} root INFO Email sent
 
 // A submission becomes one line of the log and of standard output, and one document, on its own Redis and on a real one.
 func TestSubmissionBecomesALine(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		env := environment(t, t.TempDir())
 		env["REDIS_URL"] = "redis://" + o.Addr + "/0"
 		submissionBecomesALine(t, env)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
-	"github.com/milepost/milepost/services/web-api/browsertest"
+	"github.com/milepost/milepost/services/internal/browsertest"
 )
 
 // TestStatusPage is what a person on call sees in a browser: the pipeline live, a new stage by itself, what was set aside, on

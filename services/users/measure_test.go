@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // TestMeasure prints what `make bench` shows of users. It checks only that everything was answered: how fast it is
@@ -33,7 +33,7 @@ func TestMeasure(t *testing.T) {
 		query()
 		query()
 	}}
-	o := redistest.Real(t).Options()
+	o := stagetest.Real(t).Options()
 	base, _ := serve(t, o, o, profile, "")
 	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 10, MaxIdleConnsPerHost: 10}}
 	rate := func(path string) float64 {

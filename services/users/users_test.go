@@ -23,8 +23,8 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/records"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/users"
 )
 
@@ -192,7 +192,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 const ada = "/users/ada@example.com"
 
 func TestUser(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var s store
 		s.add("ada@example.com", 3)
 		s.add("bob@example.com", 1)
@@ -235,7 +235,7 @@ func TestUser(t *testing.T) {
 func TestToken(t *testing.T) {
 	var s store
 	s.add("ada@example.com", 1)
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	base, _ := serve(t, o, o, &s, "secret")
 	for token, want := range map[string]int{"Bearer secret": 200, "": 401, "Bearer": 401, "Bearer secret2": 401, "secret": 401, "Basic secret": 401} {
 		for _, path := range []string{ada, "/submissions?ids=ev-00000"} {
@@ -250,7 +250,7 @@ func TestToken(t *testing.T) {
 func TestPages(t *testing.T) {
 	var s store
 	s.add("ada@example.com", 10_000)
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	base, _ := serve(t, o, o, &s, "")
 	next, seen := "", 0
 	for {
@@ -283,7 +283,7 @@ func TestConcurrent(t *testing.T) {
 	var both sync.WaitGroup
 	both.Add(2)
 	s.do(func(context.Context) error { both.Done(); both.Wait(); return nil })
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	base, _ := serve(t, o, o, &s, "")
 	if status, a := get(t, base+ada, ""); status != 200 {
 		t.Errorf("GET = %d %q", status, a.Error)
@@ -311,7 +311,7 @@ func TestAttempts(t *testing.T) {
 				}
 				return nil
 			})
-			o := redistest.Embedded(t)
+			o := stagetest.Embedded(t)
 			base, _ := serve(t, o, o, &s, "")
 			status, a := get(t, base+"/submissions?ids=ev-00000", "")
 			if status != tc.status || s.reads.Load() != tc.reads || strings.Contains(a.Error, "operator") {
@@ -327,7 +327,7 @@ func TestStoreHangs(t *testing.T) {
 	s.add("ada@example.com", 1)
 	end := make(chan struct{})
 	s.do(func(context.Context) error { <-end; return nil })
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	base, _ := serve(t, o, o, &s, "")
 	if status, a := get(t, base+ada, ""); status != 503 || a.Error == "" {
 		t.Errorf("GET = %d, %q; want 503 and a reason", status, a.Error)
@@ -338,7 +338,7 @@ func TestStoreHangs(t *testing.T) {
 
 // A submission drops the cached answer, in all replicas; one that was being read meanwhile is not kept.
 func TestInvalidation(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var s store
 		base, _ := serve(t, o, o, &s, "")
 		other, _ := serve(t, o, o, &s, "")
@@ -418,8 +418,8 @@ func (l *late) Profile(ctx context.Context, email string) (records.Profile, bool
 func TestCacheAway(t *testing.T) {
 	var s store
 	s.add("ada@example.com", 1)
-	server := redistest.Real(t, redistest.Durable...)
-	broker := redistest.Embedded(t)
+	server := stagetest.Real(t, stagetest.Durable...)
+	broker := stagetest.Embedded(t)
 	base, admin := serve(t, broker, server.Options(), &s, "")
 	if status, a := get(t, base+ada, ""); status != 200 || a.User.Submissions != 1 {
 		t.Fatal(status, a)

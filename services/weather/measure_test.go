@@ -14,7 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // measureFor is how long each rate is measured.
@@ -28,7 +28,7 @@ func TestMeasure(t *testing.T) {
 	}
 	p := provider(t)
 	p.Delay(20 * time.Millisecond)
-	o := redistest.Real(t).Options()
+	o := stagetest.Real(t).Options()
 	bases := make([]string, 3)
 	for i := range bases {
 		bases[i], _ = replica(t, o, o, p.URL)

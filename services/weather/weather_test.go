@@ -22,8 +22,8 @@ import (
 	"github.com/milepost/milepost/pkg/cache"
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/process"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/weather"
 	"github.com/milepost/milepost/services/weather/openmeteo"
 )
@@ -107,7 +107,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 const newYork = "/api/weather?lat=40.7128&long=-74.0060"
 
 func TestAnswers(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		p := provider(t)
 		base, _ := replica(t, o, o, p.URL)
 		paris := openmeteo.Temperature(48.85341, 2.3488)
@@ -150,7 +150,7 @@ func TestAnswers(t *testing.T) {
 // Only the middle of the cell leaves the process, never the typed place.
 func TestCellOnly(t *testing.T) {
 	p := provider(t)
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	base, _ := replica(t, o, o, p.URL)
 	get(t, base+newYork)
 	centre := s2.CellIDFromLatLng(s2.LatLngFromDegrees(40.7128, -74.0060)).Parent(10).LatLng()
@@ -162,7 +162,7 @@ func TestCellOnly(t *testing.T) {
 
 // 200 requests at once, at two replicas, cause one call.
 func TestOneCall(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		p := provider(t)
 		p.Delay(300 * time.Millisecond)
 		one, _ := replica(t, o, o, p.URL)
@@ -198,7 +198,7 @@ func TestOutage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := provider(t)
-			o := redistest.Embedded(t)
+			o := stagetest.Embedded(t)
 			base, _ := replica(t, o, o, p.URL)
 			rdb := redis.NewClient(o)
 			t.Cleanup(func() { _ = rdb.Close() })
@@ -259,7 +259,7 @@ func TestRest(t *testing.T) {
 func TestFewAtOnce(t *testing.T) {
 	p := provider(t)
 	p.Delay(50 * time.Millisecond)
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	base, _ := replica(t, o, o, p.URL)
 	var wg sync.WaitGroup
 	for lat := range 60 {
@@ -325,7 +325,7 @@ func TestTries(t *testing.T) {
 func TestStageStops(t *testing.T) {
 	p := provider(t)
 	p.Fail(openmeteo.Hangs)
-	c := cache.Open(redistest.Embedded(t), quiet)
+	c := cache.Open(stagetest.Embedded(t), quiet)
 	defer c.Close()
 	provider := weather.NewProvider(p.URL, "")
 	defer provider.Close()
@@ -347,8 +347,8 @@ func TestStageStops(t *testing.T) {
 // Without the cache's Redis every request asks the provider, and is answered.
 func TestCacheAway(t *testing.T) {
 	p := provider(t)
-	server := redistest.Real(t)
-	base, admin := replica(t, redistest.Embedded(t), server.Options(), p.URL)
+	server := stagetest.Real(t)
+	base, admin := replica(t, stagetest.Embedded(t), server.Options(), p.URL)
 	server.Kill()
 	for n := range 3 {
 		if status, a, reason := get(t, base+newYork); status != 200 || a.Source != "open-meteo" || len(p.Queries()) != n+1 {
@@ -363,8 +363,8 @@ func TestCacheAway(t *testing.T) {
 // Without the pipeline's Redis requests are answered, and /readyz says what the stage waits for.
 func TestBrokerAway(t *testing.T) {
 	p := provider(t)
-	nowhere := &redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))}
-	base, admin := replica(t, nowhere, redistest.Embedded(t), p.URL)
+	nowhere := &redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))}
+	base, admin := replica(t, nowhere, stagetest.Embedded(t), p.URL)
 	if status, _, reason := get(t, base+newYork); status != 200 {
 		t.Errorf("GET without a broker: %d %s", status, reason)
 	}
@@ -375,7 +375,7 @@ func TestBrokerAway(t *testing.T) {
 }
 
 func TestOff(t *testing.T) {
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	base, _ := replica(t, o, o, "")
 	for _, path := range []string{newYork, newYork, "/api/weather/paris", "/api/weather/paris"} {
 		if status, _, reason := get(t, base+path); status != 503 || reason != weather.ErrOff.Error() {
@@ -386,7 +386,7 @@ func TestOff(t *testing.T) {
 
 // The stage reports the temperature of each submission, once for all replicas, and warms the cache for requests.
 func TestStage(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		p := provider(t)
 		base, _ := replica(t, o, o, p.URL)
 		replica(t, o, o, p.URL)

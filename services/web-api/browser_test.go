@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
-	"github.com/milepost/milepost/services/web-api/browsertest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/services/internal/browsertest"
 )
 
 // The page in a browser, on a pipeline whose stages do what the test says. The journey through the real stages is tested
@@ -87,7 +87,7 @@ func (s stages) all() {
 // visit opens the page of a new web-api over the broker.
 func visit(t *testing.T, browser *browsertest.Browser, settings Settings) (*browsertest.Tab, stages, string) {
 	t.Helper()
-	broker := openBroker(t, redistest.Embedded(t).Addr)
+	broker := openBroker(t, stagetest.Embedded(t).Addr)
 	s := startStages(t, broker)
 	base, _ := serve(t, broker, settings)
 	tab := browser.Open(t)
@@ -185,7 +185,7 @@ func testErrors(t *testing.T, b *browsertest.Browser) {
 }
 
 func testNoScript(t *testing.T, b *browsertest.Browser) {
-	broker := openBroker(t, redistest.Embedded(t).Addr)
+	broker := openBroker(t, stagetest.Embedded(t).Addr)
 	s := startStages(t, broker)
 	base, _ := serve(t, broker, Settings{})
 	tab := b.Open(t)
@@ -304,7 +304,7 @@ func testChoosing(t *testing.T, b *browsertest.Browser) {
 }
 
 func testLocation(t *testing.T, b *browsertest.Browser) {
-	broker := openBroker(t, redistest.Embedded(t).Addr)
+	broker := openBroker(t, stagetest.Embedded(t).Addr)
 	base, _ := serve(t, broker, Settings{})
 	tab := b.Open(t)
 	tab.Locate(base, true, 35.6762, 139.6503)
@@ -410,7 +410,7 @@ func testKeyboard(t *testing.T, b *browsertest.Browser) {
 
 // testPlainHTTP: on plain HTTP with a name, browsers send no Sec-Fetch-Site; posts of our own page are still ours.
 func testPlainHTTP(t *testing.T, b *browsertest.Browser) {
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	broker := openBroker(t, o.Addr)
 	base, _ := serve(t, broker, Settings{})
 	named := strings.Replace(base, "127.0.0.1", "milepost.test", 1)
@@ -475,7 +475,7 @@ func testLost(t *testing.T, b *browsertest.Browser) {
 
 // testPolling: where no stream is to be had, the page asks again and again.
 func testPolling(t *testing.T, b *browsertest.Browser) {
-	broker := openBroker(t, redistest.Embedded(t).Addr)
+	broker := openBroker(t, stagetest.Embedded(t).Addr)
 	s := startStages(t, broker)
 	base, _ := serve(t, broker, Settings{StreamLimit: 1})
 	openStream(t, base+"/events?ids="+someID) // the only one
@@ -491,7 +491,7 @@ func testPolling(t *testing.T, b *browsertest.Browser) {
 
 // testNewStage: a stage that nobody here has heard of shows up as soon as it reports.
 func testNewStage(t *testing.T, b *browsertest.Browser) {
-	o := redistest.Embedded(t)
+	o := stagetest.Embedded(t)
 	broker := openBroker(t, o.Addr)
 	base, _ := serve(t, broker, Settings{})
 	st, err := broker.New(stage.Config{Name: "tide", In: event.RawInput, Out: []stage.Output{{Channel: "tides", Unread: true}}, Optional: true},

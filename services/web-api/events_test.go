@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // reader reads a progress stream.
@@ -243,7 +243,7 @@ func TestHeartbeat(t *testing.T) {
 
 // TestStopAnswers: a request that is under way when the server stops is answered.
 func TestStopAnswers(t *testing.T) {
-	addr := redistest.Real(t).Addr
+	addr := stagetest.Real(t).Addr
 	base, stop := serve(t, openBroker(t, addr), Settings{})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
 	if err != nil {

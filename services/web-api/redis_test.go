@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/geodesy"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -30,7 +30,7 @@ func must[T any](v T, err error) T {
 
 // eachRedis runs the test on the embedded Redis and on a redis-server.
 func eachRedis(t *testing.T, test func(t *testing.T, addr string)) {
-	redistest.Both(t, func(t *testing.T, o *redis.Options) { test(t, o.Addr) })
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) { test(t, o.Addr) })
 }
 
 func openBroker(t testing.TB, addr string) *stage.Broker {

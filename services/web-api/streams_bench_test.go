@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // BenchmarkStreams opens 1,000 progress streams on one web-api process, each of an event of its own, and reports the
@@ -25,7 +25,7 @@ func BenchmarkStreams(b *testing.B) {
 		b.Skip("reads /proc")
 	}
 	const streams = 1000
-	server := redistest.Real(b)
+	server := stagetest.Real(b)
 	client := server.Client()
 	defer client.Close()
 	program := filepath.Join(b.TempDir(), "web-api")
@@ -36,7 +36,7 @@ func BenchmarkStreams(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	addr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(b))
+	addr := fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(b))
 	cmd := exec.Command(program)
 	cmd.Env = append(os.Environ(), "REDIS_URL=", "REDIS_HOST=127.0.0.1", "REDIS_PORT="+port, "LISTEN="+addr,
 		"ADMIN_LISTEN=127.0.0.1:0", "RATE_LIMIT=off", "STREAM_LIMIT=off")

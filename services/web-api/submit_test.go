@@ -17,8 +17,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 const (
@@ -103,7 +103,7 @@ func TestSubmit(t *testing.T) {
 }
 
 func TestRefuse(t *testing.T) {
-	addr := redistest.Embedded(t).Addr
+	addr := stagetest.Embedded(t).Addr
 	base, _ := serve(t, openBroker(t, addr), Settings{TrustedOrigins: Origins{"https://friend.example"}})
 	const form = "email=ada%40example.com&lat=1&long=2"
 	for name, tc := range map[string]struct {
@@ -261,7 +261,7 @@ func TestRateLimit(t *testing.T) {
 
 // TestRedisAway: 503 with Retry-After, everything typed still there; and 201 as soon as Redis is back.
 func TestRedisAway(t *testing.T) {
-	server := redistest.Real(t)
+	server := stagetest.Real(t)
 	server.Kill()
 	base, _ := serve(t, openBroker(t, server.Addr), Settings{})
 	const form = "email=ada%40example.com&lat=40.7128&long=-74.0060&idempotency_key=once"

@@ -5,14 +5,14 @@ import (
 	"testing"
 
 	"github.com/milepost/milepost/pkg/process"
-	"github.com/milepost/milepost/pkg/redistest"
-	"github.com/milepost/milepost/services/web-api/browsertest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/services/internal/browsertest"
 )
 
 // testWeather: a submission's card has the weather at its place or, while nobody knows it, why it has not.
 func testWeather(t *testing.T, b *browsertest.Browser) {
 	weather := startOther(t)
-	base, _ := serve(t, openBroker(t, redistest.Embedded(t).Addr), Settings{}, Reads{WeatherURL: process.HTTPURL(weather.URL)})
+	base, _ := serve(t, openBroker(t, stagetest.Embedded(t).Addr), Settings{}, Reads{WeatherURL: process.HTTPURL(weather.URL)})
 	tab := b.Open(t)
 	tab.Go(base)
 	fillIn(tab)

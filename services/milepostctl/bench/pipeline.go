@@ -219,7 +219,7 @@ func (r *rig) program(name string, up func(context.Context) error, args ...strin
 func (r *rig) hasBare() bool {
 	_, err := os.Stat(filepath.Join(r.Bin, "bare-echo"))
 	if err != nil {
-		r.say("no bare handler to compare the edge with: go build -o %s ./services/web-api/bare-echo", r.Bin)
+		r.say("no bare handler to compare the edge with: go build -o %s ./test/bench/bare-echo", r.Bin)
 	}
 	return err == nil
 }

@@ -1,4 +1,4 @@
-// Package newservice writes a service that joins the pipeline: a module with a handler, a main and a test, and the lines
+// Package newservice writes a service that joins the pipeline: a package with a handler, a main and a test, and the lines
 // for compose and the chart. No file of another service changes.
 package newservice
 
@@ -10,7 +10,6 @@ import (
 	"go/format"
 	"go/token"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -126,14 +125,6 @@ func Write(s Spec) (left map[string]string, err error) {
 		}
 		content[filepath.Join(s.folder(), path)] = b
 	}
-	// What the new module needs is what distance needs, to the version: the runtime and its tests.
-	for _, name := range []string{"go.mod", "go.sum"} {
-		b, err := os.ReadFile(filepath.Join(s.Root, "services", "distance", name))
-		if err != nil {
-			return nil, fmt.Errorf("requirements of a stage: %w", err)
-		}
-		content[filepath.Join(s.folder(), name)] = bytes.Replace(b, []byte("/services/distance\n"), []byte("/services/"+s.Name+"\n"), 1)
-	}
 	left = map[string]string{}
 	for path, name := range Lists {
 		lines, err := fill(name)
@@ -155,10 +146,6 @@ func Write(s Spec) (left map[string]string, err error) {
 			before[path] = b
 		}
 	}
-	work := filepath.Join(s.Root, "go.work")
-	if before[work], err = os.ReadFile(work); err != nil {
-		return nil, err
-	}
 	if err := s.write(content); err != nil {
 		err = errors.Join(err, os.RemoveAll(s.folder()))
 		for path, b := range before {
@@ -177,11 +164,6 @@ func (s Spec) write(content map[string][]byte) error {
 		if err := os.WriteFile(path, b, 0o644); err != nil {
 			return err
 		}
-	}
-	use := exec.Command("go", "work", "use", "./services/"+s.Name)
-	use.Dir = s.Root
-	if out, err := use.CombinedOutput(); err != nil {
-		return fmt.Errorf("go work use: %w: %s", err, out)
 	}
 	return nil
 }

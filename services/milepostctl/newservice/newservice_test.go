@@ -12,8 +12,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/milepost/milepost/pkg/redistest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/milepostctl/newservice"
 )
 
@@ -78,7 +78,7 @@ func run(t *testing.T, dir, name string, args ...string) string {
 }
 
 // What the README says: make new-service in a copy of the tree, build it, send an event through it, and see that nothing but
-// its folder, go.work, the compose file, its Prometheus' targets and the chart's values has changed.
+// its folder, the compose file, its Prometheus' targets and the chart's values has changed.
 func TestNewService(t *testing.T) {
 	dir := clone(t)
 	run(t, dir, "make", "new-service", "NAME=tide", "FROM=raw_input", "TO=tides")
@@ -87,7 +87,7 @@ func TestNewService(t *testing.T) {
 		path := strings.TrimSpace(line[3:])
 		if rest, ok := strings.CutPrefix(path, "services/tide/"); ok {
 			path = "services/tide/…"
-			if !slices.Contains([]string{"go.mod", "go.sum", "tide.go", "tide_test.go", "cmd/tide/main.go"}, rest) {
+			if !slices.Contains([]string{"tide.go", "tide_test.go", "cmd/tide/main.go"}, rest) {
 				t.Errorf("unexpected file services/tide/%s", rest)
 			}
 		}
@@ -96,11 +96,11 @@ func TestNewService(t *testing.T) {
 		}
 	}
 	slices.Sort(changed)
-	if want := []string{"charts/milepost/files/observability/prometheus.yml", "charts/milepost/values.yaml", "docker-compose.yml", "go.work", "services/tide/…"}; !slices.Equal(changed, want) {
+	if want := []string{"charts/milepost/files/observability/prometheus.yml", "charts/milepost/values.yaml", "docker-compose.yml", "services/tide/…"}; !slices.Equal(changed, want) {
 		t.Errorf("changed: %q, want only %q", changed, want)
 	}
 	diff := run(t, dir, "git", "diff")
-	for _, line := range []string{"+\t./services/tide\n", "+  tide:\n", "+    build: {<<: *build, args: {<<: *version, SERVICE: tide}}\n", "+    adminPort: 9106\n", "names: [tide], type: A, port: 9106"} {
+	for _, line := range []string{"+  tide:\n", "+    build: {<<: *build, args: {<<: *version, SERVICE: tide}}\n", "+    adminPort: 9106\n", "names: [tide], type: A, port: 9106"} {
 		if !strings.Contains(diff, line) {
 			t.Errorf("the changes lack the line %q:\n%s", line, diff)
 		}
@@ -130,7 +130,7 @@ func TestNewService(t *testing.T) {
 // throughTide runs the program and sends an event through it.
 func throughTide(t *testing.T, bin string) {
 	t.Helper()
-	o := redistest.Real(t).Options()
+	o := stagetest.Real(t).Options()
 	_, port, _ := strings.Cut(o.Addr, ":")
 	cmd := exec.Command(bin)
 	cmd.Env = []string{"REDIS_PORT=" + port, "ADMIN_LISTEN=127.0.0.1:0"}
@@ -196,7 +196,7 @@ func TestKinds(t *testing.T) {
 // What cannot work is refused, and nothing is left behind.
 func TestRefused(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"go.work": "go 1.25.0\n", "services/distance/go.mod": "module x/services/distance\n", "services/distance/go.sum": "", "services/taken/x": ""} {
+	for name, text := range map[string]string{"go.work": "go 1.25.0\n", "services/taken/x": ""} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -216,16 +216,6 @@ func TestRefused(t *testing.T) {
 			t.Errorf("Write(%+v): no error", s)
 		}
 	}
-	// go cannot add it to a go.work that it cannot read.
-	if err := os.Remove(filepath.Join(dir, "go.work")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "go.work"), []byte("nonsense\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := newservice.Write(newservice.Spec{Root: dir, Name: "tide", From: "a"}); err == nil {
-		t.Error("Write with a broken go.work: no error")
-	}
 	if _, err := os.Stat(filepath.Join(dir, "services/tide")); !os.IsNotExist(err) {
 		t.Errorf("services/tide is left behind: %v", err)
 	}
@@ -234,7 +224,7 @@ func TestRefused(t *testing.T) {
 // A file without the mark is left alone, and its lines are returned.
 func TestNoMark(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"go.work": "go 1.25.0\n", "services/distance/go.mod": "module x/services/distance\n\ngo 1.25.0\n", "services/distance/go.sum": "", "docker-compose.yml": "services: {}\n"} {
+	for name, text := range map[string]string{"go.work": "go 1.25.0\n", "docker-compose.yml": "services: {}\n"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // start runs the program against the Redis at addr until stop is called, which returns the program's error.
@@ -23,7 +23,7 @@ func start(t *testing.T, addr string) (admin string, stop func() error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin = fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	admin = fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))
 	vars := map[string]string{"ADMIN_LISTEN": admin, "REDIS_HOST": host, "REDIS_PORT": port, "LEASE": "1s"}
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
@@ -64,7 +64,7 @@ func get(url string) func() (string, error) {
 // TestProgram publishes as a stranger does: what arrives on raw_input leaves on calculated_distance, what cannot be read
 // is set aside, and the program that found no Redis at its start works once there is one.
 func TestProgram(t *testing.T) {
-	server := redistest.Real(t, redistest.Durable...)
+	server := stagetest.Real(t, stagetest.Durable...)
 	server.Kill()
 	admin, stop := start(t, server.Addr)
 	await(t, "readyz without a Redis", get("http://"+admin+"/readyz"), func(s string) bool { return strings.HasPrefix(s, "503 distance: ") })

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 func environment(vars map[string]string) func(string) string {
@@ -19,7 +19,7 @@ func environment(vars map[string]string) func(string) string {
 
 // TestWrongEnvironment: a wrong value ends the start with its variable, its value and what is allowed.
 func TestWrongEnvironment(t *testing.T) {
-	admin := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	admin := fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))
 	for name, value := range map[string]string{
 		"JOURNAL_KEEP": "5m", "TZ": "Mars/Phobos", "SENT_EMAILS": t.TempDir(), "OFFICE_NAME": "Velo\ncity", "REDIS_PORT": "redis",
 	} {
@@ -34,8 +34,8 @@ func TestWrongEnvironment(t *testing.T) {
 
 // TestWaitsForAll: neither Redis nor the store is there; the program starts, says what it waits for, and stops when told.
 func TestWaitsForAll(t *testing.T) {
-	nobody := fmt.Sprint(redistest.FreePort(t))
-	admin := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	nobody := fmt.Sprint(stagetest.FreePort(t))
+	admin := fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {

@@ -7,14 +7,14 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/milepost/milepost/pkg/process/processtest"
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/services/internal/processtest"
 )
 
 // The program as an operator starts it, while its store is not there: it says so and answers.
 func TestProgram(t *testing.T) {
-	broker := redistest.Real(t)
-	local := func() string { return fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)) }
+	broker := stagetest.Real(t)
+	local := func() string { return fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t)) }
 	env := map[string]string{
 		"REDIS_URL": "redis://" + broker.Addr, "MONGO_URL": "mongodb://" + local() + "/?serverSelectionTimeoutMS=100", "USERS_TOKEN": "secret",
 		"LISTEN": local(), "ADMIN_LISTEN": local(),

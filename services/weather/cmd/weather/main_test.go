@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/milepost/milepost/pkg/process/processtest"
-	"github.com/milepost/milepost/pkg/redistest"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/services/internal/processtest"
 	"github.com/milepost/milepost/services/weather/openmeteo"
 )
 
@@ -19,11 +19,11 @@ func TestProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer provider.Close()
-	broker, answers := redistest.Real(t), redistest.Real(t)
+	broker, answers := stagetest.Real(t), stagetest.Real(t)
 	_, port, _ := strings.Cut(broker.Addr, ":")
 	env := map[string]string{
 		"REDIS_PORT": port, "CACHE_REDIS_URL": "redis://" + answers.Addr, "WEATHER_PROVIDER_URL": provider.URL + "/", "GEOCODING_URL": provider.URL,
-		"LISTEN": fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)), "ADMIN_LISTEN": fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)),
+		"LISTEN": fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t)), "ADMIN_LISTEN": fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t)),
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -1,0 +1,161 @@
+// Package stagetest starts Redis servers for tests: a real redis-server on a free port, or an embedded one.
+package stagetest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+)
+
+// Server is a redis-server process. Its data survives Kill and Start, if it is durable.
+type Server struct {
+	Addr string
+	t    testing.TB
+	args []string
+	dir  string
+	cmd  *exec.Cmd
+	log  string
+	done chan struct{}
+}
+
+// Real starts a redis-server that ends with the test; args are further words of its command line, such as "--maxmemory",
+// "20mb". With CI=true a missing server fails the test, elsewhere it skips it.
+func Real(t testing.TB, args ...string) *Server {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("redis-server is not installed: apt-get install redis-server")
+		}
+		t.Skip("not run: redis-server is not installed (apt-get install redis-server)")
+	}
+	port := FreePort(t)
+	dir := t.TempDir()
+	s := &Server{t: t, Addr: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, log: filepath.Join(dir, "redis.log")}
+	s.args = append([]string{"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--logfile", s.log}, args...)
+	s.Start()
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// Durable are the arguments that make a killed server lose no answered write.
+var Durable = []string{"--appendonly", "yes", "--appendfsync", "always"}
+
+// Start starts the server, again if it was killed, and waits until it answers. A log it left is mended first, as the
+// containers do: redis-server 7.0 would append behind a cut MULTI.
+func (s *Server) Start() {
+	s.t.Helper()
+	s.mend()
+	s.cmd = exec.Command("redis-server", s.args...)
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.done = make(chan struct{})
+	go func(cmd *exec.Cmd, done chan struct{}) { _ = cmd.Wait(); close(done) }(s.cmd, s.done)
+	c := s.Client()
+	defer c.Close()
+	for start := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		err := c.Ping(context.Background()).Err()
+		if err == nil {
+			return
+		}
+		if time.Since(start) > 30*time.Second {
+			log, _ := os.ReadFile(s.log)
+			s.t.Fatalf("redis-server %s: %v\n%s", strings.Join(s.args, " "), err, log)
+		}
+	}
+}
+
+// mend runs redis-check-aof --fix, if there is something to check.
+func (s *Server) mend() {
+	s.t.Helper()
+	manifest := filepath.Join(s.dir, "appendonlydir", "appendonly.aof.manifest")
+	if _, err := os.Stat(manifest); err != nil {
+		return
+	}
+	fix := exec.Command("redis-check-aof", "--fix", manifest)
+	fix.Stdin = strings.NewReader("y\n") // it asks whether to cut
+	if out, err := fix.CombinedOutput(); err != nil {
+		s.t.Fatalf("redis-check-aof --fix: %v\n%s", err, out)
+	}
+}
+
+// Kill ends the server with SIGKILL and waits for its end.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Kill()
+	<-s.done
+}
+
+// PID is the server's process ID.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Options are what a client needs to connect.
+func (s *Server) Options() *redis.Options { return &redis.Options{Addr: s.Addr} }
+
+// Client is a plain client; the caller closes it.
+func (s *Server) Client() *redis.Client {
+	return redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1})
+}
+
+// Embedded starts an in-process Redis with a running clock that ends with the test, and returns what a client needs.
+func Embedded(t testing.TB) *redis.Options {
+	t.Helper()
+	m := miniredis.RunT(t)
+	tick, end := time.NewTicker(50*time.Millisecond), make(chan struct{})
+	go func() {
+		last := time.Now()
+		for {
+			select {
+			case <-end:
+				return
+			case now := <-tick.C:
+				m.FastForward(now.Sub(last))
+				last = now
+			}
+		}
+	}()
+	t.Cleanup(func() { tick.Stop(); close(end) })
+	return &redis.Options{Addr: m.Addr()}
+}
+
+// Both runs the test on an embedded and on a real Redis, in parallel with other tests.
+func Both(t *testing.T, test func(t *testing.T, o *redis.Options)) {
+	t.Parallel()
+	t.Run("embedded", func(t *testing.T) { t.Parallel(); test(t, Embedded(t)) })
+	t.Run("real", func(t *testing.T) { t.Parallel(); test(t, Real(t).Options()) })
+}
+
+// FreePort is a TCP port of the loopback address that was free a moment ago and that no other test gets until this one has
+// ended, also none of another process. It is not one that systems hand out to clients: a program that keeps trying to reach
+// a server that is away would in time be given the server's own port, and be connected to itself. Nor is the port 10,000
+// above, where a Redis in cluster mode listens too.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000))
+		// The UDP port of the same number, which nothing here uses, marks it as taken.
+		mark, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			continue
+		}
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			_ = mark.Close()
+			continue
+		}
+		_ = l.Close() // nobody has connected
+		t.Cleanup(func() { _ = mark.Close() })
+		return l.Addr().(*net.TCPAddr).Port
+	}
+	t.Fatal("no free port")
+	return 0
+}

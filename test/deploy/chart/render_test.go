@@ -1,0 +1,184 @@
+package chart
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
+)
+
+const (
+	// A link to charts/milepost: go test runs again after a change of files that it opened by a path within the module, and
+	// takes what it has seen before for others.
+	chartDir = "testdata/chart"
+	minikube = "../../../deploy/minikube/values.yaml"
+)
+
+var update = flag.Bool("update", false, "write the golden files, and the chart's README, anew")
+
+func load(t *testing.T) *chart.Chart {
+	t.Helper()
+	c, err := loader.Load(chartDir)
+	if err != nil {
+		t.Fatalf("load the chart: %v", err)
+	}
+	return c
+}
+
+// values are those of a file, over which lines of YAML go.
+func values(t *testing.T, path, over string) map[string]any {
+	t.Helper()
+	v, err := chartutil.ReadValues([]byte(over))
+	if err != nil {
+		t.Fatalf("values %s: %v", over, err)
+	}
+	if path == "" {
+		return v
+	}
+	file, err := chartutil.ReadValuesFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return chartutil.CoalesceTables(v, file)
+}
+
+// files are the values files that are rendered, by the name of their golden file.
+func files(t *testing.T) map[string]string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(chartDir, "ci", "*-values.yaml"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no ci/*-values.yaml: %v", err)
+	}
+	all := map[string]string{"default": "", "minikube": minikube}
+	for _, path := range paths {
+		all[strings.TrimSuffix(filepath.Base(path), "-values.yaml")] = path
+	}
+	return all
+}
+
+// render is what `helm template RELEASE charts/milepost` renders with the values: documents, in the order of their files, and the
+// notes. No cluster is there to be looked into.
+func render(t *testing.T, release string, v map[string]any) (documents []string, notes string) {
+	t.Helper()
+	documents, notes, err := tryRender(load(t), release, v)
+	if err != nil {
+		t.Fatalf("helm template: %v", err)
+	}
+	return documents, notes
+}
+
+func tryRender(c *chart.Chart, release string, v map[string]any) (documents []string, notes string, err error) {
+	caps := chartutil.DefaultCapabilities.Copy()
+	caps.KubeVersion = chartutil.KubeVersion{Version: "v1.27.16", Major: "1", Minor: "27"}
+	all, err := chartutil.ToRenderValues(c, v, chartutil.ReleaseOptions{Name: release, Namespace: "default", Revision: 1, IsInstall: true}, caps)
+	if err != nil {
+		return nil, "", err
+	}
+	rendered, err := engine.Engine{Strict: true}.Render(c, all)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, path := range slices.Sorted(maps.Keys(rendered)) {
+		switch {
+		case strings.HasSuffix(path, "NOTES.txt"):
+			notes = rendered[path]
+		case !strings.HasPrefix(filepath.Base(path), "_"):
+			for _, d := range regexp.MustCompile(`(?m)^---$`).Split(rendered[path], -1) {
+				if strings.TrimSpace(d) != "" {
+					documents = append(documents, strings.TrimSpace(d)+"\n")
+				}
+			}
+		}
+	}
+	return documents, notes, nil
+}
+
+var (
+	generated = regexp.MustCompile(`password: "[A-Za-z0-9+/=]{44}"`)
+	checksum  = regexp.MustCompile(`checksum/config: [0-9a-f]{64}`)
+	fileKey   = regexp.MustCompile(`(?m)^  ([^ :]+): \|`)
+)
+
+// plain is a document without what is random, and without the contents of the chart's files, which others write; [TestFiles]
+// looks at those.
+func plain(document string) string {
+	document = generated.ReplaceAllString(document, "password: <generated>")
+	document = checksum.ReplaceAllString(document, "checksum/config: <of the files>")
+	if head, rest, ok := strings.Cut(document, "\ndata:\n"); ok && strings.Contains(head, "kind: ConfigMap") {
+		var keys []string
+		for _, m := range fileKey.FindAllStringSubmatch(rest, -1) {
+			keys = append(keys, m[1])
+		}
+		return head + "\ndata: <" + strings.Join(keys, ", ") + ">\n"
+	}
+	if head, _, ok := strings.Cut(document, "\nspec:\n"); ok && strings.Contains(head, "kind: PrometheusRule") {
+		return head + "\nspec: <alerts.yml>\n"
+	}
+	return document
+}
+
+// The renderings are as they were. A change of templates or values shows here what it changes in a cluster:
+// go test ./deploy/chart -update, and read the diff.
+func TestGolden(t *testing.T) {
+	for name, path := range files(t) {
+		t.Run(name, func(t *testing.T) {
+			documents, notes := render(t, "milepost", values(t, path, ""))
+			for i, d := range documents {
+				documents[i] = plain(d)
+			}
+			got := strings.Join(documents, "---\n") + "---\n# NOTES\n" + regexp.MustCompile(`(?m)^`).ReplaceAllString(strings.TrimSpace(notes), "# ") + "\n"
+			golden := filepath.Join("testdata", "golden", name+".yaml")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(want) != got {
+				t.Errorf("%s: %s\nIf that is what was meant: go test ./deploy/chart -update", golden, firstDifference(string(want), got))
+			}
+		})
+	}
+	for _, path := range must(filepath.Glob("testdata/golden/*.yaml")) {
+		if _, ok := files(t)[strings.TrimSuffix(filepath.Base(path), ".yaml")]; !ok {
+			t.Errorf("%s is of no values file", path)
+		}
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func firstDifference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		a, b := "(end)", "(end)"
+		if i < len(w) {
+			a = w[i]
+		}
+		if i < len(g) {
+			b = g[i]
+		}
+		if a != b {
+			return fmt.Sprintf("line %d:\n- %s\n+ %s", i+1, a, b)
+		}
+	}
+	return "no difference"
+}

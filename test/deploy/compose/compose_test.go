@@ -1,0 +1,310 @@
+package compose
+
+import (
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+)
+
+// load reads docker-compose.yml in dir as docker compose does, with these variables and profiles.
+func load(t testing.TB, dir string, env []string, profiles ...string) *types.Project {
+	t.Helper()
+	options, err := cli.NewProjectOptions([]string{filepath.Join(dir, "docker-compose.yml")},
+		cli.WithWorkingDirectory(dir), cli.WithEnv(env), cli.WithProfiles(profiles), cli.WithResolvedPaths(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := options.LoadProject(t.Context())
+	if err != nil {
+		t.Fatalf("docker-compose.yml: %v", err)
+	}
+	return p
+}
+
+// everything are all profiles.
+const everything = "*"
+
+// ours are the services that are programs of this repository.
+func ours(p *types.Project) types.Services {
+	s := types.Services{}
+	for name, c := range p.Services {
+		if c.Build != nil {
+			s[name] = c
+		}
+	}
+	return s
+}
+
+// Without a variable or a profile there are the stores and every program that is a service.
+func TestServices(t *testing.T) {
+	want := []string{"broker", "cache", "mongo"}
+	for _, name := range programs(t) {
+		if !slices.Contains(noService, name) {
+			want = append(want, name)
+		}
+	}
+	slices.Sort(want)
+	p := load(t, root, nil)
+	if got := slices.Sorted(maps.Keys(p.Services)); !slices.Equal(got, want) {
+		t.Errorf("docker compose up starts %q, want %q", got, want)
+	}
+	for name, profile := range map[string]string{"prometheus": "observability", "grafana": "observability", "jaeger": "observability", "milepostctl": "load"} {
+		if got := load(t, root, nil, profile).Services[name]; got.Name != name {
+			t.Errorf("profile %s has no %s", profile, name)
+		}
+	}
+}
+
+// What every container is refused, and what it must have.
+func TestHardened(t *testing.T) {
+	hardened(t, load(t, root, nil, everything))
+}
+
+func hardened(t *testing.T, p *types.Project) {
+	t.Helper()
+	for name, s := range p.Services {
+		endless := name != "milepostctl"
+		for what, ok := range map[string]bool{
+			"a read-only file system":              s.ReadOnly,
+			"no capability":                        slices.Equal(s.CapDrop, []string{"ALL"}) && len(s.CapAdd) == 0,
+			"no privilege to gain":                 slices.Equal(s.SecurityOpt, []string{"no-new-privileges:true"}) && !s.Privileged,
+			"a memory limit":                       s.MemLimit >= 64<<20,
+			"a limit of processes":                 s.PidsLimit > 0,
+			"a log that does not fill the disk":    s.Logging != nil && s.Logging.Options["max-size"] != "" && s.Logging.Options["max-file"] != "",
+			"a health check":                       !endless || (s.HealthCheck != nil && !s.HealthCheck.Disable && len(s.HealthCheck.Test) > 1),
+			"a restart policy":                     !endless || s.Restart == types.RestartPolicyUnlessStopped,
+			"a pinned image":                       regexp.MustCompile(`:.*\w$`).MatchString(s.Image) && !strings.HasSuffix(s.Image, ":latest"),
+			"no name or host of its own (--scale)": s.ContainerName == "" && s.Hostname == "" && s.NetworkMode == "",
+			"an unprivileged user":                 s.Build != nil || s.User != "" || slices.Contains(s.Profiles, "observability"), // those images say who
+		} {
+			if !ok {
+				t.Errorf("%s: want %s", name, what)
+			}
+		}
+		for other, d := range s.DependsOn {
+			if d.Condition != types.ServiceConditionHealthy {
+				t.Errorf("%s waits for %s to be %s, want it healthy", name, other, d.Condition)
+			}
+		}
+		for _, v := range s.Volumes {
+			if v.Type != types.VolumeTypeBind {
+				continue
+			}
+			if _, err := os.Stat(v.Source); err != nil || !v.ReadOnly {
+				t.Errorf("%s: %s is there: %v, read-only: %t", name, v.Source, err == nil, v.ReadOnly)
+			}
+		}
+	}
+}
+
+// Of the pipeline only the page is published, and nothing beyond the loopback address; the rest has no way out.
+func TestNetwork(t *testing.T) {
+	if p := load(t, root, nil); !p.Networks["default"].Internal {
+		t.Error("the default network leads out, want it internal")
+	}
+	p := load(t, root, nil, everything)
+	for name, s := range p.Services {
+		watches := slices.Contains(s.Profiles, "observability")
+		if name == "web-api" && len(s.Ports) != 1 {
+			t.Errorf("web-api publishes %v, want its page", s.Ports)
+		}
+		for _, port := range s.Ports {
+			if port.HostIP != "127.0.0.1" || (name != "web-api" && !watches) {
+				t.Errorf("%s publishes %s:%s → %d", name, port.HostIP, port.Published, port.Target)
+			}
+		}
+		_, outside := s.Networks["outside"]
+		if want := name == "web-api" || name == "weather" || watches; outside != want {
+			t.Errorf("%s is on the network that leads out: %t, want %t", name, outside, want)
+		}
+	}
+	if got := load(t, root, []string{"PORT=8080"}).Services["web-api"].Ports[0].Published; got != "8080" {
+		t.Errorf("with PORT=8080 the page is published on %s", got)
+	}
+}
+
+// Each service is built as itself, waits for what it uses and is told nothing that it does not read.
+func TestPrograms(t *testing.T) {
+	ownPrograms(t, load(t, root, nil, everything))
+}
+
+func ownPrograms(t *testing.T, p *types.Project) {
+	t.Helper()
+	for name, s := range ours(p) {
+		if s.PullPolicy != types.PullPolicyNever {
+			t.Errorf("%s may be pulled from a registry", name)
+		}
+		if got := *s.Build.Args["SERVICE"]; got != name || s.Image != "milepost/"+name+":dev" || *s.Build.Args["VERSION"] != "dev" {
+			t.Errorf("%s: image %s with SERVICE=%s, VERSION=%s", name, s.Image, got, *s.Build.Args["VERSION"])
+		}
+		if _, err := os.Stat(filepath.Join(s.Build.Context, s.Build.Dockerfile)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		env := s.Environment
+		for variable, store := range map[string]string{"REDIS_URL": "broker", "CACHE_REDIS_URL": "cache", "MONGO_URL": "mongo"} {
+			_, uses := env[variable]
+			_, waits := s.DependsOn[store]
+			if uses != waits && name != "milepostctl" {
+				t.Errorf("%s: has %s: %t, waits for %s: %t", name, variable, uses, store, waits)
+			}
+		}
+		said := help(t, name)
+		for variable := range env {
+			if !regexp.MustCompile(`\b` + variable + `\b`).MatchString(said) {
+				t.Errorf("%s is told %s, which its --help does not name", name, variable)
+			}
+		}
+		for _, variable := range []string{"REDIS_URL", "CACHE_REDIS_URL", "MONGO_URL", "USERS_TOKEN", "USERS_URL", "WEATHER_URL"} {
+			if _, told := env[variable]; !told && strings.Contains(said, "\n  "+variable+" ") {
+				t.Errorf("%s reads %s, which it is not told", name, variable)
+			}
+		}
+		if slices.Contains(noService, name) {
+			continue
+		}
+		var watched []string
+		for _, w := range s.Develop.Watch {
+			rel, err := filepath.Rel(p.WorkingDir, w.Path)
+			if err != nil || w.Action != types.WatchActionRebuild {
+				t.Errorf("%s: watches %s to %s, %v", name, w.Path, w.Action, err)
+			}
+			watched = append(watched, filepath.ToSlash(rel))
+		}
+		if want := []string{"pkg", "services/" + name}; !slices.Equal(watched, want) {
+			t.Errorf("docker compose watch rebuilds %s for changes of %q, want %q", name, watched, want)
+		}
+	}
+}
+
+// The health check asks the program itself, and the Redis and MongoDB by their own clients.
+func TestHealthChecks(t *testing.T) {
+	p := load(t, root, nil)
+	for name, s := range ours(p) {
+		if got := strings.Join(s.HealthCheck.Test, " "); got != "CMD entrypoint healthcheck" {
+			t.Errorf("%s is asked by %q", name, got)
+		}
+	}
+	dockerfile, err := os.ReadFile("../../../deploy/Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(dockerfile), `ENTRYPOINT ["entrypoint"]`) {
+		t.Error("the image's entrypoint has another name than the health check uses")
+	}
+}
+
+// Secrets are optional; one that is given reaches both sides.
+func TestSecrets(t *testing.T) {
+	p := load(t, root, []string{"REDIS_PASSWORD=r3dis", "MONGO_PASSWORD=m0ngo", "USERS_TOKEN=t0ken"}, everything)
+	for service, want := range map[string]map[string]string{
+		"broker":      {"REDIS_PASSWORD": "r3dis", "REDISCLI_AUTH": "r3dis"},
+		"cache":       {"REDIS_PASSWORD": "r3dis", "REDISCLI_AUTH": "r3dis"},
+		"mongo":       {"MONGO_INITDB_ROOT_USERNAME": "milepost", "MONGO_INITDB_ROOT_PASSWORD": "m0ngo"},
+		"users":       {"REDIS_URL": "redis://:r3dis@broker:6379", "CACHE_REDIS_URL": "redis://:r3dis@cache:6379", "MONGO_URL": "mongodb://milepost:m0ngo@mongo:27017/", "USERS_TOKEN": "t0ken"},
+		"web-api":     {"REDIS_URL": "redis://:r3dis@broker:6379", "USERS_TOKEN": "t0ken"},
+		"milepostctl": {"REDIS_URL": "redis://:r3dis@broker:6379"},
+	} {
+		for variable, value := range want {
+			if got := p.Services[service].Environment[variable]; got == nil || *got != value {
+				t.Errorf("%s has %s=%v, want %s", service, variable, got, value)
+			}
+		}
+	}
+	for name, s := range load(t, root, nil, everything).Services {
+		for variable, value := range s.Environment {
+			switch {
+			case value == nil:
+				t.Errorf("%s takes %s from whoever starts it", name, variable)
+			case strings.HasSuffix(variable, "_URL") && strings.Contains(*value, "@"):
+				t.Errorf("%s has a password in %s=%s though none is set", name, variable, *value)
+			case strings.HasPrefix(variable, "MONGO_INITDB") && *value != "", variable == "REDIS_PASSWORD" && *value != "", variable == "USERS_TOKEN" && *value != "":
+				t.Errorf("%s has %s=%s though none is set", name, variable, *value)
+			}
+		}
+	}
+}
+
+// README.md has every variable that docker-compose.yml reads.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("../../../deploy/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compose, err := os.ReadFile(filepath.Join(root, "docker-compose.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := regexp.MustCompile(`\$\{([A-Z_]+)`).FindAllSubmatch(compose, -1)
+	if len(read) == 0 {
+		t.Error("docker-compose.yml reads no variable")
+	}
+	for _, m := range read {
+		if !strings.Contains(string(readme), "`"+string(m[1])+"`") {
+			t.Errorf("README.md does not tell of %s", m[1])
+		}
+	}
+}
+
+// A Redis may use less than its container: the broker half, since rewriting the log copies what changes meanwhile.
+func TestRedisLimits(t *testing.T) {
+	p := load(t, root, nil)
+	for name, share := range map[string]int64{"broker": 2, "cache": 2} {
+		conf, err := os.ReadFile(filepath.Join(root, "charts/milepost/files", name+".conf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := regexp.MustCompile(`(?m)^maxmemory (\d+)mb$`).FindSubmatch(conf)
+		if m == nil {
+			t.Fatalf("%s.conf has no maxmemory in mb", name)
+		}
+		mb, err := strconv.ParseInt(string(m[1]), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if limit := int64(p.Services[name].MemLimit); limit < share*mb<<20 {
+			t.Errorf("%s may have %d bytes with a maxmemory of %d MB, want %d times that", name, limit, mb, share)
+		}
+	}
+}
+
+// A service that new-service writes is as good as the others.
+func TestNewService(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{"docker-compose.yml",
+		"charts/milepost/files", "charts/milepost/values.yaml", "deploy/Dockerfile"} {
+		to := filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("cp", "-r", filepath.Join(root, path), to).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go.work"), []byte("go 1.25.0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	help(t, "milepostctl") // skips where images cannot run
+	cmd := exec.Command(filepath.Join(build(t), "milepostctl"), "new-service", "tide", "--from", "raw_input", "--root", dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("new-service: %v\n%s", err, out)
+	}
+	p := load(t, dir, nil)
+	tide, distance := p.Services["tide"], p.Services["distance"]
+	if tide.Build == nil {
+		t.Fatal("docker-compose.yml has no tide")
+	}
+	hardened(t, p)
+	if *tide.Build.Args["SERVICE"] != "tide" || tide.Image != "milepost/tide:dev" || !slices.Equal(tide.HealthCheck.Test, distance.HealthCheck.Test) ||
+		*tide.Environment["REDIS_URL"] != *distance.Environment["REDIS_URL"] || tide.Develop.Watch[1].Path != filepath.Join(p.WorkingDir, "services/tide") {
+		t.Errorf("tide is %+v", tide)
+	}
+}

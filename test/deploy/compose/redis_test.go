@@ -1,0 +1,221 @@
+package compose
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+)
+
+func init() { logging.Disable() } // a server that is not up yet is asked often
+
+// server is a redis-server started as the containers start theirs: by redis.sh, with one of the configuration files.
+type server struct {
+	t    *testing.T
+	dir  string // its /data
+	conf string
+	addr string
+	env  []string
+	cmd  *exec.Cmd
+	said *strings.Builder
+}
+
+func newServer(t *testing.T, conf string, env ...string) *server {
+	t.Helper()
+	stagetest.Real(t).Kill() // skips or fails where there is no redis-server
+	file, err := filepath.Abs(filepath.Join(root, "charts/milepost/files", conf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{t: t, dir: t.TempDir(), conf: filepath.Join(t.TempDir(), conf), env: env}
+	port := stagetest.FreePort(t)
+	s.addr = fmt.Sprintf("127.0.0.1:%d", port)
+	text := fmt.Sprintf("include %s\nport %d\nbind 127.0.0.1\n", file, port) // only where it listens is another place
+	if err := os.WriteFile(s.conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.kill)
+	return s
+}
+
+// start returns a client of the server once it answers. With a password it answers with NOAUTH.
+func (s *server) start(password string) *redis.Client {
+	s.t.Helper()
+	script, err := filepath.Abs(filepath.Join(root, "charts/milepost/files/redis.sh"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.said = &strings.Builder{}
+	s.cmd = exec.Command("sh", script, s.conf)
+	s.cmd.Dir, s.cmd.Env = s.dir, append(os.Environ(), s.env...)
+	s.cmd.Stdout, s.cmd.Stderr = s.said, s.said
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	c := redis.NewClient(&redis.Options{Addr: s.addr, Password: password, MaxRetries: -1})
+	s.t.Cleanup(func() { _ = c.Close() }) // nothing of it is needed any more
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		err := c.Ping(context.Background()).Err()
+		if err == nil || strings.HasPrefix(err.Error(), "NOAUTH") {
+			return c
+		}
+		if time.Now().After(end) {
+			s.kill()
+			s.t.Fatalf("redis.sh: %v\n%s", err, s.said)
+		}
+	}
+}
+
+// kill ends the server with SIGKILL. redis.sh has become it.
+func (s *server) kill() {
+	if s.cmd != nil {
+		_ = s.cmd.Process.Kill() // it may have ended by itself
+		_ = s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+func settings(t *testing.T, c *redis.Client, want map[string]string) {
+	t.Helper()
+	for setting, value := range want {
+		got, err := c.ConfigGet(t.Context(), setting).Result()
+		if err != nil || got[setting] != value {
+			t.Errorf("%s is %q, %v; want %q", setting, got[setting], err, value)
+		}
+	}
+}
+
+// A real redis-server takes the files and does what they say.
+func TestRedisSettings(t *testing.T) {
+	t.Run("broker", func(t *testing.T) {
+		s := newServer(t, "broker.conf")
+		c := s.start("")
+		settings(t, c, map[string]string{
+			"appendonly": "yes", "appendfsync": "always", "aof-use-rdb-preamble": "yes", "aof-load-truncated": "yes", "save": "",
+			"maxmemory": "536870912", "maxmemory-policy": "noeviction", "requirepass": "", "protected-mode": "no",
+		})
+		limits, err := c.ConfigGet(t.Context(), "client-output-buffer-limit").Result()
+		if err != nil || !strings.Contains(limits["client-output-buffer-limit"], "pubsub 268435456 67108864 60") {
+			t.Errorf("client-output-buffer-limit is %q, %v", limits, err)
+		}
+	})
+	t.Run("cache", func(t *testing.T) {
+		s := newServer(t, "cache.conf")
+		settings(t, s.start(""), map[string]string{
+			"appendonly": "no", "save": "60 1", "maxmemory": "104857600", "maxmemory-policy": "volatile-ttl", "stop-writes-on-bgsave-error": "no",
+			"lazyfree-lazy-expire": "yes", "lazyfree-lazy-eviction": "yes", "dbfilename": "cache.rdb", "protected-mode": "no",
+		})
+	})
+}
+
+// With REDIS_PASSWORD a client must give it, whatever is in it.
+func TestRedisPassword(t *testing.T) {
+	const password = `a "b' $c \d`
+	s := newServer(t, "broker.conf", "REDIS_PASSWORD="+password)
+	if err := s.start("").Ping(t.Context()).Err(); err == nil || !strings.HasPrefix(err.Error(), "NOAUTH") {
+		t.Errorf("PING without a password: %v, want NOAUTH", err)
+	}
+	c := redis.NewClient(&redis.Options{Addr: s.addr, Password: password})
+	defer c.Close()
+	if err := c.Ping(t.Context()).Err(); err != nil {
+		t.Errorf("PING with the password: %v", err)
+	}
+}
+
+// A transaction that a kill cut in the log is taken off it before anything is appended, so that what is answered afterwards is
+// there after the next start, too.
+func TestRedisMendsItsLog(t *testing.T) {
+	ctx := t.Context()
+	s := newServer(t, "broker.conf")
+	c := s.start("")
+	if err := c.Set(ctx, "before", 1, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	log := s.log()
+	whole := size(t, log)
+	if _, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		for i := range 10 {
+			p.Set(ctx, fmt.Sprintf("cut%d", i), i, 0)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.kill()
+	if err := os.Truncate(log, whole+(size(t, log)-whole)/2); err != nil {
+		t.Fatal(err)
+	}
+
+	c = s.start("")
+	if err := c.Set(ctx, "after", 1, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.kill()
+	c = s.start("")
+	if keys, err := c.Keys(ctx, "*").Result(); err != nil || len(keys) != 2 || c.Exists(ctx, "before", "after").Val() != 2 {
+		t.Errorf("after the cut and two starts there are the keys %q, %v; want before and after\n%s", keys, err, s.said)
+	}
+}
+
+// A log that nobody can mend stops the start, and is left as it is.
+func TestRedisRefusesGarbage(t *testing.T) {
+	s := newServer(t, "broker.conf")
+	if err := s.start("").Set(t.Context(), "before", 1, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.kill()
+	manifest := filepath.Join(s.dir, "appendonlydir", "appendonly.aof.manifest")
+	if err := os.WriteFile(manifest, []byte("nonsense\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", filepath.Join(root, "charts/milepost/files/redis.sh"), s.conf)
+	if script, err := filepath.Abs(cmd.Args[1]); err == nil {
+		cmd.Args[1] = script
+	}
+	cmd.Dir = s.dir
+	ended := make(chan []byte, 1)
+	go func() {
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			out = nil
+		}
+		ended <- out
+	}()
+	select {
+	case out := <-ended:
+		if out == nil || !strings.Contains(string(out), "manifest") {
+			t.Errorf("with a broken manifest: %s, want an error that names it", out)
+		}
+	case <-time.After(30 * time.Second):
+		_ = cmd.Process.Kill() // so that nothing is left behind
+		t.Error("with a broken manifest Redis runs")
+	}
+}
+
+// log is the file that the server appends to.
+func (s *server) log() string {
+	s.t.Helper()
+	files, err := filepath.Glob(filepath.Join(s.dir, "appendonlydir", "*.incr.aof"))
+	if err != nil || len(files) != 1 {
+		s.t.Fatalf("logs are %q, %v; want one", files, err)
+	}
+	return files[0]
+}
+
+func size(t *testing.T, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}

@@ -1,0 +1,333 @@
+//go:build unix
+
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// chaosFor is how long the long form of a test goes on that gets so many fifths of the time, 0 for the short form:
+// `make chaos` sets CHAOS_SECONDS, the time of all.
+func chaosFor(t *testing.T, fifths int) time.Duration {
+	t.Helper()
+	v := os.Getenv("CHAOS_SECONDS")
+	if v == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 {
+		t.Fatalf("CHAOS_SECONDS: %q is not a number of seconds", v)
+	}
+	return time.Duration(n*fifths) * time.Second / 5
+}
+
+// TestKills kills processes with SIGKILL under load, the shipped ones at random moments and ones built for it at exact
+// points, and then balances the ledger.
+func TestKills(t *testing.T) {
+	t.Parallel()
+	c := newChaos(t)
+	long := chaosFor(t, 3)
+	start := time.Now()
+	stop := c.load(32, c.edge)
+	points, between := rand.Perm(len(exactPoints)), rand.Perm(len(wirePoints))
+	if long == 0 {
+		for _, name := range append(c.names(), c.names()...) {
+			c.killAtRandom(name)
+		}
+		for _, i := range points {
+			c.killExactly(exactPoints[i])
+		}
+		for _, x := range wirePoints {
+			c.killOnWire(x)
+		}
+	}
+	for last := start; time.Since(start) < long; {
+		for range 4 {
+			c.killAtRandom(c.names()[rand.IntN(len(c.names()))])
+		}
+		c.killExactly(exactPoints[points[0]])
+		c.killOnWire(wirePoints[between[0]])
+		points, between = append(points[1:], points[0]), append(between[1:], between[0])
+		if now := time.Now(); now.Sub(last) > 5*time.Second {
+			last = now
+			c.progress(now.Sub(start))
+		}
+	}
+	stop()
+	alive(t, slices.Collect(maps.Values(c.services)))
+	sum := c.balance()
+	tell(t, "ledger: %s", sum)
+	tell(t, "kills: %d, while entries were pending: %d; rotations of the log: %d", c.kills(), c.inTime, c.rotations)
+	for _, k := range slices.Sorted(maps.Keys(c.killed)) {
+		tell(t, "  %3d  %s", c.killed[k], k)
+	}
+	if sum.accepted == 0 || c.inTime == 0 || c.rotations == 0 {
+		t.Error("nothing was tried")
+	}
+	if long >= 3*time.Minute && (c.kills() < 100 || c.inTime < 80) {
+		t.Errorf("%d kills, %d of them while entries were pending; want at least 100 and 80", c.kills(), c.inTime)
+	}
+}
+
+// told is what the long form prints once more when all is over.
+var told struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+// tell logs a line of a test's outcome.
+func tell(t testing.TB, format string, args ...any) {
+	t.Helper()
+	t.Logf(format, args...)
+	told.mu.Lock()
+	defer told.mu.Unlock()
+	outcome := "balanced"
+	if t.Failed() {
+		outcome = "FAILED"
+	}
+	told.lines = append(told.lines, fmt.Sprintf("%-14s %-8s  ", t.Name(), outcome)+fmt.Sprintf(format, args...))
+}
+
+// tellAll ends the output of the long form.
+func tellAll() {
+	if os.Getenv("CHAOS_SECONDS") != "" {
+		fmt.Printf("\n%s\n\n", strings.Join(told.lines, "\n"))
+	}
+}
+
+// chaos is a pipeline at work whose parts are killed.
+type chaos struct {
+	*ledger
+	services map[string]*service
+	edge     *service
+	exact    string           // folder of the programs that end themselves where MILEPOST_KILL says
+	wires    map[string]*wire // by who asks
+	killed   map[string]int   // by what died and where
+	inTime   int              // of these, while entries were pending
+
+	rotations int // of the log
+}
+
+func newChaos(t *testing.T) *chaos {
+	p := newPipeline(t, "LEASE=1s")
+	c := &chaos{ledger: newLedger(p), services: map[string]*service{}, killed: map[string]int{}, exact: builds.programs(t, "killpoints"), wires: map[string]*wire{
+		"web-api": newWire(t, p.redis.Addr), "distance": newWire(t, p.redis.Addr), "db": newWire(t, strings.Trim(strings.TrimPrefix(p.mongo, "mongodb:"), "/")),
+	}}
+	for _, name := range all {
+		var env []string
+		if w := c.wires[name]; name == "db" {
+			env = []string{"MONGO_URL=mongodb://" + w.addr}
+		} else if w != nil {
+			env = []string{"REDIS_URL=redis://" + w.addr}
+		}
+		c.services[name] = p.service(name, env...)
+		c.services[name].Start()
+	}
+	for _, s := range c.services {
+		s.Ready()
+	}
+	c.edge = c.services["web-api"]
+	return c
+}
+
+// names are what can be killed.
+func (c *chaos) names() []string { return append(slices.Clone(all), "redis", "store") }
+
+func (c *chaos) kills() (n int) {
+	for _, k := range c.killed {
+		n += k
+	}
+	return n
+}
+
+func (c *chaos) progress(after time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _, lines := c.lines()
+	c.p.t.Logf("%4.0f s: %d kills, %d while entries were pending; accepted %d, lines %d", after.Seconds(), c.kills(), c.inTime, len(c.accepted), lines)
+}
+
+// killAtRandom kills a shipped program at some moment, if it can at one when entries are pending, and starts it again.
+func (c *chaos) killAtRandom(name string) {
+	rdb := c.p.redis.Client()
+	defer rdb.Close()
+	group := ""
+	if slices.Contains(all[1:], name) {
+		group = name
+	}
+	time.Sleep(rand.N(burst)) // any moment
+	before := 0
+	for until := time.Now().Add(2 * time.Second); before == 0 && time.Now().Before(until); {
+		before = c.p.pending(rdb, group)
+	}
+	c.kill(name)
+	// What a dead consumer has pending is pending still; Redis and the edge have none of their own.
+	if name != "redis" && name != "web-api" {
+		before = c.p.pending(rdb, group)
+	}
+	if before > 0 {
+		c.inTime++
+	}
+	second := c.names()[rand.IntN(len(c.names()))]
+	if second == name || rand.IntN(5) > 0 {
+		second = "" // no other one dies beside it
+	} else {
+		c.kill(second)
+		if before > 0 {
+			c.inTime++
+		}
+	}
+	if rand.IntN(4) == 0 {
+		c.rotate()
+	}
+	time.Sleep(rand.N(500 * time.Millisecond)) // it is away for a while; now and then longer than a lease
+	if rand.IntN(4) == 0 {
+		time.Sleep(time.Second)
+	}
+	c.start(name)
+	if second != "" {
+		c.start(second)
+	}
+}
+
+// rotate renames the log, as an operator's tool does, while the email service writes it or is dead.
+func (c *chaos) rotate() {
+	c.rotations++
+	if err := os.Rename(c.p.log, fmt.Sprint(c.p.log, ".", c.rotations)); err != nil && !os.IsNotExist(err) {
+		c.p.t.Errorf("rotate the log: %v", err)
+	}
+}
+
+// kill kills one of the names; a service now and then while it drains.
+func (c *chaos) kill(name string) {
+	how := "at random"
+	switch s := c.services[name]; {
+	case name == "redis":
+		c.p.redis.Kill()
+	case name == "store":
+		c.p.store.Kill()
+	case !s.Running():
+		c.p.t.Fatalf("%s ended by itself with status %d", name, s.Wait())
+	case rand.IntN(4) == 0:
+		how = "while draining"
+		s.signal(syscall.SIGTERM)
+		time.Sleep(rand.N(10 * time.Millisecond))
+		s.Kill()
+	default:
+		s.Kill()
+	}
+	c.killed[name+" "+how]++
+}
+
+// start starts again what was killed.
+func (c *chaos) start(name string) {
+	switch name {
+	case "redis":
+		c.p.redis.Start()
+	case "store":
+		c.p.store.Start()
+	default:
+		c.services[name].Start()
+	}
+}
+
+// point is a place in the code of a program, or several: in each the next life of the program ends.
+type point struct{ service, at string }
+
+var exactPoints = []point{
+	{"distance", "stage.before-handler"}, {"distance", "stage.after-handler"},
+	{"distance", "stage.settle-sent"}, {"distance", "stage.after-settle"},
+	{"db", "stage.before-handler"}, {"db", "stage.after-handler"},
+	{"db", "stage.settle-sent"}, {"db", "stage.after-settle"},
+	{"email", "stage.before-handler"}, {"email", "stage.after-handler"},
+	{"email", "stage.settle-sent"}, {"email", "stage.after-settle"},
+	{"email", "journal.before-record"}, {"email", "journal.mid-record"}, {"email", "journal.after-record"},
+	{"email", "journal.mid-line"}, {"email", "journal.after-line"}, {"email", "journal.after-mark"},
+	{"email", "journal.mid-line journal.mid-recovery"},
+}
+
+// wirePoint is a moment between two programs: a request is sent and has not arrived, or is done and its answer has not
+// arrived.
+type wirePoint struct {
+	victim, asking string
+	text           string // in the request
+	after          bool
+}
+
+var wirePoints = []wirePoint{
+	{"web-api", "web-api", "raw_input:groups", false}, {"web-api", "web-api", "raw_input:groups", true}, // publishing
+	{"redis", "web-api", "raw_input:groups", false}, {"redis", "web-api", "raw_input:groups", true},
+	{"redis", "distance", "raw_input:dead", false}, {"redis", "distance", "raw_input:dead", true}, // settling
+	{"store", "db", "insert\x00", false}, {"store", "db", "insert\x00", true},
+}
+
+// killOnWire kills who asks or who is asked in the middle of a request, and starts it again.
+func (c *chaos) killOnWire(x wirePoint) {
+	t := c.p.t
+	rdb := c.p.redis.Client()
+	defer rdb.Close()
+	trap := c.wires[x.asking].lay(x.text, x.after)
+	select {
+	case <-trap.sprung:
+	case <-time.After(patience):
+		t.Fatalf("%s sent no request with %q within %s", x.asking, x.text, patience)
+	}
+	if c.p.pending(rdb, "") > 0 {
+		c.inTime++
+	}
+	switch x.victim {
+	case "redis":
+		c.p.redis.Kill()
+	case "store":
+		c.p.store.Kill()
+	default:
+		c.services[x.victim].Kill()
+	}
+	close(trap.goOn)
+	c.killed[fmt.Sprintf("%s when %s %s", x.victim, x.asking, map[bool]string{false: "asks", true: "is answered"}[x.after])]++
+	time.Sleep(rand.N(300 * time.Millisecond))
+	c.start(x.victim)
+}
+
+// killExactly lets a service end itself at a point, the first to third time it comes there, and starts the shipped one
+// again.
+func (c *chaos) killExactly(x point) {
+	t := c.p.t
+	s := c.services[x.service]
+	rdb := c.p.redis.Client()
+	defer rdb.Close()
+	s.Kill()
+	path, env := s.path, s.env
+	s.path = filepath.Join(c.exact, x.service)
+	for i, at := range strings.Fields(x.at) {
+		nth := 1
+		if i == 0 {
+			nth += rand.IntN(3)
+		}
+		s.env = append(slices.Clip(env), fmt.Sprintf("MILEPOST_KILL=%s:%d", at, nth))
+		s.Start()
+		if code := s.Wait(); code != -1 {
+			t.Fatalf("%s, which was to die at %s, ended with status %d", x.service, at, code)
+		}
+		c.killed[x.service+" at "+at]++
+		if c.p.pending(rdb, x.service) > 0 {
+			c.inTime++
+		}
+		if rand.IntN(3) == 0 {
+			c.rotate()
+		}
+	}
+	s.path, s.env = path, env
+	s.Start()
+}

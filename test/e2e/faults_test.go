@@ -1,0 +1,87 @@
+//go:build unix
+
+package e2e
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestFaults puts a faulty wire between each service and Redis, and between db and email and the store, and balances the
+// ledger after connections were reset in the middle of replies and requests, stalled, slowed down and went half open.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, "LEASE=1s")
+	store := strings.TrimSuffix(strings.TrimPrefix(p.mongo, "mongodb://"), "/")
+	type end struct {
+		name string
+		*wire
+	}
+	var wires []end
+	services := make([]*service, len(all))
+	for i, name := range all {
+		w := newWire(t, p.redis.Addr)
+		wires = append(wires, end{name + " to redis", w})
+		env := []string{"REDIS_URL=redis://" + w.addr}
+		if name == "db" || name == "email" {
+			m := newWire(t, store)
+			wires = append(wires, end{name + " to the store", m})
+			// As an operator would have it, shortened: a call that hangs is given up after 3 s.
+			env = append(env, "MONGO_URL=mongodb://"+m.addr+"/?timeoutMS=3000")
+		}
+		services[i] = p.service(name, env...)
+		services[i].Start()
+	}
+	for _, s := range services {
+		s.Ready()
+	}
+	l := newLedger(p)
+	stop := l.load(32, services[0])
+
+	round := func(f fault, least time.Duration, some []end) {
+		for _, w := range some {
+			w.set(f)
+		}
+		time.Sleep(least + rand.N(least))
+		for _, w := range some {
+			w.set(clear_)
+		}
+		time.Sleep(rand.N(500 * time.Millisecond))
+	}
+	long := chaosFor(t, 1)
+	for start, n := time.Now(), 0; n == 0 || time.Since(start) < long; n++ {
+		for _, f := range []fault{cutReply, cutAsk, late, stall} {
+			round(f, time.Second, wires)
+			one := rand.IntN(len(wires))
+			round(f, time.Second, wires[one:one+1])
+		}
+		// Half open lasts longer than any call's timeout: nothing but that ends it.
+		round(halfOpen, 4*time.Second, wires[n%len(wires):n%len(wires)+1])
+		round(halfOpen, 100*time.Millisecond, wires)
+		t.Logf("%4.0f s: accepted %d", time.Since(start).Seconds(), l.taken())
+	}
+	stop()
+	alive(t, services)
+	tell(t, "ledger: %s", l.balance())
+	total := 0
+	for _, w := range wires {
+		cuts, lost := w.figures()
+		tell(t, "  %-18s %4d connections reset, %3d half open", w.name, cuts, lost)
+		total += cuts
+		if lost == 0 {
+			t.Errorf("%s: never went half open", w.name)
+		}
+	}
+	if total < len(wires) {
+		t.Errorf("%d connections were reset: hardly anything was tried", total)
+	}
+}
+
+// taken is the number of submissions answered 201 so far.
+func (l *ledger) taken() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.accepted)
+}

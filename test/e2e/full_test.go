@@ -1,0 +1,126 @@
+//go:build unix
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestStoreAway keeps the store away until the pressure has reached the edge, hop by hop: submissions are refused with a
+// time to come again, nothing grows, and when the store is back everything that was accepted arrives and the edge takes
+// submissions again.
+func TestStoreAway(t *testing.T) {
+	t.Parallel()
+	const backlog = 50
+	p := newPipeline(t, "LEASE=1s", fmt.Sprintf("MAX_BACKLOG=%d", backlog))
+	services := p.start(all...)
+	p.store.Kill()
+	l := newLedger(p)
+	stop := l.load(100, services[0])
+	l.refusing(200)
+
+	// Each channel may hold its backlog, what its readers took before they saw the pressure, and what trimming left.
+	const most = backlog + 2*256 + 256
+	for range 20 {
+		for _, c := range hops {
+			if n := p.rdb.XLen(t.Context(), c).Val(); n > most {
+				t.Errorf("%s has %d entries with MAX_BACKLOG=%d, want at most %d", c, n, backlog, most)
+			}
+		}
+		time.Sleep(50 * time.Millisecond) // the load goes on meanwhile
+	}
+	stop()
+	p.store.Start()
+	tell(t, "ledger: %s", l.balance())
+	p.submit(golden)
+	p.arrives(golden)
+	alive(t, services)
+}
+
+// TestFull fills Redis to its maxmemory while events are under way and the store is away; restarts Redis and a stage
+// while it is full; and then brings the store back, and room.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	p := newPipelineOn(t, "", []string{"--maxmemory", "24mb", "--maxmemory-policy", "noeviction"}, "LEASE=1s")
+	services := p.start(all...)
+	web, distance := services[0], services[1]
+	l := newLedger(p)
+	stop := l.load(100, web)
+	eventually(t, "some submissions went all the way", func() bool { _, _, n := l.lines(); return n > 20 })
+	p.store.Kill()
+	before := l.taken()
+	eventually(t, "more were accepted while the store was away", func() bool { return l.taken() > before+200 })
+
+	fill(t, p)
+	l.refusing(50)
+	t.Logf("full; accepted %d", l.taken())
+	p.redis.Kill()
+	p.redis.Start()
+	fill(t, p)
+	distance.Ready()
+	l.refusing(50)
+	distance.Kill() // its successor joins a full Redis
+	distance.Start()
+	distance.Ready()
+	distance.Stop() // and it hands back what it has
+	distance.Start()
+	distance.Ready()
+	l.refusing(50)
+	stop()
+
+	// What was accepted gets through a Redis that is full all the time.
+	p.store.Start()
+	tell(t, "ledger: %s", l.balance())
+
+	if err := p.rdb.Del(t.Context(), "ballast").Err(); err != nil {
+		t.Fatal(err)
+	}
+	p.submit(golden)
+	p.arrives(golden)
+	alive(t, services)
+}
+
+// fill writes into Redis until it takes no more.
+func fill(t *testing.T, p *pipeline) {
+	t.Helper()
+	piece := strings.Repeat("x", 64<<10)
+	for {
+		err := p.rdb.RPush(t.Context(), "ballast", piece).Err()
+		if err == nil {
+			continue
+		}
+		if !strings.HasPrefix(err.Error(), "OOM ") {
+			t.Fatal(err)
+		}
+		if len(piece) == 1 {
+			return
+		}
+		piece = piece[:len(piece)/2]
+	}
+}
+
+// refusing waits until n submissions in a row were answered 503, so that there is no room anywhere on the way.
+func (l *ledger) refusing(n int) {
+	l.p.t.Helper()
+	taken, refused := -1, 0
+	eventually(l.p.t, fmt.Sprintf("%d submissions in a row are answered 503", n), func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(l.accepted) != taken {
+			taken, refused = len(l.accepted), l.refused
+		}
+		return l.refused >= refused+n
+	})
+}
+
+// arrives waits for the line of one submission.
+func (p *pipeline) arrives(v visit) {
+	p.t.Helper()
+	eventually(p.t, "the line of "+v.Email, func() bool {
+		count, _ := p.sent()
+		return count[v.Email] == 1
+	})
+}

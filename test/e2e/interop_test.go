@@ -1,0 +1,180 @@
+//go:build unix
+
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/milepost/milepost/pkg/event"
+)
+
+// golden is New York, and what is known of it.
+var (
+	golden      = visit{"ada@example.com", "40.7128", "-74.0060"}
+	goldenMiles = "5679.936314229341"
+)
+
+// TestChannels listens with redis-cli, as anybody may, and sees exactly the payloads of the contract, one each.
+func TestChannels(t *testing.T) {
+	p := newPipeline(t)
+	p.start(all...)
+	heard := p.subscribe(append(hops, "the end")...)
+
+	vs := append([]visit{golden}, visits("reader", 2)...)
+	p.submit(vs...)
+	p.delivered(addresses(vs...)...)
+	p.cli("PUBLISH", "the end", "!")
+
+	got := map[string][]string{}
+	for m := range heard {
+		if m.channel == "the end" {
+			break
+		}
+		got[m.channel] = append(got[m.channel], m.payload)
+	}
+	_, miles := p.sent()
+	for _, v := range vs {
+		for channel, payload := range map[string]string{
+			event.RawInput:           fmt.Sprintf(`{"email":"%s","lat":"%s","long":"%s"}`, v.Email, v.Lat, v.Long),
+			event.CalculatedDistance: fmt.Sprintf(`{"email":"%s","distance_from_velocity":%s,"lat":"%s","long":"%s"}`, v.Email, miles[v.Email], v.Lat, v.Long),
+			event.UserEmail:          v.Email,
+		} {
+			n := 0
+			for _, g := range got[channel] {
+				if g == payload {
+					n++
+				}
+			}
+			if n != 1 {
+				t.Errorf("redis-cli SUBSCRIBE %s saw %q %d times, want once; all it saw:\n%s", channel, payload, n, strings.Join(got[channel], "\n"))
+			}
+		}
+	}
+	for _, c := range hops {
+		if len(got[c]) != len(vs) {
+			t.Errorf("redis-cli SUBSCRIBE %s saw %d messages, want %d: %q", c, len(got[c]), len(vs), got[c])
+		}
+	}
+	if miles[golden.Email] != goldenMiles {
+		t.Errorf("New York is %s miles away, want %s", miles[golden.Email], goldenMiles)
+	}
+}
+
+// TestBarePublish publishes each of the three payloads with redis-cli, which writes to no stream, and finds each in the
+// log exactly once, with one process of each stage and with two.
+func TestBarePublish(t *testing.T) {
+	for name, programs := range map[string][]string{
+		"one of each": all,
+		"two of each": append(all[:len(all):len(all)], all...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPipeline(t)
+			services := p.start(programs...)
+
+			// A bare address is that of somebody who is in the store, and its email is sent again.
+			known := visits("known", 3)
+			p.submit(known...)
+			p.delivered(addresses(known...)...)
+
+			var want []string
+			const rounds = 25
+			for i := range rounds {
+				raw, far := fmt.Sprintf("raw-%d@example.com", i), fmt.Sprintf("far-%d@example.com", i)
+				p.cli("PUBLISH", event.RawInput, fmt.Sprintf(`{"email":%q,"lat":40.7128,"long":"-74.0060","planet":"Earth"}`, raw))
+				p.cli("PUBLISH", event.CalculatedDistance, fmt.Sprintf(`{"email":%q,"distance_from_velocity":12}`, far))
+				p.submit(visit{fmt.Sprintf("own-%d@example.com", i), "1", "2"}) // our own among them
+				want = append(want, raw, far, fmt.Sprintf("own-%d@example.com", i))
+			}
+			p.delivered(append(want, addresses(known...)...)...)
+			_, miles := p.sent()
+			if miles["raw-0@example.com"] != goldenMiles || miles["far-0@example.com"] != "12.0" {
+				t.Errorf("miles of the bare raw_input and calculated_distance: %s and %s; want %s and 12.0",
+					miles["raw-0@example.com"], miles["far-0@example.com"], goldenMiles)
+			}
+
+			for _, v := range known {
+				p.cli("PUBLISH", event.UserEmail, v.Email)
+			}
+			eventually(t, "every bare address has its second line", func() bool {
+				count, _ := p.sent()
+				for _, v := range known {
+					if count[v.Email] < 2 {
+						return false
+					}
+				}
+				return true
+			})
+			p.idle()
+			count, _ := p.sent()
+			for _, v := range known {
+				if count[v.Email] != 2 {
+					t.Errorf("%s has %d lines after one submission and one bare PUBLISH, want 2", v.Email, count[v.Email])
+				}
+			}
+			alive(t, services)
+		})
+	}
+}
+
+// cli runs redis-cli on the pipeline's Redis.
+func (p *pipeline) cli(args ...string) {
+	p.t.Helper()
+	_, port, _ := strings.Cut(p.redis.Addr, ":")
+	if out, err := exec.Command("redis-cli", append([]string{"-p", port}, args...)...).CombinedOutput(); err != nil {
+		p.t.Fatalf("redis-cli %q: %v\n%s", args, err, out)
+	}
+}
+
+// message is one that redis-cli printed.
+type message struct{ channel, payload string }
+
+// subscribe lets redis-cli listen to channels until the test ends, and returns once it does.
+func (p *pipeline) subscribe(channels ...string) <-chan message {
+	p.t.Helper()
+	_, port, _ := strings.Cut(p.redis.Addr, ":")
+	cli := exec.Command("redis-cli", append([]string{"-p", port, "SUBSCRIBE"}, channels...)...)
+	out, err := cli.StdoutPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := cli.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() {
+		_ = cli.Process.Kill()
+		_ = cli.Wait()
+	})
+	lines := bufio.NewScanner(out)
+	three := func() (kind, channel, last string, ok bool) { // each reply is three lines
+		var l [3]string
+		for i := range l {
+			if !lines.Scan() {
+				return "", "", "", false
+			}
+			l[i] = lines.Text()
+		}
+		return l[0], l[1], l[2], true
+	}
+	for range channels {
+		if kind, channel, _, ok := three(); !ok || kind != "subscribe" {
+			p.t.Fatalf("redis-cli SUBSCRIBE said %q of %q", kind, channel)
+		}
+	}
+	heard := make(chan message, 10_000)
+	go func() {
+		defer close(heard)
+		for {
+			_, channel, payload, ok := three()
+			if !ok {
+				return
+			}
+			heard <- message{channel, payload}
+		}
+	}()
+	return heard
+}

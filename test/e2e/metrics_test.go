@@ -1,0 +1,356 @@
+//go:build unix
+
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/services/weather/openmeteo"
+)
+
+// documented is a row of deploy/METRICS.md.
+type documented struct {
+	name, kind string
+	labels     []string
+	programs   []string // that have it; nil for all
+}
+
+var (
+	heading = regexp.MustCompile(`^## (.*)$`)
+	row     = regexp.MustCompile("^\\| `(\\w+)` \\| (counter|gauge|histogram) \\| ([a-z, ]*) ?\\| (.+) \\|$")
+)
+
+// metricsPage reads deploy/METRICS.md.
+func metricsPage(t *testing.T) map[string]documented {
+	t.Helper()
+	b, err := os.ReadFile(root + "/deploy/METRICS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := map[string]documented{}
+	var programs []string
+	for l := range strings.Lines(string(b)) {
+		l = strings.TrimSpace(l)
+		if m := heading.FindStringSubmatch(l); m != nil {
+			programs = nil
+			if m[1] != "Every program" {
+				_, list, titled := strings.Cut(m[1], ": ")
+				if !titled {
+					list = m[1]
+				}
+				programs = strings.Split(list, ", ")
+			}
+			continue
+		}
+		m := row.FindStringSubmatch(l)
+		if m == nil {
+			if strings.HasPrefix(l, "| `") {
+				t.Errorf("METRICS.md has a row that is none: %s", l)
+			}
+			continue
+		}
+		d := documented{name: m[1], kind: m[2], programs: programs}
+		if list := strings.TrimSpace(m[3]); list != "" {
+			d.labels = strings.Split(list, ", ")
+			slices.Sort(d.labels)
+		}
+		if _, twice := page[d.name]; twice {
+			t.Errorf("METRICS.md has %s twice", d.name)
+		}
+		page[d.name] = d
+	}
+	if len(page) < 50 {
+		t.Fatalf("METRICS.md has %d metrics; this test cannot read it", len(page))
+	}
+	return page
+}
+
+// scrape is what a service answers to Prometheus, which must be able to read it and find nothing odd.
+func (s *service) scrape() map[string]*dto.MetricFamily {
+	s.t.Helper()
+	text := s.metrics()
+	problems, err := promlint.New(strings.NewReader(text)).Lint()
+	if err != nil {
+		s.t.Errorf("/metrics of %s: %v", s.name, err)
+	}
+	for _, p := range problems {
+		if !strings.HasPrefix(p.Metric, "go_") { // the Go client's own
+			s.t.Errorf("/metrics of %s: %s: %s", s.name, p.Metric, p.Text)
+		}
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		s.t.Fatalf("/metrics of %s: %v", s.name, err)
+	}
+	return families
+}
+
+// value is that of the one metric of a family that has these labels, "name=value", among others; 0 if there is none.
+func value(f *dto.MetricFamily, labels ...string) float64 {
+	for _, m := range f.GetMetric() {
+		matches := 0
+		for _, l := range m.GetLabel() {
+			if slices.Contains(labels, l.GetName()+"="+l.GetValue()) {
+				matches++
+			}
+		}
+		if matches == len(labels) {
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return 0
+}
+
+// check compares what a program answered with the page.
+func check(t *testing.T, program string, got map[string]*dto.MetricFamily, page map[string]documented) {
+	t.Helper()
+	for name, f := range got {
+		if strings.HasPrefix(name, "go_") || strings.HasPrefix(name, "process_") || strings.HasPrefix(name, "promhttp_") {
+			continue
+		}
+		d, ok := page[name]
+		if !ok {
+			t.Errorf("%s has %s, which METRICS.md does not tell of", program, name)
+			continue
+		}
+		if kind := strings.ToLower(f.GetType().String()); kind != d.kind {
+			t.Errorf("%s of %s is a %s; METRICS.md says %s", name, program, kind, d.kind)
+		}
+		if f.GetHelp() == "" {
+			t.Errorf("%s of %s has no help text", name, program)
+		}
+		for _, m := range f.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetName())
+				if strings.Contains(l.GetValue(), "@") || len(l.GetValue()) > 64 {
+					t.Errorf("%s of %s has the label %s=%q, which somebody typed", name, program, l.GetName(), l.GetValue())
+				}
+			}
+			slices.Sort(labels)
+			if !slices.Equal(labels, d.labels) {
+				t.Errorf("%s of %s has the labels %v; METRICS.md says %v", name, program, labels, d.labels)
+			}
+		}
+		if len(f.GetMetric()) > 40 {
+			t.Errorf("%s of %s has %d series after a few requests", name, program, len(f.GetMetric()))
+		}
+	}
+	for name, d := range page {
+		has := d.programs == nil || slices.Contains(d.programs, program) || program == "standalone"
+		if has && got[name] == nil {
+			t.Errorf("%s does not have %s, which METRICS.md promises", program, name)
+		}
+	}
+}
+
+// get asks and reads the answer to its end, whatever it is.
+func get(t *testing.T, method, address string) int {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
+}
+
+// exercise makes every family of metrics have something to tell: submissions, a bare one, garbage, questions, strange requests.
+func exercise(t *testing.T, p *pipeline, web, users, weather string, garbage func(channel, payload string)) (id string) {
+	t.Helper()
+	s := service{url: web}
+	for _, v := range visits("visitor", 3) {
+		status, got, err := s.post(t.Context(), v)
+		if err != nil || status != http.StatusCreated {
+			t.Fatalf("POST /distance: %d, %v", status, err)
+		}
+		id = got
+	}
+	garbage(event.RawInput, `{"email":"ada@example.com","lat":"91","long":"0"}`)
+	garbage(event.RawInput, `{"email":"bare@example.com","lat":"1","long":"2"}`)
+	eventually(t, "the emails are sent", func() bool {
+		b, err := os.ReadFile(p.log)
+		return err == nil && strings.Count(string(b), "\n") == 4
+	})
+	for _, q := range []struct {
+		method, url string
+		want        int
+	}{
+		{"GET", web + "/overview?lat=1&long=2&ids=" + id, 200},
+		{"GET", web + "/no/such/page/ada@example.com", 404},
+		{"GET", web + "/events/ada@example.com", 404},
+		{"DELETE", web + "/distance", 405},
+		{"BREW", web + "/", 405},
+		{"GET", users + "/users/" + url.PathEscape("visitor-0@example.com"), 200},
+		{"GET", users + "/users/" + url.PathEscape("nobody@example.com"), 404},
+		{"GET", users + "/users/" + url.PathEscape("visitor-0@example.com"), 200},
+		{"GET", weather + "/api/weather/paris", 200},
+		{"GET", weather + "/api/weather?lat=91&long=0", 400},
+		{"GET", weather + "/" + url.PathEscape("ada@example.com"), 404},
+	} {
+		if got := get(t, q.method, q.url); got != q.want {
+			t.Errorf("%s %s: %d, want %d", q.method, q.url, got, q.want)
+		}
+	}
+	return id
+}
+
+// TestMetrics asks every program what it counts, and compares that with deploy/METRICS.md, both ways.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	page := metricsPage(t)
+	provider, err := openmeteo.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer provider.Close()
+	external := []string{"WEATHER_PROVIDER_URL=" + provider.URL, "GEOCODING_URL=" + provider.URL}
+
+	t.Run("programs", func(t *testing.T) {
+		p := newPipelineOn(t, "", []string{"--maxmemory", "512mb"}, external...)
+		reads := p.start("users", "weather")
+		p.env = append(p.env, "USERS_URL="+reads[0].url, "WEATHER_URL="+reads[1].url)
+		services := append(reads, p.start(all...)...)
+		waitAdopted(t, p)
+		exercise(t, p, p.web[0].url, reads[0].url, reads[1].url, func(channel, payload string) {
+			if err := p.rdb.Publish(t.Context(), channel, payload).Err(); err != nil {
+				t.Fatal(err)
+			}
+		})
+		p.idle()
+		by := map[string]map[string]*dto.MetricFamily{}
+		for _, s := range services {
+			by[s.name] = s.scrape()
+			check(t, s.name, by[s.name], page)
+		}
+
+		// What they say is true.
+		for _, want := range []struct {
+			program, family string
+			labels          []string
+			value           float64
+		}{
+			{"web-api", "http_requests_total", []string{"method=POST", "route=/distance", "code=201"}, 3},
+			{"web-api", "http_request_duration_seconds", []string{"method=POST", "route=/distance"}, 3},
+			{"web-api", "http_requests_total", []string{"method=GET", "route=other", "code=404"}, 1},
+			{"web-api", "http_requests_total", []string{"method=GET", "route=/events/:id", "code=404"}, 1},
+			{"web-api", "http_requests_total", []string{"method=other", "code=405"}, 1},
+			{"web-api", "milepost_submissions_total", []string{"outcome=accepted"}, 3},
+			{"web-api", "milepost_overview_parts_total", []string{"part=weather", "outcome=came"}, 1},
+			{"users", "http_requests_total", []string{"method=GET", "route=/users/:email", "code=200"}, 2},
+			{"users", "http_requests_total", []string{"method=GET", "route=/submissions", "code=200"}, 1},
+			{"weather", "http_requests_total", []string{"method=GET", "route=/api/weather", "code=400"}, 1},
+			{"weather", "http_requests_total", []string{"route=other"}, 1},
+			{"distance", "stage_dead_total", []string{"stage=distance"}, 1},
+			{"distance", "stage_settled_total", []string{"outcome=forward"}, 4},
+			{"web-api", "stage_redis_memory_max_bytes", nil, 512 << 20},
+			{"users", "stage_redis_memory_max_bytes", nil, 512 << 20},
+			{"db", "stage_handled_total", []string{"stage=db"}, 4},
+			{"db", "milepost_mongo_pool_connections", []string{"state=max"}, 100},
+			{"email", "milepost_email_writer", nil, 1},
+			{"email", "milepost_email_log_lines_total", nil, 4},
+			{"email", "milepost_email_journal_events", nil, 4},
+		} {
+			if got := value(by[want.program][want.family], want.labels...); got != want.value {
+				t.Errorf("%s of %s%v is %v, want %v", want.family, want.program, want.labels, got, want.value)
+			}
+		}
+		for _, s := range services {
+			if used := value(by[s.name]["stage_redis_memory_used_bytes"]); used < 100<<10 || used > 256<<20 {
+				t.Errorf("%s says that Redis uses %v bytes", s.name, used)
+			}
+		}
+		adopted := 0.0
+		for _, s := range []string{"distance", "weather"} {
+			adopted += value(by[s]["stage_adopted_total"])
+		}
+		if adopted != 2 {
+			t.Errorf("%v bare publishes were adopted, want 2", adopted)
+		}
+
+		standby := p.service("email")
+		standby.Start()
+		standby.Ready()
+		got := standby.scrape()
+		if value(got["milepost_email_writer"]) != 0 || got["milepost_email_journal_events"] == nil {
+			t.Errorf("a standby says that it writes: %v", got["milepost_email_writer"])
+		}
+		for _, s := range append(services, standby) {
+			noAddress(t, s)
+		}
+	})
+
+	t.Run("standalone", func(t *testing.T) {
+		p := &pipeline{t: t, bin: builds.programs(t, ""), log: t.TempDir() + "/sent_emails"}
+		redis := freeAddr(t)
+		p.env = append(external, "EMBEDDED_REDIS="+redis, "EMBEDDED_MONGO="+freeAddr(t), "DATA="+t.TempDir(), "SENT_EMAILS="+p.log, "RATE_LIMIT=off")
+		s := p.service("standalone")
+		s.Start()
+		s.Ready()
+		address := regexp.MustCompile(`(?m)^  (Who submitted|Weather) +(http://\S+?)/(users/ADDRESS|api/weather/CITY)$`)
+		eventually(t, "standalone says where things are", func() bool { return len(address.FindAllString(s.Output(), -1)) == 2 })
+		at := address.FindAllStringSubmatch(s.Output(), -1)
+		exercise(t, p, s.url, at[0][2], at[1][2], func(channel, payload string) {
+			tool := newProcess(t, "publish", p.bin+"/milepostctl", "--redis", "redis://"+redis, "publish", channel, payload, "--force")
+			tool.Start()
+			if code := tool.Wait(); code != 0 {
+				t.Fatalf("milepostctl publish ended with status %d", code)
+			}
+		})
+		families := map[string]*dto.MetricFamily{}
+		eventually(t, "standalone has all there is", func() bool {
+			families = s.scrape()
+			return value(families["stage_settled_total"], "stage=email", "outcome=forward") == 4
+		})
+		// An embedded Redis does not tell of its memory.
+		maps.DeleteFunc(page, func(name string, _ documented) bool { return strings.HasPrefix(name, "stage_redis_memory_") })
+		check(t, "standalone", families, page)
+		clients := []string{}
+		for _, m := range families["milepost_redis_pool_connections"].GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "client" {
+					clients = append(clients, l.GetValue())
+				}
+			}
+		}
+		slices.Sort(clients)
+		if got := fmt.Sprint(slices.Compact(clients)); got != "[cache pipeline]" {
+			t.Errorf("pools of the clients %s, want cache and pipeline", got)
+		}
+		noAddress(t, s)
+	})
+}
+
+// noAddress fails the test if an address stands in the service's log: only its local part is hidden.
+func noAddress(t *testing.T, s *service) {
+	t.Helper()
+	for l := range strings.Lines(s.Output()) {
+		if strings.Contains(l, "root INFO Email sent to:") { // the copy of the log
+			continue
+		}
+		for _, name := range []string{"visitor", "good-", "ada@", "bare@", "nobody"} {
+			if strings.Contains(l, name) {
+				t.Errorf("%s logs an address: %s", s.name, l)
+			}
+		}
+	}
+}

@@ -1,0 +1,415 @@
+//go:build unix
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+)
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv("MILEPOST_FOREIGN"); name != "" {
+		foreign(name) // this process is one of the foreign programs of foreign_test.go
+		return
+	}
+	code := m.Run()
+	tellAll()
+	builds.remove()
+	os.Exit(code)
+}
+
+// builds are the programs, built once for each set of build tags.
+var builds built
+
+type built struct {
+	mu   sync.Mutex
+	dirs map[string]string
+}
+
+// root is the repository.
+const root = "../.."
+
+// programs builds all programs as `make build` does, with further build tags, and returns the folder they are in.
+func (b *built) programs(t testing.TB, tags string) string {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if dir, ok := b.dirs[tags]; ok {
+		return dir
+	}
+	mains, err := filepath.Glob(root + "/services/*/cmd/*")
+	if err != nil || len(mains) == 0 {
+		t.Fatalf("no programs found: %v", err)
+	}
+	dir, err := os.MkdirTemp("", "milepost-bin-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"build", "-ldflags", "-s -w", "-tags", tags, "-o", dir + "/"}
+	for _, m := range mains {
+		rel, err := filepath.Rel(root, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "./"+rel)
+	}
+	build := exec.Command("go", args...)
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		_ = os.RemoveAll(dir)
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	if b.dirs == nil {
+		b.dirs = map[string]string{}
+	}
+	b.dirs[tags] = dir
+	return dir
+}
+
+func (b *built) remove() {
+	for _, dir := range b.dirs {
+		_ = os.RemoveAll(dir) // it is in the system's folder for such things
+	}
+}
+
+// pipeline is a Redis, a document store, and what the services that a test starts have in common.
+type pipeline struct {
+	t     testing.TB
+	bin   string // folder of the programs
+	log   string // sent_emails
+	env   []string
+	redis *stagetest.Server
+	rdb   *redis.Client // for looking
+	store *process
+	mongo string // URL of the store
+	web   []*service
+}
+
+// newPipeline starts Redis as broker.conf has it, and the store. Each of env is NAME=value, for every service.
+func newPipeline(t testing.TB, env ...string) *pipeline {
+	t.Helper()
+	return newTaggedPipeline(t, "", env...)
+}
+
+// newTaggedPipeline is newPipeline with programs that were built with these tags.
+func newTaggedPipeline(t testing.TB, tags string, env ...string) *pipeline {
+	t.Helper()
+	return newPipelineOn(t, tags, nil, env...)
+}
+
+// newPipelineOn is newTaggedPipeline with more words in the command line of redis-server.
+func newPipelineOn(t testing.TB, tags string, redisArgs []string, env ...string) *pipeline {
+	t.Helper()
+	server := stagetest.Real(t, slices.Concat(stagetest.Durable, redisArgs)...)
+	p := &pipeline{t: t, redis: server, log: filepath.Join(t.TempDir(), "sent_emails")}
+	p.bin = builds.programs(t, tags)
+	p.rdb = p.redis.Client()
+	t.Cleanup(func() { p.rdb.Close() })
+	p.store, p.mongo = newStore(t, p.bin)
+	p.store.Start()
+	p.env = append([]string{
+		"REDIS_URL=redis://" + p.redis.Addr, "MONGO_URL=" + p.mongo, "SENT_EMAILS=" + p.log,
+		"RATE_LIMIT=off", "LEASE=2s",
+	}, env...)
+	p.store.Ready()
+	return p
+}
+
+// newStore makes a document store of its own process; it is not started yet.
+func newStore(t testing.TB, bin string) (store *process, url string) {
+	t.Helper()
+	addr := freeAddr(t)
+	store = newProcess(t, "store", filepath.Join(bin, "standalone"), "store", "--listen", addr, "--data", t.TempDir())
+	url = "mongodb://" + addr + "/"
+	store.up = func(ctx context.Context) error {
+		s, err := records.Open(url, "milepost")
+		if err != nil {
+			return err
+		}
+		defer s.Close(ctx)
+		return s.Ping(ctx)
+	}
+	return store, url
+}
+
+// service is one of the programs at work.
+type service struct {
+	*process
+	admin string // its admin port
+	url   string // where one that answers requests is reached
+}
+
+// service makes a process of a program; it is not started yet. Env goes before the pipeline's.
+func (p *pipeline) service(name string, env ...string) *service {
+	p.t.Helper()
+	s := &service{admin: freeAddr(p.t), process: newProcess(p.t, name, filepath.Join(p.bin, name))}
+	s.env = append(s.env, p.env...)
+	s.env = append(s.env, "ADMIN_LISTEN="+s.admin)
+	switch name {
+	case "web-api", "users", "weather", "standalone":
+		listen := freeAddr(p.t)
+		s.url = "http://" + listen
+		s.env = append(s.env, "LISTEN="+listen)
+	}
+	if name == "web-api" {
+		p.web = append(p.web, s)
+	}
+	s.env = append(s.env, env...)
+	s.up = func(ctx context.Context) error {
+		status, body, err := s.readyz(ctx)
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("readyz: %s", body)
+		}
+		return err
+	}
+	return s
+}
+
+// start starts a process of each named program and waits until all are ready.
+func (p *pipeline) start(names ...string) []*service {
+	p.t.Helper()
+	all := make([]*service, len(names))
+	for i, n := range names {
+		all[i] = p.service(n)
+		all[i].Start()
+	}
+	for _, s := range all {
+		s.Ready()
+	}
+	return all
+}
+
+// all are the four programs of the pipeline.
+var all = []string{"web-api", "distance", "db", "email"}
+
+// readyz is what the service answers there.
+func (s *service) readyz(ctx context.Context) (status int, body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.admin+"/readyz", nil)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b), err
+}
+
+// waits waits until /readyz answers 503 and names what the service waits for.
+func (s *service) waits(for_ string) {
+	s.t.Helper()
+	eventually(s.t, s.name+" waits for "+for_, func() bool {
+		status, body, err := s.readyz(s.t.Context())
+		return err == nil && status == http.StatusServiceUnavailable && strings.Contains(body, for_)
+	})
+}
+
+// client asks services. Each request has a connection of its own: processes come and go on the same port.
+var client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// visit is a submission as JSON writes it.
+type visit struct {
+	Email string `json:"email"`
+	Lat   string `json:"lat"`
+	Long  string `json:"long"`
+}
+
+// post submits v at a web-api and returns the answer: its status, and the event ID if that is 201.
+func (s *service) post(ctx context.Context, v visit) (status int, id string, err error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return 0, "", err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/distance", strings.NewReader(string(body)))
+	if err != nil {
+		return 0, "", err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		ID string `json:"id"`
+	}
+	if resp.StatusCode == http.StatusCreated {
+		err = json.NewDecoder(resp.Body).Decode(&answer)
+	}
+	return resp.StatusCode, answer.ID, err
+}
+
+// submit posts to the first web-api until it says 201: anything else means that it will not have been kept, or that it
+// may have been and the address is the test's to count.
+func (p *pipeline) submit(vs ...visit) {
+	p.t.Helper()
+	for _, v := range vs {
+		eventually(p.t, "the submission of "+v.Email+" is accepted", func() bool {
+			status, _, err := p.web[0].post(p.t.Context(), v)
+			if err != nil || (status != http.StatusCreated && status != http.StatusServiceUnavailable) {
+				p.t.Fatalf("POST /distance of %+v: %d, %v; want 201, or 503 for a while", v, status, err)
+			}
+			return status == http.StatusCreated
+		})
+	}
+}
+
+// visits makes n submissions with addresses that begin with name, each from another place.
+func visits(name string, n int) []visit {
+	out := make([]visit, n)
+	for i := range out {
+		out[i] = visit{fmt.Sprintf("%s-%d@example.com", name, i), fmt.Sprintf("%d.5", i%80), fmt.Sprintf("-%d.25", i%170)}
+	}
+	return out
+}
+
+// line is the article's, to the letter.
+var line = regexp.MustCompile(`^\d\d:\d\d:\d\d,\d{3} root INFO Email sent to: (\S+); Message: You are (\d\S*) miles from Velocity\.$`)
+
+// sent is how many lines of the log each address has, and the miles in the last of them. A line that is not the article's
+// fails the test.
+func (p *pipeline) sent() (count map[string]int, miles map[string]string) {
+	p.t.Helper()
+	b, err := os.ReadFile(p.log)
+	if err != nil && !os.IsNotExist(err) {
+		p.t.Fatal(err)
+	}
+	count, miles = map[string]int{}, map[string]string{}
+	for l := range strings.Lines(string(b)) {
+		m := line.FindStringSubmatch(strings.TrimSuffix(l, "\n"))
+		if m == nil {
+			if !strings.HasSuffix(l, "\n") {
+				break // it is being written
+			}
+			p.t.Fatalf("sent_emails has a line that is not the article's: %q", l)
+		}
+		count[m[1]]++
+		miles[m[1]] = m[2]
+	}
+	return count, miles
+}
+
+// delivered waits until the log has a line for each address and nothing is under way any more, and then fails the test
+// unless it has exactly one for each and none for anybody else.
+func (p *pipeline) delivered(emails ...string) {
+	p.t.Helper()
+	eventually(p.t, "every address has a line", func() bool {
+		count, _ := p.sent()
+		for _, e := range emails {
+			if count[e] == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	p.idle()
+	count, _ := p.sent()
+	for _, e := range emails {
+		if count[e] != 1 {
+			p.t.Errorf("%s has %d lines in sent_emails, want 1", e, count[e])
+		}
+	}
+	if len(count) != len(emails) {
+		p.t.Errorf("sent_emails has lines of %d addresses, want %d", len(count), len(emails))
+	}
+}
+
+// addresses are those of the submissions.
+func addresses(vs ...visit) []string {
+	out := make([]string, len(vs))
+	for i, v := range vs {
+		out[i] = v.Email
+	}
+	return out
+}
+
+// broker opens the pipeline's Redis through the runtime's own API.
+func (p *pipeline) broker() *stage.Broker {
+	p.t.Helper()
+	b, err := stage.Open(stage.Options{Redis: p.redis.Options(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { b.Close() })
+	return b
+}
+
+// hops are the channels between the services, in order.
+var hops = []string{event.RawInput, event.CalculatedDistance, event.UserEmail}
+
+// idle waits until no group that a process works for has anything left to do, on any channel, seen twice: what leaves one
+// channel after it was looked at may enter the next.
+func (p *pipeline) idle() {
+	p.t.Helper()
+	b := p.broker()
+	quiet := 0
+	eventually(p.t, "the pipeline is idle", func() bool {
+		quiet++
+		for _, c := range hops {
+			s, err := b.Status(p.t.Context(), c)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			for _, g := range s.Groups {
+				alive := slices.ContainsFunc(g.Consumers, func(c stage.ConsumerStatus) bool { return c.State != "gone" })
+				if (alive && g.Backlog > 0) || s.Due > 0 {
+					quiet = 0
+				}
+			}
+		}
+		return quiet >= 2
+	})
+}
+
+// dead waits until channel has n dead letters and returns them.
+func (p *pipeline) dead(channel string, n int) []stage.DeadLetter {
+	p.t.Helper()
+	b := p.broker()
+	var letters []stage.DeadLetter
+	eventually(p.t, fmt.Sprintf("%s has %d dead letters", channel, n), func() bool {
+		var err error
+		if letters, err = b.DeadLetters(p.t.Context(), channel, "", n+1); err != nil {
+			p.t.Fatal(err)
+		}
+		return len(letters) >= n
+	})
+	if len(letters) != n {
+		p.t.Fatalf("%s has over %d dead letters: %+v", channel, n, letters)
+	}
+	return letters
+}
+
+// alive fails the test if one of the services has ended or is not ready.
+func alive(t testing.TB, services []*service) {
+	t.Helper()
+	for _, s := range services {
+		if !s.Running() {
+			t.Errorf("%s has ended", s.name)
+			continue
+		}
+		s.Ready()
+	}
+}

@@ -1,0 +1,215 @@
+//go:build unix
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+)
+
+// patience is how long a test waits for what has to happen. It is long because machines are slow at times; nothing here
+// measures time.
+const patience = 60 * time.Second
+
+// process is a program that a test starts, ends and starts again. Its methods are for one goroutine at a time.
+type process struct {
+	name  string
+	t     testing.TB
+	path  string
+	args  []string
+	env   []string // all of its environment
+	dir   string
+	group bool   // signals go to the processes that it started, too
+	log   string // file with what it wrote to stdout and stderr, in all its lives
+
+	// up is nil once the process does what it is for.
+	up func(context.Context) error
+
+	cmd   *exec.Cmd
+	ended chan struct{}
+}
+
+// newProcess makes a process that ends with the test. Of a failed test it shows the end of the log.
+func newProcess(t testing.TB, name, path string, args ...string) *process {
+	t.Helper()
+	p := &process{
+		name: name, t: t, path: path, args: args, dir: t.TempDir(),
+		env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(), "TZ=UTC"},
+		up:  func(context.Context) error { return nil },
+	}
+	p.log = filepath.Join(p.dir, "log")
+	t.Cleanup(func() {
+		if p.Running() || p.group && p.ended != nil { // of a group, the first may have ended before the others
+			p.Kill()
+		}
+		if t.Failed() {
+			t.Logf("the end of %s's output:\n%s", name, tail(p.Output(), 40))
+		}
+	})
+	return p
+}
+
+// tail is the last n lines of s.
+func tail(s string, n int) string {
+	lines := strings.SplitAfter(s, "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "")
+}
+
+// Start starts the process and does not wait for it to be up.
+func (p *process) Start() {
+	p.t.Helper()
+	if p.Running() {
+		p.t.Fatalf("%s is running already", p.name)
+	}
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer log.Close()
+	p.cmd = exec.Command(p.path, p.args...)
+	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.dir, p.env, log, log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: p.group}
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatalf("start %s: %v", p.name, err)
+	}
+	ended := make(chan struct{})
+	p.ended = ended
+	go func(cmd *exec.Cmd) {
+		_ = cmd.Wait() // its exit code is asked for by Wait
+		close(ended)
+	}(p.cmd)
+}
+
+// Ready waits until the process is up.
+func (p *process) Ready() {
+	p.t.Helper()
+	var last error
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		if !p.Running() {
+			p.t.Fatalf("%s ended with status %d before it was up", p.name, p.Wait())
+		}
+		if last = p.up(ctx); last == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			p.t.Fatalf("waited %s for %s: %v", patience, p.name, last)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Running tells whether it was started and has not ended.
+func (p *process) Running() bool {
+	if p.ended == nil {
+		return false
+	}
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// Stop ends the process as an operator does and waits until it has drained.
+func (p *process) Stop() {
+	p.t.Helper()
+	p.signal(syscall.SIGTERM)
+	if code := p.Wait(); code != 0 {
+		p.t.Errorf("%s ended with status %d after SIGTERM, want 0", p.name, code)
+	}
+}
+
+// Kill ends the process with SIGKILL and waits until it is gone.
+func (p *process) Kill() {
+	p.t.Helper()
+	p.signal(syscall.SIGKILL)
+	<-p.ended
+}
+
+// Restart kills the process and starts it again, without waiting for it to be up.
+func (p *process) Restart() {
+	p.t.Helper()
+	p.Kill()
+	p.Start()
+}
+
+// Pause freezes the process until Resume.
+func (p *process) Pause() { p.t.Helper(); p.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused process go on.
+func (p *process) Resume() { p.t.Helper(); p.signal(syscall.SIGCONT) }
+
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	if p.ended == nil {
+		p.t.Fatalf("%s was never started", p.name)
+	}
+	err := p.cmd.Process.Signal(s)
+	if p.group {
+		err = syscall.Kill(-p.cmd.Process.Pid, s)
+	}
+	if err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.ESRCH) {
+		p.t.Fatalf("%s to %s: %v", s, p.name, err)
+	}
+}
+
+// Wait waits for the process to end and returns its exit status, -1 if a signal ended it.
+func (p *process) Wait() int {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // a Go program shows where it hangs
+		<-p.ended
+		p.t.Fatalf("waited %s for %s to end", patience, p.name)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// PID is its process ID, of this life or the last.
+func (p *process) PID() int { return p.cmd.Process.Pid }
+
+// Output is what the process wrote so far.
+func (p *process) Output() string {
+	b, err := os.ReadFile(p.log)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		p.t.Errorf("output of %s: %v", p.name, err)
+	}
+	return string(b)
+}
+
+// says waits until the output holds text.
+func (p *process) says(text string) {
+	p.t.Helper()
+	eventually(p.t, fmt.Sprintf("%s says %q", p.name, text), func() bool { return strings.Contains(p.Output(), text) })
+}
+
+// eventually waits until ok.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited %s: %s", patience, what)
+		}
+	}
+}
+
+// freeAddr is a loopback address that nobody listens on.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	return fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))
+}

@@ -1,0 +1,129 @@
+//go:build unix
+
+package e2e
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestReplicas runs several processes of each service under load, submissions and bare PUBLISHes, and stops, starts,
+// freezes and kills them: the work is shared, every accepted submission and every bare PUBLISH arrives once.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, "LEASE=1s")
+	services := p.start("web-api", "web-api", "distance", "distance", "distance", "db", "db", "db", "email")
+	standby := p.service("email")
+	standby.Start()
+	standby.Ready()
+	if _, body, err := standby.readyz(t.Context()); err != nil || !strings.Contains(body, "standby") {
+		t.Errorf("the second email says %q, %v; want standby", body, err)
+	}
+	web, distance, db, email := services[:2], services[2:5], services[5:8], []*service{services[8], standby}
+	l := newLedger(p)
+	waitAdopted(t, p)
+	stop := l.load(32, web...)
+	quiet := l.publish(40)
+	shared(t, append(append([]*service{}, distance...), db...)...)
+
+	long := chaosFor(t, 1)
+	for start, n := time.Now(), 0; n == 0 || time.Since(start) < long; n++ {
+		// Rolled, one after the other.
+		for _, group := range [][]*service{distance, db, web, email} {
+			for _, s := range group {
+				s.Stop()
+				s.Start()
+				s.Ready()
+			}
+		}
+		// Frozen for longer than a lease, whoever adopts among them, while another one is rolled; then they go on.
+		for _, group := range [][]*service{distance, db} {
+			for i, s := range group {
+				s.Pause()
+				time.Sleep(1500*time.Millisecond + rand.N(time.Second))
+				other := group[(i+1)%len(group)]
+				other.Stop()
+				other.Start()
+				s.Resume()
+				other.Ready()
+			}
+		}
+		// The log has one writer: frozen, its standby waits; killed, the standby goes on with what the writer had.
+		for _, s := range email {
+			s.Pause()
+			time.Sleep(1500 * time.Millisecond)
+			s.Resume()
+			s.Kill()
+			s.Start()
+			s.Ready()
+		}
+		// Down to one of each, and up again.
+		for _, group := range [][]*service{distance, db} {
+			for _, s := range group[1:] {
+				s.Stop()
+			}
+		}
+		time.Sleep(rand.N(time.Second))
+		for _, group := range [][]*service{distance, db} {
+			for _, s := range group[1:] {
+				s.Start()
+				s.Ready()
+			}
+		}
+		t.Logf("%4.0f s: accepted %d", time.Since(start).Seconds(), l.taken())
+	}
+	quiet()
+	stop()
+	alive(t, append(services, standby))
+	sum := l.balance()
+	tell(t, "ledger: %s", sum)
+	if sum.bare == 0 || sum.accepted == 0 {
+		t.Error("nothing was tried")
+	}
+}
+
+// waitAdopted waits until both channels that get bare PUBLISHes have an adopter.
+func waitAdopted(t *testing.T, p *pipeline) {
+	t.Helper()
+	b := p.broker()
+	eventually(t, "someone adopts bare PUBLISHes", func() bool {
+		for _, c := range hops[:2] {
+			if s, err := b.Status(context.Background(), c); err != nil || !s.Adopted {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// shared waits until every one of the processes has settled something.
+func shared(t *testing.T, services ...*service) {
+	t.Helper()
+	for _, s := range services {
+		eventually(t, "the process of "+s.name+" at "+s.admin+" has settled entries", func() bool {
+			return settled.MatchString(s.metrics())
+		})
+	}
+}
+
+var settled = regexp.MustCompile(`stage_settled_total\{outcome="forward",stage="\w+"\} [1-9]`)
+
+// metrics is what the service answers there.
+func (s *service) metrics() string {
+	s.t.Helper()
+	resp, err := client.Get("http://" + s.admin + "/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(b)
+}
