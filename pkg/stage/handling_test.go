@@ -19,7 +19,7 @@ import (
 
 // An event that spoils each batch it is in, by a panic or by an error for all, ends as a dead letter, and those that were in
 // its batches are handled.
-func TestBatchPoison(t *testing.T) {
+func TestBadEntryInBatch(t *testing.T) {
 	for name, spoil := range map[string]func(in []stage.Event[string]) []stage.Result{
 		"panic":           func([]stage.Event[string]) []stage.Result { panic("poison") },
 		"too few results": func(in []stage.Event[string]) []stage.Result { return make([]stage.Result, len(in)-1) },

@@ -449,7 +449,7 @@ func TestForwardRefused(t *testing.T) {
 }
 
 // Rubbish is set aside with its reason, and good entries beside it are handled.
-func TestRubbish(t *testing.T) {
+func TestBadEntryRubbish(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		type payload struct {
 			N int `json:"n"`
@@ -484,7 +484,7 @@ func TestRubbish(t *testing.T) {
 }
 
 // An entry whose body is gone while it was pending becomes a tombstone. (The embedded Redis forgets such an entry.)
-func TestTombstone(t *testing.T) {
+func TestBadEntryTombstone(t *testing.T) {
 	o := stagetest.Real(t).Options()
 	b := open(t, o)
 	start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())()
@@ -540,7 +540,7 @@ func TestFull(t *testing.T) {
 
 // Processes that die on one entry: it ends as a dead letter, and the bystanders are all handled. So it is with a lasting
 // consumer, whose entries nobody else takes up.
-func TestPoison(t *testing.T) {
+func TestBadEntryKills(t *testing.T) {
 	for name, consumer := range map[string]string{"replicas": "", "lasting": "journal-1"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -559,7 +559,7 @@ func TestPoison(t *testing.T) {
 					t.Fatalf("no dead letter within a minute, after %d deaths", deaths)
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-				cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestPoisonChild$")
+				cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestBadEntryChild$")
 				cmd.Env = append(os.Environ(), "STAGE_CHILD="+srv.Addr, "STAGE_CONSUMER="+consumer)
 				if err := cmd.Run(); err != nil {
 					deaths++
@@ -582,12 +582,12 @@ func TestPoison(t *testing.T) {
 	}
 }
 
-// TestPoisonChild is the process that TestPoison starts: it dies on the poison, after a while, and ends when a dead letter is
+// TestBadEntryChild is the process that TestBadEntryKills starts: it dies on the poison, after a while, and ends when a dead letter is
 // there.
-func TestPoisonChild(t *testing.T) {
+func TestBadEntryChild(t *testing.T) {
 	addr := os.Getenv("STAGE_CHILD")
 	if addr == "" {
-		t.Skip("only as a child of TestPoison")
+		t.Skip("only as a child of TestBadEntryKills")
 	}
 	b := open(t, &redis.Options{Addr: addr}, func(o *stage.Options) { o.Lease = 500 * time.Millisecond })
 	c := stage.Config{Name: "s", In: "in", Consumer: os.Getenv("STAGE_CONSUMER"), Out: []stage.Output{{Channel: "out"}}}

@@ -29,7 +29,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv("MILEPOST_FOREIGN"); name != "" {
-		foreign(name) // this process is one of the foreign programs of foreign_test.go
+		foreign(name) // this process is one of the foreign programs of promise_channels_foreign_test.go
 		return
 	}
 	code := m.Run()

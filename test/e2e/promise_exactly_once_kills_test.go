@@ -32,9 +32,9 @@ func chaosFor(t *testing.T, fifths int) time.Duration {
 	return time.Duration(n*fifths) * time.Second / 5
 }
 
-// TestKills kills processes with SIGKILL under load, the shipped ones at random moments and ones built for it at exact
+// TestPromiseExactlyOnceKills kills processes with SIGKILL under load, the shipped ones at random moments and ones built for it at exact
 // points, and then balances the ledger.
-func TestKills(t *testing.T) {
+func TestPromiseExactlyOnceKills(t *testing.T) {
 	t.Parallel()
 	c := newChaos(t)
 	long := chaosFor(t, 3)

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// TestStoreAway keeps the store away until the pressure has reached the edge, hop by hop: submissions are refused with a
+// TestPromiseOutageStoreAway keeps the store away until the pressure has reached the edge, hop by hop: submissions are refused with a
 // time to come again, nothing grows, and when the store is back everything that was accepted arrives and the edge takes
 // submissions again.
-func TestStoreAway(t *testing.T) {
+func TestPromiseOutageStoreAway(t *testing.T) {
 	t.Parallel()
 	const backlog = 50
 	p := newPipeline(t, "LEASE=1s", fmt.Sprintf("MAX_BACKLOG=%d", backlog))
@@ -40,9 +40,9 @@ func TestStoreAway(t *testing.T) {
 	alive(t, services)
 }
 
-// TestFull fills Redis to its maxmemory while events are under way and the store is away; restarts Redis and a stage
+// TestPromiseOutageFullRedis fills Redis to its maxmemory while events are under way and the store is away; restarts Redis and a stage
 // while it is full; and then brings the store back, and room.
-func TestFull(t *testing.T) {
+func TestPromiseOutageFullRedis(t *testing.T) {
 	t.Parallel()
 	p := newPipelineOn(t, "", []string{"--maxmemory", "24mb", "--maxmemory-policy", "noeviction"}, "LEASE=1s")
 	services := p.start(all...)

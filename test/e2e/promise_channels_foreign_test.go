@@ -91,9 +91,9 @@ func (p *pipeline) foreign(name string) *process {
 	return f
 }
 
-// TestForeignStage replaces one stage after the other by a program that knows nothing of streams, for more submissions
+// TestPromiseChannelsForeignStage replaces one stage after the other by a program that knows nothing of streams, for more submissions
 // than MAX_BACKLOG.
-func TestForeignStage(t *testing.T) {
+func TestPromiseChannelsForeignStage(t *testing.T) {
 	const backlog = 20
 	for _, name := range []string{"distance", "db", "email"} {
 		t.Run(name, func(t *testing.T) {
@@ -121,9 +121,9 @@ func TestForeignStage(t *testing.T) {
 	}
 }
 
-// TestForeignStandIn lets a foreign program do the work of a stage that ran before and comes back after. Its group has kept
+// TestPromiseChannelsForeignStandIn lets a foreign program do the work of a stage that ran before and comes back after. Its group has kept
 // everything meanwhile, and skips it, since the stand-in has done it.
-func TestForeignStandIn(t *testing.T) {
+func TestPromiseChannelsForeignStandIn(t *testing.T) {
 	p := newPipeline(t)
 	services := p.start(all...)
 	distance := services[1]

@@ -13,9 +13,9 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 )
 
-// TestGarbage puts garbage on every channel, from redis-cli as well as through the runtime, and finds each piece as a
+// TestPromiseBadEntry puts garbage on every channel, from redis-cli as well as through the runtime, and finds each piece as a
 // dead letter with its reason, while good events among it reach the log.
-func TestGarbage(t *testing.T) {
+func TestPromiseBadEntry(t *testing.T) {
 	p := newPipeline(t)
 	services := p.start(all...)
 	long := strings.Repeat("x", 1<<20)
@@ -155,9 +155,9 @@ func TestPortInUse(t *testing.T) {
 	}
 }
 
-// TestNothingThere starts the services before Redis and the store; they wait, say so, and work when these are there. Then
+// TestPromiseOutageNothingThere starts the services before Redis and the store; they wait, say so, and work when these are there. Then
 // Redis and the store go away again, one after the other.
-func TestNothingThere(t *testing.T) {
+func TestPromiseOutageNothingThere(t *testing.T) {
 	p := newPipeline(t)
 	p.redis.Kill()
 	p.store.Kill()

@@ -14,9 +14,9 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 )
 
-// TestBacklog lets distance drain a backlog and one a hundred times as long (the long form: 10,000 and 1,000,000), and
+// TestPromiseOutageBacklog lets distance drain a backlog and one a hundred times as long (the long form: 10,000 and 1,000,000), and
 // compares rate and memory.
-func TestBacklog(t *testing.T) {
+func TestPromiseOutageBacklog(t *testing.T) {
 	t.Parallel()
 	few, many := 400, 40_000
 	if chaosFor(t, 5) > 0 {

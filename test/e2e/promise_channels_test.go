@@ -18,8 +18,8 @@ var (
 	goldenMiles = "5679.936314229341"
 )
 
-// TestChannels listens with redis-cli, as anybody may, and sees exactly the payloads of the contract, one each.
-func TestChannels(t *testing.T) {
+// TestPromiseChannelsPayloads listens with redis-cli, as anybody may, and sees exactly the payloads of the contract, one each.
+func TestPromiseChannelsPayloads(t *testing.T) {
 	p := newPipeline(t)
 	p.start(all...)
 	heard := p.subscribe(append(hops, "the end")...)
@@ -64,9 +64,9 @@ func TestChannels(t *testing.T) {
 	}
 }
 
-// TestBarePublish publishes each of the three payloads with redis-cli, which writes to no stream, and finds each in the
+// TestPromiseChannelsBarePublish publishes each of the three payloads with redis-cli, which writes to no stream, and finds each in the
 // log exactly once, with one process of each stage and with two.
-func TestBarePublish(t *testing.T) {
+func TestPromiseChannelsBarePublish(t *testing.T) {
 	for name, programs := range map[string][]string{
 		"one of each": all,
 		"two of each": append(all[:len(all):len(all)], all...),

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// TestReplicas runs several processes of each service under load, submissions and bare PUBLISHes, and stops, starts,
+// TestPromiseReplicas runs several processes of each service under load, submissions and bare PUBLISHes, and stops, starts,
 // freezes and kills them: the work is shared, every accepted submission and every bare PUBLISH arrives once.
-func TestReplicas(t *testing.T) {
+func TestPromiseReplicas(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t, "LEASE=1s")
 	services := p.start("web-api", "web-api", "distance", "distance", "distance", "db", "db", "db", "email")
