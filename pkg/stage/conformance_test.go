@@ -47,17 +47,8 @@ func start(t testing.TB, b *stage.Broker, c stage.Config, h stage.Handler) (stop
 		}
 	})
 	t.Cleanup(stop)
-	eventually(t, "stage "+c.Name+" is ready", func() bool { return s.Ready() == nil })
+	stagetest.Eventually(t, "stage "+c.Name+" is ready", func() bool { return s.Ready() == nil })
 	return stop
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited 30 s: %s", what)
-		}
-	}
 }
 
 // tally counts what arrives, by event ID.
@@ -160,12 +151,12 @@ func TestTwoStages(t *testing.T) {
 		start(t, b, stage.Config{Name: "shout", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(upper))
 		start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
 		ids = append(ids, publish(t, p, numbered("after ", 300)...)...)
-		eventually(t, "all arrive", func() bool { return got.len() == len(ids) })
+		stagetest.Eventually(t, "all arrive", func() bool { return got.len() == len(ids) })
 		got.once(t, ids)
 		if body := got.body[ids[0]]; body != "before 0!" {
 			t.Errorf("body of the first = %q, want %q", body, "before 0!")
 		}
-		eventually(t, "backlog is 0", func() bool {
+		stagetest.Eventually(t, "backlog is 0", func() bool {
 			c, err := b.Status(t.Context(), "in")
 			return err == nil && len(c.Groups) == 1 && c.Groups[0].Backlog == 0 && c.Groups[0].Pending == 0
 		})
@@ -213,11 +204,11 @@ func TestOutcomes(t *testing.T) {
 		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "a"}, {Channel: "b"}}, MaxTries: 3,
 			BackoffMin: time.Millisecond, BackoffMax: 5 * time.Millisecond}, h)
 		ids := publish(t, p, "two", "permanent", "always", "panics", "elsewhere", "third", "later", "nothing")
-		eventually(t, "all are settled", func() bool {
+		stagetest.Eventually(t, "all are settled", func() bool {
 			c, err := b.Status(t.Context(), "in")
 			return err == nil && c.Groups[0].Backlog == 0 && c.Due == 0 && c.Dead == 4
 		})
-		eventually(t, "outputs arrive", func() bool { return a.len() == 2 && bb.len() == 1 })
+		stagetest.Eventually(t, "outputs arrive", func() bool { return a.len() == 2 && bb.len() == 1 })
 		if got := a.body[ids[5]]; got != "tries 2" {
 			t.Errorf("output of the third try = %q, want %q", got, "tries 2")
 		}
@@ -265,7 +256,7 @@ func TestAdoption(t *testing.T) {
 		}
 		var other tally
 		start(t, b, stage.Config{Name: "other", In: "in"}, other.sink())
-		eventually(t, "someone adopts", func() bool { c, _ := b.Status(t.Context(), "in"); return c.Adopted })
+		stagetest.Eventually(t, "someone adopts", func() bool { c, _ := b.Status(t.Context(), "in"); return c.Adopted })
 		rdb := redis.NewClient(o)
 		defer rdb.Close()
 		p := publisher(t, b, "in")
@@ -280,7 +271,7 @@ func TestAdoption(t *testing.T) {
 			publish(t, p, bodies[2*i+1])
 		}
 		for _, c := range []*tally{&got, &other} {
-			eventually(t, "all arrive", func() bool { return len(c.missing(bodies)) == 0 })
+			stagetest.Eventually(t, "all arrive", func() bool { return len(c.missing(bodies)) == 0 })
 			for body, times := range c.bodies() {
 				if times != 1 {
 					t.Errorf("%q arrived %d times, want 1", body, times)
@@ -322,7 +313,7 @@ func TestAdoptionHandedOver(t *testing.T) {
 		}
 		end()
 		<-ended
-		eventually(t, "all arrive", func() bool { return len(got.missing(bodies)) == 0 })
+		stagetest.Eventually(t, "all arrive", func() bool { return len(got.missing(bodies)) == 0 })
 	})
 }
 
@@ -336,7 +327,7 @@ func TestHeard(t *testing.T) {
 	b := open(t, server.Options())
 	var got tally
 	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
-	eventually(t, "someone adopts", func() bool { c, _ := b.Status(t.Context(), "in"); return c.Adopted })
+	stagetest.Eventually(t, "someone adopts", func() bool { c, _ := b.Status(t.Context(), "in"); return c.Adopted })
 	probe(t, rdb, &got)
 	const n, bare = 500, 50
 	send := func(t *testing.T, name string) (own []string, published int64) {
@@ -362,7 +353,7 @@ func TestHeard(t *testing.T) {
 		}
 		all.Wait()
 		p.Close()
-		eventually(t, "all arrive", func() bool { return len(got.missing(own))+len(got.missing(bares)) == 0 })
+		stagetest.Eventually(t, "all arrive", func() bool { return len(got.missing(own))+len(got.missing(bares)) == 0 })
 		for body, times := range got.bodies() {
 			if times != 1 {
 				t.Errorf("%q arrived %d times, want 1", body, times)
@@ -383,7 +374,7 @@ func TestHeard(t *testing.T) {
 			replica := stagetest.Real(t, "--replicaof", "127.0.0.1", strings.TrimPrefix(server.Addr, "127.0.0.1:"))
 			away := replica.Client()
 			t.Cleanup(func() { away.Close() })
-			eventually(t, "the replica is attached", func() bool {
+			stagetest.Eventually(t, "the replica is attached", func() bool {
 				return rdb.InfoMap(t.Context(), "replication").Item("Replication", "connected_slaves") == "1" &&
 					away.InfoMap(t.Context(), "replication").Item("Replication", "master_link_status") == "up"
 			})

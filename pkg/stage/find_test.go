@@ -70,7 +70,7 @@ func TestFind(t *testing.T) {
 			t.Helper()
 			var states []string
 			var places []stage.Place
-			eventually(t, fmt.Sprintf("event %s is found as %q", id, want), func() bool {
+			stagetest.Eventually(t, fmt.Sprintf("event %s is found as %q", id, want), func() bool {
 				states, places = find(id)
 				return reflect.DeepEqual(states, want)
 			})
@@ -79,7 +79,7 @@ func TestFind(t *testing.T) {
 		begin := time.Now()
 
 		good := publish("good", "")
-		eventually(t, "the good event has gone all the way", func() bool {
+		stagetest.Eventually(t, "the good event has gone all the way", func() bool {
 			states, _ := find(good)
 			return len(states) > 0 && states[len(states)-1] == "end unread"
 		})
@@ -158,7 +158,7 @@ func TestObserverRates(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, "the rates are there", func() bool {
+		stagetest.Eventually(t, "the rates are there", func() bool {
 			s, err := observer.Observe(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -202,9 +202,9 @@ func TestStatusSaysWhy(t *testing.T) {
 				}
 				return s.Groups[0].Consumers[0].Why
 			}
-			eventually(t, "status says why", func() bool { return why() == "paused: the store is away" })
+			stagetest.Eventually(t, "status says why", func() bool { return why() == "paused: the store is away" })
 			up.Store(true)
-			eventually(t, "status says that it works", func() bool { return why() == "" })
+			stagetest.Eventually(t, "status says that it works", func() bool { return why() == "" })
 		}
 	})
 }

@@ -42,7 +42,7 @@ func TestBadEntryInBatch(t *testing.T) {
 					}
 					return make([]stage.Result, len(in))
 				}))
-			eventually(t, "all are settled", func() bool {
+			stagetest.Eventually(t, "all are settled", func() bool {
 				c, err := b.Status(t.Context(), "in")
 				return err == nil && c.Groups[0].Backlog == 0 && c.Due == 0
 			})
@@ -78,13 +78,13 @@ func TestHandlerHangs(t *testing.T) {
 			}))
 		p := publisher(t, b, "in")
 		ids := publish(t, p, "hangs")
-		eventually(t, "it hangs", func() bool { return calls.Load() == 1 })
+		stagetest.Eventually(t, "it hangs", func() bool { return calls.Load() == 1 })
 		ids = append(ids, publish(t, p, numbered("", 20)...)...)
-		eventually(t, "all arrive", func() bool { return got.len() == len(ids) })
+		stagetest.Eventually(t, "all arrive", func() bool { return got.len() == len(ids) })
 		close(hang)
 		<-returned
 		ids = append(ids, publish(t, p, numbered("after ", 20)...)...)
-		eventually(t, "what comes after arrives", func() bool { return got.len() == len(ids) })
+		stagetest.Eventually(t, "what comes after arrives", func() bool { return got.len() == len(ids) })
 		stop()
 		if n := figure(t, b, "stage_settled_elsewhere_total", "s"); n != 0 {
 			t.Errorf("%v events were settled twice", n)
@@ -121,12 +121,12 @@ func TestRetryHoldsNothing(t *testing.T) {
 			return stage.Nothing{}, nil
 		}))
 		bad := publish(t, p, "bad")
-		eventually(t, "it waits for its fourth try", func() bool {
+		stagetest.Eventually(t, "it waits for its fourth try", func() bool {
 			c, err := b.Status(t.Context(), "in")
 			return err == nil && third.Load() && c.Due == 1 && settled(c.Groups[0])
 		})
 		ids := publish(t, p, numbered("", 50)...)
-		eventually(t, "the others are handled", func() bool { return got.len() == len(ids) })
+		stagetest.Eventually(t, "the others are handled", func() bool { return got.len() == len(ids) })
 		got.once(t, ids)
 		stop()
 
@@ -196,7 +196,7 @@ func TestEmptyOutput(t *testing.T) {
 		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}},
 			stage.Each(func(context.Context, stage.Event[string]) ([]byte, error) { return nil, nil }))
 		ids := publish(t, publisher(t, b, "in"), "x")
-		eventually(t, "it arrives", func() bool { return got.len() == 1 })
+		stagetest.Eventually(t, "it arrives", func() bool { return got.len() == 1 })
 		got.once(t, ids)
 		if body := got.bodies(); body[""] != 1 {
 			t.Errorf("forwarded %v, want one empty message", body)

@@ -57,8 +57,8 @@ func TestMetricsRedelivered(t *testing.T) {
 	}))
 	p := publisher(t, b, "in")
 	publish(t, p, "fresh", "retry")
-	eventually(t, "the retry is counted", func() bool { return figure(t, b, "stage_redelivered_total", "one") == 1 })
-	eventually(t, "one consumer is seen", func() bool { return figure(t, b, "stage_consumers", "one") == 1 })
+	stagetest.Eventually(t, "the retry is counted", func() bool { return figure(t, b, "stage_redelivered_total", "one") == 1 })
+	stagetest.Eventually(t, "one consumer is seen", func() bool { return figure(t, b, "stage_consumers", "one") == 1 })
 	publish(t, p, "slow")
 	<-blocked
 	stop()
@@ -67,6 +67,6 @@ func TestMetricsRedelivered(t *testing.T) {
 	var got tally
 	start(t, second, c, got.sink())
 	start(t, second, c, got.sink())
-	eventually(t, "what was handed back is counted", func() bool { return figure(t, second, "stage_redelivered_total", "one") == 1 })
-	eventually(t, "two consumers are seen", func() bool { return figure(t, second, "stage_consumers", "one") == 2 })
+	stagetest.Eventually(t, "what was handed back is counted", func() bool { return figure(t, second, "stage_redelivered_total", "one") == 1 })
+	stagetest.Eventually(t, "two consumers are seen", func() bool { return figure(t, second, "stage_consumers", "one") == 2 })
 }

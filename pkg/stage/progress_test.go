@@ -71,19 +71,19 @@ func TestProgress(t *testing.T) {
 		if _, err := p.Publish(t.Context(), stage.Submission{ID: early, Body: "good", Track: true}); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the early one is done", func() bool { s, _ := b.Progress(t.Context(), early); return len(s) == 2 })
+		stagetest.Eventually(t, "the early one is done", func() bool { s, _ := b.Progress(t.Context(), early); return len(s) == 2 })
 		first, stopFirst := watched(live, early, bad)
 		second, stopSecond := watched(live)
-		eventually(t, "what happened before is told", func() bool { return first.state(early, "distance") == "done" })
+		stagetest.Eventually(t, "what happened before is told", func() bool { return first.state(early, "distance") == "done" })
 		for id, body := range map[string]string{live: "good", bad: "bad"} {
 			if _, err := p.Publish(t.Context(), stage.Submission{ID: id, Body: body, Track: true}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, "both watchers see it live", func() bool {
+		stagetest.Eventually(t, "both watchers see it live", func() bool {
 			return first.state(live, "distance") == "done" && second.state(live, "distance") == "done" && second.state(live, "edge") == "done"
 		})
-		eventually(t, "the dead letter shows", func() bool { return first.state(bad, "distance") == "dead" })
+		stagetest.Eventually(t, "the dead letter shows", func() bool { return first.state(bad, "distance") == "dead" })
 		if second.state(early, "distance") != "" {
 			t.Error("the second watcher saw an event it did not ask for")
 		}
@@ -121,11 +121,11 @@ func TestWatchReconnects(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() { ended <- w.Watch(t.Context(), []string{id}, s.add) }()
-	eventually(t, "the submission is told", func() bool { return s.state(id, "edge") == "done" })
+	stagetest.Eventually(t, "the submission is told", func() bool { return s.state(id, "edge") == "done" })
 	srv.Kill()
 	srv.Start()
 	start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())
-	eventually(t, "the stage's step is told", func() bool { return s.state(id, "s") == "done" })
+	stagetest.Eventually(t, "the stage's step is told", func() bool { return s.state(id, "s") == "done" })
 	if err := w.Close(); err != nil {
 		t.Error(err)
 	}

@@ -27,7 +27,7 @@ func group(t testing.TB, b *stage.Broker, channel, name, what string, ok func(st
 			t.Logf("last seen of %s: %s", name, last)
 		}
 	}()
-	eventually(t, what, func() bool {
+	stagetest.Eventually(t, what, func() bool {
 		c, err := b.Status(t.Context(), channel)
 		last = fmt.Sprintf("%+v, %v", c, err)
 		i := slices.IndexFunc(c.Groups, func(g stage.GroupStatus) bool { return g.Name == name })
@@ -57,7 +57,7 @@ func TestTakeOver(t *testing.T) {
 			crashes.Add(int64(e.Crashes))
 			return e.Body, nil
 		}))
-		eventually(t, "all are forwarded", func() bool { return out.len() == 200 })
+		stagetest.Eventually(t, "all are forwarded", func() bool { return out.len() == 200 })
 		got.once(t, ids)
 		out.once(t, ids)
 		if crashes.Load() != 150 {
@@ -88,7 +88,7 @@ func TestHandBack(t *testing.T) {
 			return stage.Nothing{}, nil
 		}))
 		stop()
-		eventually(t, "the other replica has them all, long before the lease is over", func() bool { return got.len() == len(ids) })
+		stagetest.Eventually(t, "the other replica has them all, long before the lease is over", func() bool { return got.len() == len(ids) })
 		got.once(t, ids)
 		if counts.Load() != 0 {
 			t.Errorf("tries and crashes = %d, want 0", counts.Load())
@@ -126,7 +126,7 @@ func TestPause(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()
 		ids := publish(t, publisher(t, b, "in"), numbered("", 50)...)
-		eventually(t, "the stage says why it does not work", func() bool {
+		stagetest.Eventually(t, "the stage says why it does not work", func() bool {
 			err := s.Ready()
 			return err != nil && strings.Contains(err.Error(), "paused: store: connection refused")
 		})
@@ -134,11 +134,11 @@ func TestPause(t *testing.T) {
 		if n := figure(t, b, "stage_paused", "s"); n != 1 {
 			t.Errorf("stage_paused = %v, want 1", n)
 		}
-		eventually(t, "the backlog and its age are told", func() bool {
+		stagetest.Eventually(t, "the backlog and its age are told", func() bool {
 			return figure(t, b, "stage_backlog_entries", "s") == 50 && figure(t, b, "stage_oldest_unsettled_seconds", "s") > 0
 		})
 		up.Store(true)
-		eventually(t, "all are handled", func() bool { return got.len() == len(ids) })
+		stagetest.Eventually(t, "all are handled", func() bool { return got.len() == len(ids) })
 		got.once(t, ids)
 		if tries.Load() != 0 || during > 64 {
 			t.Errorf("tries = %d, want 0; calls while down = %d, want one per worker at most", tries.Load(), during)
@@ -146,7 +146,7 @@ func TestPause(t *testing.T) {
 		if n, err := b.DeadCount(t.Context(), "in"); n != 0 || err != nil {
 			t.Errorf("dead letters = %d, %v, want none", n, err)
 		}
-		eventually(t, "ready again", func() bool { return s.Ready() == nil })
+		stagetest.Eventually(t, "ready again", func() bool { return s.Ready() == nil })
 		if n := figure(t, b, "stage_paused", "s"); n != 0 {
 			t.Errorf("stage_paused = %v, want 0 again", n)
 		}
@@ -167,7 +167,7 @@ func TestLostGroupAndFlush(t *testing.T) {
 		defer rdb.Close()
 		ids := publish(t, p, numbered("", 30)...)
 		group(t, b, "in", "s", "all settled", settled)
-		eventually(t, "the floor is stored", func() bool {
+		stagetest.Eventually(t, "the floor is stored", func() bool {
 			last, _ := rdb.XInfoStream(t.Context(), "in").Result()
 			floor, _ := rdb.HGet(t.Context(), "in:floors", "s").Result()
 			return last != nil && floor == last.LastGeneratedID
@@ -176,14 +176,14 @@ func TestLostGroupAndFlush(t *testing.T) {
 			t.Fatal(err)
 		}
 		ids = append(ids, publish(t, p, numbered("", 30)...)...)
-		eventually(t, "the group is made anew and works", func() bool { return got.len() == 60 })
+		stagetest.Eventually(t, "the group is made anew and works", func() bool { return got.len() == 60 })
 		got.once(t, ids) // from its floor: nothing settled comes again
 
 		if err := rdb.FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
 		ids = append(ids, publish(t, p, numbered("", 30)...)...)
-		eventually(t, "it works after FLUSHALL", func() bool { return got.len() == 90 })
+		stagetest.Eventually(t, "it works after FLUSHALL", func() bool { return got.len() == 90 })
 		got.once(t, ids)
 	})
 }
@@ -215,7 +215,7 @@ func TestPressure(t *testing.T) {
 			t.Errorf("%d were kept before the edge refused, want between %d and %d", len(ids), most, 4*most)
 		}
 		start(t, b, stage.Config{Name: "end", In: "mid"}, got.sink())
-		eventually(t, "all flow again", func() bool { return got.len() == len(ids) })
+		stagetest.Eventually(t, "all flow again", func() bool { return got.len() == len(ids) })
 		got.once(t, ids)
 		if _, err := p.Publish(t.Context(), stage.Submission{Body: "x"}); err != nil {
 			t.Errorf("Publish after the pressure = %v", err)
@@ -251,7 +251,7 @@ func TestOptionalGroupAway(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		eventually(t, "the required group has all", func() bool { return got.len() == 4*most })
+		stagetest.Eventually(t, "the required group has all", func() bool { return got.len() == 4*most })
 		group(t, b, "in", "weather", "the loss is counted", func(g stage.GroupStatus) bool { return g.Lost >= 2*most && g.Backlog <= 2*most })
 		if _, err := p.Publish(t.Context(), stage.Submission{Body: "x"}); err != nil {
 			t.Errorf("Publish = %v, want no refusal for an optional group", err)
@@ -306,7 +306,7 @@ func TestDeadLetters(t *testing.T) {
 			return stage.Nothing{}, nil
 		}))
 		ids := publish(t, publisher(t, b, "in"), "a", "b", "c")
-		eventually(t, "three dead letters", func() bool { n, _ := b.DeadCount(t.Context(), "in"); return n == 3 })
+		stagetest.Eventually(t, "three dead letters", func() bool { n, _ := b.DeadCount(t.Context(), "in"); return n == 3 })
 		letters, err := b.DeadLetters(t.Context(), "in", "", 2)
 		if err != nil || len(letters) != 2 {
 			t.Fatalf("DeadLetters(2) = %d letters, %v", len(letters), err)
@@ -329,7 +329,7 @@ func TestDeadLetters(t *testing.T) {
 		if n, err := b.Replay(t.Context(), "in", letters[0].Entry, letters[1].Entry, "1-1"); n != 2 || err != nil {
 			t.Errorf("Replay = %d, %v", n, err)
 		}
-		eventually(t, "the replayed are handled", func() bool { return got.len() == 2 })
+		stagetest.Eventually(t, "the replayed are handled", func() bool { return got.len() == 2 })
 		group(t, b, "in", "other", "the other group settles them unseen", settled)
 		bystander.once(t, ids) // once each: a replay is for the failed group only
 	})
@@ -351,7 +351,7 @@ func TestRetireAndSkip(t *testing.T) {
 		}
 		stop = start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
 		ids := publish(t, p, "after")
-		eventually(t, "only what came after is seen", func() bool { return got.len() == 1 })
+		stagetest.Eventually(t, "only what came after is seen", func() bool { return got.len() == 1 })
 		got.once(t, ids)
 		stop()
 		if err := b.Retire(t.Context(), "in", "s"); err != nil {
@@ -382,13 +382,13 @@ func TestWrongOutput(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()
 		ids := publish(t, publisher(t, b, "in"), numbered("", 5)...)
-		eventually(t, "the stage says why", func() bool {
+		stagetest.Eventually(t, "the stage says why", func() bool {
 			err := s.Ready()
 			return err != nil && strings.Contains(err.Error(), "the key out is a string, not a stream")
 		})
 		rdb.Del(t.Context(), "out")
 		start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
-		eventually(t, "all arrive", func() bool { return got.len() == 5 })
+		stagetest.Eventually(t, "all arrive", func() bool { return got.len() == 5 })
 		got.once(t, ids)
 		cancel()
 		if err := <-ended; err != nil {
@@ -422,7 +422,7 @@ func TestForwardRefused(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()
-		eventually(t, "the stage says why", func() bool {
+		stagetest.Eventually(t, "the stage says why", func() bool {
 			err := s.Ready()
 			return err != nil && strings.Contains(err.Error(), "forwarding: ")
 		})
@@ -436,10 +436,10 @@ func TestForwardRefused(t *testing.T) {
 		var a, bb tally
 		start(t, b, stage.Config{Name: "a", In: "a"}, a.sink())
 		start(t, b, stage.Config{Name: "b", In: "b"}, bb.sink())
-		eventually(t, "all arrive", func() bool { return a.len() == 20 && bb.len() == 40 })
+		stagetest.Eventually(t, "all arrive", func() bool { return a.len() == 20 && bb.len() == 40 })
 		a.once(t, ids[:20])
 		bb.once(t, ids)
-		eventually(t, "ready again", func() bool { return s.Ready() == nil })
+		stagetest.Eventually(t, "ready again", func() bool { return s.Ready() == nil })
 		group(t, b, "in", "s", "all are settled", settled)
 		cancel()
 		if err := <-ended; err != nil {
@@ -500,7 +500,7 @@ func TestBadEntryTombstone(t *testing.T) {
 	}
 	var got tally
 	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
-	eventually(t, "the other is handled", func() bool { return got.len() == 1 })
+	stagetest.Eventually(t, "the other is handled", func() bool { return got.len() == 1 })
 	group(t, b, "in", "s", "all settled", settled)
 	letters, err := b.DeadLetters(t.Context(), "in", "", 10)
 	if err != nil || len(letters) != 1 || !strings.Contains(letters[0].Error, "no longer in the stream") {
@@ -530,9 +530,9 @@ func TestFull(t *testing.T) {
 	var got tally
 	start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(upper))
 	start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
-	eventually(t, "all that was kept arrives", func() bool { return got.len() == len(ids) })
+	stagetest.Eventually(t, "all that was kept arrives", func() bool { return got.len() == len(ids) })
 	got.once(t, ids)
-	eventually(t, "there is room again", func() bool {
+	stagetest.Eventually(t, "there is room again", func() bool {
 		_, err := p.Publish(t.Context(), stage.Submission{Body: body})
 		return err == nil
 	})
@@ -566,7 +566,7 @@ func TestBadEntryKills(t *testing.T) {
 				}
 				cancel()
 			}
-			eventually(t, "the bystanders arrive", func() bool { return got.len() == 30 })
+			stagetest.Eventually(t, "the bystanders arrive", func() bool { return got.len() == 30 })
 			got.once(t, ids[:30])
 			letters, err := b.DeadLetters(t.Context(), "in", "", 10)
 			if err != nil || len(letters) != 1 || string(letters[0].Payload) != "poison" || letters[0].Crashes < 3 {
@@ -576,7 +576,7 @@ func TestBadEntryKills(t *testing.T) {
 			rdb := srv.Client()
 			defer rdb.Close()
 			if consumer != "" {
-				eventually(t, "its starts are forgotten", func() bool { return !rdb.HExists(t.Context(), "in:groups", "starts:s:"+consumer).Val() })
+				stagetest.Eventually(t, "its starts are forgotten", func() bool { return !rdb.HExists(t.Context(), "in:groups", "starts:s:"+consumer).Val() })
 			}
 		})
 	}
@@ -598,7 +598,7 @@ func TestBadEntryChild(t *testing.T) {
 		}
 		return e.Body, nil
 	}))
-	eventually(t, "a dead letter", func() bool { n, _ := b.DeadCount(t.Context(), "in"); return n > 0 })
+	stagetest.Eventually(t, "a dead letter", func() bool { n, _ := b.DeadCount(t.Context(), "in"); return n > 0 })
 }
 
 // An entry that was handled alone and waits for a dependency to come back is not what a process dies of meanwhile.
@@ -628,13 +628,13 @@ func TestAloneAndPaused(t *testing.T) {
 			got.add(e.ID, e.Body)
 			return stage.Nothing{}, nil
 		}))
-		eventually(t, "the stage is paused", func() bool { return figure(t, b, "stage_paused", "s") == 1 })
+		stagetest.Eventually(t, "the stage is paused", func() bool { return figure(t, b, "stage_paused", "s") == 1 })
 		if !during.Load() {
 			t.Error("nothing was noted while the entry was handled alone")
 		}
-		eventually(t, "the note is taken back", func() bool { return !noted() })
+		stagetest.Eventually(t, "the note is taken back", func() bool { return !noted() })
 		up.Store(true)
-		eventually(t, "it is handled", func() bool { return got.len() == 1 })
+		stagetest.Eventually(t, "it is handled", func() bool { return got.len() == 1 })
 	})
 }
 
@@ -661,11 +661,11 @@ func TestLastingConsumer(t *testing.T) {
 			return slices.ContainsFunc(g.Consumers, func(c stage.ConsumerStatus) bool { return c.Name == "journal-1" && c.State == "away" && c.Pending == 5 })
 		})
 		more := publish(t, p, numbered("more ", 5)...)
-		eventually(t, "another replica works on what is new", func() bool { return other.len() == 5 })
+		stagetest.Eventually(t, "another replica works on what is new", func() bool { return other.len() == 5 })
 		other.once(t, more)
 		stopOther()
 		stop = start(t, b, c, own.sink())
-		eventually(t, "it takes up what it held", func() bool { return own.len() == 5 })
+		stagetest.Eventually(t, "it takes up what it held", func() bool { return own.len() == 5 })
 		own.once(t, ids)
 		stop()
 
@@ -678,7 +678,7 @@ func TestLastingConsumer(t *testing.T) {
 		}
 		var heir tally
 		start(t, b, stage.Config{Name: "s", In: "in"}, heir.sink())
-		eventually(t, "what was claimed goes to whoever reads", func() bool { return heir.len() == 3 })
+		stagetest.Eventually(t, "what was claimed goes to whoever reads", func() bool { return heir.len() == 3 })
 		heir.once(t, lost)
 	})
 }

@@ -46,7 +46,7 @@ func TestStartStop(t *testing.T) {
 	p := publisher(t, b, "in")
 	rdb := srv.Client()
 	defer rdb.Close()
-	eventually(t, "someone adopts", func() bool {
+	stagetest.Eventually(t, "someone adopts", func() bool {
 		rdb.Publish(t.Context(), "in", "probe")
 		return len(got.missing([]string{"probe!"})) == 0
 	})
@@ -61,7 +61,7 @@ func TestStartStop(t *testing.T) {
 	}
 	stopAll()
 	rolling.Wait()
-	eventually(t, "all arrive", func() bool { return len(got.missing(bodies)) == 0 })
+	stagetest.Eventually(t, "all arrive", func() bool { return len(got.missing(bodies)) == 0 })
 	for body, n := range got.bodies() {
 		if n != 1 && body != "probe!" {
 			t.Errorf("%q arrived %d times, want 1", body, n)
@@ -107,13 +107,13 @@ func TestRedisRestarts(t *testing.T) {
 		mu.Lock()
 		before := len(ids)
 		mu.Unlock()
-		eventually(t, "load is flowing", func() bool { mu.Lock(); defer mu.Unlock(); return len(ids) > before+200 })
+		stagetest.Eventually(t, "load is flowing", func() bool { mu.Lock(); defer mu.Unlock(); return len(ids) > before+200 })
 		srv.Kill()
 		srv.Start()
 	}
 	stop()
 	edge.Wait()
-	eventually(t, "all that was answered arrives", func() bool {
+	stagetest.Eventually(t, "all that was answered arrives", func() bool {
 		got.mu.Lock()
 		defer got.mu.Unlock()
 		for _, id := range ids {
@@ -128,7 +128,7 @@ func TestRedisRestarts(t *testing.T) {
 			t.Errorf("event %s was delivered to the end %d times, want 1", id, n)
 		}
 	}
-	eventually(t, "there are no dead letters", func() bool { n, err := b.DeadCount(t.Context(), "in"); return n == 0 && err == nil })
+	stagetest.Eventually(t, "there are no dead letters", func() bool { n, err := b.DeadCount(t.Context(), "in"); return n == 0 && err == nil })
 	t.Logf("%d events answered across 5 kills of redis", len(ids))
 }
 

@@ -32,7 +32,7 @@ func traced(t testing.TB, o *redis.Options) (*stage.Broker, *sdktrace.TracerProv
 func named(t testing.TB, r *tracetest.SpanRecorder, name string, n int) []sdktrace.ReadOnlySpan {
 	t.Helper()
 	var found []sdktrace.ReadOnlySpan
-	eventually(t, "the span "+name, func() bool {
+	stagetest.Eventually(t, "the span "+name, func() bool {
 		found = slices.DeleteFunc(r.Ended(), func(s sdktrace.ReadOnlySpan) bool { return s.Name() != name })
 		return len(found) >= n
 	})
@@ -159,7 +159,7 @@ func TestTraceAdopted(t *testing.T) {
 		for _, name := range []string{"one", "two"} {
 			start(t, b, stage.Config{Name: name, In: "in"}, new(tally).sink())
 		}
-		eventually(t, "someone adopts", func() bool {
+		stagetest.Eventually(t, "someone adopts", func() bool {
 			s, err := b.Status(t.Context(), "in")
 			return err == nil && s.Adopted
 		})
