@@ -1,5 +1,6 @@
-// Package bench measures a pipeline: real programs, a real redis-server, an ordinary client.
-package bench
+//go:build linux
+
+package main
 
 import (
 	"errors"
@@ -16,6 +17,7 @@ const InMemory = "off"
 
 // Options say what to measure, and with what. There are no defaults but those named.
 type Options struct {
+	Source      string   // folder of the repository
 	Bin         string   // folder of the programs
 	RedisServer string   // its program; found by PATH
 	BrokerConf  string   // Redis' configuration
@@ -64,22 +66,22 @@ func (o *Options) Short() {
 	o.Warm, o.Edge, o.Light, o.Sustain = 200*time.Millisecond, 300*time.Millisecond, time.Second, 2*time.Second
 }
 
-// ErrOptions is wrapped by the errors about the options themselves.
-var ErrOptions = errors.New("wrong option")
+// errOptions is wrapped by the errors about the options.
+var errOptions = errors.New("wrong option")
 
 func (o *Options) check() error {
 	for _, f := range o.Fsync {
 		if f != InMemory && f != "always" && f != "everysec" && f != "no" {
-			return fmt.Errorf("%w: appendfsync %q is not one of off (no log), no, everysec, always", ErrOptions, f)
+			return fmt.Errorf("%w: appendfsync %q is not one of off (no log), no, everysec, always", errOptions, f)
 		}
 	}
 	switch {
 	case len(o.Fsync) == 0:
-		return fmt.Errorf("%w: no durability to measure with", ErrOptions)
+		return fmt.Errorf("%w: no durability to measure with", errOptions)
 	case o.Rounds < 1 || o.Connections < 1 || o.Connections > 10_000 || o.Outstanding < 1:
-		return fmt.Errorf("%w: rounds and outstanding must be at least 1, connections 1 to 10000", ErrOptions)
+		return fmt.Errorf("%w: rounds and outstanding must be at least 1, connections 1 to 10000", errOptions)
 	case o.Edge <= 0 || o.Light <= 0 || o.Sustain <= 0 || o.Warm < 0:
-		return fmt.Errorf("%w: a time to measure must be more than 0", ErrOptions)
+		return fmt.Errorf("%w: a time to measure must be more than 0", errOptions)
 	}
 	needed := services
 	if o.MongoURL == "" {

@@ -1,4 +1,6 @@
-package bench
+//go:build linux
+
+package main
 
 import (
 	"bufio"
@@ -36,13 +38,13 @@ func Benchmarks(ctx context.Context, source string, progress io.Writer) (all []B
 			return all, ctx.Err()
 		}
 		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", s.pattern, "-benchtime", s.time, "-timeout", "30m", s.pkg)
-		found, err := run(cmd, source, progress)
+		found, err := goTest(cmd, source, progress)
 		all, failed = append(all, found...), errors.Join(failed, err)
 	}
 	return all, failed
 }
 
-func run(cmd *exec.Cmd, dir string, progress io.Writer) ([]Benchmark, error) {
+func goTest(cmd *exec.Cmd, dir string, progress io.Writer) ([]Benchmark, error) {
 	name := strings.Join(cmd.Args, " ")
 	fmt.Fprintf(progress, "bench: %s\n", name)
 	var said strings.Builder // not progress, which two goroutines would write to
@@ -115,16 +117,4 @@ func (b Benchmark) String() string {
 		parts[i] = strconv.FormatFloat(b.Metrics[u], 'g', 6, 64) + " " + u
 	}
 	return strings.Join(parts, ", ")
-}
-
-// series are the rates of the benchmarks of a package whose name is the prefix and a number: Backlog/events=1000.
-func series(all []Benchmark, pkg, prefix string) (at, rates []float64) {
-	for _, b := range all {
-		if rest, ok := strings.CutPrefix(b.Name, prefix); ok && b.Package == pkg {
-			if n, err := strconv.ParseFloat(rest, 64); err == nil {
-				at, rates = append(at, n), append(rates, b.Metrics["events/s"])
-			}
-		}
-	}
-	return at, rates
 }

@@ -1,0 +1,35 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+)
+
+// What cannot be measured is reported before anything starts. That measuring works is tested with the programs, in
+// test/e2e.
+func TestRefuses(t *testing.T) {
+	for _, tc := range []struct {
+		options bool // wrapping errOptions
+		says    string
+		args    []string
+	}{
+		{true, `"sometimes"`, []string{"-fsync", "sometimes", "pipeline"}},
+		{true, "rounds", []string{"-rounds", "0", "pipeline"}},
+		{true, "connections", []string{"-connections", "100000", "pipeline"}},
+		{true, "time", []string{"-sustain", "-1s", "pipeline"}},
+		{true, "wallpaper", []string{"wallpaper"}},
+		{true, "frobnicate", []string{"-frobnicate"}},
+		{false, "make build", []string{"-bin", t.TempDir(), "pipeline"}},
+		{false, "go test", []string{"-source", t.TempDir(), "runtime"}},
+	} {
+		var stdout, stderr bytes.Buffer
+		err := run(t.Context(), tc.args, func(string) string { return "" }, &stdout, &stderr)
+		if err == nil || errors.Is(err, errOptions) != tc.options || !strings.Contains(err.Error(), tc.says) || stdout.Len() > 0 {
+			t.Errorf("bench %q: %v; want an error with %q; stdout: %s", tc.args, err, tc.says, &stdout)
+		}
+	}
+}
