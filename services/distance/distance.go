@@ -20,16 +20,19 @@ type Deps struct {
 	Admin  *process.Admin // may be nil
 }
 
+// maxBatch is how many submissions one handler call gets at most. A call costs more than measuring one distance.
+const maxBatch = 256
+
 // Run works on raw_input until ctx ends, then drains. It waits for a Redis that is not there.
 func Run(ctx context.Context, d Deps) error {
 	c := d.Tuning.Apply(stage.Config{
 		Name: "distance",
 		In:   event.RawInput,
 		Out:  []stage.Output{{Channel: event.CalculatedDistance}},
-		// The rule computes and waits for nothing, so more workers than processors would only take turns.
+		// The rule only computes, so more workers than processors gain nothing.
 		Workers: runtime.GOMAXPROCS(0),
 	})
-	s, err := d.Broker.New(c, stage.Each(From(d.Office)))
+	s, err := d.Broker.New(c, stage.Batch(maxBatch, From(d.Office)))
 	if err != nil {
 		return err
 	}
@@ -37,18 +40,31 @@ func Run(ctx context.Context, d Deps) error {
 	return s.Run(ctx)
 }
 
-// From returns the rule: a submission becomes a result with its distance from office. The address and the coordinates
-// pass through as they came.
-func From(office geodesy.Point) func(context.Context, stage.Event[event.Submission]) (event.Result, error) {
-	return func(_ context.Context, e stage.Event[event.Submission]) (event.Result, error) {
-		place, err := geodesy.Parse(e.Body.Lat, e.Body.Long)
-		if err != nil {
-			return event.Result{}, stage.Permanent(err)
+// From returns the rule: each submission becomes a result with its distance from office. The address and the coordinates
+// pass through as they came. A submission whose place cannot be measured becomes a dead letter.
+func From(office geodesy.Point) func(context.Context, []stage.Event[event.Submission]) []stage.Result {
+	return func(_ context.Context, in []stage.Event[event.Submission]) []stage.Result {
+		out := make([]stage.Result, len(in))
+		for i, e := range in {
+			result, err := measure(office, e.Body)
+			if err != nil {
+				out[i].Err = stage.Permanent(err)
+				continue
+			}
+			out[i].Out = []stage.Message{{Body: result}}
 		}
-		miles, err := geodesy.Miles(office, place)
-		if err != nil {
-			return event.Result{}, stage.Permanent(fmt.Errorf("measure from the office: %w", err))
-		}
-		return event.Result{Email: e.Body.Email, Miles: miles, Lat: e.Body.Lat, Long: e.Body.Long}, nil
+		return out
 	}
+}
+
+func measure(office geodesy.Point, s event.Submission) (event.Result, error) {
+	place, err := geodesy.Parse(s.Lat, s.Long)
+	if err != nil {
+		return event.Result{}, err
+	}
+	miles, err := geodesy.Miles(office, place)
+	if err != nil {
+		return event.Result{}, fmt.Errorf("measure from the office: %w", err)
+	}
+	return event.Result{Email: s.Email, Miles: miles, Lat: s.Lat, Long: s.Long}, nil
 }

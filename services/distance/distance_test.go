@@ -17,30 +17,40 @@ func TestFrom(t *testing.T) {
 		t.Fatal(err)
 	}
 	handle := distance.From(office)
-	for name, tc := range map[string]struct {
+	var in []stage.Event[event.Submission] // all cases in one batch: a bad one does not touch the others
+	cases := []struct {
+		name  string
 		in    event.Submission
 		miles float64
 		fails error
 	}{
-		"New York":          {in: event.Submission{Email: "ada@example.com", Lat: "40.7128", Long: "-74.0060"}, miles: 5679.936314229},
-		"Sydney, wrapped":   {in: event.Submission{Email: "ada@example.com", Lat: "-33.8688", Long: "511.2093"}, miles: 8805.173516644},
-		"the office":        {in: event.Submission{Email: "ada@example.com", Lat: "32.080058", Long: "34.864535"}, miles: 0},
-		"beyond the pole":   {in: event.Submission{Email: "ada@example.com", Lat: "91", Long: "0"}, fails: stage.ErrPermanent},
-		"no number":         {in: event.Submission{Email: "ada@example.com", Lat: "here", Long: "0"}, fails: geodesy.ErrSyntax},
-		"infinite":          {in: event.Submission{Email: "ada@example.com", Lat: "0", Long: "inf"}, fails: geodesy.ErrRange},
-		"missing longitude": {in: event.Submission{Email: "ada@example.com", Lat: "0"}, fails: stage.ErrPermanent},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, err := handle(t.Context(), stage.Event[event.Submission]{ID: "ev-1", Body: tc.in})
-			if !errors.Is(err, tc.fails) {
-				t.Fatalf("From(office)(%+v) = %+v, %v; want error %v", tc.in, got, err, tc.fails)
+		{name: "New York", in: event.Submission{Email: "ada@example.com", Lat: "40.7128", Long: "-74.0060"}, miles: 5679.936314229},
+		{name: "beyond the pole", in: event.Submission{Email: "ada@example.com", Lat: "91", Long: "0"}, fails: stage.ErrPermanent},
+		{name: "Sydney, wrapped", in: event.Submission{Email: "ada@example.com", Lat: "-33.8688", Long: "511.2093"}, miles: 8805.173516644},
+		{name: "no number", in: event.Submission{Email: "ada@example.com", Lat: "here", Long: "0"}, fails: geodesy.ErrSyntax},
+		{name: "the office", in: event.Submission{Email: "ada@example.com", Lat: "32.080058", Long: "34.864535"}, miles: 0},
+		{name: "infinite", in: event.Submission{Email: "ada@example.com", Lat: "0", Long: "inf"}, fails: geodesy.ErrRange},
+		{name: "missing longitude", in: event.Submission{Email: "ada@example.com", Lat: "0"}, fails: stage.ErrPermanent},
+	}
+	for _, tc := range cases {
+		in = append(in, stage.Event[event.Submission]{ID: tc.name, Body: tc.in})
+	}
+	out := handle(t.Context(), in)
+	if len(out) != len(in) {
+		t.Fatalf("From(office)(%d events) = %d results", len(in), len(out))
+	}
+	for i, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			if err := out[i].Err; !errors.Is(err, tc.fails) || err != nil && !errors.Is(err, stage.ErrPermanent) {
+				t.Fatalf("From(office)(%+v): error %v, want a permanent %v", tc.in, err, tc.fails)
 			}
-			if err != nil {
+			if tc.fails != nil {
 				return
 			}
+			got, ok := out[i].Out[0].Body.(event.Result)
 			want := event.Result{Email: tc.in.Email, Miles: got.Miles, Lat: tc.in.Lat, Long: tc.in.Long}
-			if got != want || math.Abs(got.Miles-tc.miles) > 1e-9 {
-				t.Errorf("From(office)(%+v) = %+v; want %v miles and the rest unchanged", tc.in, got, tc.miles)
+			if !ok || got != want || len(out[i].Out) != 1 || math.Abs(got.Miles-tc.miles) > 1e-9 {
+				t.Errorf("From(office)(%+v) = %+v; want one result of %v miles with the rest unchanged", tc.in, out[i].Out, tc.miles)
 			}
 		})
 	}
