@@ -88,15 +88,6 @@ func requests(t *testing.T, c prometheus.Collector) map[string]float64 {
 	return counts
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("still waiting until %s", what)
-		}
-	}
-}
-
 func TestHit(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var s source
@@ -136,15 +127,15 @@ func TestExpiry(t *testing.T) {
 		var s source
 		c := cache.New[int64](open(t, o), cache.Options{Name: "t", TTL: 50 * time.Millisecond, Stale: time.Hour, Pause: time.Millisecond})
 		get(t, c, &s)
-		eventually(t, "an expired entry is loaded anew", func() bool { return get(t, c, &s).Value > 1 })
+		stagetest.Eventually(t, "an expired entry is loaded anew", func() bool { return get(t, c, &s).Value > 1 })
 		s.fail(errBroken)
-		eventually(t, "an old value is served, marked", func() bool {
+		stagetest.Eventually(t, "an old value is served, marked", func() bool {
 			r := get(t, c, &s)
 			return r.Stale && r.Cached && r.Value > 1
 		})
 		s.fails.Store(nil)
 		before := s.loads.Load()
-		eventually(t, "it is loaded again", func() bool { return get(t, c, &s).Value > before })
+		stagetest.Eventually(t, "it is loaded again", func() bool { return get(t, c, &s).Value > before })
 	})
 }
 
@@ -155,7 +146,7 @@ func TestSlowLoad(t *testing.T) {
 		c := cache.New[int64](open(t, o), cache.Options{Name: "t", TTL: 50 * time.Millisecond, Stale: time.Hour, Slow: time.Millisecond})
 		get(t, c, &s)
 		release := make(chan struct{})
-		eventually(t, "the old value is served", func() bool {
+		stagetest.Eventually(t, "the old value is served", func() bool {
 			r, err := c.Get(t.Context(), "k", func(context.Context) (int64, error) {
 				<-release
 				return 100, nil
@@ -163,7 +154,7 @@ func TestSlowLoad(t *testing.T) {
 			return err == nil && r.Stale && r.Value < 100
 		})
 		close(release)
-		eventually(t, "the new value is there", func() bool {
+		stagetest.Eventually(t, "the new value is there", func() bool {
 			r, err := c.Get(t.Context(), "k", func(context.Context) (int64, error) { return 100, nil })
 			return err == nil && !r.Stale && r.Value == 100
 		})
@@ -196,7 +187,7 @@ func TestOneLoad(t *testing.T) {
 		}
 		begun.Wait()
 		rdb := plain(t, o)
-		eventually(t, "somebody loads", func() bool { return loads.Load() > 0 && rdb.Exists(t.Context(), "cache:t:k#lock").Val() == 1 })
+		stagetest.Eventually(t, "somebody loads", func() bool { return loads.Load() > 0 && rdb.Exists(t.Context(), "cache:t:k#lock").Val() == 1 })
 		close(release)
 		done.Wait()
 		if n := loads.Load(); n != 1 {
@@ -219,7 +210,7 @@ func TestMissing(t *testing.T) {
 			t.Errorf("3 Gets of nothing caused %d loads, want 1", n)
 		}
 		s.fails.Store(nil)
-		eventually(t, "it is looked for again", func() bool {
+		stagetest.Eventually(t, "it is looked for again", func() bool {
 			r, err := c.Get(t.Context(), "k", s.load)
 			return err == nil && r.Value > 1
 		})
@@ -312,7 +303,7 @@ func TestAway(t *testing.T) {
 		t.Errorf("Drop without Redis: %v, want ErrAway", err)
 	}
 	server.Start()
-	eventually(t, "the cache is used again", func() bool { return get(t, c, &s).Cached })
+	stagetest.Eventually(t, "the cache is used again", func() bool { return get(t, c, &s).Cached })
 }
 
 // A Redis that takes connections and never answers costs one time limit, not one a call.

@@ -27,5 +27,5 @@ func TestConf(t *testing.T) {
 	_ = rdb.Shutdown(t.Context()) // as on SIGTERM; the reply is the end of the connection
 	server.Kill()
 	server.Start()
-	eventually(t, "the cache is warm after its restart", func() bool { return get(t, c, &s).Cached && s.loads.Load() == 1 })
+	stagetest.Eventually(t, "the cache is warm after its restart", func() bool { return get(t, c, &s).Cached && s.loads.Load() == 1 })
 }

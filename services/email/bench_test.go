@@ -20,7 +20,7 @@ func BenchmarkDrain(b *testing.B) {
 	defer c.Close()
 	b.ResetTimer()
 	_, stop := g.start(func(d *Deps) { d.Store = numbers{}; d.Tuning = process.Tuning{} })
-	eventually(b, "everything is settled", func() bool {
+	stagetest.Eventually(b, "everything is settled", func() bool {
 		groups, err := c.XInfoGroups(b.Context(), event.UserEmail).Result()
 		return err == nil && len(groups) > 0 && groups[0].EntriesRead == int64(b.N) && groups[0].Pending == 0
 	})

@@ -196,7 +196,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	pending := 0
 	for n := range kills {
 		until := size() + 1 + rand.Int64N(20_000)
-		eventually(t, "some more lines", func() bool { return size() >= until })
+		stagetest.Eventually(t, "some more lines", func() bool { return size() >= until })
 		kill(n % 2)
 		p, err := rdb.XPending(t.Context(), "user:email", "email").Result()
 		if err != nil {

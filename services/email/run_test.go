@@ -180,7 +180,7 @@ func lineOf(to event.Address, miles string) string {
 // wantLines waits for the lines of the events of publish(n), and that there are no others.
 func (g *rig) wantLines(n int) {
 	g.t.Helper()
-	eventually(g.t, fmt.Sprint(n, " lines"), func() bool { return len(g.lines()) >= n })
+	stagetest.Eventually(g.t, fmt.Sprint(n, " lines"), func() bool { return len(g.lines()) >= n })
 	got := g.lines()
 	for i := range n {
 		l := lineOf(address(i), pythonFloat(float64(i)))
@@ -198,7 +198,7 @@ func (g *rig) settled() []stage.DeadLetter {
 	g.t.Helper()
 	c := redis.NewClient(g.redis)
 	defer c.Close()
-	eventually(g.t, "everything is settled", func() bool {
+	stagetest.Eventually(g.t, "everything is settled", func() bool {
 		p, err := c.XPending(context.Background(), event.UserEmail, "email").Result()
 		if err != nil {
 			g.t.Fatal(err)
@@ -250,15 +250,6 @@ func (g *rig) wantNews(ids []string) {
 	}
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited 30 s: %s", what)
-		}
-	}
-}
-
 // says reads /readyz.
 func says(a *process.Admin) (int, string) {
 	w := httptest.NewRecorder()
@@ -268,7 +259,7 @@ func says(a *process.Admin) (int, string) {
 
 func waitReady(t *testing.T, a *process.Admin, status int, text string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("/readyz is %d and says %q", status, text), func() bool {
+	stagetest.Eventually(t, fmt.Sprintf("/readyz is %d and says %q", status, text), func() bool {
 		code, body := says(a)
 		return code == status && strings.Contains(body, text)
 	})
@@ -295,12 +286,12 @@ func TestRun(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, "the bare address has its line", func() bool { return g.lines()[lineOf(address(7), "1234.5")] == 1 })
+		stagetest.Eventually(t, "the bare address has its line", func() bool { return g.lines()[lineOf(address(7), "1234.5")] == 1 })
 		old := stage.Submission{Body: address(8), At: time.Now().Add(-31 * 24 * time.Hour)}
 		if _, err := g.pub.Publish(t.Context(), old); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "three dead letters", func() bool { return len(g.settled()) == 3 })
+		stagetest.Eventually(t, "three dead letters", func() bool { return len(g.settled()) == 3 })
 		for _, d := range g.settled() {
 			if d.Error == "" || d.Group != "email" {
 				t.Errorf("dead letter %+v, want the group and a reason", d)
@@ -317,7 +308,7 @@ func TestRun(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, "news again", func() bool { return g.news()[ids[49]] == 2 })
+		stagetest.Eventually(t, "news again", func() bool { return g.news()[ids[49]] == 2 })
 		g.settled()
 		if after := g.lines(); len(after) != len(before) || after[lineOf(address(3), "3.0")] != 1 {
 			t.Errorf("%d different lines after the second delivery, want %d and each once", len(after), len(before))
@@ -357,7 +348,7 @@ func TestWaits(t *testing.T) {
 	defer b.Close()
 	c := redis.NewClient(g.redis)
 	defer c.Close()
-	eventually(t, "the event without a record waits for its next try", func() bool {
+	stagetest.Eventually(t, "the event without a record waits for its next try", func() bool {
 		n, err := c.ZCard(context.Background(), event.UserEmail+":due").Result()
 		if err != nil {
 			t.Fatal(err)
@@ -365,7 +356,7 @@ func TestWaits(t *testing.T) {
 		return n > 0
 	})
 	g.store.put(late, address(99), 99)
-	eventually(t, "it has its line", func() bool { return g.lines()[lineOf(address(99), "99.0")] == 1 })
+	stagetest.Eventually(t, "it has its line", func() bool { return g.lines()[lineOf(address(99), "99.0")] == 1 })
 	if dead := g.settled(); len(dead) != 0 {
 		t.Errorf("dead letters %+v, want none", dead)
 	}

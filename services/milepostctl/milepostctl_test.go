@@ -82,17 +82,8 @@ func running(t *testing.T, o *redis.Options, work func(string) error) (stop func
 		}
 	})
 	t.Cleanup(stop)
-	eventually(t, "the stage is ready", func() bool { return s.Ready() == nil })
+	stagetest.Eventually(t, "the stage is ready", func() bool { return s.Ready() == nil })
 	return stop
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited 30 s: %s", what)
-		}
-	}
 }
 
 const golden = `{"email":"ada@example.com","lat":"40.7128","long":"-74.0060"}`
@@ -172,7 +163,7 @@ func TestDeadLetters(t *testing.T) {
 			}
 			return all
 		}
-		eventually(t, "all four are dead letters", func() bool { return len(list()) == 4 })
+		stagetest.Eventually(t, "all four are dead letters", func() bool { return len(list()) == 4 })
 
 		all := list(event.RawInput, "--id", last)
 		if len(all) != 1 || all[0].Group != "distance" || all[0].Payload != "\x1b[2J" || !strings.Contains(all[0].Error, "refused") {
@@ -234,7 +225,7 @@ func TestDeadLetters(t *testing.T) {
 		if out := must(t, o, "dead", "replay", event.RawInput, "--group", "distance", "--yes", "-o", "json"); !strings.Contains(out, `"replayed":3`) {
 			t.Errorf("dead replay: %s; want 3 replayed", out)
 		}
-		eventually(t, "the stage has settled what was replayed", func() bool {
+		stagetest.Eventually(t, "the stage has settled what was replayed", func() bool {
 			var s struct {
 				Stages []struct{ Backlog, Pending int }
 			}

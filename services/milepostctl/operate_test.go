@@ -80,7 +80,7 @@ func TestDoctor(t *testing.T) {
 		cache := conf(t, "cache.conf")
 		env := map[string]string{"REDIS_URL": "redis://" + server.Addr, "CACHE_REDIS_URL": "redis://" + cache.Addr}
 		running(t, server.Options(), func(string) error { return nil })
-		eventually(t, "the channel is adopted", func() bool { return !strings.Contains(with(t, env, "status", "--sample", "0").out, "adopt") })
+		stagetest.Eventually(t, "the channel is adopted", func() bool { return !strings.Contains(with(t, env, "status", "--sample", "0").out, "adopt") })
 		states, all := findings(t, env, ExitOK)
 		for check, state := range states {
 			// How fast and how far off in time it is, is this machine's.
@@ -111,7 +111,7 @@ func TestDoctor(t *testing.T) {
 		for range 2 {
 			must(t, o, "publish", event.RawInput, "x", "--force")
 		}
-		eventually(t, "two dead letters", func() bool {
+		stagetest.Eventually(t, "two dead letters", func() bool {
 			s := with(t, env, "dead", "list", "-o", "json")
 			return strings.Count(s.out, "\n") == 2
 		})
@@ -263,7 +263,7 @@ func TestComplete(t *testing.T) {
 	running(t, o, func(string) error { return stage.Permanent(errRefused) })
 	must(t, o, "publish", event.RawInput, "x", "--force")
 	var entry string
-	eventually(t, "a dead letter", func() bool {
+	stagetest.Eventually(t, "a dead letter", func() bool {
 		var d struct{ Entry string }
 		_ = json.Unmarshal([]byte(must(t, o, "dead", "list", "-o", "json")), &d)
 		entry = d.Entry

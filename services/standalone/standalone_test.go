@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -121,20 +120,17 @@ func (r *running) stop() {
 	}
 }
 
-// until waits for a condition, for as long as the test may take.
+// until waits for a condition. It fails the test at once if the program ends.
 func (r *running) until(what string, ok func() bool) {
 	r.t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for !ok() {
+	stagetest.Eventually(r.t, what, func() bool {
 		select {
 		case err := <-r.ended:
 			r.t.Fatalf("the program ended with %v before: %s", err, what)
-		case <-time.After(5 * time.Millisecond):
+		default:
 		}
-		if time.Now().After(deadline) {
-			r.t.Fatalf("a minute went by without: %s", what)
-		}
-	}
+		return ok()
+	})
 }
 
 func (r *running) post(email, lat, long string) (id string) {
@@ -289,13 +285,14 @@ func TestStoreCommand(t *testing.T) {
 	ended := make(chan error, 1)
 	args := []string{"store", "--listen", "127.0.0.1:0", "--data", t.TempDir()}
 	go func() { ended <- program.Start(ctx, args, func(string) string { return "" }, &stdout, io.Discard) }()
-	for !strings.HasSuffix(stdout.String(), "\n") {
+	stagetest.Eventually(t, "the store prints its address", func() bool {
 		select {
 		case err := <-ended:
 			t.Fatalf("standalone %s ended with %v", strings.Join(args, " "), err)
-		case <-time.After(time.Millisecond):
+		default:
 		}
-	}
+		return strings.HasSuffix(stdout.String(), "\n")
+	})
 	docs, err := records.Open(strings.TrimSpace(stdout.String()), "milepost")
 	if err != nil {
 		t.Fatal(err)

@@ -180,15 +180,6 @@ func get(t testing.TB, address, token string) (int, answer) {
 	return response.StatusCode, a
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("still waiting until %s", what)
-		}
-	}
-}
-
 const ada = "/users/ada@example.com"
 
 func TestUser(t *testing.T) {
@@ -333,7 +324,7 @@ func TestStoreHangs(t *testing.T) {
 		t.Errorf("GET = %d, %q; want 503 and a reason", status, a.Error)
 	}
 	close(end)
-	eventually(t, "the store's answer comes through", func() bool { status, _ := get(t, base+ada, ""); return status == 200 })
+	stagetest.Eventually(t, "the store's answer comes through", func() bool { status, _ := get(t, base+ada, ""); return status == 200 })
 }
 
 // A submission drops the cached answer, in all replicas; one that was being read meanwhile is not kept.
@@ -363,19 +354,19 @@ func TestInvalidation(t *testing.T) {
 			_, a := get(t, base+ada, "")
 			return a.User.Submissions
 		}
-		eventually(t, "the stage has its group", settled)
+		stagetest.Eventually(t, "the stage has its group", settled)
 		if n := count(base); n != 0 {
 			t.Errorf("%d submissions before the first", n)
 		}
 		for want := 1; want <= 3; want++ {
 			submit()
 			for _, base := range []string{base, other} {
-				eventually(t, "the new submission shows", func() bool { return count(base) == want })
+				stagetest.Eventually(t, "the new submission shows", func() bool { return count(base) == want })
 			}
 		}
 
 		// The history is read, then a submission comes and is worked on, then what was read arrives.
-		eventually(t, "all is settled", settled)
+		stagetest.Eventually(t, "all is settled", settled)
 		if err := b.Ping(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -389,7 +380,7 @@ func TestInvalidation(t *testing.T) {
 		slow := &late{store: &s, then: func() {
 			once.Do(func() {
 				submit()
-				eventually(t, "the submission is settled", settled)
+				stagetest.Eventually(t, "the submission is settled", settled)
 			})
 		}}
 		third, _ := serve(t, o, o, slow, "")
@@ -436,7 +427,7 @@ func TestCacheAway(t *testing.T) {
 	if _, err := pub.Publish(t.Context(), stage.Submission{Body: event.Address("ada@example.com")}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the stage waits for the cache", func() bool {
+	stagetest.Eventually(t, "the stage waits for the cache", func() bool {
 		report, ok := admin.Ready()
 		return ok && strings.Contains(report, "cache is away")
 	})
@@ -444,7 +435,7 @@ func TestCacheAway(t *testing.T) {
 		t.Errorf("GET without the cache = %d, %+v", status, a)
 	}
 	server.Start()
-	eventually(t, "the old answer is dropped", func() bool {
+	stagetest.Eventually(t, "the old answer is dropped", func() bool {
 		st, err := b.Status(t.Context(), event.UserEmail)
 		return err == nil && len(st.Groups) == 1 && st.Groups[0].Backlog == 0
 	})

@@ -94,15 +94,6 @@ func get(t testing.TB, address string) (int, weather.Answer, string) {
 	return response.StatusCode, a.Answer, a.Error
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("still waiting until %s", what)
-		}
-	}
-}
-
 // newYork is a place as a visitor may type it.
 const newYork = "/api/weather?lat=40.7128&long=-74.0060"
 
@@ -249,7 +240,7 @@ func TestRest(t *testing.T) {
 		t.Errorf("%d calls, want 5 in a row and then a rest", n)
 	}
 	p.Fail(openmeteo.None)
-	eventually(t, "the provider is asked again", func() bool {
+	stagetest.Eventually(t, "the provider is asked again", func() bool {
 		_, err := w.Temperature(t.Context(), s2.LatLngFromDegrees(1, 0))
 		return err == nil
 	})
@@ -355,9 +346,9 @@ func TestCacheAway(t *testing.T) {
 			t.Errorf("GET without a cache: %d, %+v, %s after %d calls", status, a, reason, len(p.Queries()))
 		}
 	}
-	eventually(t, "the service is ready without its cache", func() bool { _, ok := admin.Ready(); return ok })
+	stagetest.Eventually(t, "the service is ready without its cache", func() bool { _, ok := admin.Ready(); return ok })
 	server.Start()
-	eventually(t, "the cache is used again", func() bool { _, a, _ := get(t, base+newYork); return a.Source == "cache" })
+	stagetest.Eventually(t, "the cache is used again", func() bool { _, a, _ := get(t, base+newYork); return a.Source == "cache" })
 }
 
 // Without the pipeline's Redis requests are answered, and /readyz says what the stage waits for.
@@ -368,7 +359,7 @@ func TestBrokerAway(t *testing.T) {
 	if status, _, reason := get(t, base+newYork); status != 200 {
 		t.Errorf("GET without a broker: %d %s", status, reason)
 	}
-	eventually(t, "readiness names what the stage waits for", func() bool {
+	stagetest.Eventually(t, "readiness names what the stage waits for", func() bool {
 		report, ok := admin.Ready()
 		return ok && strings.Contains(report, "answering requests; the stage: ")
 	})
@@ -429,7 +420,7 @@ func TestStage(t *testing.T) {
 			return all
 		}
 		id := publish()
-		eventually(t, "the report is there", func() bool { return len(reports()) == 1 })
+		stagetest.Eventually(t, "the report is there", func() bool { return len(reports()) == 1 })
 		if r := reports()[0]; r.ID != id || r.Lat != "40.7128" || r.Long != "-74.0060" || r.Temperature < 8 || r.Temperature > 10 || r.Source != "open-meteo" {
 			t.Errorf("report %+v; want that of %s", r, id)
 		}
@@ -443,7 +434,7 @@ func TestStage(t *testing.T) {
 		for range 10 {
 			publish()
 		}
-		eventually(t, "all are settled", settled)
+		stagetest.Eventually(t, "all are settled", settled)
 		if n := len(reports()); n != 11 || len(p.Queries()) != 1 {
 			t.Errorf("11 submissions of one place: %d reports, %d calls; want 11 and 1", n, len(p.Queries()))
 		}
@@ -455,7 +446,7 @@ func TestStage(t *testing.T) {
 			t.Fatal(keys, err)
 		}
 		publish()
-		eventually(t, "the event is settled without a report", settled)
+		stagetest.Eventually(t, "the event is settled without a report", settled)
 		if n := len(reports()); n != 11 {
 			t.Errorf("%d reports, the last while the provider is down; want 11", n)
 		}

@@ -220,7 +220,7 @@ func TestStreamLimit(t *testing.T) {
 		t.Errorf("a third stream: %d; want 429 with Retry-After", resp.StatusCode)
 	}
 	first.resp.Body.Close()
-	eventually(t, "a slot is free again", func() bool { return get(t, url, typeStream).StatusCode == 200 })
+	stagetest.Eventually(t, "a slot is free again", func() bool { return get(t, url, typeStream).StatusCode == 200 })
 }
 
 // TestHeartbeat: a stream on which nothing happens shows that it is there.
@@ -267,7 +267,7 @@ func TestStopAnswers(t *testing.T) {
 		stop()
 		close(stopped)
 	}()
-	eventually(t, "the server takes no more", func() bool {
+	stagetest.Eventually(t, "the server takes no more", func() bool {
 		_, err := http.Get(base + "/")
 		return err != nil
 	})

@@ -77,16 +77,6 @@ func serve(t testing.TB, b *stage.Broker, s Settings, reads ...Reads) (base stri
 	return "http://" + l.Addr().String(), stop
 }
 
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("still waiting until %s", what)
-		}
-	}
-}
-
 // entries are the payloads in the stream.
 func entries(t testing.TB, addr string) []string {
 	t.Helper()

@@ -49,7 +49,7 @@ func BenchmarkStreams(b *testing.B) {
 		_ = cmd.Wait()
 	})
 	base := "http://" + addr
-	eventually(b, "the page is there", func() bool {
+	stagetest.Eventually(b, "the page is there", func() bool {
 		resp, err := http.Get(base + "/")
 		return err == nil && resp.Body.Close() == nil
 	})

@@ -286,7 +286,7 @@ func TestRedisAway(t *testing.T) {
 		t.Errorf("progress without Redis: %d; want 503", r.StatusCode)
 	}
 	server.Start()
-	eventually(t, "a submission is accepted again", func() bool {
+	stagetest.Eventually(t, "a submission is accepted again", func() bool {
 		resp, _ := post(t, base, formType, form)
 		return resp.StatusCode == 201
 	})

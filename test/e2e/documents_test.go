@@ -99,7 +99,7 @@ func TestReadmeRun(t *testing.T) {
 	start := func() {
 		t.Helper()
 		whole.Start()
-		eventually(t, "the page is there", func() bool {
+		stagetest.Eventually(t, "the page is there", func() bool {
 			if !whole.Running() {
 				t.Fatalf("make run has ended with status %d", whole.Wait())
 			}
@@ -121,7 +121,7 @@ func TestReadmeRun(t *testing.T) {
 	if code := first.Wait(); code != 0 {
 		t.Fatalf("curl ended with status %d", code)
 	}
-	eventually(t, "sent_emails has a line", func() bool { return logged(t, log) == 1 })
+	stagetest.Eventually(t, "sent_emails has a line", func() bool { return logged(t, log) == 1 })
 	second := shell(t, "tail", dir, look, ports)
 	second.Start()
 	second.Wait()
@@ -134,7 +134,7 @@ func TestReadmeRun(t *testing.T) {
 	if code := rest.Wait(); code != 0 {
 		t.Fatalf("they ended with status %d", code)
 	}
-	eventually(t, "sent_emails has the lines of what was published", func() bool { return logged(t, log) == 3 })
+	stagetest.Eventually(t, "sent_emails has the lines of what was published", func() bool { return logged(t, log) == 3 })
 	if !strings.Contains(rest.Output(), "distance") {
 		t.Errorf("group list does not name the stage distance:\n%s", rest.Output())
 	}
@@ -179,7 +179,7 @@ func TestReadmeByHand(t *testing.T) {
 	hand := shell(t, "by hand", dir, blocks["by hand"][0].sh, ports, "REDIS_PORT="+redisPort, "MONGO_PORT="+mongoPort, "LISTEN="+page)
 	hand.Start()
 	post, _, _ := strings.Cut(blocks["run"][0].sh, "\n")
-	eventually(t, "a submission is accepted", func() bool {
+	stagetest.Eventually(t, "a submission is accepted", func() bool {
 		if !hand.Running() {
 			t.Fatalf("the commands have ended with status %d", hand.Wait())
 		}
@@ -192,7 +192,7 @@ func TestReadmeByHand(t *testing.T) {
 		curl.Start()
 		return curl.Wait() == 0
 	})
-	eventually(t, "sent_emails has a line", func() bool { return logged(t, filepath.Join(dir, "sent_emails")) == 1 })
+	stagetest.Eventually(t, "sent_emails has a line", func() bool { return logged(t, filepath.Join(dir, "sent_emails")) == 1 })
 	b, err := os.ReadFile(filepath.Join(dir, "sent_emails"))
 	if err != nil || !strings.Contains(string(b), "ada@example.com; Message: You are "+goldenMiles+" miles") {
 		t.Errorf("sent_emails: %q, %v; want the golden distance", b, err)

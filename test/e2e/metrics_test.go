@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/weather/openmeteo"
 )
 
@@ -187,7 +188,7 @@ func exercise(t *testing.T, p *pipeline, web, users, weather string, garbage fun
 	}
 	garbage(event.RawInput, `{"email":"ada@example.com","lat":"91","long":"0"}`)
 	garbage(event.RawInput, `{"email":"bare@example.com","lat":"1","long":"2"}`)
-	eventually(t, "the emails are sent", func() bool {
+	stagetest.Eventually(t, "the emails are sent", func() bool {
 		b, err := os.ReadFile(p.log)
 		return err == nil && strings.Count(string(b), "\n") == 4
 	})
@@ -307,7 +308,7 @@ func TestMetrics(t *testing.T) {
 		s.Start()
 		s.Ready()
 		address := regexp.MustCompile(`(?m)^  (Who submitted|Weather) +(http://\S+?)/(users/ADDRESS|api/weather/CITY)$`)
-		eventually(t, "standalone says where things are", func() bool { return len(address.FindAllString(s.Output(), -1)) == 2 })
+		stagetest.Eventually(t, "standalone says where things are", func() bool { return len(address.FindAllString(s.Output(), -1)) == 2 })
 		at := address.FindAllStringSubmatch(s.Output(), -1)
 		exercise(t, p, s.url, at[0][2], at[1][2], func(channel, payload string) {
 			tool := newProcess(t, "publish", p.bin+"/milepostctl", "--redis", "redis://"+redis, "publish", channel, payload, "--force")
@@ -317,7 +318,7 @@ func TestMetrics(t *testing.T) {
 			}
 		})
 		families := map[string]*dto.MetricFamily{}
-		eventually(t, "standalone has all there is", func() bool {
+		stagetest.Eventually(t, "standalone has all there is", func() bool {
 			families = s.scrape()
 			return value(families["stage_settled_total"], "stage=email", "outcome=forward") == 4
 		})

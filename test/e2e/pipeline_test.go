@@ -220,7 +220,7 @@ func (s *service) readyz(ctx context.Context) (status int, body string, err erro
 // waits waits until /readyz answers 503 and names what the service waits for.
 func (s *service) waits(for_ string) {
 	s.t.Helper()
-	eventually(s.t, s.name+" waits for "+for_, func() bool {
+	stagetest.Eventually(s.t, s.name+" waits for "+for_, func() bool {
 		status, body, err := s.readyz(s.t.Context())
 		return err == nil && status == http.StatusServiceUnavailable && strings.Contains(body, for_)
 	})
@@ -267,7 +267,7 @@ func (s *service) post(ctx context.Context, v visit) (status int, id string, err
 func (p *pipeline) submit(vs ...visit) {
 	p.t.Helper()
 	for _, v := range vs {
-		eventually(p.t, "the submission of "+v.Email+" is accepted", func() bool {
+		stagetest.Eventually(p.t, "the submission of "+v.Email+" is accepted", func() bool {
 			status, _, err := p.web[0].post(p.t.Context(), v)
 			if err != nil || (status != http.StatusCreated && status != http.StatusServiceUnavailable) {
 				p.t.Fatalf("POST /distance of %+v: %d, %v; want 201, or 503 for a while", v, status, err)
@@ -316,7 +316,7 @@ func (p *pipeline) sent() (count map[string]int, miles map[string]string) {
 // unless it has exactly one for each and none for anybody else.
 func (p *pipeline) delivered(emails ...string) {
 	p.t.Helper()
-	eventually(p.t, "every address has a line", func() bool {
+	stagetest.Eventually(p.t, "every address has a line", func() bool {
 		count, _ := p.sent()
 		for _, e := range emails {
 			if count[e] == 0 {
@@ -366,7 +366,7 @@ func (p *pipeline) idle() {
 	p.t.Helper()
 	b := p.broker()
 	quiet := 0
-	eventually(p.t, "the pipeline is idle", func() bool {
+	stagetest.Eventually(p.t, "the pipeline is idle", func() bool {
 		quiet++
 		for _, c := range hops {
 			s, err := b.Status(p.t.Context(), c)
@@ -389,7 +389,7 @@ func (p *pipeline) dead(channel string, n int) []stage.DeadLetter {
 	p.t.Helper()
 	b := p.broker()
 	var letters []stage.DeadLetter
-	eventually(p.t, fmt.Sprintf("%s has %d dead letters", channel, n), func() bool {
+	stagetest.Eventually(p.t, fmt.Sprintf("%s has %d dead letters", channel, n), func() bool {
 		var err error
 		if letters, err = b.DeadLetters(p.t.Context(), channel, "", n+1); err != nil {
 			p.t.Fatal(err)

@@ -195,17 +195,7 @@ func (p *process) Output() string {
 // says waits until the output holds text.
 func (p *process) says(text string) {
 	p.t.Helper()
-	eventually(p.t, fmt.Sprintf("%s says %q", p.name, text), func() bool { return strings.Contains(p.Output(), text) })
-}
-
-// eventually waits until ok.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited %s: %s", patience, what)
-		}
-	}
+	stagetest.Eventually(p.t, fmt.Sprintf("%s says %q", p.name, text), func() bool { return strings.Contains(p.Output(), text) })
 }
 
 // freeAddr is a loopback address that nobody listens on.

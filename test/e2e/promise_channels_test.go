@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // golden is New York, and what is known of it.
@@ -100,7 +101,7 @@ func TestPromiseChannelsBarePublish(t *testing.T) {
 			for _, v := range known {
 				p.cli("PUBLISH", event.UserEmail, v.Email)
 			}
-			eventually(t, "every bare address has its second line", func() bool {
+			stagetest.Eventually(t, "every bare address has its second line", func() bool {
 				count, _ := p.sent()
 				for _, v := range known {
 					if count[v.Email] < 2 {

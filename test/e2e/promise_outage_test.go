@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"strings"
 	"testing"
 	"time"
@@ -49,10 +50,10 @@ func TestPromiseOutageFullRedis(t *testing.T) {
 	web, distance := services[0], services[1]
 	l := newLedger(p)
 	stop := l.load(100, web)
-	eventually(t, "some submissions went all the way", func() bool { _, _, n := l.lines(); return n > 20 })
+	stagetest.Eventually(t, "some submissions went all the way", func() bool { _, _, n := l.lines(); return n > 20 })
 	p.store.Kill()
 	before := l.taken()
-	eventually(t, "more were accepted while the store was away", func() bool { return l.taken() > before+200 })
+	stagetest.Eventually(t, "more were accepted while the store was away", func() bool { return l.taken() > before+200 })
 
 	fill(t, p)
 	l.refusing(50)
@@ -106,7 +107,7 @@ func fill(t *testing.T, p *pipeline) {
 func (l *ledger) refusing(n int) {
 	l.p.t.Helper()
 	taken, refused := -1, 0
-	eventually(l.p.t, fmt.Sprintf("%d submissions in a row are answered 503", n), func() bool {
+	stagetest.Eventually(l.p.t, fmt.Sprintf("%d submissions in a row are answered 503", n), func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if len(l.accepted) != taken {
@@ -119,7 +120,7 @@ func (l *ledger) refusing(n int) {
 // arrives waits for the line of one submission.
 func (p *pipeline) arrives(v visit) {
 	p.t.Helper()
-	eventually(p.t, "the line of "+v.Email, func() bool {
+	stagetest.Eventually(p.t, "the line of "+v.Email, func() bool {
 		count, _ := p.sent()
 		return count[v.Email] == 1
 	})

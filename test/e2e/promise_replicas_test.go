@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"io"
 	"math/rand/v2"
 	"regexp"
@@ -91,7 +92,7 @@ func TestPromiseReplicas(t *testing.T) {
 func waitAdopted(t *testing.T, p *pipeline) {
 	t.Helper()
 	b := p.broker()
-	eventually(t, "someone adopts bare PUBLISHes", func() bool {
+	stagetest.Eventually(t, "someone adopts bare PUBLISHes", func() bool {
 		for _, c := range hops[:2] {
 			if s, err := b.Status(context.Background(), c); err != nil || !s.Adopted {
 				return false
@@ -105,7 +106,7 @@ func waitAdopted(t *testing.T, p *pipeline) {
 func shared(t *testing.T, services ...*service) {
 	t.Helper()
 	for _, s := range services {
-		eventually(t, "the process of "+s.name+" at "+s.admin+" has settled entries", func() bool {
+		stagetest.Eventually(t, "the process of "+s.name+" at "+s.admin+" has settled entries", func() bool {
 			return settled.MatchString(s.metrics())
 		})
 	}

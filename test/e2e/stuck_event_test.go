@@ -24,6 +24,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -44,7 +45,7 @@ func TestStuckEvent(t *testing.T) {
 
 	bob, eve := p.accepted(web, "bob@example.com"), p.accepted(web, "eve@example.com")
 	docs := p.documents()
-	eventually(t, "both are stored", func() bool { return docs.has(t, bob) && docs.has(t, eve) })
+	stagetest.Eventually(t, "both are stored", func() bool { return docs.has(t, bob) && docs.has(t, eve) })
 
 	// Nobody runs the stage.
 	p.untilFound(bob, "waiting", "email is not running: its consumer journal-")
@@ -126,7 +127,7 @@ func TestStuckEvent(t *testing.T) {
 	if said := p.shell(replay); said != "replayed 1 dead letter\n" {
 		t.Errorf("%s: %q", replay, said)
 	}
-	eventually(t, "bob's line is written", func() bool { n, _ := p.sent(); return n["bob@example.com"] == 1 })
+	stagetest.Eventually(t, "bob's line is written", func() bool { n, _ := p.sent(); return n["bob@example.com"] == 1 })
 	if said := p.shell(command); said != "replayed 1 dead letter\n" {
 		t.Errorf("%s: %q", command, said)
 	}
@@ -149,13 +150,13 @@ func TestReplayChapter(t *testing.T) {
 	for i, c := range chapter(t, "mended") {
 		services[3].Stop()
 		bob := p.accepted(services[0], "bob@example.com")
-		eventually(t, "it is stored", func() bool { return docs.has(t, bob) })
+		stagetest.Eventually(t, "it is stored", func() bool { return docs.has(t, bob) })
 		backup := docs.take(t, bob)
 		services[3].Start()
 		letter := p.dead(event.UserEmail, 1)[0]
 		docs.give(t, backup)
 		p.does(c, bob, letter.Entry)
-		eventually(t, "bob's line is written", func() bool { n, _ := p.sent(); return n["bob@example.com"] == i+1 })
+		stagetest.Eventually(t, "bob's line is written", func() bool { n, _ := p.sent(); return n["bob@example.com"] == i+1 })
 	}
 	out, code := p.tool("doctor", "--mongo", p.mongo, "--output", "json")
 	if code != 0 {
@@ -219,7 +220,7 @@ func (p *pipeline) untilFound(id string, words ...string) {
 			p.t.Logf("find %s said last:\n%s", id, out)
 		}
 	}()
-	eventually(p.t, fmt.Sprintf("find %s says %q", id, words), func() bool {
+	stagetest.Eventually(p.t, fmt.Sprintf("find %s says %q", id, words), func() bool {
 		out, _ = p.tool("find", id)
 		return containsAll(out, words)
 	})
@@ -233,7 +234,7 @@ func (p *pipeline) untilPage(s *service, words ...string) (page string) {
 			p.t.Logf("the page was last:\n%s", page)
 		}
 	}()
-	eventually(p.t, fmt.Sprintf("the status page says %q", words), func() bool {
+	stagetest.Eventually(p.t, fmt.Sprintf("the status page says %q", words), func() bool {
 		page = p.page(s, "/status")
 		return containsAll(page, words)
 	})
@@ -306,7 +307,7 @@ func (p *pipeline) does(c task, eventID, entry string) {
 	for command := range strings.Lines(c.sh) {
 		command = anyEntry.ReplaceAllString(anyEvent.ReplaceAllString(command, eventID), entry)
 		if strings.HasPrefix(command, "tail ") { // a person takes a moment
-			eventually(p.t, "a line is written", func() bool { n, _ := p.sent(); return n["bob@example.com"] > before })
+			stagetest.Eventually(p.t, "a line is written", func() bool { n, _ := p.sent(); return n["bob@example.com"] > before })
 		}
 		got += p.shell(command)
 	}

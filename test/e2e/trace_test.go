@@ -18,6 +18,7 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/process/otlptest"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/weather/openmeteo"
 )
 
@@ -64,7 +65,7 @@ func tree(t *testing.T, spans []otlptest.Span, trace string) string {
 // traceOf is the trace of an event, once a span of that name by that service has come.
 func traceOf(t *testing.T, c *otlptest.Collector, id, service, name string) (trace string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%s has told of %q for event %s", service, name, id), func() bool {
+	stagetest.Eventually(t, fmt.Sprintf("%s has told of %q for event %s", service, name, id), func() bool {
 		for _, s := range c.Spans() {
 			if s.Attributes["messaging.message.id"] == id {
 				trace = s.Trace
@@ -103,7 +104,7 @@ func TestTrace(t *testing.T) {
 	broker := p.broker()
 	waiting := func(n int) { // until that many events wait for email, which does not run
 		t.Helper()
-		eventually(t, fmt.Sprintf("%d events wait for email", n), func() bool {
+		stagetest.Eventually(t, fmt.Sprintf("%d events wait for email", n), func() bool {
 			s, err := broker.Status(t.Context(), event.UserEmail)
 			if err != nil {
 				t.Fatal(err)
@@ -113,7 +114,7 @@ func TestTrace(t *testing.T) {
 	}
 	eventuallyTree := func(trace, want string) {
 		t.Helper()
-		eventually(t, "the trace is whole:"+want, func() bool {
+		stagetest.Eventually(t, "the trace is whole:"+want, func() bool {
 			n := 0
 			for _, s := range collector.Spans() {
 				if s.Trace == trace {
@@ -164,7 +165,7 @@ web-api server POST /distance
 	id = post(visit{"late@example.com", "1", "2"})
 	byID := bson.D{{Key: "_id", Value: id}}
 	var document bson.D
-	eventually(t, "the document is stored", func() bool { return documents.FindOne(t.Context(), byID).Decode(&document) == nil })
+	stagetest.Eventually(t, "the document is stored", func() bool { return documents.FindOne(t.Context(), byID).Decode(&document) == nil })
 	waiting(1)
 	if _, err := documents.DeleteOne(t.Context(), byID); err != nil {
 		t.Fatal(err)
@@ -221,7 +222,7 @@ web-api server POST /distance
 		}
 	}
 	var batch otlptest.Span
-	eventually(t, "the batch has a span", func() bool {
+	stagetest.Eventually(t, "the batch has a span", func() bool {
 		i := slices.IndexFunc(collector.Spans(), func(s otlptest.Span) bool { return s.Service == "email" && s.Name == "process batch user:email" })
 		if i >= 0 {
 			batch = collector.Spans()[i]
@@ -243,7 +244,7 @@ web-api server POST /distance
 		t.Fatal(err)
 	}
 	var adopted otlptest.Span
-	eventually(t, "the adoption has a span", func() bool {
+	stagetest.Eventually(t, "the adoption has a span", func() bool {
 		i := slices.IndexFunc(collector.Spans(), func(s otlptest.Span) bool { return s.Name == "adopt raw_input" })
 		if i >= 0 {
 			adopted = collector.Spans()[i]
@@ -265,7 +266,7 @@ web-api server POST /distance
 	if got := get(t, http.MethodGet, p.web[0].url+"/overview?lat=1&long=2&ids="+id); got != http.StatusOK {
 		t.Errorf("GET /overview: %d", got)
 	}
-	eventually(t, "the overview has a span", func() bool {
+	stagetest.Eventually(t, "the overview has a span", func() bool {
 		i := slices.IndexFunc(collector.Spans(), func(s otlptest.Span) bool { return s.Name == "GET /overview" })
 		if i >= 0 {
 			trace = collector.Spans()[i].Trace
@@ -280,7 +281,7 @@ web-api server POST /distance
 		}
 		return n
 	}
-	eventually(t, "the overview's trace is whole", func() bool { return questions() >= 5 })
+	stagetest.Eventually(t, "the overview's trace is whole", func() bool { return questions() >= 5 })
 	got := tree(t, collector.Spans(), trace)
 	for _, want := range []string{
 		"\nweb-api server GET /overview\n", "\n  web-api client GET\n    users server GET /submissions\n", "\n  web-api client GET\n    weather server GET /api/weather\n",

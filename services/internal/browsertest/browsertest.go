@@ -21,6 +21,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // axe is axe-core 4.14.1 as npm ships it (MPL 2.0; see axe/LICENSE).
@@ -264,16 +266,16 @@ func (tab *Tab) Text(selector string) string {
 // Until waits until an expression is true.
 func (tab *Tab) Until(expression string) {
 	tab.t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		var ok bool
+	ok := false
+	defer func() {
+		if !ok {
+			tab.t.Logf("the page says:\n%s", tab.Text("body"))
+		}
+	}()
+	stagetest.Eventually(tab.t, expression, func() bool {
 		tab.Eval("Boolean("+expression+")", &ok)
-		if ok {
-			return
-		}
-		if time.Now().After(end) {
-			tab.t.Fatalf("still waiting until %s; the page says:\n%s", expression, tab.Text("body"))
-		}
-	}
+		return ok
+	})
 }
 
 // Size sets the size of the window in CSS pixels.

@@ -2,33 +2,38 @@
 package processtest
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// Until asks address until the answer has the text, 30 s at most. It fails the test at once if the program ends.
+// Until asks address until the answer has the text. It fails the test at once if the program ends.
 func Until(t testing.TB, address, text string, ended <-chan error) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		var body []byte
-		resp, err := http.Get(address)
-		if err == nil {
-			body, err = io.ReadAll(resp.Body)
-			resp.Body.Close()
+	var body []byte
+	ok := false
+	defer func() {
+		if !ok {
+			t.Logf("GET %s: last answer %q", address, body)
 		}
-		if err == nil && strings.Contains(string(body), text) {
-			return
-		}
+	}()
+	stagetest.Eventually(t, fmt.Sprintf("GET %s answers %q", address, text), func() bool {
 		select {
 		case err := <-ended:
 			t.Fatalf("the program ended with %v", err)
 		default:
 		}
-		if time.Now().After(end) {
-			t.Fatalf("GET %s: %q, %v; want %q", address, body, err, text)
+		resp, err := http.Get(address)
+		if err != nil {
+			return false // not listening yet
 		}
-	}
+		defer resp.Body.Close()
+		body, err = io.ReadAll(resp.Body)
+		ok = err == nil && strings.Contains(string(body), text)
+		return ok
+	})
 }

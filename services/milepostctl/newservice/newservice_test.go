@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -153,18 +152,18 @@ func throughTide(t *testing.T, bin string) {
 	}
 	rdb := redis.NewClient(o)
 	defer rdb.Close()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	defer func() {
+		if t.Failed() {
+			t.Logf("the service said:\n%s", &stderr)
+		}
+	}()
+	stagetest.Eventually(t, "the event "+r.ID+" comes out on tides", func() bool {
 		all, err := rdb.XRange(t.Context(), "tides", "-", "+").Result()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(all) == 1 && all[0].Values["payload"] == `{"id":"`+r.ID+`"}` {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("tides has %v, want the event %s; the service said:\n%s", all, r.ID, &stderr)
-		}
-	}
+		return len(all) == 1 && all[0].Values["payload"] == `{"id":"`+r.ID+`"}`
+	})
 }
 
 // Each kind of channel, with and without an output, gives a service whose own test passes.

@@ -63,16 +63,19 @@ func (s *server) start(password string) *redis.Client {
 	}
 	c := redis.NewClient(&redis.Options{Addr: s.addr, Password: password, MaxRetries: -1})
 	s.t.Cleanup(func() { _ = c.Close() }) // nothing of it is needed any more
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		err := c.Ping(context.Background()).Err()
-		if err == nil || strings.HasPrefix(err.Error(), "NOAUTH") {
-			return c
-		}
-		if time.Now().After(end) {
+	up := false
+	defer func() {
+		if !up {
 			s.kill()
-			s.t.Fatalf("redis.sh: %v\n%s", err, s.said)
+			s.t.Logf("redis.sh said:\n%s", s.said)
 		}
-	}
+	}()
+	stagetest.Eventually(s.t, "redis.sh has started a Redis that answers", func() bool {
+		err := c.Ping(context.Background()).Err()
+		up = err == nil || strings.HasPrefix(err.Error(), "NOAUTH")
+		return up
+	})
+	return c
 }
 
 // kill ends the server with SIGKILL. redis.sh has become it.

@@ -129,7 +129,7 @@ func start(t testing.TB) *standalone {
 		{"users", &s.users, `http://([^/\s]+)/users/ADDRESS`},
 		{"weather", &s.weather, `http://([^/\s]+)/api/weather/CITY`},
 	} {
-		s.eventually("it tells where "+known.what+" is", func() bool {
+		stagetest.Eventually(s.t, "it tells where "+known.what+" is", func() bool {
 			said := regexp.MustCompile(known.pattern).FindStringSubmatch(s.output())
 			if said != nil {
 				*known.address = said[1]
@@ -137,7 +137,7 @@ func start(t testing.TB) *standalone {
 			return said != nil
 		})
 	}
-	s.eventually("it is ready", func() bool {
+	stagetest.Eventually(s.t, "it is ready", func() bool {
 		r, err := http.Get("http://" + s.admin + "/readyz")
 		if err != nil {
 			return false
@@ -169,15 +169,6 @@ func (s *standalone) output() string {
 	return string(b)
 }
 
-func (s *standalone) eventually(what string, ok func() bool) {
-	s.t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			s.t.Fatalf("waited %s until %s; its output:\n%s", patience, what, s.output())
-		}
-	}
-}
-
 // work lets every part do something: twenty submissions, a bare publish, and the reads.
 func (s *standalone) work() {
 	s.t.Helper()
@@ -191,7 +182,7 @@ func (s *standalone) work() {
 	}
 	s.ask(http.MethodPost, s.page+"/distance", url.Values{"email": {"nobody"}}, http.StatusUnprocessableEntity)
 	s.bare("raw_input", `{"email":"bob@example.com","lat":"35.6762","long":"139.6503"}`)
-	s.eventually("all lines are written", func() bool {
+	stagetest.Eventually(s.t, "all lines are written", func() bool {
 		b, _ := os.ReadFile(filepath.Join(filepath.Dir(s.log), "sent_emails")) // there is none at first
 		return strings.Count(string(b), "\n") == s.round*(submissions+1)
 	})
@@ -200,7 +191,7 @@ func (s *standalone) work() {
 	s.ask(http.MethodGet, fmt.Sprintf("%s/users/nobody%d@example.com", s.users, s.round), nil, http.StatusNotFound)
 	s.ask(http.MethodGet, s.weather+"/api/weather/Tokyo", nil, http.StatusOK)
 	s.ask(http.MethodGet, fmt.Sprintf("%s/api/weather?lat=%d&long=10", s.weather, 10*s.round), nil, http.StatusOK)
-	s.eventually("what the last tick saw is worked off", func() bool { return s.figure("stage_backlog_entries") == 0 })
+	stagetest.Eventually(s.t, "what the last tick saw is worked off", func() bool { return s.figure("stage_backlog_entries") == 0 })
 }
 
 func (s *standalone) ask(method, address string, form url.Values, want int) string {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -41,12 +40,15 @@ func await(t *testing.T, what string, ask func() (string, error), ok func(string
 	t.Helper()
 	var last string
 	var err error
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if last, err = ask(); err == nil && ok(last) {
-			return
+	defer func() {
+		if err != nil || !ok(last) {
+			t.Logf("%s: last answer %q, %v", what, last, err)
 		}
-	}
-	t.Fatalf("%s: last answer %q, %v", what, last, err)
+	}()
+	stagetest.Eventually(t, what, func() bool {
+		last, err = ask()
+		return err == nil && ok(last)
+	})
 }
 
 func get(url string) func() (string, error) {

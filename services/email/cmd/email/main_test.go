@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
@@ -43,24 +42,19 @@ func TestWaitsForAll(t *testing.T) {
 			"ADMIN_LISTEN": admin, "SENT_EMAILS": filepath.Join(t.TempDir(), "log"), "REDIS_PORT": nobody, "MONGO_PORT": nobody,
 		}), io.Discard, t.Output())
 	}()
-	var answer string
-	for end := time.Now().Add(30 * time.Second); !strings.Contains(answer, "email: ") || !strings.Contains(answer, "mongo: mongo is away: "); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("/readyz says %q, want what the program waits for", answer)
-		}
+	stagetest.Eventually(t, "/readyz names both that the program waits for", func() bool {
 		resp, err := http.Get("http://" + admin + "/readyz")
 		if err != nil {
-			continue // not listening yet
+			return false // not listening yet
 		}
+		defer resp.Body.Close()
 		b, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode != http.StatusServiceUnavailable {
-			t.Fatalf("/readyz: %d, %v; want 503", resp.StatusCode, err)
+		answer := string(b)
+		if err != nil || resp.StatusCode != http.StatusServiceUnavailable || strings.Contains(answer, "email: ok") {
+			t.Fatalf("/readyz: %d %q, %v; want 503 without a Redis", resp.StatusCode, answer, err)
 		}
-		_ = resp.Body.Close()
-		if answer = string(b); strings.Contains(answer, "email: ok") {
-			t.Fatalf("/readyz says %q without a Redis", answer)
-		}
-	}
+		return strings.Contains(answer, "email: ") && strings.Contains(answer, "mongo: mongo is away: ")
+	})
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("program ended with %v, want a drain", err)
