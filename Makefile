@@ -4,7 +4,7 @@ GO       ?= go
 MODULES  := pkg/stage pkg services services/standalone test
 PROGRAMS := $(wildcard services/*/cmd/*)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-BUILD    := -ldflags "-s -w -X github.com/milepost/milepost/pkg/process.Version=$(VERSION)"
+BUILD    := -ldflags "-s -w -X github.com/milepost/milepost/pkg/program.Version=$(VERSION)"
 TARGETS  := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 .DEFAULT_GOAL := help

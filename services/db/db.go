@@ -7,10 +7,11 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 // Store is what the stage needs of the collection; [records.Store] is one.
@@ -25,9 +26,9 @@ type Store interface {
 type Deps struct {
 	Broker *stage.Broker
 	Store  Store
-	Tuning process.Tuning
-	Log    *slog.Logger   // default: slog.Default()
-	Admin  *process.Admin // may be nil
+	Tuning config.Tuning
+	Log    *slog.Logger     // default: slog.Default()
+	Admin  *telemetry.Admin // may be nil
 }
 
 // maxBatch is how many results go to the store in one round trip.

@@ -6,18 +6,19 @@ import (
 	"fmt"
 	"runtime"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/geodesy"
-	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 // Deps is what the stage needs.
 type Deps struct {
 	Broker *stage.Broker
 	Office geodesy.Point
-	Tuning process.Tuning
-	Admin  *process.Admin // may be nil
+	Tuning config.Tuning
+	Admin  *telemetry.Admin // may be nil
 }
 
 // maxBatch is how many submissions one handler call gets at most. A call costs more than measuring one distance.

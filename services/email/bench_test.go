@@ -6,8 +6,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
@@ -19,7 +19,7 @@ func BenchmarkDrain(b *testing.B) {
 	c := redis.NewClient(g.redis)
 	defer c.Close()
 	b.ResetTimer()
-	_, stop := g.start(func(d *Deps) { d.Store = numbers{}; d.Tuning = process.Tuning{} })
+	_, stop := g.start(func(d *Deps) { d.Store = numbers{}; d.Tuning = config.Tuning{} })
 	stagetest.Eventually(b, "everything is settled", func() bool {
 		groups, err := c.XInfoGroups(b.Context(), event.UserEmail).Result()
 		return err == nil && len(groups) > 0 && groups[0].EntriesRead == int64(b.N) && groups[0].Pending == 0

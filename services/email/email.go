@@ -15,9 +15,10 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/telemetry"
 	"github.com/milepost/milepost/services/email/journal"
 )
 
@@ -34,10 +35,10 @@ type Deps struct {
 	Store  Store
 	Office string // its name in the lines
 	Settings
-	Tuning process.Tuning
-	Stdout io.Writer      // gets a copy of the lines, and SIGPIPE is ignored; may be nil
-	Log    *slog.Logger   // default: slog.Default()
-	Admin  *process.Admin // may be nil
+	Tuning config.Tuning
+	Stdout io.Writer        // gets a copy of the lines, and SIGPIPE is ignored; may be nil
+	Log    *slog.Logger     // default: slog.Default()
+	Admin  *telemetry.Admin // may be nil
 }
 
 // maxBatch is how many lines share a record in the journal, and its sync.
@@ -80,7 +81,7 @@ func Run(ctx context.Context, d Deps) error {
 func openJournal(ctx context.Context, d Deps, ready *readiness) (*journal.Journal, error) {
 	o := journal.Options{Path: d.SentEmails, Keep: d.JournalKeep, Log: d.Log, Standby: func() {
 		d.Log.Info("standby: another process writes the log", "log", d.SentEmails)
-		ready.set(func() error { return process.Note("standby") })
+		ready.set(func() error { return telemetry.Note("standby") })
 	}}
 	for told := false; ; {
 		j, err := journal.Open(ctx, o)

@@ -20,7 +20,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
@@ -49,7 +49,7 @@ func runProcess(addr string) error {
 	}
 	return errors.Join(Run(ctx, Deps{
 		Broker: b, Store: numbers{}, Office: "Velocity", Settings: Settings{SentEmails: os.Getenv("SENT_EMAILS")},
-		Stdout: os.Stdout, Log: log, Tuning: process.Tuning{Adopt: true},
+		Stdout: os.Stdout, Log: log, Tuning: config.Tuning{Adopt: true},
 	}), b.Close())
 }
 

@@ -18,11 +18,12 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -116,11 +117,11 @@ func (g *rig) open() *stage.Broker {
 }
 
 // start runs the stage until stop is called or the test ends. The admin tells its readiness.
-func (g *rig) start(change ...func(*Deps)) (a *process.Admin, stop func()) {
+func (g *rig) start(change ...func(*Deps)) (a *telemetry.Admin, stop func()) {
 	g.t.Helper()
 	d := Deps{
 		Broker: g.broker, Store: g.store, Office: "Velocity", Settings: Settings{SentEmails: g.path},
-		Tuning: process.Tuning{MaxTries: 50, Adopt: true}, Log: quiet, Admin: process.NewAdmin(),
+		Tuning: config.Tuning{MaxTries: 50, Adopt: true}, Log: quiet, Admin: telemetry.NewAdmin(),
 	}
 	for _, f := range change {
 		f(&d)
@@ -251,13 +252,13 @@ func (g *rig) wantNews(ids []string) {
 }
 
 // says reads /readyz.
-func says(a *process.Admin) (int, string) {
+func says(a *telemetry.Admin) (int, string) {
 	w := httptest.NewRecorder()
 	a.Handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	return w.Code, w.Body.String()
 }
 
-func waitReady(t *testing.T, a *process.Admin, status int, text string) {
+func waitReady(t *testing.T, a *telemetry.Admin, status int, text string) {
 	t.Helper()
 	stagetest.Eventually(t, fmt.Sprintf("/readyz is %d and says %q", status, text), func() bool {
 		code, body := says(a)

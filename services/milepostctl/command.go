@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/operate"
-	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/stage"
 )
 
@@ -56,7 +56,7 @@ func Main(ctx context.Context, args []string, world IO) int {
 		return ExitError // interrupted; nothing to explain
 	}
 	fmt.Fprintf(world.Err, "milepostctl: %v\n", err)
-	var variable *process.VariableError
+	var variable *config.VariableError
 	switch {
 	case errors.Is(err, stage.ErrUnavailable), errors.Is(err, stage.ErrCluster):
 		fmt.Fprintf(world.Err, "Redis was asked at %s. Start it, or name another one with --redis or REDIS_URL; `make run` has one at redis://127.0.0.1:6390.\n", t.where())
@@ -149,12 +149,12 @@ func (t *tool) prepare(*cobra.Command, []string) error {
 	if t.timeout <= 0 {
 		return fmt.Errorf("--timeout: %s is not a time to wait, such as 10s", t.timeout)
 	}
-	var env process.Redis
+	var env config.Redis
 	if t.redisURL != "" {
 		if err := env.RedisURL.UnmarshalText([]byte(t.redisURL)); err != nil {
-			return fmt.Errorf("--redis: %q %w", process.Mask(t.redisURL), err)
+			return fmt.Errorf("--redis: %q %w", config.Mask(t.redisURL), err)
 		}
-	} else if err := process.Load(t.Getenv, &env); err != nil {
+	} else if err := config.Load(t.Getenv, &env); err != nil {
 		return err
 	}
 	t.options = env.Options()

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/operate"
-	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/stage"
 )
 
@@ -66,11 +66,11 @@ anything failed; warnings alone end with 0.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var l limits
-			var cache process.CacheRedis
-			if err := process.Load(t.Getenv, &l); err != nil {
+			var cache config.CacheRedis
+			if err := config.Load(t.Getenv, &l); err != nil {
 				return err
 			}
-			if err := process.Load(t.Getenv, &cache); err != nil {
+			if err := config.Load(t.Getenv, &cache); err != nil {
 				return err
 			}
 			store, named, err := mongo.settings(t)

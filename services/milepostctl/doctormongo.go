@@ -10,12 +10,12 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/records"
 )
 
 // store checks the document store.
-func (x *examination) store(ctx context.Context, c process.Mongo, patience time.Duration) {
+func (x *examination) store(ctx context.Context, c config.Mongo, patience time.Duration) {
 	const means = "Without the store the stages db and email pause; nothing is lost, and nothing arrives."
 	unusable := func(err error) {
 		if strings.Contains(c.URI(), "@") {

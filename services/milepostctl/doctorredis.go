@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/stage"
 )
 
@@ -247,7 +247,7 @@ func (x *examination) clock(check string, ask func() (time.Time, error)) {
 }
 
 // cache checks the cache's Redis, if it is one of its own.
-func (x *examination) cache(ctx context.Context, c process.CacheRedis, patience time.Duration) {
+func (x *examination) cache(ctx context.Context, c config.CacheRedis, patience time.Duration) {
 	const means = "The cache holds what can be had again. A Redis of its own that evicts keeps it from filling the pipeline's, which must not evict."
 	if c.CacheRedisURL == "" {
 		x.add("cache", fine, "the pipeline's own Redis (CACHE_REDIS_URL is not set)", means, "")
@@ -255,7 +255,7 @@ func (x *examination) cache(ctx context.Context, c process.CacheRedis, patience 
 	}
 	s, err := askServer(ctx, c.CacheRedisURL.Options(), patience)
 	if err != nil {
-		x.add("cache", failed, fmt.Sprintf("%s does not answer: %v", process.Mask(string(c.CacheRedisURL)), err), means, "Start it, or correct CACHE_REDIS_URL.")
+		x.add("cache", failed, fmt.Sprintf("%s does not answer: %v", config.Mask(string(c.CacheRedisURL)), err), means, "Start it, or correct CACHE_REDIS_URL.")
 		return
 	}
 	defer func() { _ = s.rdb.Close() }() // nothing was written

@@ -12,8 +12,8 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/operate"
-	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
 )
@@ -67,10 +67,10 @@ func (m *mongoFlag) flag(cmd *cobra.Command) {
 }
 
 // settings are where the store is; named is false if nothing says so.
-func (m *mongoFlag) settings(t *tool) (s process.Mongo, named bool, err error) {
+func (m *mongoFlag) settings(t *tool) (s config.Mongo, named bool, err error) {
 	if m.url != "" {
 		if err := s.MongoURL.UnmarshalText([]byte(m.url)); err != nil {
-			return s, false, usage(fmt.Sprintf("--mongo: %q %v", process.Mask(m.url), err))
+			return s, false, usage(fmt.Sprintf("--mongo: %q %v", config.Mask(m.url), err))
 		}
 	}
 	named = m.url != ""
@@ -81,7 +81,7 @@ func (m *mongoFlag) settings(t *tool) (s process.Mongo, named bool, err error) {
 		return s, false, nil
 	}
 	url := s.MongoURL
-	err = process.Load(func(name string) string {
+	err = config.Load(func(name string) string {
 		if m.url != "" && strings.HasPrefix(name, "MONGO_URL") {
 			return ""
 		}

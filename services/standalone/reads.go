@@ -6,7 +6,8 @@ import (
 	"net"
 
 	"github.com/milepost/milepost/pkg/cache"
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/services/users"
@@ -21,7 +22,7 @@ type reads struct {
 }
 
 // openReads opens the ports that the two programs have by themselves, or any others if those are taken.
-func openReads(cfg Config, redisURL process.RedisURL, p *process.Process) (*reads, error) {
+func openReads(cfg Config, redisURL config.RedisURL, p *program.Process) (*reads, error) {
 	u, err := listenNear("127.0.0.1:8001")
 	if err != nil {
 		return nil, err
@@ -30,7 +31,7 @@ func openReads(cfg Config, redisURL process.RedisURL, p *process.Process) (*read
 	if err != nil {
 		return nil, errors.Join(err, u.Close())
 	}
-	answers := cache.Open(cfg.CacheOptions(process.Redis{RedisURL: redisURL}), p.Log)
+	answers := cache.Open(cfg.CacheOptions(config.Redis{RedisURL: redisURL}), p.Log)
 	p.Admin.RedisPool("cache", answers.Pool)
 	return &reads{u, w, answers}, nil
 }
@@ -42,13 +43,13 @@ func listenNear(addr string) (net.Listener, error) {
 	return net.Listen("tcp", "127.0.0.1:0")
 }
 
-func (r *reads) runUsers(ctx context.Context, cfg Config, broker *stage.Broker, docs *records.Store, p *process.Process) error {
+func (r *reads) runUsers(ctx context.Context, cfg Config, broker *stage.Broker, docs *records.Store, p *program.Process) error {
 	return users.Run(ctx, users.Deps{
 		Broker: broker, Cache: r.answers, Store: docs, Listener: r.users, Settings: cfg.Users, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin,
 	})
 }
 
-func (r *reads) runWeather(ctx context.Context, cfg Config, broker *stage.Broker, p *process.Process) error {
+func (r *reads) runWeather(ctx context.Context, cfg Config, broker *stage.Broker, p *program.Process) error {
 	return weather.Run(ctx, weather.Deps{
 		Broker: broker, Cache: r.answers, Listener: r.weather, Settings: cfg.Weather, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin,
 	})
@@ -57,7 +58,7 @@ func (r *reads) runWeather(ctx context.Context, cfg Config, broker *stage.Broker
 // forPage is what web-api must know to ask them.
 func (r *reads) forPage(cfg Config) webapi.Reads {
 	return webapi.Reads{
-		UsersURL: process.HTTPURL("http://" + r.users.Addr().String()), UsersToken: cfg.Users.UsersToken,
-		WeatherURL: process.HTTPURL("http://" + r.weather.Addr().String()),
+		UsersURL: config.HTTPURL("http://" + r.users.Addr().String()), UsersToken: cfg.Users.UsersToken,
+		WeatherURL: config.HTTPURL("http://" + r.weather.Addr().String()),
 	}
 }

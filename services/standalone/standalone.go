@@ -14,9 +14,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/geodesy"
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/services/db"
@@ -29,13 +30,13 @@ import (
 
 // Config is what the program reads from its environment.
 type Config struct {
-	process.Tuning
-	process.Office
+	config.Tuning
+	config.Office
 	webapi.Settings
 	Email   email.Settings
 	Users   users.Settings
 	Weather weather.Settings
-	process.CacheRedis
+	config.CacheRedis
 	Stores
 }
 
@@ -45,12 +46,12 @@ const drainMost = 10 * time.Second
 // Run starts the stores and then everything else, and tells p.Stdout where things are. When ctx ends it stops the page,
 // lets the stages finish what is in the embedded Redis (10 s at most), stops them, and then the stores. The first part
 // that fails ends it all.
-func Run(ctx context.Context, cfg Config, p *process.Process) (err error) {
+func Run(ctx context.Context, cfg Config, p *program.Process) (err error) {
 	office, err := geodesy.Degrees(cfg.OfficeLat, cfg.OfficeLong)
 	if err != nil {
 		return err
 	}
-	page, err := process.Listen("LISTEN", cfg.Listen)
+	page, err := program.Listen("LISTEN", cfg.Listen)
 	if err != nil {
 		return err
 	}
@@ -59,7 +60,7 @@ func Run(ctx context.Context, cfg Config, p *process.Process) (err error) {
 		return errors.Join(err, page.Close())
 	}
 	defer func() { err = errors.Join(err, stores.close()) }()
-	broker, err := p.Open(process.Broker{Redis: process.Redis{RedisURL: stores.redisURL}, Tuning: cfg.Tuning})
+	broker, err := p.Open(config.Broker{Redis: config.Redis{RedisURL: stores.redisURL}, Tuning: cfg.Tuning})
 	if err != nil {
 		return errors.Join(err, page.Close())
 	}
@@ -168,12 +169,12 @@ func tell(w io.Writer, cfg Config, page, status string, s *stores, r *reads) {
 	if s.redis != nil {
 		fmt.Fprintf(&b, "  Its Redis      redis-cli -p %s    (in this process' memory: Ctrl-C finishes what is under way, SIGKILL loses it)\n", port(s.redis.Addr()))
 	} else {
-		fmt.Fprintf(&b, "  Redis          %s\n", process.Mask(string(s.redisURL)))
+		fmt.Fprintf(&b, "  Redis          %s\n", config.Mask(string(s.redisURL)))
 	}
 	if s.docs != nil {
 		fmt.Fprintf(&b, "  Its documents  %s    (kept between runs)\n", s.docs.Dir())
 	} else {
-		fmt.Fprintf(&b, "  MongoDB        %s\n", process.Mask(s.mongoURL))
+		fmt.Fprintf(&b, "  MongoDB        %s\n", config.Mask(s.mongoURL))
 	}
 	fmt.Fprintf(&b, "  Who submitted  http://%s/users/ADDRESS\n", r.users.Addr())
 	if cfg.Weather.ProviderURL == "" {

@@ -19,16 +19,16 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/standalone"
 )
 
 // program is what cmd/standalone runs.
-var program = process.Program[standalone.Config]{
+var service = program.Program[standalone.Config]{
 	Name: "standalone", Admin: "127.0.0.1:9110", Run: standalone.Run, StatusPage: true,
-	Commands: map[string]process.Command{"store": standalone.Store},
+	Commands: map[string]program.Command{"store": standalone.Store},
 }
 
 // output collects what a program writes.
@@ -83,7 +83,7 @@ func begin(t *testing.T, env map[string]string) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{t: t, env: env, interrupt: cancel, ended: make(chan error, 1)}
 	go func() {
-		err := program.Start(ctx, nil, func(name string) string { return env[name] }, &r.stdout, &r.stderr)
+		err := service.Start(ctx, nil, func(name string) string { return env[name] }, &r.stdout, &r.stderr)
 		if err != nil {
 			fmt.Fprintln(&r.stderr, err)
 		}
@@ -256,7 +256,7 @@ func TestTaken(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = program.Start(t.Context(), nil, func(name string) string { return env[name] }, io.Discard, io.Discard)
+			err = service.Start(t.Context(), nil, func(name string) string { return env[name] }, io.Discard, io.Discard)
 			if err == nil || !strings.HasPrefix(err.Error(), name+": ") || !strings.Contains(err.Error(), env[name]) {
 				t.Errorf("with %s taken: %v; want an error that begins with %s and names the address", name, err, name)
 			}
@@ -268,7 +268,7 @@ func TestTaken(t *testing.T) {
 		dir := t.TempDir()
 		r := start(t, environment(t, dir))
 		env := environment(t, dir)
-		err := program.Start(t.Context(), nil, func(name string) string { return env[name] }, io.Discard, io.Discard)
+		err := service.Start(t.Context(), nil, func(name string) string { return env[name] }, io.Discard, io.Discard)
 		if err == nil || !strings.HasPrefix(err.Error(), "DATA: ") {
 			t.Errorf("with the folder in use: %v; want an error that begins with DATA", err)
 		}
@@ -284,7 +284,7 @@ func TestStoreCommand(t *testing.T) {
 	var stdout output
 	ended := make(chan error, 1)
 	args := []string{"store", "--listen", "127.0.0.1:0", "--data", t.TempDir()}
-	go func() { ended <- program.Start(ctx, args, func(string) string { return "" }, &stdout, io.Discard) }()
+	go func() { ended <- service.Start(ctx, args, func(string) string { return "" }, &stdout, io.Discard) }()
 	stagetest.Eventually(t, "the store prints its address", func() bool {
 		select {
 		case err := <-ended:
@@ -306,7 +306,7 @@ func TestStoreCommand(t *testing.T) {
 		t.Errorf("standalone store ended with %v; want nil after an interrupt", err)
 	}
 	for _, args := range [][]string{{"store", "--lisen", "x"}, {"store", "now"}, {"stores"}} {
-		if err := program.Start(t.Context(), args, os.Getenv, io.Discard, io.Discard); !errors.Is(err, process.ErrUsage) {
+		if err := service.Start(t.Context(), args, os.Getenv, io.Discard, io.Discard); !errors.Is(err, program.ErrUsage) {
 			t.Errorf("standalone %s = %v; want ErrUsage", strings.Join(args, " "), err)
 		}
 	}

@@ -9,26 +9,27 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/services/standalone/embedded"
 )
 
 // Stores says which stores to use: real ones by their URLs, or else embedded ones.
 type Stores struct {
-	RedisURL      process.RedisURL     `env:"REDIS_URL" secret:"yes" help:"a Redis to use instead of the embedded one, such as redis://127.0.0.1:6379/0"`
-	MongoURL      process.MongoURL     `env:"MONGO_URL" secret:"yes" help:"a MongoDB to use instead of the embedded store, such as mongodb://127.0.0.1:27017/"`
-	MongoDatabase process.DatabaseName `env:"MONGO_DATABASE" envDefault:"milepost" help:"database that holds the collection users"`
-	RedisListen   process.Address      `env:"EMBEDDED_REDIS" envDefault:"127.0.0.1:6390" help:"address of the embedded Redis, for redis-cli and services beside this one"`
-	MongoListen   process.Address      `env:"EMBEDDED_MONGO" envDefault:"127.0.0.1:27390" help:"address of the embedded document store"`
-	Data          string               `env:"DATA" envDefault:"data" help:"folder of the embedded document store, kept between runs"`
+	RedisURL      config.RedisURL     `env:"REDIS_URL" secret:"yes" help:"a Redis to use instead of the embedded one, such as redis://127.0.0.1:6379/0"`
+	MongoURL      config.MongoURL     `env:"MONGO_URL" secret:"yes" help:"a MongoDB to use instead of the embedded store, such as mongodb://127.0.0.1:27017/"`
+	MongoDatabase config.DatabaseName `env:"MONGO_DATABASE" envDefault:"milepost" help:"database that holds the collection users"`
+	RedisListen   config.Address      `env:"EMBEDDED_REDIS" envDefault:"127.0.0.1:6390" help:"address of the embedded Redis, for redis-cli and services beside this one"`
+	MongoListen   config.Address      `env:"EMBEDDED_MONGO" envDefault:"127.0.0.1:27390" help:"address of the embedded document store"`
+	Data          string              `env:"DATA" envDefault:"data" help:"folder of the embedded document store, kept between runs"`
 }
 
 // stores are what is open: redis and docs are nil if real ones are used.
 type stores struct {
 	redis    *embedded.Redis
 	docs     *embedded.Store
-	redisURL process.RedisURL
+	redisURL config.RedisURL
 	mongoURL string
 }
 
@@ -42,7 +43,7 @@ func (c Stores) open(ctx context.Context, log *slog.Logger) (*stores, error) {
 		if err != nil {
 			return nil, fmt.Errorf("EMBEDDED_REDIS: %w", err)
 		}
-		s.redis, s.redisURL = r, process.RedisURL("redis://"+r.Addr()+"/0")
+		s.redis, s.redisURL = r, config.RedisURL("redis://"+r.Addr()+"/0")
 	}
 	if s.mongoURL == "" {
 		d, err := openDocs(ctx, c.Data, string(c.MongoListen), string(c.MongoDatabase), log)
@@ -80,7 +81,7 @@ func (s *stores) close() (err error) {
 }
 
 // Store is the subcommand "store": it runs the embedded document store alone, for programs that find no MongoDB.
-var Store = process.Command{
+var Store = program.Command{
 	Does: "runs the embedded document store alone; --help tells more",
 	Run:  runStore,
 }
@@ -95,9 +96,9 @@ func runStore(ctx context.Context, args []string, _ func(string) string, stdout,
 	case errors.Is(err, flag.ErrHelp):
 		return nil
 	case err != nil:
-		return fmt.Errorf("%w: %w", err, process.ErrUsage)
+		return fmt.Errorf("%w: %w", err, program.ErrUsage)
 	case f.NArg() > 0:
-		return fmt.Errorf("unexpected argument %q: %w", f.Arg(0), process.ErrUsage)
+		return fmt.Errorf("unexpected argument %q: %w", f.Arg(0), program.ErrUsage)
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	start := time.Now()

@@ -13,10 +13,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/milepost/milepost/pkg/cache"
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 // Name is the service's and its stage's name.
@@ -46,9 +48,9 @@ type Deps struct {
 	Store    Store
 	Listener net.Listener // where requests are answered; Run closes it
 	Settings Settings
-	Tuning   process.Tuning
-	Log      *slog.Logger   // default: slog.Default()
-	Admin    *process.Admin // may be nil
+	Tuning   config.Tuning
+	Log      *slog.Logger     // default: slog.Default()
+	Admin    *telemetry.Admin // may be nil
 }
 
 // Run answers requests and works on user:email until ctx ends, then drains both and returns nil. It waits for a Redis and a
@@ -75,13 +77,13 @@ func Run(ctx context.Context, d Deps) error {
 			return err
 		}
 		if err := s.Ready(); err != nil { // requests are answered all the same
-			return process.Note("answering requests; the stage: " + err.Error())
+			return telemetry.Note("answering requests; the stage: " + err.Error())
 		}
 		return nil
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return process.Serve(ctx, d.Listener, d.Admin.Observe(u.Handler(d.Settings.UsersToken, d.Log), nil), d.Log)
+		return program.Serve(ctx, d.Listener, d.Admin.Observe(u.Handler(d.Settings.UsersToken, d.Log), nil), d.Log)
 	})
 	g.Go(func() error { return s.Run(ctx) })
 	return g.Wait()

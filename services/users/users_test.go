@@ -21,10 +21,10 @@ import (
 
 	"github.com/milepost/milepost/pkg/cache"
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/pkg/telemetry"
 	"github.com/milepost/milepost/services/users"
 )
 
@@ -119,7 +119,7 @@ func (s *store) FindByIDs(ctx context.Context, ids []string) (map[string]records
 func (s *store) Ready() error { return nil }
 
 // serve runs the service and returns its base URL.
-func serve(t testing.TB, broker, answers *redis.Options, s users.Store, token string) (string, *process.Admin) {
+func serve(t testing.TB, broker, answers *redis.Options, s users.Store, token string) (string, *telemetry.Admin) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -130,7 +130,7 @@ func serve(t testing.TB, broker, answers *redis.Options, s users.Store, token st
 		t.Fatal(err)
 	}
 	c := cache.Open(answers, quiet)
-	admin := process.NewAdmin()
+	admin := telemetry.NewAdmin()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {

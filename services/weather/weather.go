@@ -16,9 +16,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/milepost/milepost/pkg/cache"
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 // Name is the service's and its stage's name.
@@ -39,7 +41,7 @@ func (u *Upstream) UnmarshalText(b []byte) error {
 		*u = ""
 		return nil
 	}
-	var h process.HTTPURL
+	var h config.HTTPURL
 	if err := h.UnmarshalText(b); err != nil {
 		return errors.New("is not a URL such as https://api.open-meteo.com, or off")
 	}
@@ -53,9 +55,9 @@ type Deps struct {
 	Cache    *cache.Client
 	Listener net.Listener // where requests are answered; Run closes it
 	Settings Settings
-	Tuning   process.Tuning
-	Log      *slog.Logger   // default: slog.Default()
-	Admin    *process.Admin // may be nil
+	Tuning   config.Tuning
+	Log      *slog.Logger     // default: slog.Default()
+	Admin    *telemetry.Admin // may be nil
 }
 
 // Run answers requests and works on raw_input until ctx ends, then drains both and returns nil. It waits for a Redis that is
@@ -81,12 +83,12 @@ func Run(ctx context.Context, d Deps) error {
 	}
 	d.Admin.Watch(Name, func() error {
 		if err := s.Ready(); err != nil { // requests are answered all the same
-			return process.Note("answering requests; the stage: " + err.Error())
+			return telemetry.Note("answering requests; the stage: " + err.Error())
 		}
 		return nil
 	})
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return process.Serve(ctx, d.Listener, d.Admin.Observe(w.Handler(d.Log), nil), d.Log) })
+	g.Go(func() error { return program.Serve(ctx, d.Listener, d.Admin.Observe(w.Handler(d.Log), nil), d.Log) })
 	g.Go(func() error { return s.Run(ctx) })
 	return g.Wait()
 }

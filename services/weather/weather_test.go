@@ -21,9 +21,9 @@ import (
 
 	"github.com/milepost/milepost/pkg/cache"
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/pkg/telemetry"
 	"github.com/milepost/milepost/services/weather"
 	"github.com/milepost/milepost/services/weather/openmeteo"
 )
@@ -41,7 +41,7 @@ func provider(t testing.TB) *openmeteo.Server {
 }
 
 // replica runs the service and returns its base URL and its admin.
-func replica(t testing.TB, broker, answers *redis.Options, provider string) (string, *process.Admin) {
+func replica(t testing.TB, broker, answers *redis.Options, provider string) (string, *telemetry.Admin) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -52,7 +52,7 @@ func replica(t testing.TB, broker, answers *redis.Options, provider string) (str
 		t.Fatal(err)
 	}
 	c := cache.Open(answers, quiet)
-	admin := process.NewAdmin()
+	admin := telemetry.NewAdmin()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {

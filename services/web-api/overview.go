@@ -16,16 +16,16 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/fanout"
 	"github.com/milepost/milepost/pkg/geodesy"
-	"github.com/milepost/milepost/pkg/process"
 )
 
 // Reads says where the services are that the overview asks. One without a URL is not asked.
 type Reads struct {
-	UsersURL   process.HTTPURL `env:"USERS_URL" envDefault:"http://127.0.0.1:8001" help:"where the users service is, for GET /overview"`
-	UsersToken string          `env:"USERS_TOKEN" secret:"yes" help:"the bearer token that users asks for; unset: none"`
-	WeatherURL process.HTTPURL `env:"WEATHER_URL" envDefault:"http://127.0.0.1:8002" help:"where the weather service is, for GET /overview"`
+	UsersURL   config.HTTPURL `env:"USERS_URL" envDefault:"http://127.0.0.1:8001" help:"where the users service is, for GET /overview"`
+	UsersToken string         `env:"USERS_TOKEN" secret:"yes" help:"the bearer token that users asks for; unset: none"`
+	WeatherURL config.HTTPURL `env:"WEATHER_URL" envDefault:"http://127.0.0.1:8002" help:"where the weather service is, for GET /overview"`
 }
 
 // What the other services may take. Weather may have to ask its provider.

@@ -15,7 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
 )
 
 const seenID = "018f0000-0000-7000-8000-000000000001"
@@ -71,7 +71,7 @@ func overviewSite(t *testing.T, r Reads) *site {
 
 func TestOverview(t *testing.T) {
 	o := startOther(t)
-	h := overviewSite(t, Reads{UsersURL: process.HTTPURL(o.URL), WeatherURL: process.HTTPURL(o.URL), UsersToken: "secret"}).handler()
+	h := overviewSite(t, Reads{UsersURL: config.HTTPURL(o.URL), WeatherURL: config.HTTPURL(o.URL), UsersToken: "secret"}).handler()
 	submissions := []any{map[string]any{"id": seenID, "distance_from_velocity": 5679.9, "submitted_at": "2026-01-02T03:04:05Z", "stored_at": "2026-01-02T03:04:06Z"}}
 	warm := map[string]any{"temperature": 8.9, "source": "cache", "stale": true, "at": "2026-01-02T03:00:00Z"}
 	for query, want := range map[string]map[string]any{
@@ -114,7 +114,7 @@ func TestOverviewWithoutAPart(t *testing.T) {
 				}
 				tc.broken(w, r)
 			})
-			h := overviewSite(t, Reads{UsersURL: process.HTTPURL(users.URL), WeatherURL: process.HTTPURL(weather.URL), UsersToken: "secret"}).handler()
+			h := overviewSite(t, Reads{UsersURL: config.HTTPURL(users.URL), WeatherURL: config.HTTPURL(weather.URL), UsersToken: "secret"}).handler()
 			status, got := askOverview(t, h, both)
 			want := []any{map[string]any{"what": "submissions", "why": tc.why}}
 			if status != 200 || !reflect.DeepEqual(got["missing"], want) || got["weather"] == nil || got["submissions"] != nil {
@@ -125,7 +125,7 @@ func TestOverviewWithoutAPart(t *testing.T) {
 	t.Run("both away", func(t *testing.T) {
 		o := startOther(t)
 		o.Close()
-		h := overviewSite(t, Reads{UsersURL: process.HTTPURL(o.URL), WeatherURL: process.HTTPURL(o.URL)}).handler()
+		h := overviewSite(t, Reads{UsersURL: config.HTTPURL(o.URL), WeatherURL: config.HTTPURL(o.URL)}).handler()
 		want := map[string]any{"missing": []any{
 			map[string]any{"what": "weather", "why": "the weather service is away"}, map[string]any{"what": "submissions", "why": "the users service is away"},
 		}}
@@ -136,7 +136,7 @@ func TestOverviewWithoutAPart(t *testing.T) {
 	t.Run("switched off", func(t *testing.T) {
 		o := startOther(t)
 		o.do(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
-		h := overviewSite(t, Reads{WeatherURL: process.HTTPURL(o.URL)}).handler()
+		h := overviewSite(t, Reads{WeatherURL: config.HTTPURL(o.URL)}).handler()
 		want := map[string]any{"missing": []any{
 			map[string]any{"what": "weather", "why": "weather is switched off"}, map[string]any{"what": "submissions", "why": "the users service is switched off"},
 		}}
@@ -153,7 +153,7 @@ func TestOverviewAsksAtOnce(t *testing.T) {
 	var both sync.WaitGroup
 	both.Add(2)
 	o.do(func(w http.ResponseWriter, r *http.Request) { both.Done(); both.Wait(); answer(w, r) })
-	h := overviewSite(t, Reads{UsersURL: process.HTTPURL(o.URL), WeatherURL: process.HTTPURL(o.URL)}).handler()
+	h := overviewSite(t, Reads{UsersURL: config.HTTPURL(o.URL), WeatherURL: config.HTTPURL(o.URL)}).handler()
 	if status, got := askOverview(t, h, "ids="+seenID+"&lat=1&long=1"); status != 200 || got["missing"] != nil {
 		t.Errorf("GET /overview = %d %v", status, got)
 	}
@@ -184,7 +184,7 @@ func TestOverviewLookups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := process.HTTPURL("http://localhost:" + port)
+	base := config.HTTPURL("http://localhost:" + port)
 	s := overviewSite(t, Reads{UsersURL: base, WeatherURL: base})
 	tr := &traced{RoundTripper: s.overview.client.Transport}
 	s.overview.client.Transport = tr
@@ -217,7 +217,7 @@ func TestOverviewLimit(t *testing.T) {
 	o := startOther(t)
 	asked := make(chan struct{}, maxOverviews)
 	o.do(func(_ http.ResponseWriter, r *http.Request) { asked <- struct{}{}; <-r.Context().Done() })
-	h := overviewSite(t, Reads{WeatherURL: process.HTTPURL(o.URL)}).handler()
+	h := overviewSite(t, Reads{WeatherURL: config.HTTPURL(o.URL)}).handler()
 	ctx, leave := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for range maxOverviews {
@@ -240,10 +240,10 @@ func TestOverviewLimit(t *testing.T) {
 
 func TestReadsEnvironment(t *testing.T) {
 	var r Reads
-	if err := process.Load(func(string) string { return "" }, &r); err != nil || r.UsersURL != "http://127.0.0.1:8001" || r.WeatherURL != "http://127.0.0.1:8002" {
+	if err := config.Load(func(string) string { return "" }, &r); err != nil || r.UsersURL != "http://127.0.0.1:8001" || r.WeatherURL != "http://127.0.0.1:8002" {
 		t.Errorf("defaults: %+v, %v", r, err)
 	}
-	err := process.Load(func(name string) string { return map[string]string{"USERS_URL": "x", "USERS_TOKEN": "t"}[name] }, &r)
+	err := config.Load(func(name string) string { return map[string]string{"USERS_URL": "x", "USERS_TOKEN": "t"}[name] }, &r)
 	if err == nil || !strings.Contains(err.Error(), "USERS_URL") {
 		t.Errorf("a wrong URL: %v", err)
 	}

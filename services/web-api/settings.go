@@ -8,18 +8,18 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
 )
 
-// Settings are what an operator may say about the HTTP edge, in the environment (see [process.Load]). Of a zero Settings
+// Settings are what an operator may say about the HTTP edge, in the environment (see [config.Load]). Of a zero Settings
 // nothing is limited and nobody is trusted; Load fills in the defaults.
 type Settings struct {
-	Listen         process.Address `env:"LISTEN" envDefault:"127.0.0.1:8000" help:"address of the page"`
-	RateLimit      Quota           `env:"RATE_LIMIT" envDefault:"60" help:"submissions a minute per client (IPv6: per /64), or off"`
-	AddressLimit   Quota           `env:"ADDRESS_LIMIT" help:"submissions an hour per email address, or off; unset: the number of RATE_LIMIT"`
-	StreamLimit    Quota           `env:"STREAM_LIMIT" envDefault:"32" help:"open progress streams per client in one process, or off"`
-	TrustedProxies Networks        `env:"TRUSTED_PROXIES" help:"addresses and networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8,192.0.2.1"`
-	TrustedOrigins Origins         `env:"TRUSTED_ORIGINS" help:"origins other than this site that may post, such as https://example.com"`
+	Listen         config.Address `env:"LISTEN" envDefault:"127.0.0.1:8000" help:"address of the page"`
+	RateLimit      Quota          `env:"RATE_LIMIT" envDefault:"60" help:"submissions a minute per client (IPv6: per /64), or off"`
+	AddressLimit   Quota          `env:"ADDRESS_LIMIT" help:"submissions an hour per email address, or off; unset: the number of RATE_LIMIT"`
+	StreamLimit    Quota          `env:"STREAM_LIMIT" envDefault:"32" help:"open progress streams per client in one process, or off"`
+	TrustedProxies Networks       `env:"TRUSTED_PROXIES" help:"addresses and networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8,192.0.2.1"`
+	TrustedOrigins Origins        `env:"TRUSTED_ORIGINS" help:"origins other than this site that may post, such as https://example.com"`
 }
 
 // addressQuota is AddressLimit with its default.

@@ -5,12 +5,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
 )
 
 func TestSettings(t *testing.T) {
 	load := func(env map[string]string) (s Settings, err error) {
-		err = process.Load(func(name string) string { return env[name] }, &s)
+		err = config.Load(func(name string) string { return env[name] }, &s)
 		return s, err
 	}
 	s, err := load(nil)
@@ -35,7 +35,7 @@ func TestSettings(t *testing.T) {
 		"TRUSTED_ORIGINS": "example.com", "LISTEN": "8000",
 	} {
 		_, err := load(map[string]string{variable: value})
-		var wrong *process.VariableError
+		var wrong *config.VariableError
 		if !errors.As(err, &wrong) || wrong.Name != variable || !strings.Contains(err.Error(), value) {
 			t.Errorf("Load(%s=%s): %v; want an error that names both", variable, value, err)
 		}

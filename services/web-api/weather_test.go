@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/internal/browsertest"
 )
@@ -12,7 +12,7 @@ import (
 // testWeather: a submission's card has the weather at its place or, while nobody knows it, why it has not.
 func testWeather(t *testing.T, b *browsertest.Browser) {
 	weather := startOther(t)
-	base, _ := serve(t, openBroker(t, stagetest.Embedded(t).Addr), Settings{}, Reads{WeatherURL: process.HTTPURL(weather.URL)})
+	base, _ := serve(t, openBroker(t, stagetest.Embedded(t).Addr), Settings{}, Reads{WeatherURL: config.HTTPURL(weather.URL)})
 	tab := b.Open(t)
 	tab.Go(base)
 	fillIn(tab)

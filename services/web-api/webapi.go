@@ -19,8 +19,8 @@ import (
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/geodesy"
-	"github.com/milepost/milepost/pkg/process"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 // Name is the service's name: in the registry, in progress and in logs.
@@ -38,8 +38,8 @@ type Deps struct {
 	Listener net.Listener // where the page is served; Run closes it
 	Office   Office
 	Settings Settings
-	Reads    Reads          // the services that GET /overview asks
-	Admin    *process.Admin // may be nil
+	Reads    Reads            // the services that GET /overview asks
+	Admin    *telemetry.Admin // may be nil
 	Log      *slog.Logger
 }
 
@@ -143,7 +143,7 @@ type site struct {
 	assets    *assets
 	pages     *pages
 	metrics   *metrics
-	admin     *process.Admin
+	admin     *telemetry.Admin
 	origins   *http.CrossOriginProtection
 	streams   slots
 	overview  *overview

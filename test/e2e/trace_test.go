@@ -16,9 +16,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/process/otlptest"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/pkg/telemetry/otlptest"
 	"github.com/milepost/milepost/services/weather/openmeteo"
 )
 

@@ -4,25 +4,26 @@ package main
 import (
 	"context"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/services/db"
 )
 
-type config struct {
-	process.Broker
-	process.Mongo
+type settings struct {
+	config.Broker
+	config.Mongo
 }
 
-func main() { program.Main() }
+func main() { service.Main() }
 
-var program = process.Program[config]{
+var service = program.Program[settings]{
 	Name:       "db",
 	Does:       "stores each result as a document of MongoDB",
 	Admin:      "127.0.0.1:9102",
 	Processors: 1,
 	Batch:      true,
-	Run: func(ctx context.Context, cfg config, p *process.Process) error {
+	Run: func(ctx context.Context, cfg settings, p *program.Process) error {
 		broker, err := p.Open(cfg.Broker)
 		if err != nil {
 			return err

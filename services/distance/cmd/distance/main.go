@@ -4,25 +4,26 @@ package main
 import (
 	"context"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/geodesy"
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/services/distance"
 )
 
-type config struct {
-	process.Broker
-	process.Office
+type settings struct {
+	config.Broker
+	config.Office
 }
 
-func main() { program.Main() }
+func main() { service.Main() }
 
-var program = process.Program[config]{
+var service = program.Program[settings]{
 	Name:       "distance",
 	Does:       "works out how far each submitted place is from the office",
 	Admin:      "127.0.0.1:9101",
 	Processors: 1,
 	Batch:      true,
-	Run: func(ctx context.Context, cfg config, p *process.Process) error {
+	Run: func(ctx context.Context, cfg settings, p *program.Process) error {
 		office, err := geodesy.Degrees(cfg.OfficeLat, cfg.OfficeLong)
 		if err != nil {
 			return err

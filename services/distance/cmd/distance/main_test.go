@@ -27,7 +27,7 @@ func start(t *testing.T, addr string) (admin string, stop func() error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() {
-		result <- program.Start(ctx, nil, func(name string) string { return vars[name] }, io.Discard, t.Output())
+		result <- service.Start(ctx, nil, func(name string) string { return vars[name] }, io.Discard, t.Output())
 	}()
 	return admin, func() error {
 		cancel()

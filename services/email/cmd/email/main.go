@@ -4,27 +4,28 @@ package main
 import (
 	"context"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/services/email"
 )
 
-type config struct {
-	process.Broker
-	process.Mongo
+type settings struct {
+	config.Broker
+	config.Mongo
 	email.Settings
 	OfficeName string `env:"OFFICE_NAME" envDefault:"Velocity" help:"name of the office, in the email"`
 }
 
-func main() { program.Main() }
+func main() { service.Main() }
 
-var program = process.Program[config]{
+var service = program.Program[settings]{
 	Name:       "email",
 	Does:       "sends the emails, as lines of the log sent_emails",
 	Admin:      "127.0.0.1:9103",
 	Processors: 1,
 	Batch:      true,
-	Run: func(ctx context.Context, cfg config, p *process.Process) error {
+	Run: func(ctx context.Context, cfg settings, p *program.Process) error {
 		broker, err := p.Open(cfg.Broker)
 		if err != nil {
 			return err

@@ -24,7 +24,7 @@ func TestWrongEnvironment(t *testing.T) {
 	} {
 		env := map[string]string{"ADMIN_LISTEN": admin, "SENT_EMAILS": filepath.Join(t.TempDir(), "log")}
 		env[name] = value
-		err := program.Start(t.Context(), nil, environment(env), io.Discard, t.Output())
+		err := service.Start(t.Context(), nil, environment(env), io.Discard, t.Output())
 		if err == nil || !strings.HasPrefix(err.Error(), name+": ") || !strings.Contains(err.Error(), fmt.Sprintf("%q", value)) {
 			t.Errorf("%s=%q: %v, want an error that names both", name, value, err)
 		}
@@ -38,7 +38,7 @@ func TestWaitsForAll(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- program.Start(ctx, nil, environment(map[string]string{
+		ended <- service.Start(ctx, nil, environment(map[string]string{
 			"ADMIN_LISTEN": admin, "SENT_EMAILS": filepath.Join(t.TempDir(), "log"), "REDIS_PORT": nobody, "MONGO_PORT": nobody,
 		}), io.Discard, t.Output())
 	}()

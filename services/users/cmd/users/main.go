@@ -6,23 +6,24 @@ import (
 	"errors"
 
 	"github.com/milepost/milepost/pkg/cache"
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/services/users"
 )
 
-type config struct {
-	process.Broker
-	process.CacheRedis
-	process.Mongo
+type settings struct {
+	config.Broker
+	config.CacheRedis
+	config.Mongo
 	users.Settings
-	Listen    process.Address `env:"LISTEN" envDefault:"127.0.0.1:8001" help:"address of GET /users and GET /submissions"`
-	MongoPool int             `env:"MONGO_POOL" envDefault:"10" min:"1" max:"1000" help:"connections to MongoDB at most"`
+	Listen    config.Address `env:"LISTEN" envDefault:"127.0.0.1:8001" help:"address of GET /users and GET /submissions"`
+	MongoPool int            `env:"MONGO_POOL" envDefault:"10" min:"1" max:"1000" help:"connections to MongoDB at most"`
 }
 
-func main() { program.Main() }
+func main() { service.Main() }
 
-var program = process.Program[config]{
+var service = program.Program[settings]{
 	Name:  users.Name,
 	Does:  "answers who submitted what",
 	Admin: "127.0.0.1:9105",
@@ -30,8 +31,8 @@ var program = process.Program[config]{
 }
 
 // run opens what the service needs and closes it.
-func run(ctx context.Context, cfg config, p *process.Process) error {
-	listener, err := process.Listen("LISTEN", cfg.Listen)
+func run(ctx context.Context, cfg settings, p *program.Process) error {
+	listener, err := program.Listen("LISTEN", cfg.Listen)
 	if err != nil {
 		return err
 	}

@@ -6,20 +6,21 @@ import (
 	"errors"
 
 	"github.com/milepost/milepost/pkg/cache"
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/services/weather"
 )
 
-type config struct {
-	process.Broker
-	process.CacheRedis
+type settings struct {
+	config.Broker
+	config.CacheRedis
 	weather.Settings
-	Listen process.Address `env:"LISTEN" envDefault:"127.0.0.1:8002" help:"address of GET /api/weather"`
+	Listen config.Address `env:"LISTEN" envDefault:"127.0.0.1:8002" help:"address of GET /api/weather"`
 }
 
-func main() { program.Main() }
+func main() { service.Main() }
 
-var program = process.Program[config]{
+var service = program.Program[settings]{
 	Name:  weather.Name,
 	Does:  "answers how warm it is in a city or at a place, and tells the pipeline",
 	Admin: "127.0.0.1:9104",
@@ -27,8 +28,8 @@ var program = process.Program[config]{
 }
 
 // run opens what the service needs and closes it.
-func run(ctx context.Context, cfg config, p *process.Process) error {
-	listener, err := process.Listen("LISTEN", cfg.Listen)
+func run(ctx context.Context, cfg settings, p *program.Process) error {
+	listener, err := program.Listen("LISTEN", cfg.Listen)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func TestProgram(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- program.Start(ctx, nil, func(name string) string { return env[name] }, io.Discard, io.Discard)
+		ended <- service.Start(ctx, nil, func(name string) string { return env[name] }, io.Discard, io.Discard)
 	}()
 	processtest.Until(t, "http://"+env["ADMIN_LISTEN"]+"/readyz", "weather: ok\n", ended)
 	processtest.Until(t, "http://"+env["LISTEN"]+"/api/weather/paris", `"source":"open-meteo"`, ended)

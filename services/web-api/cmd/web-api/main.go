@@ -5,20 +5,21 @@ import (
 	"context"
 	"errors"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/geodesy"
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/program"
 	webapi "github.com/milepost/milepost/services/web-api"
 )
 
-type config struct {
-	process.Broker
-	process.Office
+type settings struct {
+	config.Broker
+	config.Office
 	webapi.Settings
 	webapi.Reads
 }
 
 func main() {
-	process.Program[config]{
+	program.Program[settings]{
 		Name:  webapi.Name,
 		Does:  "serves the page, takes submissions in and shows their progress",
 		Admin: "127.0.0.1:9100",
@@ -27,12 +28,12 @@ func main() {
 }
 
 // run opens what the edge needs and closes it.
-func run(ctx context.Context, cfg config, p *process.Process) (err error) {
+func run(ctx context.Context, cfg settings, p *program.Process) (err error) {
 	point, err := geodesy.Degrees(cfg.OfficeLat, cfg.OfficeLong)
 	if err != nil {
 		return err
 	}
-	listener, err := process.Listen("LISTEN", cfg.Listen)
+	listener, err := program.Listen("LISTEN", cfg.Listen)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,8 @@
-package process
+package config
 
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/url"
 	"strconv"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/milepost/milepost/pkg/stage"
 )
@@ -55,14 +53,6 @@ func (t Tuning) Apply(c stage.Config) stage.Config {
 type Broker struct {
 	Redis
 	Tuning
-}
-
-// open opens the broker; it does not connect. The caller closes it.
-func (b Broker) open(log *slog.Logger, tracer trace.TracerProvider) (*stage.Broker, error) {
-	return stage.Open(stage.Options{
-		Redis: b.Options(), Log: log, Tracer: tracer, Lease: b.Lease,
-		MaxBacklog: b.MaxBacklog, KeepEntries: b.KeepEntries, MaxDead: b.MaxDead,
-	})
 }
 
 // Mongo says where the documents are. MONGO_URL goes before MONGO_HOST and MONGO_PORT.
@@ -150,7 +140,7 @@ func (u *RedisURL) UnmarshalText(b []byte) error {
 func (u RedisURL) Options() *redis.Options {
 	o, err := redis.ParseURL(string(u))
 	if err != nil {
-		panic("process: a Redis URL that was not checked: " + Mask(string(u)))
+		panic("config: a Redis URL that was not checked: " + Mask(string(u)))
 	}
 	return o
 }

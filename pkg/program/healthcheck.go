@@ -1,4 +1,4 @@
-package process
+package program
 
 import (
 	"context"
@@ -8,11 +8,13 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/milepost/milepost/pkg/config"
 )
 
 // healthcheck asks the program that listens on addr whether it is ready, and writes its answer to w. It needs neither a
 // shell nor a client in the container image.
-func healthcheck(ctx context.Context, addr Address, w io.Writer) error {
+func healthcheck(ctx context.Context, addr config.Address, w io.Writer) error {
 	host, port, err := net.SplitHostPort(string(addr))
 	if err != nil {
 		return err

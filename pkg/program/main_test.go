@@ -1,4 +1,4 @@
-package process_test
+package program_test
 
 import (
 	"bufio"
@@ -16,8 +16,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 type small struct {
@@ -29,10 +30,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv("MILEPOST_TEST_PROGRAM") == "" {
 		os.Exit(m.Run())
 	}
-	process.Program[small]{
+	program.Program[small]{
 		Name:  "sample",
 		Admin: "127.0.0.1:0",
-		Run: func(ctx context.Context, cfg small, p *process.Process) error {
+		Run: func(ctx context.Context, cfg small, p *program.Process) error {
 			fmt.Fprintln(p.Stdout, "working")
 			<-ctx.Done()
 			fmt.Fprintln(p.Stdout, "draining")
@@ -49,7 +50,7 @@ func TestMain(m *testing.M) {
 
 // start runs p until the test ends or the returned function is called, which returns the program's error.
 // Its admin port is at the returned URL.
-func start(t *testing.T, vars map[string]string, run func(context.Context, small, *process.Process) error) (url string, stop func() error) {
+func start(t *testing.T, vars map[string]string, run func(context.Context, small, *program.Process) error) (url string, stop func() error) {
 	t.Helper()
 	addr := fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -58,7 +59,7 @@ func start(t *testing.T, vars map[string]string, run func(context.Context, small
 		env[k] = v
 	}
 	started, result := make(chan struct{}), make(chan error, 1)
-	p := process.Program[small]{Name: "sample", Run: func(ctx context.Context, cfg small, p *process.Process) error {
+	p := program.Program[small]{Name: "sample", Run: func(ctx context.Context, cfg small, p *program.Process) error {
 		close(started)
 		return run(ctx, cfg, p)
 	}}
@@ -73,6 +74,11 @@ func start(t *testing.T, vars map[string]string, run func(context.Context, small
 		return <-result
 	}
 	return "http://" + addr, stop
+}
+
+// environment looks variables up in vars.
+func environment(vars map[string]string) func(string) string {
+	return func(name string) string { return vars[name] }
 }
 
 func get(t *testing.T, url string) (int, string) {
@@ -90,8 +96,8 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestProgram(t *testing.T) {
-	admins, finish := make(chan *process.Admin, 1), make(chan struct{})
-	url, stop := start(t, map[string]string{"TRIES": "5"}, func(ctx context.Context, cfg small, p *process.Process) error {
+	admins, finish := make(chan *telemetry.Admin, 1), make(chan struct{})
+	url, stop := start(t, map[string]string{"TRIES": "5"}, func(ctx context.Context, cfg small, p *program.Process) error {
 		if cfg.Tries != 5 {
 			return fmt.Errorf("TRIES is %d, want 5", cfg.Tries)
 		}
@@ -111,7 +117,7 @@ func TestProgram(t *testing.T) {
 	want("/readyz", 503, "starting\n")
 	waits := errors.New("redis is away: dial\r\nrefused")
 	admin.Watch("distance", func() error { return waits })
-	admin.Watch("email", func() error { return process.Note("standby") })
+	admin.Watch("email", func() error { return telemetry.Note("standby") })
 	want("/readyz", 503, "distance: redis is away: dial  refused\nemail: standby\n")
 	want("/metrics", 200, `milepost_ready{check="distance"} 0`)
 	admin.Watch("distance", func() error { return nil })
@@ -144,7 +150,7 @@ func TestProgram(t *testing.T) {
 }
 
 func TestProfiles(t *testing.T) {
-	url, stop := start(t, map[string]string{"PPROF": "on"}, func(ctx context.Context, _ small, _ *process.Process) error {
+	url, stop := start(t, map[string]string{"PPROF": "on"}, func(ctx context.Context, _ small, _ *program.Process) error {
 		<-ctx.Done()
 		return nil
 	})
@@ -158,7 +164,7 @@ func TestProfiles(t *testing.T) {
 
 func TestRunFails(t *testing.T) {
 	broken := errors.New("broken")
-	_, stop := start(t, nil, func(context.Context, small, *process.Process) error { return broken })
+	_, stop := start(t, nil, func(context.Context, small, *program.Process) error { return broken })
 	if err := stop(); !errors.Is(err, broken) {
 		t.Errorf("Start returned %v, want Run's error", err)
 	}
@@ -170,7 +176,7 @@ func TestPortInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	p := process.Program[small]{Name: "sample", Run: func(context.Context, small, *process.Process) error {
+	p := program.Program[small]{Name: "sample", Run: func(context.Context, small, *program.Process) error {
 		t.Error("it ran without its admin port")
 		return nil
 	}}
@@ -182,10 +188,10 @@ func TestPortInUse(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	p := process.Program[small]{
+	p := program.Program[small]{
 		Name: "sample", Does: "shows what a program does", Admin: "127.0.0.1:1",
-		Run: func(context.Context, small, *process.Process) error { return errors.New("ran") },
-		Commands: map[string]process.Command{"store": {Does: "runs the store alone", Run: func(_ context.Context, args []string, _ func(string) string, out, _ io.Writer) error {
+		Run: func(context.Context, small, *program.Process) error { return errors.New("ran") },
+		Commands: map[string]program.Command{"store": {Does: "runs the store alone", Run: func(_ context.Context, args []string, _ func(string) string, out, _ io.Writer) error {
 			_, err := fmt.Fprint(out, "store ", args)
 			return err
 		}}},
@@ -200,8 +206,8 @@ func TestCommandLine(t *testing.T) {
 		"variables":    {args: []string{"-h"}, says: "  TRIES            how often to try (default 3)\n"},
 		"admin":        {args: []string{"help"}, says: "  ADMIN_LISTEN     address of /healthz, /readyz and /metrics (default 127.0.0.1:1)\n"},
 		"subcommand":   {args: []string{"store", "--data", "x"}, says: "store [--data x]"},
-		"unknown":      {args: []string{"--hepl"}, fails: process.ErrUsage},
-		"one too many": {args: []string{"healthcheck", "x"}, fails: process.ErrUsage},
+		"unknown":      {args: []string{"--hepl"}, fails: program.ErrUsage},
+		"one too many": {args: []string{"healthcheck", "x"}, fails: program.ErrUsage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -214,8 +220,8 @@ func TestCommandLine(t *testing.T) {
 }
 
 func TestHealthcheck(t *testing.T) {
-	admins := make(chan *process.Admin, 1)
-	url, stop := start(t, nil, func(ctx context.Context, _ small, p *process.Process) error {
+	admins := make(chan *telemetry.Admin, 1)
+	url, stop := start(t, nil, func(ctx context.Context, _ small, p *program.Process) error {
 		admins <- p.Admin
 		<-ctx.Done()
 		return nil
@@ -224,7 +230,7 @@ func TestHealthcheck(t *testing.T) {
 	port := url[strings.LastIndexByte(url, ':'):]
 	check := func(listen string) (string, error) {
 		var out bytes.Buffer
-		p := process.Program[small]{Name: "sample"}
+		p := program.Program[small]{Name: "sample"}
 		err := p.Start(t.Context(), []string{"healthcheck"}, environment(map[string]string{"ADMIN_LISTEN": listen, "TRIES": "x"}), &out, io.Discard)
 		return out.String(), err
 	}

@@ -1,4 +1,4 @@
-package process_test
+package program_test
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/program"
 )
 
 // A program that is told to stop says so at once, and with STOP_DELAY still takes requests for that time, each on a connection
@@ -19,8 +19,8 @@ func TestStopDelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	const delay = time.Second
-	url, stop := start(t, map[string]string{"STOP_DELAY": delay.String()}, func(ctx context.Context, _ small, p *process.Process) error {
-		return process.Serve(ctx, l, p.Admin.Observe(http.NotFoundHandler(), nil), p.Log)
+	url, stop := start(t, map[string]string{"STOP_DELAY": delay.String()}, func(ctx context.Context, _ small, p *program.Process) error {
+		return program.Serve(ctx, l, p.Admin.Observe(http.NotFoundHandler(), nil), p.Log)
 	})
 	ask := func() (closes bool) {
 		t.Helper()

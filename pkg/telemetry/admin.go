@@ -1,4 +1,4 @@
-package process
+package telemetry
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -163,8 +162,8 @@ func text(w http.ResponseWriter, status int, body string) {
 	_, _ = w.Write([]byte(body)) // the client is gone if this fails
 }
 
-// serve answers on l until the returned function is called, which waits for requests under way, two seconds at most.
-func (a *Admin) serve(l net.Listener, profiles bool, log *slog.Logger) (stop func()) {
+// Serve answers on l until the returned function is called, which waits for requests under way, two seconds at most.
+func (a *Admin) Serve(l net.Listener, profiles bool, log *slog.Logger) (stop func()) {
 	s := &http.Server{
 		Handler:           a.Handler(profiles),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -188,18 +187,6 @@ func (a *Admin) serve(l net.Listener, profiles bool, log *slog.Logger) (stop fun
 		}
 		<-done
 	}
-}
-
-// Listen opens the port that the environment variable names. Its error says what to change.
-func Listen(variable string, addr Address) (net.Listener, error) {
-	l, err := net.Listen("tcp", string(addr))
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s: %s is in use by another program; stop that one or set %s to another address", variable, addr, variable)
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", variable, err)
-	}
-	return l, nil
 }
 
 // readiness is the metric milepost_ready: 1 for each check that is ready.

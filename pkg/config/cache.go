@@ -1,4 +1,4 @@
-package process
+package config
 
 import "github.com/redis/go-redis/v9"
 

@@ -1,4 +1,4 @@
-package process
+package program
 
 import (
 	"context"
@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
+
+	"github.com/milepost/milepost/pkg/config"
 )
 
 // serveDrain is how long requests under way may take when a server stops.
@@ -40,4 +43,16 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 		return fmt.Errorf("requests under way at the stop: %w", errors.Join(err, s.Close()))
 	}
 	return nil
+}
+
+// Listen opens the port that the environment variable names. Its error says what to change.
+func Listen(variable string, addr config.Address) (net.Listener, error) {
+	l, err := net.Listen("tcp", string(addr))
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s: %s is in use by another program; stop that one or set %s to another address", variable, addr, variable)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", variable, err)
+	}
+	return l, nil
 }

@@ -1,4 +1,4 @@
-package process
+package telemetry
 
 import (
 	"context"
@@ -85,7 +85,7 @@ func (a *Admin) Observe(h http.Handler, trusted func(*http.Request) bool) http.H
 	})
 }
 
-const scope = "github.com/milepost/milepost/pkg/process"
+const scope = "github.com/milepost/milepost/pkg/telemetry"
 
 func begin(tracer trace.Tracer, r *http.Request, method string, trusted bool) (*http.Request, trace.Span) {
 	from := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))

@@ -1,4 +1,4 @@
-package process
+package telemetry
 
 import (
 	"context"
@@ -76,6 +76,9 @@ type clientLog struct{ log atomic.Pointer[slog.Logger] }
 var redisLog = new(clientLog)
 
 func init() { redis.SetLogger(redisLog) }
+
+// LogRedis sends what the Redis clients of the process log to log, at debug level.
+func LogRedis(log *slog.Logger) { redisLog.log.Store(log) }
 
 // Printf implements the client's logger.
 func (c *clientLog) Printf(ctx context.Context, format string, v ...any) {

@@ -1,4 +1,4 @@
-package process_test
+package telemetry_test
 
 import (
 	"bytes"
@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 // TestLogHidesAddresses: whatever a value holds, nobody's address is in the log.
@@ -21,7 +21,7 @@ func TestLogHidesAddresses(t *testing.T) {
 	} {
 		for _, format := range []string{"text", "json"} {
 			var b bytes.Buffer
-			log := process.Logging{LogFormat: format}.Open(&b, "sample").With("before", in)
+			log := telemetry.Logging{LogFormat: format}.Open(&b, "sample").With("before", in)
 			log.Info("said", "text", in, "err", errors.New(in))
 			quote := strings.NewReplacer(`\"`, `"`, `\u003c`, "<", `\u003e`, ">")
 			if got := quote.Replace(b.String()); strings.Count(got, want) != 3 {

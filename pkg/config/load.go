@@ -1,4 +1,5 @@
-package process
+// Package config reads a program's environment into a struct.
+package config
 
 import (
 	"cmp"
@@ -225,9 +226,32 @@ func (v variable) bound(text string) float64 {
 		n = float64(d)
 	}
 	if err != nil {
-		panic(fmt.Sprintf("process: bound of %s: %v", v.name, err))
+		panic(fmt.Sprintf("config: bound of %s: %v", v.name, err))
 	}
 	return n
+}
+
+// Help describes the variables of the configurations, one a line. defaults are those that the fields' tags do not tell.
+func Help(defaults map[string]string, configs ...any) string {
+	var b strings.Builder
+	told := map[string]bool{}
+	for _, cfg := range configs {
+		for _, v := range describe(reflect.TypeOf(cfg)) {
+			if told[v.name] {
+				continue
+			}
+			told[v.name] = true
+			fmt.Fprintf(&b, "  %-16s %s", v.name, v.tag.Get("help"))
+			if def := cmp.Or(defaults[v.name], v.tag.Get("envDefault")); def != "" {
+				fmt.Fprintf(&b, " (default %s)", def)
+			}
+			if v.secret() {
+				fmt.Fprintf(&b, "; or %s_FILE: a file that holds it", v.name)
+			}
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
 }
 
 // Mask hides what is secret in a value: the password of a URL, all of anything else.

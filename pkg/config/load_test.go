@@ -1,4 +1,4 @@
-package process_test
+package config_test
 
 import (
 	"errors"
@@ -9,27 +9,28 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 // everything is a configuration with all that the package offers.
 type everything struct {
-	process.Broker
-	process.Mongo
-	process.Office
-	process.Logging
-	Listen process.Address `env:"LISTEN" envDefault:"127.0.0.1:8000"`
-	Users  process.HTTPURL `env:"USERS_URL"`
-	Token  string          `env:"USERS_TOKEN" secret:"yes"`
-	Share  float64         `env:"SHARE" max:"1"`
-	Keep   time.Duration   `env:"KEEP" min:"1h" max:"720h"`
+	config.Broker
+	config.Mongo
+	config.Office
+	telemetry.Logging
+	Listen config.Address `env:"LISTEN" envDefault:"127.0.0.1:8000"`
+	Users  config.HTTPURL `env:"USERS_URL"`
+	Token  string         `env:"USERS_TOKEN" secret:"yes"`
+	Share  float64        `env:"SHARE" max:"1"`
+	Keep   time.Duration  `env:"KEEP" min:"1h" max:"720h"`
 	Inner  inner
 }
 
 // inner is a struct within it, with a field and a variable that it has already.
 type inner struct {
-	Share  int             `env:"INNER_SHARE" max:"9"`
-	Listen process.Address `env:"LISTEN"`
+	Share  int            `env:"INNER_SHARE" max:"9"`
+	Listen config.Address `env:"LISTEN"`
 }
 
 func environment(vars map[string]string) func(string) string {
@@ -38,19 +39,19 @@ func environment(vars map[string]string) func(string) string {
 
 func TestLoad(t *testing.T) {
 	var defaults everything
-	if err := process.Load(environment(nil), &defaults); err != nil {
+	if err := config.Load(environment(nil), &defaults); err != nil {
 		t.Fatal(err)
 	}
 	want := everything{
-		Broker: process.Broker{
-			Redis: process.Redis{RedisHost: "127.0.0.1", RedisPort: 6379},
-			Tuning: process.Tuning{
+		Broker: config.Broker{
+			Redis: config.Redis{RedisHost: "127.0.0.1", RedisPort: 6379},
+			Tuning: config.Tuning{
 				Lease: 10 * time.Second, MaxTries: 8, KeepEntries: 10_000, MaxBacklog: 1_000_000, MaxDead: 100_000, Adopt: true,
 			},
 		},
-		Mongo:   process.Mongo{MongoHost: "127.0.0.1", MongoPort: 27017, MongoDatabase: "milepost"},
-		Office:  process.Office{OfficeName: "Velocity", OfficeLat: 32.080058, OfficeLong: 34.864535},
-		Logging: process.Logging{LogFormat: "text"},
+		Mongo:   config.Mongo{MongoHost: "127.0.0.1", MongoPort: 27017, MongoDatabase: "milepost"},
+		Office:  config.Office{OfficeName: "Velocity", OfficeLat: 32.080058, OfficeLong: 34.864535},
+		Logging: telemetry.Logging{LogFormat: "text"},
 		Listen:  "127.0.0.1:8000",
 	}
 	if !reflect.DeepEqual(defaults, want) {
@@ -58,7 +59,7 @@ func TestLoad(t *testing.T) {
 	}
 
 	var set everything
-	err := process.Load(environment(map[string]string{
+	err := config.Load(environment(map[string]string{
 		"REDIS_HOST": "redis", "REDIS_PORT": "6380", "WORKERS": "3", "LEASE": "1s", "ADOPT": "OFF", "MONGO_URL": "mongodb://a:1,b:2/?replicaSet=rs0",
 		"OFFICE_LONG": "-1e1", "LOG_LEVEL": "debug", "LOG_FORMAT": "json", "LISTEN": ":80", "USERS_URL": "http://users:8001/", "USERS_TOKEN": "t",
 		"SHARE": "-5", "KEEP": "720h", "MAX_TRIES": "", "INNER_SHARE": "9",
@@ -80,7 +81,7 @@ func TestLoad(t *testing.T) {
 
 // An IP address keeps the port that the program would have used.
 func TestLoadAddress(t *testing.T) {
-	for value, want := range map[string][2]process.Address{ // with a default in the tag, with one in the field
+	for value, want := range map[string][2]config.Address{ // with a default in the tag, with one in the field
 		"":          {"127.0.0.1:8000", "127.0.0.1:9100"},
 		"0.0.0.0":   {"0.0.0.0:8000", "0.0.0.0:9100"},
 		"::":        {"[::]:8000", "[::]:9100"},
@@ -89,24 +90,24 @@ func TestLoadAddress(t *testing.T) {
 		"localhost": {}, "8000": {}, "[::]": {},
 	} {
 		cfg := struct {
-			Listen process.Address `env:"LISTEN" envDefault:"127.0.0.1:8000"`
-			Admin  process.Address `env:"ADMIN_LISTEN"`
+			Listen config.Address `env:"LISTEN" envDefault:"127.0.0.1:8000"`
+			Admin  config.Address `env:"ADMIN_LISTEN"`
 		}{Admin: "127.0.0.1:9100"}
-		err := process.Load(environment(map[string]string{"LISTEN": value, "ADMIN_LISTEN": value}), &cfg)
+		err := config.Load(environment(map[string]string{"LISTEN": value, "ADMIN_LISTEN": value}), &cfg)
 		if want[0] == "" {
 			if err == nil {
 				t.Errorf("Load with LISTEN=%q: %+v, want it refused", value, cfg)
 			}
 			continue
 		}
-		if got := [2]process.Address{cfg.Listen, cfg.Admin}; err != nil || got != want {
+		if got := [2]config.Address{cfg.Listen, cfg.Admin}; err != nil || got != want {
 			t.Errorf("Load with LISTEN=%q: %q, %v; want %q", value, got, err, want)
 		}
 	}
 	var bare struct {
-		Listen process.Address `env:"LISTEN"`
+		Listen config.Address `env:"LISTEN"`
 	}
-	if err := process.Load(environment(map[string]string{"LISTEN": "0.0.0.0"}), &bare); err == nil {
+	if err := config.Load(environment(map[string]string{"LISTEN": "0.0.0.0"}), &bare); err == nil {
 		t.Errorf("Load of an address without a port or a default: %+v, want it refused", bare)
 	}
 }
@@ -143,8 +144,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"REDIS_URL_FILE", "/nowhere/at/all", `REDIS_URL_FILE: "/nowhere/at/all" cannot be read: `},
 	} {
 		t.Run(tc.name+"="+tc.value, func(t *testing.T) {
-			err := process.Load(environment(map[string]string{tc.name: tc.value}), &everything{})
-			var v *process.VariableError
+			err := config.Load(environment(map[string]string{tc.name: tc.value}), &everything{})
+			var v *config.VariableError
 			if !errors.As(err, &v) || v.Name != tc.name {
 				t.Fatalf("Load with %s=%q: %v, want a VariableError of it", tc.name, tc.value, err)
 			}
@@ -153,7 +154,7 @@ func TestLoadRefuses(t *testing.T) {
 			}
 		})
 	}
-	err := process.Load(environment(map[string]string{"LEASE": "x", "WORKERS": "x", "REDIS_PORT": "x"}), &everything{})
+	err := config.Load(environment(map[string]string{"LEASE": "x", "WORKERS": "x", "REDIS_PORT": "x"}), &everything{})
 	if err == nil || strings.Count(err.Error(), "\n") != 2 {
 		t.Errorf("three wrong variables are reported as %q, want three lines", err)
 	}
@@ -170,11 +171,11 @@ func TestLoadSecretFile(t *testing.T) {
 	}
 	token := file("token", "s3cret \r\n")
 	var cfg everything
-	if err := process.Load(environment(map[string]string{"USERS_TOKEN_FILE": token}), &cfg); err != nil || cfg.Token != "s3cret " {
+	if err := config.Load(environment(map[string]string{"USERS_TOKEN_FILE": token}), &cfg); err != nil || cfg.Token != "s3cret " {
 		t.Errorf("USERS_TOKEN_FILE gives %q, %v; want all but the line end", cfg.Token, err)
 	}
 	url := file("url", "redis://:s3cret@h:x/0")
-	err := process.Load(environment(map[string]string{"REDIS_URL_FILE": url}), &everything{})
+	err := config.Load(environment(map[string]string{"REDIS_URL_FILE": url}), &everything{})
 	if err == nil || strings.Contains(err.Error(), "s3cret") || !strings.Contains(err.Error(), `REDIS_URL: "redis://:****@h:x/0"`) {
 		t.Errorf("a wrong URL in a file gives %v, want it masked", err)
 	}
@@ -182,8 +183,8 @@ func TestLoadSecretFile(t *testing.T) {
 		"both":  {"USERS_TOKEN_FILE": token, "USERS_TOKEN": "t"},
 		"empty": {"USERS_TOKEN_FILE": file("empty", "\n")},
 	} {
-		var v *process.VariableError
-		if err := process.Load(environment(vars), &everything{}); !errors.As(err, &v) || v.Name != "USERS_TOKEN_FILE" {
+		var v *config.VariableError
+		if err := config.Load(environment(vars), &everything{}); !errors.As(err, &v) || v.Name != "USERS_TOKEN_FILE" {
 			t.Errorf("%s: %v, want a VariableError of USERS_TOKEN_FILE", name, err)
 		}
 	}
@@ -199,7 +200,7 @@ func TestMask(t *testing.T) {
 		"redis://:s3@cr/et@h:6379/0":  "redis://:****@h:6379/0",
 		"mongodb://a:s3cret@h1:1,h2/": "mongodb://a:****@h1:1,h2/",
 	} {
-		if got := process.Mask(in); got != want {
+		if got := config.Mask(in); got != want {
 			t.Errorf("Mask(%q) = %q, want %q", in, got, want)
 		}
 	}

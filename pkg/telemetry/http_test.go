@@ -1,4 +1,4 @@
-package process_test
+package telemetry_test
 
 import (
 	"net/http"
@@ -6,13 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 // TestObserve asks a server in ways that a router knows and does not know, and looks at what was counted.
 func TestObserve(t *testing.T) {
-	admin := process.NewAdmin()
-	s := hello(t, &process.Process{Admin: admin, Log: process.Logging{}.Open(t.Output(), "sample")}, nil, "")
+	admin := telemetry.NewAdmin()
+	s := hello(t, admin, telemetry.Logging{}.Open(t.Output(), "sample"), nil, "")
 	for _, path := range []string{"/users/ada@example.com", "/users/bob@example.com", "/broken", "/stream", "/nowhere/ada@example.com"} {
 		get(t, s.URL+path)
 	}

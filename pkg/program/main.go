@@ -1,4 +1,4 @@
-package process
+package program
 
 import (
 	"cmp"
@@ -10,7 +10,6 @@ import (
 	"maps"
 	"os"
 	"os/signal"
-	"reflect"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -18,13 +17,15 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/operate/statuspage"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 // Version is the program's version. The build sets it with
-// -ldflags "-X github.com/milepost/milepost/pkg/process.Version=v1.2.3".
+// -ldflags "-X github.com/milepost/milepost/pkg/program.Version=v1.2.3".
 var Version = ""
 
 // ErrUsage is wrapped by the error of a command line that the program does not know.
@@ -34,7 +35,7 @@ var ErrUsage = errors.New("see --help")
 type Process struct {
 	Name   string
 	Log    *slog.Logger
-	Admin  *Admin
+	Admin  *telemetry.Admin
 	Stdout io.Writer
 
 	StatusPage string // its URL, "" if there is none
@@ -42,8 +43,11 @@ type Process struct {
 
 // Open opens the broker that c describes, with the process' log and traces, and puts its metrics on the admin port. The
 // caller closes it.
-func (p *Process) Open(c Broker) (*stage.Broker, error) {
-	b, err := c.open(p.Log, p.Admin.Tracer())
+func (p *Process) Open(c config.Broker) (*stage.Broker, error) {
+	b, err := stage.Open(stage.Options{
+		Redis: c.Options(), Log: p.Log, Tracer: p.Admin.Tracer(), Lease: c.Lease,
+		MaxBacklog: c.MaxBacklog, KeepEntries: c.KeepEntries, MaxDead: c.MaxDead,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -61,13 +65,13 @@ func (p *Process) Open(c Broker) (*stage.Broker, error) {
 	return b, nil
 }
 
-// Program is a service program with configuration C, a struct as [Load] fills it.
+// Program is a service program with configuration C, a struct as [config.Load] fills it.
 type Program[C any] struct {
-	Name  string  // its name in logs and messages
-	Does  string  // goes on after the name in --help: "works out …"
-	Admin Address // default of ADMIN_LISTEN
+	Name  string         // its name in logs and messages
+	Does  string         // goes on after the name in --help: "works out …"
+	Admin config.Address // default of ADMIN_LISTEN
 
-	StatusPage Switch // default of STATUS_PAGE
+	StatusPage config.Switch // default of STATUS_PAGE
 
 	// Processors is how many processors the program works on at once, unless GOMAXPROCS says otherwise; 0 leaves it to the
 	// runtime. On one, an event passes from reader to handler to settling without a thread being woken for each, and a
@@ -124,12 +128,12 @@ func (p Program[C]) Main() {
 
 // base is what every program reads from its environment.
 type base struct {
-	Logging
-	Tracing
-	AdminListen Address       `env:"ADMIN_LISTEN" help:"address of /healthz, /readyz and /metrics"`
-	StatusPage  Switch        `env:"STATUS_PAGE" help:"on or off: the status page of the whole pipeline at / of the admin port"`
-	StopDelay   time.Duration `env:"STOP_DELAY" envDefault:"0s" min:"0s" max:"1m" help:"how long requests are still taken after a signal to stop, while those who balance the load learn of it"`
-	Profiles    Switch        `env:"PPROF" envDefault:"off" help:"on or off: profiles under /debug/pprof/ of the admin port"`
+	telemetry.Logging
+	telemetry.Tracing
+	AdminListen config.Address `env:"ADMIN_LISTEN" help:"address of /healthz, /readyz and /metrics"`
+	StatusPage  config.Switch  `env:"STATUS_PAGE" help:"on or off: the status page of the whole pipeline at / of the admin port"`
+	StopDelay   time.Duration  `env:"STOP_DELAY" envDefault:"0s" min:"0s" max:"1m" help:"how long requests are still taken after a signal to stop, while those who balance the load learn of it"`
+	Profiles    config.Switch  `env:"PPROF" envDefault:"off" help:"on or off: profiles under /debug/pprof/ of the admin port"`
 }
 
 // Start is Main without the process: it runs the program with the arguments after its name and returns its error.
@@ -149,7 +153,7 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 			return err
 		case "healthcheck":
 			cfg := base{AdminListen: p.Admin, StatusPage: p.StatusPage}
-			if err := Load(getenv, &cfg); err != nil {
+			if err := config.Load(getenv, &cfg); err != nil {
 				return err
 			}
 			return healthcheck(ctx, cfg.AdminListen, stdout)
@@ -159,40 +163,40 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 	}
 	common := base{AdminListen: p.Admin, StatusPage: p.StatusPage}
 	var cfg C
-	if err := errors.Join(Load(getenv, &common), Load(getenv, &cfg)); err != nil {
+	if err := errors.Join(config.Load(getenv, &common), config.Load(getenv, &cfg)); err != nil {
 		return err
 	}
 	log := common.Logging.Open(stderr, p.Name)
-	redisLog.log.Store(log)
-	admin := NewAdmin()
-	tracer, flush, err := common.Tracing.open(getenv, p.Name, log)
+	telemetry.LogRedis(log)
+	admin := telemetry.NewAdmin()
+	tracer, flush, err := common.Tracing.Open(getenv, p.Name, version(), log)
 	if err != nil {
 		return err
 	}
 	defer flush()
-	admin.tracer = tracer
+	admin.Trace(tracer)
 	listener, err := Listen("ADMIN_LISTEN", common.AdminListen)
 	if err != nil {
 		return err
 	}
-	defer admin.serve(listener, bool(common.Profiles), log)()
+	defer admin.Serve(listener, bool(common.Profiles), log)()
 	defer context.AfterFunc(ctx, admin.Stop)()
 	go tendMemory(ctx) // nothing is lost when it just ends
 	log.Info("starting", "version", version(), "admin", listener.Addr().String())
-	process := &Process{Name: p.Name, Log: log, Admin: admin, Stdout: stdout}
+	proc := &Process{Name: p.Name, Log: log, Admin: admin, Stdout: stdout}
 	if common.StatusPage {
-		process.StatusPage = "http://" + listener.Addr().String() + "/"
+		proc.StatusPage = "http://" + listener.Addr().String() + "/"
 	}
 	ctx, cancel := endLater(ctx, common.StopDelay)
 	defer cancel()
-	if err := p.Run(ctx, cfg, process); err != nil {
+	if err := p.Run(ctx, cfg, proc); err != nil {
 		return err
 	}
 	log.Info("stopped")
 	return nil
 }
 
-// endLater returns a context that ends d after ctx does. Meanwhile /readyz says stopping, and [Admin.Observe] closes each
+// endLater returns a context that ends d after ctx does. Meanwhile /readyz says stopping, and [telemetry.Admin.Observe] closes each
 // connection after the answer, so that none is cut off as its client sends a request.
 func endLater(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -216,28 +220,8 @@ func (p Program[C]) help(w io.Writer) error {
 	fmt.Fprintf(&b, "  %s healthcheck  asks the running program whether it is ready; exits with 0 if it is, else with 1\n", p.Name)
 	fmt.Fprintf(&b, "  %s --version    prints the version\n", p.Name)
 	b.WriteString("\nEnvironment:\n")
-	told := map[string]bool{}
-	for _, v := range append(describe(reflect.TypeFor[C]()), describe(reflect.TypeFor[base]())...) {
-		if told[v.name] {
-			continue
-		}
-		told[v.name] = true
-		def := v.tag.Get("envDefault")
-		switch v.name {
-		case "ADMIN_LISTEN":
-			def = string(p.Admin)
-		case "STATUS_PAGE":
-			def = map[Switch]string{false: "off", true: "on"}[p.StatusPage]
-		}
-		fmt.Fprintf(&b, "  %-16s %s", v.name, v.tag.Get("help"))
-		if def != "" {
-			fmt.Fprintf(&b, " (default %s)", def)
-		}
-		if v.secret() {
-			fmt.Fprintf(&b, "; or %s_FILE: a file that holds it", v.name)
-		}
-		b.WriteByte('\n')
-	}
+	admin, page := string(p.Admin), map[config.Switch]string{false: "off", true: "on"}[p.StatusPage]
+	b.WriteString(config.Help(map[string]string{"ADMIN_LISTEN": admin, "STATUS_PAGE": page}, *new(C), base{}))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package process
+package program
 
 // scheduleInBatches does nothing: only Linux has the class.
 func scheduleInBatches() error { return nil }

@@ -1,4 +1,4 @@
-package process
+package telemetry
 
 import (
 	"bytes"
@@ -20,6 +20,8 @@ import (
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/milepost/milepost/pkg/config"
 )
 
 // collector sends spans over OTLP/HTTP, https://opentelemetry.io/docs/specs/otlp/#otlphttp. OpenTelemetry's own client of it
@@ -39,7 +41,7 @@ type collector struct {
 
 func (o otlp) collector(endpoint, header string, log *slog.Logger) (*collector, error) {
 	if name, v := o.get("PROTOCOL"); v != "" && v != "http/protobuf" {
-		return nil, &VariableError{name, v, "is not http/protobuf, which is what this program speaks (a collector's port for it is 4318)"}
+		return nil, &config.VariableError{Name: name, Value: v, Why: "is not http/protobuf, which is what this program speaks (a collector's port for it is 4318)"}
 	}
 	h, err := headers(header)
 	if err != nil {
@@ -51,12 +53,12 @@ func (o otlp) collector(endpoint, header string, log *slog.Logger) (*collector, 
 	case "gzip":
 		c.gzip = true
 	default:
-		return nil, &VariableError{name, v, "is not gzip or none"}
+		return nil, &config.VariableError{Name: name, Value: v, Why: "is not gzip or none"}
 	}
 	if name, v := o.get("TIMEOUT"); v != "" {
 		ms, err := strconv.Atoi(v)
 		if err != nil || ms < 1 {
-			return nil, &VariableError{name, v, "is not a number of milliseconds above 0"}
+			return nil, &config.VariableError{Name: name, Value: v, Why: "is not a number of milliseconds above 0"}
 		}
 		c.timeout = time.Duration(ms) * time.Millisecond
 	}
@@ -84,13 +86,13 @@ func (o otlp) tls() (*tls.Config, error) {
 		pem, err := os.ReadFile(ca)
 		c.RootCAs = x509.NewCertPool()
 		if err != nil || !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, errors.Join(&VariableError{caName, ca, "is not a file with certificates"}, err)
+			return nil, errors.Join(&config.VariableError{Name: caName, Value: ca, Why: "is not a file with certificates"}, err)
 		}
 	}
 	if cert != "" {
 		pair, err := tls.LoadX509KeyPair(cert, key)
 		if err != nil {
-			return nil, errors.Join(&VariableError{certName, cert, "is not a file with a certificate that fits the key in …_CLIENT_KEY"}, err)
+			return nil, errors.Join(&config.VariableError{Name: certName, Value: cert, Why: "is not a file with a certificate that fits the key in …_CLIENT_KEY"}, err)
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}
@@ -115,10 +117,10 @@ func (c *collector) UploadTraces(ctx context.Context, spans []*tracepb.ResourceS
 	}
 	if err == nil {
 		if c.failing.Swap(false) {
-			c.log.Info("traces are delivered again", "to", Mask(c.url))
+			c.log.Info("traces are delivered again", "to", config.Mask(c.url))
 		}
 	} else if !c.failing.Swap(true) {
-		c.log.Warn("traces are not delivered; nothing else waits for them", "to", Mask(c.url), "err", err)
+		c.log.Warn("traces are not delivered; nothing else waits for them", "to", config.Mask(c.url), "err", err)
 	}
 	return nil
 }

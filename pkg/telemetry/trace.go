@@ -1,4 +1,4 @@
-package process
+package telemetry
 
 import (
 	"cmp"
@@ -17,21 +17,23 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/milepost/milepost/pkg/config"
 )
 
 // Tracing says whether and where traces go. The package comment names the variables that are read beside these.
 type Tracing struct {
-	Endpoint       HTTPURL `env:"OTEL_EXPORTER_OTLP_ENDPOINT" help:"where traces go, over OTLP/HTTP, such as http://127.0.0.1:4318; unset: nowhere"`
-	TracesEndpoint HTTPURL `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" help:"the same with its path, such as http://127.0.0.1:4318/v1/traces"`
-	Headers        string  `env:"OTEL_EXPORTER_OTLP_HEADERS" secret:"yes" help:"headers of what is sent there, as name=value,name=value"`
+	Endpoint       config.HTTPURL `env:"OTEL_EXPORTER_OTLP_ENDPOINT" help:"where traces go, over OTLP/HTTP, such as http://127.0.0.1:4318; unset: nowhere"`
+	TracesEndpoint config.HTTPURL `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" help:"the same with its path, such as http://127.0.0.1:4318/v1/traces"`
+	Headers        string         `env:"OTEL_EXPORTER_OTLP_HEADERS" secret:"yes" help:"headers of what is sent there, as name=value,name=value"`
 }
 
 // flushMost is how long the end of a program waits for its last spans to be delivered.
 const flushMost = 2 * time.Second
 
-// open makes the provider of the program's spans; nil if the environment asks for none. What is not delivered is dropped:
+// Open makes the provider of the spans of the program name; nil if the environment asks for none. What is not delivered is dropped:
 // nobody ever waits for the collector but flush, which delivers what is left and ends the provider.
-func (t Tracing) open(getenv func(string) string, name string, log *slog.Logger) (p *sdktrace.TracerProvider, flush func(), err error) {
+func (t Tracing) Open(getenv func(string) string, name, version string, log *slog.Logger) (p *sdktrace.TracerProvider, flush func(), err error) {
 	off, _ := strconv.ParseBool(getenv("OTEL_SDK_DISABLED"))
 	if off || t.Endpoint == "" && t.TracesEndpoint == "" {
 		return nil, func() {}, nil
@@ -41,7 +43,7 @@ func (t Tracing) open(getenv func(string) string, name string, log *slog.Logger)
 		return nil, func() {}, nil
 	case "", "otlp":
 	default:
-		return nil, nil, &VariableError{"OTEL_TRACES_EXPORTER", e, "is not otlp or none"}
+		return nil, nil, &config.VariableError{Name: "OTEL_TRACES_EXPORTER", Value: e, Why: "is not otlp or none"}
 	}
 	o := otlp{getenv}
 	client, err := o.collector(cmp.Or(string(t.TracesEndpoint), string(t.Endpoint)+"/v1/traces"), cmp.Or(getenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS"), t.Headers), log)
@@ -54,12 +56,12 @@ func (t Tracing) open(getenv func(string) string, name string, log *slog.Logger)
 	}
 	// What the environment says goes before what we say.
 	about, err := resource.New(context.Background(), resource.WithTelemetrySDK(), resource.WithHost(),
-		resource.WithAttributes(semconv.ServiceName(name), semconv.ServiceVersion(version())), resource.WithFromEnv())
+		resource.WithAttributes(semconv.ServiceName(name), semconv.ServiceVersion(version)), resource.WithFromEnv())
 	if err != nil && about == nil {
 		return nil, nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("tracing", "err", err) }))
-	log.Info("tracing", "to", Mask(client.url))
+	log.Info("tracing", "to", config.Mask(client.url))
 	p = sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
 	return p, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), flushMost)
@@ -69,6 +71,9 @@ func (t Tracing) open(getenv func(string) string, name string, log *slog.Logger)
 		}
 	}, nil
 }
+
+// Trace makes p what Tracer returns and what Observe and Transport begin spans with; nil turns traces off. It is called before them.
+func (a *Admin) Trace(p *sdktrace.TracerProvider) { a.tracer = p }
 
 // Tracer is where a program's spans begin; nil if traces are off, and for a nil Admin.
 func (a *Admin) Tracer() trace.TracerProvider {

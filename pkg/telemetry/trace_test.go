@@ -1,11 +1,9 @@
-package process_test
+package telemetry_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,33 +12,56 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/process"
-	"github.com/milepost/milepost/pkg/process/otlptest"
+	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/telemetry"
+	"github.com/milepost/milepost/pkg/telemetry/otlptest"
 )
 
-// tracedProgram runs a program until run returns, with the variables, and returns its error and what it logged.
-func tracedProgram(t *testing.T, vars map[string]string, run func(*process.Process)) (logged string, err error) {
-	t.Helper()
-	env := map[string]string{"ADMIN_LISTEN": "127.0.0.1:0", "LOG_LEVEL": "debug"}
-	for k, v := range vars {
-		env[k] = v
-	}
-	var log bytes.Buffer
-	p := process.Program[small]{Name: "sample", Run: func(_ context.Context, _ small, p *process.Process) error {
-		run(p)
-		return nil
-	}}
-	err = p.Start(t.Context(), nil, environment(env), io.Discard, &log)
-	return log.String(), err
+// environment looks variables up in vars.
+func environment(vars map[string]string) func(string) string {
+	return func(name string) string { return vars[name] }
 }
 
-// hello is a server with routes, observed by the process, that asks another URL on /ask.
-func hello(t *testing.T, p *process.Process, trusted func(*http.Request) bool, other string) *httptest.Server {
+func get(t *testing.T, url string) {
 	t.Helper()
-	c := &http.Client{Transport: p.Admin.Transport(http.DefaultTransport)}
+	answer, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+}
+
+// traced does as a program does: it opens log and traces from the variables, calls run and delivers the last spans. It returns
+// the error of the variables and what was logged.
+func traced(t *testing.T, vars map[string]string, run func(*telemetry.Admin, *slog.Logger)) (logged string, err error) {
+	t.Helper()
+	var cfg struct {
+		telemetry.Logging
+		telemetry.Tracing
+	}
+	if err := config.Load(environment(vars), &cfg); err != nil {
+		return "", err
+	}
+	var b bytes.Buffer
+	log := cfg.Logging.Open(&b, "sample")
+	tracer, flush, err := cfg.Tracing.Open(environment(vars), "sample", "v1", log)
+	if err != nil {
+		return b.String(), err
+	}
+	admin := telemetry.NewAdmin()
+	admin.Trace(tracer)
+	run(admin, log)
+	flush()
+	return b.String(), nil
+}
+
+// hello is a server with routes, observed by admin, that asks another URL on /ask.
+func hello(t *testing.T, admin *telemetry.Admin, log *slog.Logger, trusted func(*http.Request) bool, other string) *httptest.Server {
+	t.Helper()
+	c := &http.Client{Transport: admin.Transport(http.DefaultTransport)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /users/{email}", func(_ http.ResponseWriter, r *http.Request) {
-		p.Log.InfoContext(r.Context(), "asked for", "whom", r.PathValue("email"))
+		log.InfoContext(r.Context(), "asked for", "whom", r.PathValue("email"))
 	})
 	mux.HandleFunc("GET /broken", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	mux.HandleFunc("GET /cut", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
@@ -63,7 +84,7 @@ func hello(t *testing.T, p *process.Process, trusted func(*http.Request) bool, o
 		}
 		_ = answer.Body.Close()
 	})
-	s := httptest.NewUnstartedServer(p.Admin.Observe(mux, trusted))
+	s := httptest.NewUnstartedServer(admin.Observe(mux, trusted))
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	s.Start()
 	t.Cleanup(s.Close)
@@ -75,12 +96,12 @@ const outside = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 // TestTraces follows a request from one server to another into the collector.
 func TestTraces(t *testing.T) {
 	collector := otlptest.Start(t)
-	logged, err := tracedProgram(t, map[string]string{
+	logged, err := traced(t, map[string]string{
 		"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL + "/", "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20x,team=a",
 		"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
-	}, func(p *process.Process) {
-		inner := hello(t, p, nil, "")
-		edge := hello(t, p, func(r *http.Request) bool { return r.Header.Get("X-Proxy") != "" }, inner.URL+"/users/ada@example.com")
+	}, func(admin *telemetry.Admin, log *slog.Logger) {
+		inner := hello(t, admin, log, nil, "")
+		edge := hello(t, admin, log, func(r *http.Request) bool { return r.Header.Get("X-Proxy") != "" }, inner.URL+"/users/ada@example.com")
 		for _, from := range []string{"", "proxy"} {
 			r, err := http.NewRequest(http.MethodGet, edge.URL+"/ask", nil)
 			if err != nil {
@@ -150,11 +171,11 @@ func TestTracesOff(t *testing.T) {
 		"no exporter": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_TRACES_EXPORTER": "none"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := tracedProgram(t, vars, func(p *process.Process) {
-				if got := p.Admin.Tracer(); got != nil {
+			if _, err := traced(t, vars, func(admin *telemetry.Admin, log *slog.Logger) {
+				if got := admin.Tracer(); got != nil {
 					t.Errorf("Tracer() = %v, want nil", got)
 				}
-				if p.Admin.Transport(http.DefaultTransport) != http.DefaultTransport {
+				if admin.Transport(http.DefaultTransport) != http.DefaultTransport {
 					t.Error("requests go through more than their transport")
 				}
 			}); err != nil {
@@ -162,7 +183,7 @@ func TestTracesOff(t *testing.T) {
 			}
 		})
 	}
-	var none *process.Admin
+	var none *telemetry.Admin
 	if none.Tracer() != nil {
 		t.Error("a nil Admin has a tracer")
 	}
@@ -181,14 +202,14 @@ func TestTracesVariables(t *testing.T) {
 		{"OTEL_TRACES_EXPORTER", "zipkin", "is not otlp or none"},
 	} {
 		vars := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", tc.name: tc.value}
-		_, err := tracedProgram(t, vars, func(*process.Process) { t.Errorf("%s=%s was taken", tc.name, tc.value) })
-		var wrong *process.VariableError
+		_, err := traced(t, vars, func(*telemetry.Admin, *slog.Logger) { t.Errorf("%s=%s was taken", tc.name, tc.value) })
+		var wrong *config.VariableError
 		if !errors.As(err, &wrong) || wrong.Name != tc.name || !strings.Contains(wrong.Error(), tc.why) {
 			t.Errorf("%s=%s: %v, want that it %s", tc.name, tc.value, err, tc.why)
 		}
 	}
 	vars := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_HEADERS": "secret"}
-	_, err := tracedProgram(t, vars, func(*process.Process) { t.Error("it ran") })
+	_, err := traced(t, vars, func(*telemetry.Admin, *slog.Logger) { t.Error("it ran") })
 	if err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "name=value") {
 		t.Errorf("OTEL_EXPORTER_OTLP_HEADERS without a value: %v", err)
 	}
@@ -198,8 +219,8 @@ func TestTracesVariables(t *testing.T) {
 func TestTracesRetried(t *testing.T) {
 	collector := otlptest.Start(t)
 	collector.Answer(http.StatusServiceUnavailable)
-	logged, err := tracedProgram(t, map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": collector.URL + "/v1/traces"}, func(p *process.Process) {
-		get(t, hello(t, p, nil, "").URL+"/broken")
+	logged, err := traced(t, map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": collector.URL + "/v1/traces"}, func(admin *telemetry.Admin, log *slog.Logger) {
+		get(t, hello(t, admin, log, nil, "").URL+"/broken")
 	})
 	if err != nil || len(collector.Spans()) != 1 || strings.Contains(logged, "not delivered") {
 		t.Errorf("%d spans came, %v, and it was logged\n%s", len(collector.Spans()), err, logged)
@@ -222,8 +243,8 @@ func TestTracesLost(t *testing.T) {
 			t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "10") // OpenTelemetry's own library reads this one
 			var took time.Duration
 			var worked time.Time
-			logged, err := tracedProgram(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}, func(p *process.Process) {
-				s := hello(t, p, nil, "")
+			logged, err := traced(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}, func(admin *telemetry.Admin, log *slog.Logger) {
+				s := hello(t, admin, log, nil, "")
 				start := time.Now()
 				for range 4 {
 					get(t, s.URL+"/broken")

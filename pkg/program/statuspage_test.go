@@ -1,4 +1,4 @@
-package process_test
+package program_test
 
 import (
 	"context"
@@ -6,7 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/milepost/milepost/pkg/process"
+	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
@@ -15,8 +16,8 @@ func TestStatusPage(t *testing.T) {
 	for value, want := range map[string]int{"on": http.StatusOK, "off": http.StatusNotFound, "": http.StatusNotFound} {
 		redis := "redis://" + stagetest.Embedded(t).Addr
 		opened, address := make(chan struct{}), ""
-		url, stop := start(t, map[string]string{"STATUS_PAGE": value}, func(ctx context.Context, _ small, p *process.Process) error {
-			b, err := p.Open(process.Broker{Redis: process.Redis{RedisURL: process.RedisURL(redis)}})
+		url, stop := start(t, map[string]string{"STATUS_PAGE": value}, func(ctx context.Context, _ small, p *program.Process) error {
+			b, err := p.Open(config.Broker{Redis: config.Redis{RedisURL: config.RedisURL(redis)}})
 			if err != nil {
 				return err
 			}
