@@ -1,4 +1,4 @@
-// Package operate turns what a [stage.Observer] sees into what a person on call wants to know: a row for each stage, what is
+// Package operate turns what a [inspect.Observer] sees into what a person on call wants to know: a row for each stage, what is
 // wrong, and the command that mends it. The command-line tool and the status page say it in the same words.
 package operate
 
@@ -13,7 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 // States of a stage.
@@ -58,7 +58,7 @@ func (c Count) String() string {
 }
 
 // Rows lists the stages in the order in which an event passes them.
-func Rows(s stage.Seen) []Row {
+func Rows(s inspect.Seen) []Row {
 	var rows []Row
 	for _, c := range s.Channels {
 		for _, g := range c.Groups {
@@ -76,14 +76,14 @@ func Rows(s stage.Seen) []Row {
 		}
 	}
 	place := func(r Row) int {
-		return slices.IndexFunc(s.Stages, func(i stage.StageInfo) bool { return i.Name == r.Stage })
+		return slices.IndexFunc(s.Stages, func(i inspect.StageInfo) bool { return i.Name == r.Stage })
 	}
 	slices.SortStableFunc(rows, func(a, b Row) int { return place(a) - place(b) })
 	return rows
 }
 
 // state says how a group is. It works as long as one of its consumers does.
-func state(g stage.GroupStatus) (state, why string, alive int) {
+func state(g inspect.GroupStatus) (state, why string, alive int) {
 	state, why = NotRunning, "no process runs it"
 	away := ""
 	for _, c := range g.Consumers {
@@ -132,7 +132,7 @@ const late = time.Minute
 
 // Problems lists what is wrong, in the order of the flow, what is urgent first. Tool is the command that the advice begins
 // with, see [Tool].
-func Problems(s stage.Seen, tool string) []Problem {
+func Problems(s inspect.Seen, tool string) []Problem {
 	var out []Problem
 	for _, c := range s.Channels {
 		if c.Kind != "stream" && c.Kind != "none" {
@@ -174,8 +174,8 @@ func Problems(s stage.Seen, tool string) []Problem {
 			})
 		}
 		if r.Retrying.N > 0 {
-			var next stage.Retry // its own, unless it came between two looks at Redis
-			if i := slices.IndexFunc(s.Retries, func(x stage.Retry) bool { return x.Group == r.Stage && x.Channel == r.Channel }); i >= 0 {
+			var next inspect.Retry // its own, unless it came between two looks at Redis
+			if i := slices.IndexFunc(s.Retries, func(x inspect.Retry) bool { return x.Group == r.Stage && x.Channel == r.Channel }); i >= 0 {
 				next = s.Retries[i]
 			}
 			out = append(out, Problem{
@@ -186,7 +186,7 @@ func Problems(s stage.Seen, tool string) []Problem {
 		}
 		if r.Dead.N > 0 {
 			text := fmt.Sprintf("%s set aside by %s", pluralCount(r.Dead, "event was", "events were"), r.Stage)
-			if i := slices.IndexFunc(s.Dead, func(x stage.DeadLetter) bool { return x.Group == r.Stage && x.Channel == r.Channel }); i >= 0 {
+			if i := slices.IndexFunc(s.Dead, func(x inspect.DeadLetter) bool { return x.Group == r.Stage && x.Channel == r.Channel }); i >= 0 {
 				text += ": " + orUnknown(s.Dead[i].Error)
 			}
 			out = append(out, Problem{
@@ -202,7 +202,7 @@ func Problems(s stage.Seen, tool string) []Problem {
 		}
 	}
 	for _, c := range s.Channels {
-		if alive := slices.ContainsFunc(c.Groups, func(g stage.GroupStatus) bool { _, _, n := state(g); return n > 0 }); alive && !c.Adopted {
+		if alive := slices.ContainsFunc(c.Groups, func(g inspect.GroupStatus) bool { _, _, n := state(g); return n > 0 }); alive && !c.Adopted {
 			out = append(out, Problem{
 				Channel: c.Channel, Text: "nobody adopts bare PUBLISHes on " + c.Channel + ", so what other programs publish there is not kept",
 				Do: "It takes a moment after a start; else a stage of the channel must run with ADOPT=on.",
@@ -286,7 +286,7 @@ func Tool(o *redis.Options) string {
 func Find(tool, event string) string { return Command(tool, "find", event) }
 
 // Replay is the command that gives a dead letter back to the stage that failed.
-func Replay(tool string, d stage.DeadLetter) string {
+func Replay(tool string, d inspect.DeadLetter) string {
 	return Command(tool, "dead", "replay", d.Channel, d.Entry, "--yes")
 }
 

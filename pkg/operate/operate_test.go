@@ -12,62 +12,63 @@ import (
 
 	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 var now = time.UnixMilli(1_795_245_232_000)
 
 // seen is a pipeline of two stages, db behind distance.
-func seen(change func(distance, db *stage.GroupStatus, s *stage.Seen)) stage.Seen {
-	distance := stage.GroupStatus{Name: "distance", Consumers: []stage.ConsumerStatus{{Name: "a-1-00", State: "alive"}}}
-	db := stage.GroupStatus{Name: "db", Consumers: []stage.ConsumerStatus{{Name: "b-1-00", State: "alive"}}}
-	s := stage.Seen{Overview: stage.Overview{At: now, Stages: []stage.StageInfo{
+func seen(change func(distance, db *inspect.GroupStatus, s *inspect.Seen)) inspect.Seen {
+	distance := inspect.GroupStatus{Name: "distance", Consumers: []inspect.ConsumerStatus{{Name: "a-1-00", State: "alive"}}}
+	db := inspect.GroupStatus{Name: "db", Consumers: []inspect.ConsumerStatus{{Name: "b-1-00", State: "alive"}}}
+	s := inspect.Seen{Overview: inspect.Overview{At: now, Stages: []inspect.StageInfo{
 		{Name: "distance", In: "raw_input", Out: []stage.Output{{Channel: "calculated_distance"}}},
 		{Name: "db", In: "calculated_distance"},
-	}, Channels: []stage.ChannelStatus{{Channel: "raw_input", Kind: "stream", Adopted: true}, {Channel: "calculated_distance", Kind: "none", Adopted: true}}}}
+	}, Channels: []inspect.ChannelStatus{{Channel: "raw_input", Kind: "stream", Adopted: true}, {Channel: "calculated_distance", Kind: "none", Adopted: true}}}}
 	change(&distance, &db, &s)
-	s.Channels[0].Groups, s.Channels[1].Groups = []stage.GroupStatus{distance}, []stage.GroupStatus{db}
+	s.Channels[0].Groups, s.Channels[1].Groups = []inspect.GroupStatus{distance}, []inspect.GroupStatus{db}
 	return s
 }
 
 func TestProblems(t *testing.T) {
 	for name, tc := range map[string]struct {
-		change func(distance, db *stage.GroupStatus, s *stage.Seen)
+		change func(distance, db *inspect.GroupStatus, s *inspect.Seen)
 		want   []string // "! " if urgent, the text, what to do, the command
 	}{
-		"all well": {func(_, _ *stage.GroupStatus, _ *stage.Seen) {}, nil},
-		"nobody runs it": {func(_, db *stage.GroupStatus, _ *stage.Seen) {
+		"all well": {func(_, _ *inspect.GroupStatus, _ *inspect.Seen) {}, nil},
+		"nobody runs it": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
 			db.Consumers[0].State, db.Backlog, db.Oldest = "gone", 3, now.Add(-150*time.Second)
 		}, []string{"! db is not running: no process runs it; 3 events wait, the oldest for 2m30s", "Start it", "tool group list calculated_distance"}},
-		"nobody runs it and nothing waits": {func(_, db *stage.GroupStatus, _ *stage.Seen) { db.Consumers = nil },
+		"nobody runs it and nothing waits": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers = nil },
 			[]string{"db is not running: no process runs it", "Start it", "tool group retire calculated_distance db"}},
-		"a lasting consumer is away": {func(_, db *stage.GroupStatus, _ *stage.Seen) { db.Consumers[0].State = "away" },
+		"a lasting consumer is away": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].State = "away" },
 			[]string{"db is not running: its consumer b-1-00 is away", "Start it", "tool group retire calculated_distance db"}},
-		"paused": {func(_, db *stage.GroupStatus, _ *stage.Seen) { db.Consumers[0].Why = "paused: mongo: refused" },
+		"paused": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].Why = "paused: mongo: refused" },
 			[]string{"! db is paused: mongo: refused", "goes on by itself", ""}},
-		"starting": {func(_, db *stage.GroupStatus, _ *stage.Seen) { db.Consumers[0].Why = "starting" },
+		"starting": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].Why = "starting" },
 			[]string{"db is waiting: starting", "by itself", ""}},
-		"one replica of two works": {func(_, db *stage.GroupStatus, _ *stage.Seen) {
-			db.Consumers = append(db.Consumers, stage.ConsumerStatus{Name: "c", State: "alive", Why: "starting"})
+		"one replica of two works": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
+			db.Consumers = append(db.Consumers, inspect.ConsumerStatus{Name: "c", State: "alive", Why: "starting"})
 		}, nil},
-		"output full": {func(distance, _ *stage.GroupStatus, _ *stage.Seen) {
+		"output full": {func(distance, _ *inspect.GroupStatus, _ *inspect.Seen) {
 			distance.Consumers[0].Why = "held up: calculated_distance: too many events are waiting"
 		}, []string{"! distance is held up: calculated_distance: too many events are waiting", "when there is room", ""}},
-		"behind": {func(distance, _ *stage.GroupStatus, _ *stage.Seen) {
+		"behind": {func(distance, _ *inspect.GroupStatus, _ *inspect.Seen) {
 			distance.Backlog, distance.Oldest, distance.OldestEvent = 1, now.Add(-2*time.Minute), "ev 1"
 		}, []string{"! distance is behind; 1 event waits, the oldest for 2m0s", "add replicas", "tool find 'ev 1'"}},
-		"retries": {func(_, _ *stage.GroupStatus, s *stage.Seen) {
+		"retries": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
 			s.Channels[1].Due = 2
-			s.Retries = []stage.Retry{{Channel: "calculated_distance", Group: "db", ID: "ev-1", Error: "not today"}, {Channel: "calculated_distance", Group: "db", ID: "ev-2"}}
+			s.Retries = []inspect.Retry{{Channel: "calculated_distance", Group: "db", ID: "ev-1", Error: "not today"}, {Channel: "calculated_distance", Group: "db", ID: "ev-2"}}
 		}, []string{"2 events of db will be tried again: not today", "growing pauses", "tool find ev-1"}},
-		"dead": {func(_, _ *stage.GroupStatus, s *stage.Seen) {
+		"dead": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
 			s.Channels[0].Dead = 1
-			s.Dead = []stage.DeadLetter{{Channel: "raw_input", Group: "distance", Error: "no sense"}}
+			s.Dead = []inspect.DeadLetter{{Channel: "raw_input", Group: "distance", Error: "no sense"}}
 		}, []string{"! 1 event was set aside by distance: no sense", "replay", "tool dead list raw_input --group distance"}},
-		"not adopted": {func(_, _ *stage.GroupStatus, s *stage.Seen) { s.Channels[0].Adopted = false },
+		"not adopted": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) { s.Channels[0].Adopted = false },
 			[]string{"nobody adopts bare PUBLISHes on raw_input, so what other programs publish there is not kept", "ADOPT=on", ""}},
-		"lost": {func(_, db *stage.GroupStatus, _ *stage.Seen) { db.Optional, db.Lost = true, 7 },
+		"lost": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Optional, db.Lost = true, 7 },
 			[]string{"db is optional and was too far behind: it will never see 7 events", "MAX_BACKLOG", ""}},
-		"wrong key": {func(_, _ *stage.GroupStatus, s *stage.Seen) { s.Channels[0].Kind = "string" },
+		"wrong key": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) { s.Channels[0].Kind = "string" },
 			[]string{"! the key raw_input is a string, not a stream, so nothing can be kept there", "Something else writes it", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,10 +92,10 @@ func TestProblems(t *testing.T) {
 
 // Two groups of one channel share its dead letters and retries; what was not looked at may be either's.
 func TestRowsShare(t *testing.T) {
-	s := stage.Seen{Overview: stage.Overview{At: now, Channels: []stage.ChannelStatus{{Channel: "raw_input", Dead: 3, Due: 5,
-		Groups: []stage.GroupStatus{{Name: "distance"}, {Name: "weather"}}}}},
-		Dead:    []stage.DeadLetter{{Channel: "raw_input", Group: "weather"}, {Channel: "raw_input", Group: "weather"}, {Channel: "raw_input", Group: "distance"}},
-		Retries: []stage.Retry{{Channel: "raw_input", Group: "weather"}},
+	s := inspect.Seen{Overview: inspect.Overview{At: now, Channels: []inspect.ChannelStatus{{Channel: "raw_input", Dead: 3, Due: 5,
+		Groups: []inspect.GroupStatus{{Name: "distance"}, {Name: "weather"}}}}},
+		Dead:    []inspect.DeadLetter{{Channel: "raw_input", Group: "weather"}, {Channel: "raw_input", Group: "weather"}, {Channel: "raw_input", Group: "distance"}},
+		Retries: []inspect.Retry{{Channel: "raw_input", Group: "weather"}},
 	}
 	var got []string
 	for _, r := range operate.Rows(s) {

@@ -21,6 +21,7 @@ import (
 	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/operate/statuspage"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/telemetry"
 )
 
@@ -56,7 +57,7 @@ func (p *Process) Open(c config.Broker) (*stage.Broker, error) {
 		return nil, errors.Join(err, b.Close())
 	}
 	if p.StatusPage != "" {
-		page, err := statuspage.Handler(b.Observer(time.Second), operate.Tool(c.Options()), p.Log)
+		page, err := statuspage.Handler(inspect.New(b).Observer(time.Second), operate.Tool(c.Options()), p.Log)
 		if err != nil {
 			return nil, errors.Join(err, b.Close())
 		}

@@ -11,6 +11,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage/internal/link"
+	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
 const (
@@ -69,8 +72,8 @@ func (s *Stage) adoptLoop(ctx, live context.Context) {
 // adopt subscribes, takes the lease, and adopts until someone else owns the channel, the subscription breaks, or ctx ends
 // and a successor has been waited for.
 func (s *Stage) adopt(ctx, live context.Context) error {
-	to := []string{s.cfg.In, keptChannel(s.cfg.In), adoptersChannel(s.cfg.In)}
-	sub := s.b.rdb.Subscribe(live, to...)
+	to := []string{s.cfg.In, s.b.link.Keys.Kept(s.cfg.In), s.b.link.Keys.Adopters(s.cfg.In)}
+	sub := s.b.link.Client.Subscribe(live, to...)
 	defer sub.Close()
 	for range to {
 		r, err := sub.ReceiveTimeout(live, callTimeout)
@@ -87,12 +90,12 @@ func (s *Stage) adopt(ctx, live context.Context) error {
 	own := func(ctx context.Context, lease time.Duration) (bool, error) {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
-		r, err := s.b.run(ctx, ownScript, []string{adopterKey(s.cfg.In), s.cfg.In}, o.token, lease.Milliseconds(), keptChannel(s.cfg.In))
+		r, err := s.b.link.Run(ctx, script.Own, []string{s.b.link.Keys.Adopter(s.cfg.In), s.cfg.In}, o.token, lease.Milliseconds(), s.b.link.Keys.Kept(s.cfg.In))
 		if err != nil {
 			return false, err
 		}
-		s.known.Store(int64(number(r[1]))) // the last tick may be older than a successor
-		return number(r[0]) == 1, nil
+		s.known.Store(int64(link.Int(r[1]))) // the last tick may be older than a successor
+		return link.Int(r[0]) == 1, nil
 	}
 	if got, err := own(ctx, s.b.opt.Lease); err != nil || !got {
 		return err
@@ -227,7 +230,7 @@ func (a *adoptions) writeLoop(ctx context.Context) {
 		var wait backoff
 		for {
 			call, cancel := context.WithTimeout(ctx, callTimeout)
-			_, err := a.s.b.run(call, adoptScript, []string{a.s.cfg.In}, args...)
+			_, err := a.s.b.link.Run(call, script.Adopt, []string{a.s.cfg.In}, args...)
 			cancel()
 			if err == nil {
 				break

@@ -12,14 +12,15 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
 // Broker is one pipeline's Redis: what stages, publishers and tools share. Its methods are safe for concurrent use.
 type Broker struct {
 	opt     Options
-	rdb     *redis.Client
 	log     *slog.Logger
-	link    link
+	link    *link.Link
 	metrics *metrics
 	memory  memory
 	tracer  trace.Tracer // nil: none
@@ -27,7 +28,7 @@ type Broker struct {
 }
 
 // callTimeout bounds one round trip. A blocking read waits readBlock of it.
-const callTimeout = 5 * time.Second
+const callTimeout = link.CallTimeout
 
 // Open prepares the clients; it does not connect, and does not fail when Redis is not there yet. It refuses options that
 // cannot work. The caller closes it.
@@ -56,20 +57,25 @@ func Open(o Options) (*Broker, error) {
 	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = callTimeout, callTimeout, callTimeout, callTimeout
 	c.DisableIdentity = true
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return &Broker{opt: o, rdb: redis.NewClient(&c), log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}, nil
+	return &Broker{opt: o, link: &link.Link{Client: redis.NewClient(&c), MaxDead: o.MaxDead}, log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}, nil
 }
 
+// Link is for the packages below this one, which share the broker's connection.
+func (b *Broker) Link() *link.Link { return b.link }
+
 // Pool tells about the connections of the broker's client, and how many there may be.
-func (b *Broker) Pool() (*redis.PoolStats, int) { return b.rdb.PoolStats(), b.rdb.Options().PoolSize }
+func (b *Broker) Pool() (*redis.PoolStats, int) {
+	return b.link.Client.PoolStats(), b.link.Client.Options().PoolSize
+}
 
 // Close closes the clients. Stages and publishers must have stopped.
-func (b *Broker) Close() error { return b.rdb.Close() }
+func (b *Broker) Close() error { return b.link.Client.Close() }
 
 // Ping answers whether Redis is there and writable: nil, or an error wrapping [ErrUnavailable]. Redis Cluster is refused.
 func (b *Broker) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := b.seen(ctx, b.rdb.Ping(ctx).Err()); err != nil {
+	if err := b.link.Check(ctx, b.link.Client.Ping(ctx).Err()); err != nil {
 		return err
 	}
 	return b.refuseCluster(ctx)
@@ -79,7 +85,7 @@ func (b *Broker) Ping(ctx context.Context) error {
 var ErrCluster = errors.New("redis is in cluster mode; the scripts need all keys of a pipeline in one place and one order of messages: use a single Redis")
 
 func (b *Broker) refuseCluster(ctx context.Context) error {
-	info, err := b.rdb.Info(ctx, "cluster").Result()
+	info, err := b.link.Client.Info(ctx, "cluster").Result()
 	if err == nil && strings.Contains(info, "cluster_enabled:1") {
 		return ErrCluster
 	}
@@ -91,32 +97,6 @@ func def[T comparable](field *T, value T) {
 	if *field == zero {
 		*field = value
 	}
-}
-
-// link remembers since when Redis has been there, so that nobody is declared gone for an outage of Redis itself.
-type link struct {
-	mu    sync.Mutex
-	since time.Time // zero while away
-}
-
-func (l *link) up() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.since.IsZero() {
-		l.since = time.Now()
-	}
-}
-
-func (l *link) down() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.since = time.Time{}
-}
-
-func (l *link) upFor(d time.Duration) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return !l.since.IsZero() && time.Since(l.since) >= d
 }
 
 // backoff waits between attempts: 50 ms doubled up to 1 s. It returns false when ctx has ended.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/redis/go-redis/v9"
 )
@@ -157,7 +158,7 @@ func TestTwoStages(t *testing.T) {
 			t.Errorf("body of the first = %q, want %q", body, "before 0!")
 		}
 		stagetest.Eventually(t, "backlog is 0", func() bool {
-			c, err := b.Status(t.Context(), "in")
+			c, err := inspect.New(b).Status(t.Context(), "in")
 			return err == nil && len(c.Groups) == 1 && c.Groups[0].Backlog == 0 && c.Groups[0].Pending == 0
 		})
 	})
@@ -205,14 +206,14 @@ func TestOutcomes(t *testing.T) {
 			BackoffMin: time.Millisecond, BackoffMax: 5 * time.Millisecond}, h)
 		ids := publish(t, p, "two", "permanent", "always", "panics", "elsewhere", "third", "later", "nothing")
 		stagetest.Eventually(t, "all are settled", func() bool {
-			c, err := b.Status(t.Context(), "in")
+			c, err := inspect.New(b).Status(t.Context(), "in")
 			return err == nil && c.Groups[0].Backlog == 0 && c.Due == 0 && c.Dead == 4
 		})
 		stagetest.Eventually(t, "outputs arrive", func() bool { return a.len() == 2 && bb.len() == 1 })
 		if got := a.body[ids[5]]; got != "tries 2" {
 			t.Errorf("output of the third try = %q, want %q", got, "tries 2")
 		}
-		letters, err := b.DeadLetters(t.Context(), "in", "", 100)
+		letters, err := inspect.New(b).DeadLetters(t.Context(), "in", "", 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -256,7 +257,7 @@ func TestAdoption(t *testing.T) {
 		}
 		var other tally
 		start(t, b, stage.Config{Name: "other", In: "in"}, other.sink())
-		stagetest.Eventually(t, "someone adopts", func() bool { c, _ := b.Status(t.Context(), "in"); return c.Adopted })
+		stagetest.Eventually(t, "someone adopts", func() bool { c, _ := inspect.New(b).Status(t.Context(), "in"); return c.Adopted })
 		rdb := redis.NewClient(o)
 		defer rdb.Close()
 		p := publisher(t, b, "in")
@@ -327,7 +328,7 @@ func TestHeard(t *testing.T) {
 	b := open(t, server.Options())
 	var got tally
 	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
-	stagetest.Eventually(t, "someone adopts", func() bool { c, _ := b.Status(t.Context(), "in"); return c.Adopted })
+	stagetest.Eventually(t, "someone adopts", func() bool { c, _ := inspect.New(b).Status(t.Context(), "in"); return c.Adopted })
 	probe(t, rdb, &got)
 	const n, bare = 500, 50
 	send := func(t *testing.T, name string) (own []string, published int64) {
@@ -436,7 +437,7 @@ func TestIdempotencyAndLimits(t *testing.T) {
 		if !errors.As(err, &le) || le.Retry < 19*time.Minute || le.Retry > 20*time.Minute {
 			t.Errorf("publish over the limit: %v, want a LimitError with about 20 min", err)
 		}
-		if c, err := b.Status(t.Context(), "in"); err != nil || c.Entries != 4 {
+		if c, err := inspect.New(b).Status(t.Context(), "in"); err != nil || c.Entries != 4 {
 			t.Errorf("stream holds %d entries (%v), want 4", c.Entries, err)
 		}
 	})

@@ -18,5 +18,6 @@
 // A handler may see an event more than once (its process died before the entry was settled), so its effect must be
 // idempotent by [Event.ID]. Forwarding needs no such care: an entry is settled, and its outputs appear, exactly once.
 //
-// The keys of a pipeline are listed in keys.go; the scripts, each with its KEYS, ARGV and reply, are in lua/.
+// The keys of a pipeline are listed in internal/keys; the scripts, each with its KEYS, ARGV and reply, are in
+// internal/script/lua. Package inspect is what tools ask.
 package stage

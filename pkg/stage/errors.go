@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
 // Errors that this package returns, for errors.Is.
@@ -18,7 +20,7 @@ var (
 	ErrKeyReused = errors.New("idempotency key was used for another body")
 	// ErrUnavailable: Redis is away, loading, read-only or full, or its reply was lost, so that a publish may or may
 	// not have been kept.
-	ErrUnavailable = errors.New("redis is away")
+	ErrUnavailable = link.ErrUnavailable
 	// ErrNotFound: no such dead letter, group or channel.
 	ErrNotFound = errors.New("not found")
 )

@@ -37,7 +37,7 @@ func Each[In, Out any](f func(ctx context.Context, e Event[In]) (Out, error)) Ha
 // EachTo handles one event a call and forwards any number of messages, each to the channel it names.
 func EachTo[In any](f func(ctx context.Context, e Event[In]) ([]Message, error)) Handler {
 	return Handler{max: 1, call: func(ctx context.Context, in []*delivery, out []Result) {
-		body, err := decode[In](in[0].payload)
+		body, err := decode[In](in[0].Payload)
 		if err != nil {
 			out[0].Err = Permanent(err)
 			return
@@ -53,7 +53,7 @@ func Batch[In any](max int, f func(ctx context.Context, in []Event[In]) []Result
 	return Handler{max: max, call: func(ctx context.Context, in []*delivery, out []Result) {
 		events, at := make([]Event[In], 0, len(in)), make([]int, 0, len(in))
 		for i, d := range in {
-			body, err := decode[In](d.payload)
+			body, err := decode[In](d.Payload)
 			if err != nil {
 				out[i].Err = Permanent(err)
 				continue
@@ -76,7 +76,7 @@ func Batch[In any](max int, f func(ctx context.Context, in []Event[In]) []Result
 
 func eventOf[In any](d *delivery, body In) Event[In] {
 	return Event[In]{
-		ID: d.id, Body: body, At: d.submitted(), Adopted: d.adopted, Tracked: d.tracked, Tries: d.tries, Crashes: d.crashes,
-		Traceparent: cmp.Or(d.span, d.traceparent), Entry: d.entry, Channel: d.channel,
+		ID: d.EventID, Body: body, At: d.Submitted(), Adopted: d.Adopted, Tracked: d.Tracked, Tries: d.Tries, Crashes: d.Crashes,
+		Traceparent: cmp.Or(d.span, d.Traceparent), Entry: d.EntryID, Channel: d.channel,
 	}
 }

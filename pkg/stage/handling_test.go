@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/redis/go-redis/v9"
 )
@@ -43,11 +44,11 @@ func TestBadEntryInBatch(t *testing.T) {
 					return make([]stage.Result, len(in))
 				}))
 			stagetest.Eventually(t, "all are settled", func() bool {
-				c, err := b.Status(t.Context(), "in")
+				c, err := inspect.New(b).Status(t.Context(), "in")
 				return err == nil && c.Groups[0].Backlog == 0 && c.Due == 0
 			})
 			got.once(t, ids[:50])
-			letters, err := b.DeadLetters(t.Context(), "in", "", 100)
+			letters, err := inspect.New(b).DeadLetters(t.Context(), "in", "", 100)
 			if err != nil || len(letters) != 1 || letters[0].ID != ids[50] || letters[0].Tries != 4 {
 				t.Errorf("%d dead letters, %v; want the poison alone, after 4 tries", len(letters), err)
 			}
@@ -122,7 +123,7 @@ func TestRetryHoldsNothing(t *testing.T) {
 		}))
 		bad := publish(t, p, "bad")
 		stagetest.Eventually(t, "it waits for its fourth try", func() bool {
-			c, err := b.Status(t.Context(), "in")
+			c, err := inspect.New(b).Status(t.Context(), "in")
 			return err == nil && third.Load() && c.Due == 1 && settled(c.Groups[0])
 		})
 		ids := publish(t, p, numbered("", 50)...)

@@ -39,7 +39,7 @@ func (b *Broker) fullness() (used, limit float64) {
 	ctx, cancel := context.WithTimeout(context.Background(), memoryPatience)
 	defer cancel()
 	// The link learns nothing from this: a Redis that loads or is full answers INFO, and an embedded one does not.
-	info, _ := b.rdb.Info(ctx, "memory").Result()
+	info, _ := b.link.Client.Info(ctx, "memory").Result()
 	m.used, m.limit = 0, 0
 	for line := range strings.Lines(info) {
 		switch name, value, _ := strings.Cut(strings.TrimSpace(line), ":"); name {

@@ -109,7 +109,7 @@ func (m *stageMetrics) handled(in []*delivery, start, end time.Time) {
 	again := 0
 	for _, d := range in {
 		m.wait.Observe(start.Sub(d.read).Seconds())
-		if d.only != "" {
+		if d.For != "" {
 			again++
 		}
 	}
@@ -131,7 +131,7 @@ func (m *stageMetrics) settled(x settlement, now time.Time) {
 		m.buried.Inc()
 		m.deadN.Inc()
 	}
-	m.age.Observe(float64(now.UnixMicro())/1e6 - float64(x.d.at)/1e3)
+	m.age.Observe(float64(now.UnixMicro())/1e6 - float64(x.d.At)/1e3)
 }
 
 func (m *stageMetrics) figures(f *figures) {

@@ -36,8 +36,8 @@ func parseStep(raw string) (Step, error) {
 // Progress reads what is known of a tracked event, oldest first. [ErrNotFound] if nothing is: never tracked, or over an
 // hour ago.
 func (b *Broker) Progress(ctx context.Context, id string) ([]Step, error) {
-	all, err := b.rdb.HGetAll(ctx, progressKey(id)).Result()
-	if err = b.seen(ctx, err); err != nil {
+	all, err := b.link.Client.HGetAll(ctx, b.link.Keys.Progress(id)).Result()
+	if err = b.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
 	if len(all) == 0 {
@@ -154,7 +154,7 @@ func (w *Watcher) enter(me *watch, ids []string) {
 	for _, id := range ids {
 		if w.watches[id] == nil {
 			w.watches[id] = map[*watch]struct{}{}
-			fresh = append(fresh, progressKey(id))
+			fresh = append(fresh, w.b.link.Keys.Progress(id))
 		} else if w.sub != nil {
 			me.tell(nil, id) // subscribed already, or about to be confirmed, which tells again
 		}
@@ -173,7 +173,7 @@ func (w *Watcher) leave(me *watch, ids []string) {
 		delete(w.watches[id], me)
 		if w.watches[id] != nil && len(w.watches[id]) == 0 {
 			delete(w.watches, id)
-			unwatched = append(unwatched, progressKey(id))
+			unwatched = append(unwatched, w.b.link.Keys.Progress(id))
 		}
 	}
 	if w.sub != nil && len(unwatched) > 0 {
@@ -197,11 +197,11 @@ func (w *Watcher) loop() {
 // was ever confirmed.
 func (w *Watcher) follow() (confirmed bool) {
 	w.mu.Lock()
-	keys := []string{progressKey("-")} // never empty, so that the connection stands and stays
+	keys := []string{w.b.link.Keys.Progress("-")} // never empty, so that the connection stands and stays
 	for id := range w.watches {
-		keys = append(keys, progressKey(id))
+		keys = append(keys, w.b.link.Keys.Progress(id))
 	}
-	sub := w.b.rdb.Subscribe(w.ctx, keys...)
+	sub := w.b.link.Client.Subscribe(w.ctx, keys...)
 	w.sub = sub
 	w.mu.Unlock()
 	stop := context.AfterFunc(w.ctx, func() { sub.Close() })
@@ -225,7 +225,7 @@ func (w *Watcher) follow() (confirmed bool) {
 		case *redis.Subscription:
 			confirmed = true
 			if m.Kind == "subscribe" {
-				id := strings.TrimPrefix(m.Channel, progressKey(""))
+				id := strings.TrimPrefix(m.Channel, w.b.link.Keys.Progress(""))
 				w.each(id, func(x *watch) { x.tell(nil, id) })
 			}
 		case *redis.Message:

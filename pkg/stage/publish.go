@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/internal/link"
+	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
 // Submission is one event to publish at the edge of the pipeline.
@@ -152,11 +155,11 @@ func (p *Publisher) register(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return p.b.seen(ctx, p.b.rdb.HSet(ctx, stagesKey, p.name, about).Err()) == nil
+	return p.b.link.Check(ctx, p.b.link.Client.HSet(ctx, p.b.link.Keys.Stages(), p.name, about).Err()) == nil
 }
 
 func (p *Publisher) publish(ctx context.Context, batch []publishing) {
-	keys := []string{p.channel, groupsKey(p.channel)}
+	keys := []string{p.channel, p.b.link.Keys.Groups(p.channel)}
 	args := make([]any, 0, 3+4*len(batch))
 	args = append(args, p.b.opt.MaxBacklog, p.name, len(batch))
 	for _, x := range batch {
@@ -170,18 +173,18 @@ func (p *Publisher) publish(ctx context.Context, batch []publishing) {
 			track = "1"
 		}
 		if x.s.Key != "" {
-			keys = append(keys, idempotencyKey(x.s.Key))
+			keys = append(keys, p.b.link.Keys.Idempotency(x.s.Key))
 			key = len(keys)
 		}
 		args = append(args, "1", x.s.Traceparent, track, key, x.s.Digest, len(x.s.Limits))
 		for _, l := range x.s.Limits {
-			keys = append(keys, limitKey(l.Name))
+			keys = append(keys, p.b.link.Keys.Limit(l.Name))
 			args = append(args, len(keys), l.Max, l.Per.Milliseconds())
 		}
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	reply, err := p.b.run(call, publishScript, keys, args...)
+	reply, err := p.b.link.Run(call, script.Publish, keys, args...)
 	for i, x := range batch {
 		a := published{err: err}
 		if err == nil {
@@ -198,20 +201,20 @@ func (s *Submission) plain() bool {
 }
 
 func (p *Publisher) answer(s Submission, reply any) published {
-	if number(reply) == 1 {
+	if link.Int(reply) == 1 {
 		return published{Receipt: Receipt{ID: s.ID}}
 	}
-	r := list(reply)
-	switch text(r[0]) {
+	r := link.List(reply)
+	switch link.Text(r[0]) {
 	case "repeat":
-		return published{Receipt: Receipt{ID: text(r[1]), Repeat: true}}
+		return published{Receipt: Receipt{ID: link.Text(r[1]), Repeat: true}}
 	case "reused":
 		return published{err: ErrKeyReused}
 	case "full":
 		return published{err: ErrBacklog}
 	case "limit":
-		return published{err: &LimitError{Limit: s.Limits[number(r[1])-1], Retry: time.Duration(number(r[2])) * time.Millisecond}}
+		return published{err: &LimitError{Limit: s.Limits[link.Int(r[1])-1], Retry: time.Duration(link.Int(r[2])) * time.Millisecond}}
 	default: // a full Redis refuses to keep it
-		return published{err: fmt.Errorf("%w: %s", ErrUnavailable, text(r[1]))}
+		return published{err: fmt.Errorf("%w: %s", ErrUnavailable, link.Text(r[1]))}
 	}
 }

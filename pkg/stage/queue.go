@@ -74,7 +74,7 @@ func (q *queue) take(out []*delivery) (n int, alone bool) {
 func (q *queue) together(n int) int {
 	if n > 1 {
 		for i, d := range q.ready[:n] {
-			if d.tries >= q.apart {
+			if d.Tries >= q.apart {
 				return max(i, 1)
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage/internal/entry"
 )
 
 const (
@@ -55,10 +57,10 @@ func (h *held) add(entry string) bool {
 func (h *held) release(batch []settlement) {
 	h.mu.Lock()
 	for _, x := range batch {
-		delete(h.in, x.d.entry)
-		delete(h.taken, x.d.entry)
+		delete(h.in, x.d.EntryID)
+		delete(h.taken, x.d.EntryID)
 		if h.past != nil {
-			h.past[x.d.entry] = struct{}{}
+			h.past[x.d.EntryID] = struct{}{}
 		}
 	}
 	h.mu.Unlock()
@@ -140,7 +142,7 @@ func (s *Stage) readLoop(ctx context.Context, starts int) error {
 
 // readConn reads on one connection until something breaks.
 func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error {
-	conn := s.b.rdb.Conn()
+	conn := s.b.link.Client.Conn()
 	defer conn.Close()
 	if err := s.pendingPass(ctx, conn, careful); err != nil {
 		return err
@@ -153,7 +155,7 @@ func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error
 		if id > 0 {
 			quick, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBlock)
 			defer cancel()
-			_ = s.b.rdb.ClientUnblock(quick, id).Err()
+			_ = s.b.link.Client.ClientUnblock(quick, id).Err()
 		}
 	})
 	defer unblock()
@@ -195,7 +197,7 @@ func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool)
 		if len(in) == 0 {
 			break
 		}
-		after = in[len(in)-1].entry
+		after = in[len(in)-1].EntryID
 		found += s.accept(in, careful)
 	}
 	if found > 0 {
@@ -209,7 +211,7 @@ func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool)
 func (s *Stage) survived(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return s.b.seen(ctx, s.b.rdb.HDel(ctx, groupsKey(s.cfg.In), "starts:"+s.cfg.Name+":"+s.name).Err())
+	return s.b.link.Check(ctx, s.b.link.Client.HDel(ctx, s.b.link.Keys.Groups(s.cfg.In), "starts:"+s.cfg.Name+":"+s.name).Err())
 }
 
 // read runs one XREADGROUP. block 0 does not block.
@@ -225,9 +227,19 @@ func (s *Stage) read(ctx context.Context, conn *redis.Conn, after string, count 
 	err := conn.Process(call, cmd)
 	var in []delivery
 	if err == nil {
-		in, err = readReply(cmd.Val(), s.cfg.In, time.Now())
+		in, err = s.deliveries(cmd.Val())
 	}
-	return in, s.b.seen(ctx, err)
+	return in, s.b.link.Check(ctx, err)
+}
+
+// deliveries are the entries of a raw reply of XREADGROUP.
+func (s *Stage) deliveries(reply []byte) ([]delivery, error) {
+	entries, err := entry.Read(reply)
+	now, in := time.Now(), make([]delivery, len(entries))
+	for i := range entries {
+		in[i] = delivery{Entry: entries[i], channel: s.cfg.In, read: now}
+	}
+	return in, err
 }
 
 // accept queues entries, and settles at once what needs no handler. It returns how many were new here.
@@ -236,19 +248,19 @@ func (s *Stage) accept(in []delivery, careful bool) int {
 	n := 0
 	for i := range in {
 		d := &in[i]
-		if !s.held.add(d.entry) {
+		if !s.held.add(d.EntryID) {
 			continue
 		}
 		n++
 		switch {
-		case d.only != "" && d.only != s.cfg.Name:
+		case d.For != "" && d.For != s.cfg.Name:
 			s.out.add(settlement{d: d, kind: forward, quiet: true})
-		case d.bodiless:
+		case d.Bodiless:
 			s.out.add(settlement{d: d, kind: dead, reason: "the entry was pending but its body is no longer in the stream"})
 		default:
 			work = append(work, d)
 		}
 	}
-	s.queue.push(work, func(d *delivery) bool { return careful || d.crashes >= 2 })
+	s.queue.push(work, func(d *delivery) bool { return careful || d.Crashes >= 2 })
 	return n
 }

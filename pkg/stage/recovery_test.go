@@ -14,12 +14,13 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/redis/go-redis/v9"
 )
 
 // group waits for a look at one group of a channel that satisfies ok.
-func group(t testing.TB, b *stage.Broker, channel, name, what string, ok func(stage.GroupStatus) bool) {
+func group(t testing.TB, b *stage.Broker, channel, name, what string, ok func(inspect.GroupStatus) bool) {
 	t.Helper()
 	var last string
 	defer func() {
@@ -28,14 +29,14 @@ func group(t testing.TB, b *stage.Broker, channel, name, what string, ok func(st
 		}
 	}()
 	stagetest.Eventually(t, what, func() bool {
-		c, err := b.Status(t.Context(), channel)
+		c, err := inspect.New(b).Status(t.Context(), channel)
 		last = fmt.Sprintf("%+v, %v", c, err)
-		i := slices.IndexFunc(c.Groups, func(g stage.GroupStatus) bool { return g.Name == name })
+		i := slices.IndexFunc(c.Groups, func(g inspect.GroupStatus) bool { return g.Name == name })
 		return err == nil && i >= 0 && ok(c.Groups[i])
 	})
 }
 
-func settled(g stage.GroupStatus) bool { return g.Backlog == 0 && g.Pending == 0 }
+func settled(g inspect.GroupStatus) bool { return g.Backlog == 0 && g.Pending == 0 }
 
 // A consumer that read and died has no liveness key: what it held is handled by another, once, with crashes raised.
 func TestTakeOver(t *testing.T) {
@@ -63,7 +64,7 @@ func TestTakeOver(t *testing.T) {
 		if crashes.Load() != 150 {
 			t.Errorf("crashes = %d, want 150: those the ghost held", crashes.Load())
 		}
-		group(t, b, "in", "s", "the ghost is forgotten", func(g stage.GroupStatus) bool { return settled(g) && len(g.Consumers) == 1 })
+		group(t, b, "in", "s", "the ghost is forgotten", func(g inspect.GroupStatus) bool { return settled(g) && len(g.Consumers) == 1 })
 	})
 }
 
@@ -143,7 +144,7 @@ func TestPause(t *testing.T) {
 		if tries.Load() != 0 || during > 64 {
 			t.Errorf("tries = %d, want 0; calls while down = %d, want one per worker at most", tries.Load(), during)
 		}
-		if n, err := b.DeadCount(t.Context(), "in"); n != 0 || err != nil {
+		if n, err := inspect.New(b).DeadCount(t.Context(), "in"); n != 0 || err != nil {
 			t.Errorf("dead letters = %d, %v, want none", n, err)
 		}
 		stagetest.Eventually(t, "ready again", func() bool { return s.Ready() == nil })
@@ -252,11 +253,11 @@ func TestOptionalGroupAway(t *testing.T) {
 		}
 		wg.Wait()
 		stagetest.Eventually(t, "the required group has all", func() bool { return got.len() == 4*most })
-		group(t, b, "in", "weather", "the loss is counted", func(g stage.GroupStatus) bool { return g.Lost >= 2*most && g.Backlog <= 2*most })
+		group(t, b, "in", "weather", "the loss is counted", func(g inspect.GroupStatus) bool { return g.Lost >= 2*most && g.Backlog <= 2*most })
 		if _, err := p.Publish(t.Context(), stage.Submission{Body: "x"}); err != nil {
 			t.Errorf("Publish = %v, want no refusal for an optional group", err)
 		}
-		c, err := b.Status(t.Context(), "in")
+		c, err := inspect.New(b).Status(t.Context(), "in")
 		if err != nil || c.Entries > 2*most {
 			t.Errorf("the stream holds %d entries (%v), want at most %d", c.Entries, err, 2*most)
 		}
@@ -286,7 +287,7 @@ func TestNobodyReads(t *testing.T) {
 			t.Fatal(err)
 		}
 		publish(t, p, numbered("", 3*most)...)
-		if c, err := b.Status(t.Context(), "in"); err != nil || c.Entries > 2*most {
+		if c, err := inspect.New(b).Status(t.Context(), "in"); err != nil || c.Entries > 2*most {
 			t.Errorf("the stream holds %d entries (%v), want at most %d", c.Entries, err, 2*most)
 		}
 	})
@@ -306,27 +307,27 @@ func TestDeadLetters(t *testing.T) {
 			return stage.Nothing{}, nil
 		}))
 		ids := publish(t, publisher(t, b, "in"), "a", "b", "c")
-		stagetest.Eventually(t, "three dead letters", func() bool { n, _ := b.DeadCount(t.Context(), "in"); return n == 3 })
-		letters, err := b.DeadLetters(t.Context(), "in", "", 2)
+		stagetest.Eventually(t, "three dead letters", func() bool { n, _ := inspect.New(b).DeadCount(t.Context(), "in"); return n == 3 })
+		letters, err := inspect.New(b).DeadLetters(t.Context(), "in", "", 2)
 		if err != nil || len(letters) != 2 {
 			t.Fatalf("DeadLetters(2) = %d letters, %v", len(letters), err)
 		}
-		rest, err := b.DeadLetters(t.Context(), "in", letters[1].Entry, 2)
+		rest, err := inspect.New(b).DeadLetters(t.Context(), "in", letters[1].Entry, 2)
 		if err != nil || len(rest) != 1 {
 			t.Fatalf("DeadLetters(after the second) = %d letters, %v", len(rest), err)
 		}
-		l, err := b.DeadLetter(t.Context(), "in", letters[0].Entry)
+		l, err := inspect.New(b).DeadLetter(t.Context(), "in", letters[0].Entry)
 		if err != nil || l.Error != "no\ngood" || l.Group != "s" || l.At.IsZero() || l.Dead.IsZero() || !slices.Contains(ids, l.ID) {
 			t.Errorf("DeadLetter = %+v, %v", l, err)
 		}
-		if n, err := b.Drop(t.Context(), "in", rest[0].Entry); n != 1 || err != nil {
+		if n, err := inspect.New(b).Drop(t.Context(), "in", rest[0].Entry); n != 1 || err != nil {
 			t.Errorf("Drop = %d, %v", n, err)
 		}
-		if _, err := b.DeadLetter(t.Context(), "in", rest[0].Entry); !errors.Is(err, stage.ErrNotFound) {
+		if _, err := inspect.New(b).DeadLetter(t.Context(), "in", rest[0].Entry); !errors.Is(err, stage.ErrNotFound) {
 			t.Errorf("a dropped letter: %v, want ErrNotFound", err)
 		}
 		good.Store(true)
-		if n, err := b.Replay(t.Context(), "in", letters[0].Entry, letters[1].Entry, "1-1"); n != 2 || err != nil {
+		if n, err := inspect.New(b).Replay(t.Context(), "in", letters[0].Entry, letters[1].Entry, "1-1"); n != 2 || err != nil {
 			t.Errorf("Replay = %d, %v", n, err)
 		}
 		stagetest.Eventually(t, "the replayed are handled", func() bool { return got.len() == 2 })
@@ -341,12 +342,12 @@ func TestRetireAndSkip(t *testing.T) {
 		p := publisher(t, b, "in")
 		var got tally
 		stop := start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
-		if err := b.Retire(t.Context(), "in", "s"); !errors.Is(err, stage.ErrAlive) {
+		if err := inspect.New(b).Retire(t.Context(), "in", "s"); !errors.Is(err, inspect.ErrAlive) {
 			t.Errorf("Retire of a running group = %v, want ErrAlive", err)
 		}
 		stop()
 		publish(t, p, numbered("", 40)...)
-		if n, err := b.Skip(t.Context(), "in", "s"); n != 40 || err != nil {
+		if n, err := inspect.New(b).Skip(t.Context(), "in", "s"); n != 40 || err != nil {
 			t.Errorf("Skip = %d, %v, want 40", n, err)
 		}
 		stop = start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
@@ -354,13 +355,13 @@ func TestRetireAndSkip(t *testing.T) {
 		stagetest.Eventually(t, "only what came after is seen", func() bool { return got.len() == 1 })
 		got.once(t, ids)
 		stop()
-		if err := b.Retire(t.Context(), "in", "s"); err != nil {
+		if err := inspect.New(b).Retire(t.Context(), "in", "s"); err != nil {
 			t.Errorf("Retire = %v", err)
 		}
-		if err := b.Retire(t.Context(), "in", "s"); !errors.Is(err, stage.ErrNotFound) {
+		if err := inspect.New(b).Retire(t.Context(), "in", "s"); !errors.Is(err, stage.ErrNotFound) {
 			t.Errorf("Retire again = %v, want ErrNotFound", err)
 		}
-		if c, err := b.Status(t.Context(), "in"); err != nil || len(c.Groups) != 0 {
+		if c, err := inspect.New(b).Status(t.Context(), "in"); err != nil || len(c.Groups) != 0 {
 			t.Errorf("Status after Retire = %+v, %v", c, err)
 		}
 	})
@@ -426,7 +427,7 @@ func TestForwardRefused(t *testing.T) {
 			err := s.Ready()
 			return err != nil && strings.Contains(err.Error(), "forwarding: ")
 		})
-		group(t, b, "in", "s", "all are pending", func(g stage.GroupStatus) bool { return g.Pending == 40 && g.Backlog == 40 })
+		group(t, b, "in", "s", "all are pending", func(g inspect.GroupStatus) bool { return g.Pending == 40 && g.Backlog == 40 })
 		if n := rdb.XLen(t.Context(), "a").Val(); n != 0 {
 			t.Errorf("%d entries were forwarded to one output and not to the other", n)
 		}
@@ -474,7 +475,7 @@ func TestBadEntryRubbish(t *testing.T) {
 			t.Fatal(err)
 		}
 		group(t, b, "in", "s", "all settled", settled)
-		if n, err := b.DeadCount(t.Context(), "in"); n != 6 || err != nil {
+		if n, err := inspect.New(b).DeadCount(t.Context(), "in"); n != 6 || err != nil {
 			t.Errorf("dead letters = %d, %v, want 6", n, err)
 		}
 		if m := got.missing([]string{"1", "2", "3", "4"}); len(m) > 0 || got.len() != 4 {
@@ -502,7 +503,7 @@ func TestBadEntryTombstone(t *testing.T) {
 	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
 	stagetest.Eventually(t, "the other is handled", func() bool { return got.len() == 1 })
 	group(t, b, "in", "s", "all settled", settled)
-	letters, err := b.DeadLetters(t.Context(), "in", "", 10)
+	letters, err := inspect.New(b).DeadLetters(t.Context(), "in", "", 10)
 	if err != nil || len(letters) != 1 || !strings.Contains(letters[0].Error, "no longer in the stream") {
 		t.Errorf("dead letters = %+v, %v, want one that says the body is gone", letters, err)
 	}
@@ -552,7 +553,7 @@ func TestBadEntryKills(t *testing.T) {
 			ids := publish(t, publisher(t, b, "in"), append(numbered("good ", 30), "poison")...)
 			deaths := 0
 			for end := time.Now().Add(time.Minute); ; {
-				if n, _ := b.DeadCount(t.Context(), "in"); n > 0 {
+				if n, _ := inspect.New(b).DeadCount(t.Context(), "in"); n > 0 {
 					break
 				}
 				if time.Now().After(end) {
@@ -568,7 +569,7 @@ func TestBadEntryKills(t *testing.T) {
 			}
 			stagetest.Eventually(t, "the bystanders arrive", func() bool { return got.len() == 30 })
 			got.once(t, ids[:30])
-			letters, err := b.DeadLetters(t.Context(), "in", "", 10)
+			letters, err := inspect.New(b).DeadLetters(t.Context(), "in", "", 10)
 			if err != nil || len(letters) != 1 || string(letters[0].Payload) != "poison" || letters[0].Crashes < 3 {
 				t.Errorf("dead letters = %+v, %v, want the poison alone, with its crashes", letters, err)
 			}
@@ -598,7 +599,7 @@ func TestBadEntryChild(t *testing.T) {
 		}
 		return e.Body, nil
 	}))
-	stagetest.Eventually(t, "a dead letter", func() bool { n, _ := b.DeadCount(t.Context(), "in"); return n > 0 })
+	stagetest.Eventually(t, "a dead letter", func() bool { n, _ := inspect.New(b).DeadCount(t.Context(), "in"); return n > 0 })
 }
 
 // An entry that was handled alone and waits for a dependency to come back is not what a process dies of meanwhile.
@@ -653,12 +654,14 @@ func TestLastingConsumer(t *testing.T) {
 		stop := start(t, b, c, stuck)
 		ids := publish(t, p, numbered("", 5)...)
 		<-entered
-		group(t, b, "in", "s", "it holds all five", func(g stage.GroupStatus) bool { return g.Pending == 5 && g.Consumers[0].State == "alive" })
+		group(t, b, "in", "s", "it holds all five", func(g inspect.GroupStatus) bool { return g.Pending == 5 && g.Consumers[0].State == "alive" })
 		stop()
 		var other, own tally
 		stopOther := start(t, b, stage.Config{Name: "s", In: "in"}, other.sink())
-		group(t, b, "in", "s", "it counts as away", func(g stage.GroupStatus) bool {
-			return slices.ContainsFunc(g.Consumers, func(c stage.ConsumerStatus) bool { return c.Name == "journal-1" && c.State == "away" && c.Pending == 5 })
+		group(t, b, "in", "s", "it counts as away", func(g inspect.GroupStatus) bool {
+			return slices.ContainsFunc(g.Consumers, func(c inspect.ConsumerStatus) bool {
+				return c.Name == "journal-1" && c.State == "away" && c.Pending == 5
+			})
 		})
 		more := publish(t, p, numbered("more ", 5)...)
 		stagetest.Eventually(t, "another replica works on what is new", func() bool { return other.len() == 5 })
@@ -671,9 +674,9 @@ func TestLastingConsumer(t *testing.T) {
 
 		stop = start(t, b, c, stuck)
 		lost := publish(t, p, numbered("lost ", 3)...)
-		group(t, b, "in", "s", "it holds all three", func(g stage.GroupStatus) bool { return g.Pending == 3 })
+		group(t, b, "in", "s", "it holds all three", func(g inspect.GroupStatus) bool { return g.Pending == 3 })
 		stop()
-		if n, err := b.Claim(t.Context(), "in", "s", "journal-1"); n != 3 || err != nil {
+		if n, err := inspect.New(b).Claim(t.Context(), "in", "s", "journal-1"); n != 3 || err != nil {
 			t.Errorf("Claim = %d, %v, want 3", n, err)
 		}
 		var heir tally

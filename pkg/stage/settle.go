@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/internal/entry"
+	"github.com/milepost/milepost/pkg/stage/internal/link"
+	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
 const settleMost = 256 // entries in one script call: about a millisecond of Redis' time
@@ -125,7 +129,7 @@ func (q *settlements) done() {
 
 // settleLoop settles until everything is settled and no more will come, or ctx ends.
 func (s *Stage) settleLoop(ctx context.Context) {
-	keys := []string{s.cfg.In, groupsKey(s.cfg.In), dueKey(s.cfg.In), deadKey(s.cfg.In)}
+	keys := []string{s.cfg.In, s.b.link.Keys.Groups(s.cfg.In), s.b.link.Keys.Due(s.cfg.In), s.b.link.Keys.Dead(s.cfg.In)}
 	for _, o := range s.cfg.Out {
 		keys = append(keys, o.Channel)
 	}
@@ -150,7 +154,7 @@ func (s *Stage) settle(ctx context.Context, keys []string, args []any, batch []s
 	for {
 		killSoon("stage.settle-sent")
 		call, cancel := context.WithTimeout(ctx, callTimeout)
-		reply, err := s.b.run(call, settleScript, keys, args...)
+		reply, err := s.b.link.Run(call, script.Settle, keys, args...)
 		cancel()
 		if err == nil {
 			killPoint("stage.after-settle")
@@ -184,13 +188,13 @@ func (s *Stage) settleArgs(args []any, batch []settlement) []any {
 	args = append(args, len(batch))
 	for i := range batch {
 		x := &batch[i]
-		args = append(args, &x.d.entry)
+		args = append(args, &x.d.EntryID)
 		switch x.kind {
 		case retry:
-			args = append(args, "r", x.delay.Milliseconds(), x.d.fields(s.cfg.Name, x.d.tries+1))
+			args = append(args, "r", x.delay.Milliseconds(), x.d.fields(s.cfg.Name, x.d.Tries+1))
 			continue
 		case dead:
-			args = append(args, "d", x.reason, x.d.fields(s.cfg.Name, x.d.tries))
+			args = append(args, "d", x.reason, x.d.fields(s.cfg.Name, x.d.Tries))
 			continue
 		}
 		var more any // nil is the empty string
@@ -201,11 +205,11 @@ func (s *Stage) settleArgs(args []any, batch []settlement) []any {
 		case x.to == 0 && len(x.several) == 0 && more == nil:
 			args = append(args, "0")
 		case x.to > 0 && x.to <= 9 && more == nil:
-			args = append(args, x.to, &x.d.id, &x.d.at, (*bytesArg)(&x.payload))
+			args = append(args, x.to, &x.d.EventID, &x.d.At, (*bytesArg)(&x.payload))
 		case x.to > 0:
-			args = append(args, "f", &x.d.id, &x.d.at, more, 1, x.to, (*bytesArg)(&x.payload))
+			args = append(args, "f", &x.d.EventID, &x.d.At, more, 1, x.to, (*bytesArg)(&x.payload))
 		default:
-			args = append(args, "f", &x.d.id, &x.d.at, more, len(x.several))
+			args = append(args, "f", &x.d.EventID, &x.d.At, more, len(x.several))
 			for _, o := range x.several {
 				args = append(args, o.to, o.payload)
 			}
@@ -216,19 +220,19 @@ func (s *Stage) settleArgs(args []any, batch []settlement) []any {
 
 // more packs what few events have: a trace, and progress for whoever watches.
 func (x *settlement) more() []byte {
-	if x.d.traceparent == "" && !x.d.tracked || x.quiet {
+	if x.d.Traceparent == "" && !x.d.Tracked || x.quiet {
 		return nil
 	}
 	track := ""
-	if x.d.tracked {
+	if x.d.Tracked {
 		track = "1"
 	}
-	return netstrings(nil, x.d.traceparent, track, string(x.progress))
+	return entry.Netstrings(nil, x.d.Traceparent, track, string(x.progress))
 }
 
 // settled takes in the script's answer.
 func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
-	elsewhere, restored, problem := indices(reply[0]), indices(reply[1]), text(reply[2])
+	elsewhere, restored, problem := indices(reply[0]), indices(reply[1]), link.Text(reply[2])
 	if problem != "" && s.gate.shut("forwarding", errors.New(problem)) {
 		s.log.Error("an output refuses entries; trying again", "err", problem)
 	}
@@ -253,7 +257,7 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 				soon = min(soon, x.delay)
 			}
 			if x.kind == dead {
-				s.log.Error("entry set aside", "channel", s.cfg.In, "event", x.d.id, "entry", x.d.entry, "tries", x.d.tries, "crashes", x.d.crashes, "err", fmt.Sprintf("%q", x.reason), traceField(x.d.traceparent))
+				s.log.Error("entry set aside", "channel", s.cfg.In, "event", x.d.EventID, "entry", x.d.EntryID, "tries", x.d.Tries, "crashes", x.d.Crashes, "err", fmt.Sprintf("%q", x.reason), traceField(x.d.Traceparent))
 			}
 		}
 		if len(restored) > 0 {
@@ -277,13 +281,13 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 
 // indices makes a set, from 0, of a script's list of indices from 1.
 func indices(v any) map[int]bool {
-	l := list(v)
+	l := link.List(v)
 	if len(l) == 0 {
 		return nil
 	}
 	set := make(map[int]bool, len(l))
 	for _, i := range l {
-		set[number(i)-1] = true
+		set[link.Int(i)-1] = true
 	}
 	return set
 }

@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/milepost/milepost/pkg/stage/internal/link"
+	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
 // Stage is a handler at work on a channel.
@@ -223,17 +226,17 @@ func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
 		}
 		var reply []any
 		if err == nil {
-			reply, err = s.b.run(call, joinScript,
-				[]string{s.cfg.In, groupsKey(s.cfg.In), floorsKey(s.cfg.In), stagesKey, consumerKey(s.cfg.Name, s.name)},
+			reply, err = s.b.link.Run(call, script.Join,
+				[]string{s.cfg.In, s.b.link.Keys.Groups(s.cfg.In), s.b.link.Keys.Floors(s.cfg.In), s.b.link.Keys.Stages(), s.b.link.Keys.Consumer(s.cfg.Name, s.name)},
 				s.cfg.Name, s.name, policy, s.b.opt.Lease.Milliseconds(), string(about), lasting, start)
 		}
 		cancel()
 		if err == nil {
 			s.gate.open("redis")
-			if number(reply[0]) == 1 {
+			if link.Int(reply[0]) == 1 {
 				s.log.Info("made the group", "channel", s.cfg.In)
 			}
-			return number(reply[1]), nil
+			return link.Int(reply[1]), nil
 		}
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
@@ -259,17 +262,17 @@ func (s *Stage) leave(ctx context.Context) error {
 	var wait backoff
 	for {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
-		reply, err := s.b.run(call, leaveScript, []string{s.cfg.In}, s.cfg.Name, s.name, 128, s.b.opt.MaxDead)
+		reply, err := s.b.link.Run(call, script.Leave, []string{s.cfg.In}, s.cfg.Name, s.name, 128, s.b.opt.MaxDead)
 		cancel()
 		switch {
 		case err != nil:
 			if !errors.Is(err, ErrUnavailable) || !wait.wait(ctx) {
 				return err
 			}
-		case number(reply[0]) == 0:
+		case link.Int(reply[0]) == 0:
 			return nil
 		default:
-			s.log.Info("handed back", "entries", number(reply[0]))
+			s.log.Info("handed back", "entries", link.Int(reply[0]))
 		}
 	}
 }

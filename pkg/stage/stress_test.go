@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/redis/go-redis/v9"
 )
@@ -67,7 +68,7 @@ func TestStartStop(t *testing.T) {
 			t.Errorf("%q arrived %d times, want 1", body, n)
 		}
 	}
-	group(t, b, "in", "s", "all settled, and only who runs is known", func(g stage.GroupStatus) bool { return settled(g) && len(g.Consumers) == 1 })
+	group(t, b, "in", "s", "all settled, and only who runs is known", func(g inspect.GroupStatus) bool { return settled(g) && len(g.Consumers) == 1 })
 }
 
 // A Redis that is killed and restarted under load loses nothing that was answered, and doubles nothing.
@@ -128,7 +129,7 @@ func TestRedisRestarts(t *testing.T) {
 			t.Errorf("event %s was delivered to the end %d times, want 1", id, n)
 		}
 	}
-	stagetest.Eventually(t, "there are no dead letters", func() bool { n, err := b.DeadCount(t.Context(), "in"); return n == 0 && err == nil })
+	stagetest.Eventually(t, "there are no dead letters", func() bool { n, err := inspect.New(b).DeadCount(t.Context(), "in"); return n == 0 && err == nil })
 	t.Logf("%d events answered across 5 kills of redis", len(ids))
 }
 

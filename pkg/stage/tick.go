@@ -5,6 +5,10 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/internal/entry"
+	"github.com/milepost/milepost/pkg/stage/internal/link"
+	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
 const (
@@ -21,7 +25,7 @@ type figures struct {
 
 // tickLoop does the chores of this consumer once a second until ctx ends, in one script.
 func (s *Stage) tickLoop(ctx context.Context) {
-	keys := []string{s.cfg.In, consumerKey(s.cfg.Name, s.name), adopterKey(s.cfg.In)}
+	keys := []string{s.cfg.In, s.b.link.Keys.Consumer(s.cfg.Name, s.name), s.b.link.Keys.Adopter(s.cfg.In)}
 	var unread strings.Builder
 	for _, o := range s.cfg.Out {
 		keys = append(keys, o.Channel)
@@ -60,12 +64,12 @@ func (s *Stage) tick(ctx context.Context, keys []string, unread string) bool {
 	if s.lasting {
 		lasting = "1"
 	}
-	if s.b.link.upFor(s.b.opt.Lease) {
+	if s.b.link.UpFor(s.b.opt.Lease) {
 		judge = "1"
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	r, err := s.b.run(call, tickScript, keys,
+	r, err := s.b.link.Run(call, script.Tick, keys,
 		s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(), s.b.opt.MaxBacklog, s.b.opt.MaxDead, judge, moveMost, unread, lasting, s.gate.state())
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
@@ -73,31 +77,31 @@ func (s *Stage) tick(ctx context.Context, keys []string, unread string) bool {
 		}
 		return false
 	}
-	if number(r[0]) == 0 {
+	if link.Int(r[0]) == 0 {
 		if s.gate.why() == nil {
 			s.log.Warn("redis does not know this consumer or its group any more; joining again", "consumer", s.name)
 		}
 		_, _ = s.join(ctx, false)
 		return false
 	}
-	if text(r[1]) == "free" {
+	if link.Text(r[1]) == "free" {
 		select {
 		case s.free <- struct{}{}:
 		default:
 		}
 	}
-	for i, full := range list(r[3]) {
-		s.pressed(s.cfg.Out[i].Channel, number(full) == 1)
+	for i, full := range link.List(r[3]) {
+		s.pressed(s.cfg.Out[i].Channel, link.Int(full) == 1)
 	}
-	f := &figures{backlog: number(r[4]), pending: number(r[5]), due: number(r[7]), dead: number(r[8]), lost: number(r[10]), consumers: number(r[12]), at: time.Now()}
-	if id := text(r[6]); id != "" {
-		f.oldest = entryTime(id)
+	f := &figures{backlog: link.Int(r[4]), pending: link.Int(r[5]), due: link.Int(r[7]), dead: link.Int(r[8]), lost: link.Int(r[10]), consumers: link.Int(r[12]), at: time.Now()}
+	if id := link.Text(r[6]); id != "" {
+		f.oldest = entry.Time(id)
 	}
-	if n := number(r[9]); n > 0 {
+	if n := link.Int(r[9]); n > 0 {
 		s.m.takenOver.Add(float64(n))
 		s.log.Warn("took over from consumers that are gone", "consumers", n)
 	}
-	s.known.Store(int64(number(r[11])))
+	s.known.Store(int64(link.Int(r[11])))
 	s.m.figures(f)
-	return number(r[2]) == 1
+	return link.Int(r[2]) == 1
 }

@@ -57,7 +57,7 @@ func about(in []*delivery) slog.Attr {
 	if len(in) != 1 {
 		return slog.Int("events", len(in))
 	}
-	return slog.Group("", "event", in[0].id, traceField(in[0].traceparent))
+	return slog.Group("", "event", in[0].EventID, traceField(in[0].Traceparent))
 }
 
 // Context returns ctx within the event's own trace. A batch handler that begins a span with it adds to that event's trace;
@@ -115,7 +115,7 @@ func (s *Stage) begin(in []*delivery) *spans {
 	if len(in) > 1 {
 		links := make([]trace.Link, 0, len(in))
 		for _, d := range in {
-			if c := parseTraceparent(d.traceparent); c.IsValid() {
+			if c := parseTraceparent(d.Traceparent); c.IsValid() {
 				links = append(links, trace.Link{SpanContext: c})
 			}
 		}
@@ -125,16 +125,16 @@ func (s *Stage) begin(in []*delivery) *spans {
 		link = []trace.Link{{SpanContext: p.all.SpanContext()}}
 	}
 	for i, d := range in {
-		parent := parseTraceparent(d.traceparent)
+		parent := parseTraceparent(d.Traceparent)
 		ctx := trace.ContextWithRemoteSpanContext(context.Background(), parent)
 		_, p.each[i] = s.b.tracer.Start(ctx, "process "+s.cfg.In, trace.WithSpanKind(trace.SpanKindConsumer),
 			trace.WithLinks(link...), trace.WithAttributes(common...), trace.WithAttributes(
-				semconv.MessagingOperationName("process"), semconv.MessagingMessageID(d.id),
-				attribute.String("milepost.entry", d.entry), attribute.Int("milepost.tries", d.tries),
-				attribute.Int("milepost.crashes", d.crashes), attribute.Bool("milepost.adopted", d.adopted)))
+				semconv.MessagingOperationName("process"), semconv.MessagingMessageID(d.EventID),
+				attribute.String("milepost.entry", d.EntryID), attribute.Int("milepost.tries", d.Tries),
+				attribute.Int("milepost.crashes", d.Crashes), attribute.Bool("milepost.adopted", d.Adopted)))
 		d.span = traceparent(p.each[i].SpanContext())
 		if !parent.IsValid() {
-			d.traceparent = d.span // so that further attempts are in the same trace
+			d.Traceparent = d.span // so that further attempts are in the same trace
 		}
 	}
 	if p.all == nil {

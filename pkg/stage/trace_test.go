@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
@@ -160,7 +161,7 @@ func TestTraceAdopted(t *testing.T) {
 			start(t, b, stage.Config{Name: name, In: "in"}, new(tally).sink())
 		}
 		stagetest.Eventually(t, "someone adopts", func() bool {
-			s, err := b.Status(t.Context(), "in")
+			s, err := inspect.New(b).Status(t.Context(), "in")
 			return err == nil && s.Adopted
 		})
 		rdb := redis.NewClient(o)

@@ -9,6 +9,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/internal/link"
+	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
 // work takes deliveries from the queue, calls the handler and passes on what becomes of them, until the queue is closed.
@@ -153,13 +156,13 @@ func (s *Stage) judge(ctx context.Context, in []*delivery, results []Result) {
 			s.pause(ctx, err, d)
 		case down != nil && !errors.Is(err, errRetryAfter):
 			s.pause(ctx, down, d)
-		case d.tries+1 >= s.cfg.MaxTries:
-			d.tries++
+		case d.Tries+1 >= s.cfg.MaxTries:
+			d.Tries++
 			s.out.add(settlement{d: d, kind: dead, reason: err.Error()})
 		default:
-			s.log.Warn("will be tried again", "event", d.id, "entry", d.entry, "tries", d.tries+1, "err", err, traceField(d.traceparent))
+			s.log.Warn("will be tried again", "event", d.EventID, "entry", d.EntryID, "tries", d.Tries+1, "err", err, traceField(d.Traceparent))
 			d.failure = brief(err.Error())
-			s.out.add(settlement{d: d, kind: retry, delay: s.delay(d.tries, err)})
+			s.out.add(settlement{d: d, kind: retry, delay: s.delay(d.Tries, err)})
 		}
 	}
 }
@@ -180,7 +183,7 @@ func (s *Stage) delay(tries int, err error) time.Duration {
 func (s *Stage) forwarded(d *delivery, r Result) settlement {
 	x := settlement{d: d, kind: forward}
 	if d.span != "" {
-		d.traceparent = d.span // what is forwarded follows from its handling
+		d.Traceparent = d.span // what is forwarded follows from its handling
 	}
 	for _, m := range r.Out {
 		to := s.outputs[m.Channel]
@@ -195,11 +198,11 @@ func (s *Stage) forwarded(d *delivery, r Result) settlement {
 			return settlement{d: d, kind: dead, reason: err.Error()}
 		}
 		x.add(to, payload)
-		if p, ok := m.Body.(Progresser); ok && r.Progress == nil && d.tracked {
+		if p, ok := m.Body.(Progresser); ok && r.Progress == nil && d.Tracked {
 			r.Progress = p.Progress()
 		}
 	}
-	if d.tracked && r.Progress != nil {
+	if d.Tracked && r.Progress != nil {
 		x.progress, _ = encode(r.Progress)
 	}
 	return x
@@ -217,7 +220,7 @@ func (s *Stage) ask(ctx context.Context) error {
 // pause stops reading and handling until the dependency is back, and puts the deliveries back at the queue's front. They
 // stay pending under this consumer's name, and nothing is counted against them.
 func (s *Stage) pause(ctx context.Context, why error, back *delivery) {
-	s.queue.push([]*delivery{back}, func(d *delivery) bool { return d.crashes >= 2 })
+	s.queue.push([]*delivery{back}, func(d *delivery) bool { return d.Crashes >= 2 })
 	if !s.gate.shut("paused", why) {
 		return
 	}
@@ -253,11 +256,11 @@ func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
 	var wait backoff
 	for {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
-		reply, err := s.b.run(call, aloneScript, []string{groupsKey(s.cfg.In)}, s.cfg.Name, s.name, d.entry)
+		reply, err := s.b.link.Run(call, script.Alone, []string{s.b.link.Keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, d.EntryID)
 		cancel()
 		if err == nil {
-			if times := number(reply[0]); times > 3 {
-				d.crashes += times - 1
+			if times := link.Int(reply[0]); times > 3 {
+				d.Crashes += times - 1
 				s.out.add(settlement{d: d, kind: dead, reason: fmt.Sprintf("%d processes died handling it alone", times-1)})
 				return false
 			}
@@ -274,5 +277,5 @@ func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
 func (s *Stage) unmarkAlone(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_ = s.b.seen(ctx, s.b.rdb.HDel(ctx, groupsKey(s.cfg.In), "alone:"+s.cfg.Name+":"+s.name).Err())
+	_ = s.b.link.Check(ctx, s.b.link.Client.HDel(ctx, s.b.link.Keys.Groups(s.cfg.In), "alone:"+s.cfg.Name+":"+s.name).Err())
 }

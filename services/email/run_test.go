@@ -22,6 +22,7 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry"
 )
@@ -195,7 +196,7 @@ func (g *rig) wantLines(n int) {
 }
 
 // settled waits until nothing of the stage's input is pending or undelivered, and returns its dead letters.
-func (g *rig) settled() []stage.DeadLetter {
+func (g *rig) settled() []inspect.DeadLetter {
 	g.t.Helper()
 	c := redis.NewClient(g.redis)
 	defer c.Close()
@@ -214,7 +215,7 @@ func (g *rig) settled() []stage.DeadLetter {
 		}
 		return p.Count == 0 && (len(last) == 0 || groups[0].LastDeliveredID == last[0].ID)
 	})
-	dead, err := g.broker.DeadLetters(context.Background(), event.UserEmail, "", 100)
+	dead, err := inspect.New(g.broker).DeadLetters(context.Background(), event.UserEmail, "", 100)
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 // ask asks Redis for what a shell may complete; nothing if it does not answer at once.
@@ -46,7 +47,7 @@ func (t *tool) completeGroup(cmd *cobra.Command, args []string, typed string) ([
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return t.ask(cmd, func(ctx context.Context, b *stage.Broker) (names []string, err error) {
-		s, err := b.Status(ctx, args[0])
+		s, err := inspect.New(b).Status(ctx, args[0])
 		for _, g := range s.Groups {
 			names = append(names, g.Name)
 		}
@@ -60,7 +61,7 @@ func (t *tool) completeLetters(cmd *cobra.Command, args []string, typed string) 
 		return t.completeChannels(cmd, args, typed)
 	}
 	return t.ask(cmd, func(ctx context.Context, b *stage.Broker) (words []string, err error) {
-		letters, err := b.DeadLetters(ctx, args[0], "", deadPage)
+		letters, err := inspect.New(b).DeadLetters(ctx, args[0], "", deadPage)
 		for _, d := range letters {
 			if !slices.Contains(args, d.Entry) {
 				words = append(words, d.Entry+"\t"+d.Group+": "+printable(d.Error))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 // deadPage is how many dead letters one call reads, replays or drops.
@@ -47,7 +48,7 @@ func (f *filter) flags(cmd *cobra.Command) {
 	fs.DurationVar(&f.until, "until", 0, "only those set aside longer ago than this, such as 720h")
 }
 
-func (f *filter) match(d stage.DeadLetter, now time.Time) bool {
+func (f *filter) match(d inspect.DeadLetter, now time.Time) bool {
 	age := now.Sub(d.Dead)
 	return (f.group == "" || d.Group == f.group) &&
 		(f.id == "" || d.ID == f.id) &&
@@ -57,7 +58,7 @@ func (f *filter) match(d stage.DeadLetter, now time.Time) bool {
 }
 
 // each calls do for every dead letter of channel that f matches, oldest first, until do returns false.
-func (f *filter) each(ctx context.Context, t *tool, b *stage.Broker, channel string, do func(stage.DeadLetter) bool) error {
+func (f *filter) each(ctx context.Context, t *tool, b *stage.Broker, channel string, do func(inspect.DeadLetter) bool) error {
 	now := time.Now()
 	var bar *progressbar.ProgressBar
 	defer func() {
@@ -66,12 +67,12 @@ func (f *filter) each(ctx context.Context, t *tool, b *stage.Broker, channel str
 		}
 	}()
 	for after := ""; ; {
-		var page []stage.DeadLetter
+		var page []inspect.DeadLetter
 		err := t.timed(ctx, b, func(ctx context.Context, b *stage.Broker) (err error) {
-			page, err = b.DeadLetters(ctx, channel, after, deadPage)
+			page, err = inspect.New(b).DeadLetters(ctx, channel, after, deadPage)
 			if err == nil && len(page) == deadPage && bar == nil { // more than a moment's work
 				var n int
-				n, err = b.DeadCount(ctx, channel)
+				n, err = inspect.New(b).DeadCount(ctx, channel)
 				bar = t.bar(n, "dead letters")
 			}
 			return err
@@ -95,7 +96,7 @@ func (f *filter) each(ctx context.Context, t *tool, b *stage.Broker, channel str
 }
 
 // letter writes all of a dead letter.
-func (t *tool) letter(d stage.DeadLetter) error {
+func (t *tool) letter(d inspect.DeadLetter) error {
 	if t.output == "json" {
 		return t.json(struct {
 			Entry   string    `json:"entry"`
@@ -162,7 +163,7 @@ func (t *tool) deadList() *cobra.Command {
 				shown, more := 0, false
 				var rows [][]string
 				for _, channel := range names {
-					err := f.each(ctx, t, b, channel, func(d stage.DeadLetter) bool {
+					err := f.each(ctx, t, b, channel, func(d inspect.DeadLetter) bool {
 						if more = limit > 0 && shown == limit; more {
 							return false
 						}
@@ -208,7 +209,7 @@ func (t *tool) deadList() *cobra.Command {
 
 // known are the application's channels and whatever others a stage or publisher has named.
 func known(ctx context.Context, b *stage.Broker) ([]string, error) {
-	registered, err := b.Channels(ctx)
+	registered, err := inspect.New(b).Channels(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +243,7 @@ func (t *tool) deadShow() *cobra.Command {
 				return err
 			}
 			return t.with(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
-				d, err := b.DeadLetter(ctx, args[0], args[1])
+				d, err := inspect.New(b).DeadLetter(ctx, args[0], args[1])
 				if err != nil {
 					return fmt.Errorf("dead letter %s of %s: %w", args[1], args[0], err)
 				}
@@ -258,7 +259,7 @@ func (t *tool) deadReplay() *cobra.Command {
 		short: "Give dead letters back to the stage that failed, and to no other",
 		long: `replay puts dead letters back into their channel's stream, for the group that failed, with their counts at zero. Do it
 once the reason is mended; a letter that fails again comes back here.`,
-		do: (*stage.Broker).Replay,
+		do: (*inspect.Pipeline).Replay,
 	})
 }
 
@@ -267,7 +268,7 @@ func (t *tool) deadDrop() *cobra.Command {
 		verb: "drop", past: "dropped",
 		short: "Remove dead letters for good",
 		long:  "drop removes dead letters for good. What they held is lost.",
-		do:    (*stage.Broker).Drop,
+		do:    (*inspect.Pipeline).Drop,
 	})
 }
 
@@ -275,7 +276,7 @@ func (t *tool) deadDrop() *cobra.Command {
 type change struct {
 	verb, past  string
 	short, long string
-	do          func(*stage.Broker, context.Context, string, ...string) (int, error)
+	do          func(*inspect.Pipeline, context.Context, string, ...string) (int, error)
 }
 
 func (t *tool) deadChange(c change) *cobra.Command {
@@ -310,7 +311,7 @@ func (t *tool) deadChange(c change) *cobra.Command {
 			}
 			return t.open(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
 				if len(entries) == 0 {
-					err := f.each(ctx, t, b, channel, func(d stage.DeadLetter) bool {
+					err := f.each(ctx, t, b, channel, func(d inspect.DeadLetter) bool {
 						entries = append(entries, d.Entry)
 						return true
 					})
@@ -343,7 +344,7 @@ func (t *tool) apply(ctx context.Context, b *stage.Broker, c change, channel str
 	for page := range slices.Chunk(entries, deadPage) {
 		n := 0
 		err := t.timed(ctx, b, func(ctx context.Context, b *stage.Broker) (err error) {
-			n, err = c.do(b, ctx, channel, page...)
+			n, err = c.do(inspect.New(b), ctx, channel, page...)
 			return err
 		})
 		done += n

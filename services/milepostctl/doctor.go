@@ -11,6 +11,7 @@ import (
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 // How a finding came out.
@@ -139,7 +140,7 @@ func (t *tool) examined(x examination, explain bool) error {
 
 // pipeline looks at what the stages report.
 func (x *examination) pipeline(ctx context.Context, b *stage.Broker, l limits) error {
-	seen, err := b.Observer(0).Observe(ctx)
+	seen, err := inspect.New(b).Observer(0).Observe(ctx)
 	if err != nil {
 		return err
 	}

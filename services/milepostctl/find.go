@@ -16,6 +16,7 @@ import (
 	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 func (t *tool) find() *cobra.Command {
@@ -112,9 +113,9 @@ type found struct {
 	now      time.Time
 }
 
-// place is a [stage.Place] with what to do.
+// place is a [inspect.Place] with what to do.
 type place struct {
-	stage.Place
+	inspect.Place
 	Stage string `json:"stage_state,omitempty"` // of the stage that has it: running, not running, paused, …
 	Why   string `json:"why,omitempty"`         // it is not running
 	Do    string `json:"do,omitempty"`          // the command that helps
@@ -135,7 +136,7 @@ type document struct {
 // search asks everyone who may know of an event.
 func (t *tool) search(ctx context.Context, b *stage.Broker, docs *records.Store, id string) (found, error) {
 	var bar *progressbar.ProgressBar
-	places, err := b.Find(ctx, id, func(done, of int) {
+	places, err := inspect.New(b).Find(ctx, id, func(done, of int) {
 		if bar == nil {
 			bar = t.bar(of, "entries")
 		}
@@ -147,7 +148,7 @@ func (t *tool) search(ctx context.Context, b *stage.Broker, docs *records.Store,
 	if err != nil {
 		return found{}, err
 	}
-	seen, err := b.Observer(0).Observe(ctx)
+	seen, err := inspect.New(b).Observer(0).Observe(ctx)
 	if err != nil {
 		return found{}, err
 	}
@@ -161,9 +162,9 @@ func (t *tool) search(ctx context.Context, b *stage.Broker, docs *records.Store,
 			}
 		}
 		switch {
-		case p.State == stage.Aside:
-			x.Do = operate.Replay(t.called(), stage.DeadLetter{Channel: p.Channel, Entry: p.Entry})
-		case p.State == stage.Pending, p.State == stage.Waiting && x.Stage != operate.Running:
+		case p.State == inspect.Aside:
+			x.Do = operate.Replay(t.called(), inspect.DeadLetter{Channel: p.Channel, Entry: p.Entry})
+		case p.State == inspect.Pending, p.State == inspect.Waiting && x.Stage != operate.Running:
 			x.Do = operate.Command(t.called(), "status", p.Channel)
 		}
 		f.Places = append(f.Places, x)
@@ -257,14 +258,14 @@ func (p place) why(now time.Time) string {
 		parts = append(parts, visible(p.Error))
 	}
 	switch p.State {
-	case stage.Retrying:
+	case inspect.Retrying:
 		parts = append(parts, "next try in "+operate.Ago(p.Due, now))
-	case stage.Pending:
+	case inspect.Pending:
 		parts = append(parts, "in the hands of "+visible(p.Consumer))
-	case stage.Unread:
+	case inspect.Unread:
 		parts = append(parts, "no stage reads this channel")
 	}
-	if p.State != stage.Settled && p.State != stage.Aside && p.State != stage.Unread && p.Stage != "" && p.Stage != operate.Running {
+	if p.State != inspect.Settled && p.State != inspect.Aside && p.State != inspect.Unread && p.Stage != "" && p.Stage != operate.Running {
 		parts = append(parts, fmt.Sprintf("%s is %s: %s", p.Group, p.Stage, printable(p.Why)))
 	}
 	if len(parts) == 0 {
@@ -276,15 +277,15 @@ func (p place) why(now time.Time) string {
 // advice is what to do about it.
 func (p place) advice() string {
 	switch {
-	case p.State == stage.Aside:
+	case p.State == inspect.Aside:
 		return "Once the reason is mended, give it back to " + visible(p.Group) + ":"
-	case p.State == stage.Settled || p.State == stage.Unread:
+	case p.State == inspect.Settled || p.State == inspect.Unread:
 		return ""
 	case p.Stage == operate.NotRunning:
 		return "Start " + visible(p.Group) + ": it takes the event up by itself."
-	case p.State == stage.Retrying:
+	case p.State == inspect.Retrying:
 		return "Mend the reason: " + visible(p.Group) + " tries it again by itself, and sets it aside if it keeps failing."
-	case p.State == stage.Pending:
+	case p.State == inspect.Pending:
 		return "If it stays there, look at the process that holds it:"
 	case p.Stage != operate.Running:
 		return "Mend what " + visible(p.Group) + " waits for: it takes the event up by itself."

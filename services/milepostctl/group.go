@@ -9,19 +9,20 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 // statuses looks at the channels, at all that are known if none is named.
-func statuses(ctx context.Context, b *stage.Broker, names []string) ([]stage.ChannelStatus, error) {
+func statuses(ctx context.Context, b *stage.Broker, names []string) ([]inspect.ChannelStatus, error) {
 	if len(names) == 0 {
 		var err error
 		if names, err = known(ctx, b); err != nil {
 			return nil, err
 		}
 	}
-	out := make([]stage.ChannelStatus, len(names))
+	out := make([]inspect.ChannelStatus, len(names))
 	for i, n := range names {
-		s, err := b.Status(ctx, n)
+		s, err := inspect.New(b).Status(ctx, n)
 		if err != nil {
 			return nil, fmt.Errorf("status of %s: %w", n, err)
 		}
@@ -31,7 +32,7 @@ func statuses(ctx context.Context, b *stage.Broker, names []string) ([]stage.Cha
 }
 
 // groups writes a line for each consumer of each group.
-func (t *tool) groups(all []stage.ChannelStatus) error {
+func (t *tool) groups(all []inspect.ChannelStatus) error {
 	now := time.Now()
 	var rows [][]string
 	for _, s := range all {
@@ -58,7 +59,7 @@ func (t *tool) groups(all []stage.ChannelStatus) error {
 	return table(t.Out, []string{"CHANNEL", "GROUP", "POLICY", "BACKLOG", "PENDING", "OLDEST", "SETTLED", "LOST", "CONSUMERS"}, rows)
 }
 
-func policy(g stage.GroupStatus) string {
+func policy(g inspect.GroupStatus) string {
 	if g.Optional {
 		return "optional"
 	}
@@ -91,7 +92,7 @@ func (t *tool) group() *cobra.Command {
 						for _, g := range s.Groups {
 							err := t.json(struct {
 								Channel string `json:"channel"`
-								stage.GroupStatus
+								inspect.GroupStatus
 							}{s.Channel, g})
 							if err != nil {
 								return err
@@ -108,7 +109,7 @@ func (t *tool) group() *cobra.Command {
 stood in for it on the channel: the stand-in's work would be done again otherwise. Stop the stage's processes first.`,
 			ask: "Let group %[2]s of %[1]s skip everything it has not settled?",
 			do: func(ctx context.Context, b *stage.Broker, channel, group string) (string, any, error) {
-				n, err := b.Skip(ctx, channel, group)
+				n, err := inspect.New(b).Skip(ctx, channel, group)
 				return fmt.Sprintf("group %s of %s skipped %s it had not settled", group, channel, entries(n)),
 					map[string]any{"channel": channel, "group": group, "skipped": n}, err
 			},
@@ -120,7 +121,7 @@ is alive. A stage of that name that starts later begins at the start of what the
 			ask: "Retire group %[2]s of %[1]s?",
 			do: func(ctx context.Context, b *stage.Broker, channel, group string) (string, any, error) {
 				return fmt.Sprintf("group %s of %s is retired", group, channel),
-					map[string]any{"channel": channel, "group": group, "retired": true}, b.Retire(ctx, channel, group)
+					map[string]any{"channel": channel, "group": group, "retired": true}, inspect.New(b).Retire(ctx, channel, group)
 			},
 		}),
 	)
@@ -204,7 +205,7 @@ are then written again. The consumer must not be running. ` + "`milepostctl grou
 				if err := hasConsumer(ctx, b, channel, group, from); err != nil {
 					return err
 				}
-				n, err := b.Claim(ctx, channel, group, from)
+				n, err := inspect.New(b).Claim(ctx, channel, group, from)
 				return t.told(fmt.Sprintf("%s of %s given back to group %s of %s", entries(n), from, group, channel),
 					map[string]any{"channel": channel, "group": group, "from": from, "claimed": n}, err)
 			})
@@ -217,7 +218,7 @@ are then written again. The consumer must not be running. ` + "`milepostctl grou
 
 // hasConsumer keeps a mistyped name from passing as nothing to do.
 func hasConsumer(ctx context.Context, b *stage.Broker, channel, group, name string) error {
-	s, err := b.Status(ctx, channel)
+	s, err := inspect.New(b).Status(ctx, channel)
 	if err != nil {
 		return err
 	}

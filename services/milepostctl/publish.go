@@ -11,6 +11,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 // maxPayload is what publish reads from its input at most; Redis itself takes 512 MB.
@@ -54,7 +55,7 @@ stage could work with is refused, unless --force is given: then it becomes a dea
 					err = closed
 				}
 				if err == nil { // the tool is not part of the pipeline, though status would show it as a publisher
-					err = b.Withdraw(ctx, "milepostctl")
+					err = inspect.New(b).Withdraw(ctx, "milepostctl")
 				}
 				if err != nil {
 					return fmt.Errorf("publish on %s: %w", channel, err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 func (t *tool) status() *cobra.Command {
@@ -46,7 +47,7 @@ dead letters.`,
 				return usage("--watch and --check: one goes on, the other ends")
 			}
 			return t.open(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
-				o := b.Observer(0)
+				o := inspect.New(b).Observer(0)
 				seen, err := t.observe(ctx, o, names)
 				if err != nil {
 					return err
@@ -93,24 +94,24 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // observe looks at the pipeline, and at the named channels only if any are.
-func (t *tool) observe(ctx context.Context, o *stage.Observer, names []string) (stage.Seen, error) {
+func (t *tool) observe(ctx context.Context, o *inspect.Observer, names []string) (inspect.Seen, error) {
 	seen, err := o.Observe(ctx)
 	if err != nil {
-		return stage.Seen{}, err
+		return inspect.Seen{}, err
 	}
 	if len(names) == 0 {
 		return seen, nil
 	}
 	for _, n := range names {
 		if _, ok := seen.Channel(n); !ok {
-			return stage.Seen{}, fmt.Errorf("channel %s, which no stage names: %w", visible(n), stage.ErrNotFound)
+			return inspect.Seen{}, fmt.Errorf("channel %s, which no stage names: %w", visible(n), stage.ErrNotFound)
 		}
 	}
-	seen.Channels = slices.DeleteFunc(slices.Clone(seen.Channels), func(c stage.ChannelStatus) bool { return !slices.Contains(names, c.Channel) })
+	seen.Channels = slices.DeleteFunc(slices.Clone(seen.Channels), func(c inspect.ChannelStatus) bool { return !slices.Contains(names, c.Channel) })
 	return seen, nil
 }
 
-func urgent(s stage.Seen) (n int) {
+func urgent(s inspect.Seen) (n int) {
 	for _, p := range operate.Problems(s, "") {
 		if p.Urgent {
 			n++
@@ -120,13 +121,13 @@ func urgent(s stage.Seen) (n int) {
 }
 
 // statusOf writes what was seen, for JSON on one line.
-func (t *tool) statusOf(w io.Writer, s stage.Seen) error {
+func (t *tool) statusOf(w io.Writer, s inspect.Seen) error {
 	if t.output == "json" {
 		return jsonTo(w, struct {
-			At       time.Time             `json:"at"`
-			Stages   []operate.Row         `json:"stages"`
-			Channels []stage.ChannelStatus `json:"channels"`
-			Problems []operate.Problem     `json:"problems"`
+			At       time.Time               `json:"at"`
+			Stages   []operate.Row           `json:"stages"`
+			Channels []inspect.ChannelStatus `json:"channels"`
+			Problems []operate.Problem       `json:"problems"`
 		}{s.At, operate.Rows(s), s.Channels, operate.Problems(s, t.called())})
 	}
 	rows := stageRows(s)
@@ -142,7 +143,7 @@ func (t *tool) statusOf(w io.Writer, s stage.Seen) error {
 
 var stageHeading = []string{"STAGE", "CHANNEL", "STATE", "BACKLOG", "PENDING", "OLDEST", "RATE", "CONSUMERS", "RETRIES", "DEAD"}
 
-func stageRows(s stage.Seen) (rows [][]string) {
+func stageRows(s inspect.Seen) (rows [][]string) {
 	for _, r := range operate.Rows(s) {
 		rows = append(rows, []string{
 			visible(r.Stage), visible(r.Channel), r.State, strconv.Itoa(r.Backlog), strconv.Itoa(r.Pending), operate.Ago(s.At, r.Oldest),
@@ -152,7 +153,7 @@ func stageRows(s stage.Seen) (rows [][]string) {
 	return rows
 }
 
-func (t *tool) problems(w io.Writer, s stage.Seen) error {
+func (t *tool) problems(w io.Writer, s inspect.Seen) error {
 	for _, p := range operate.Problems(s, t.called()) {
 		mark := "-"
 		if p.Urgent {
@@ -171,7 +172,7 @@ func (t *tool) problems(w io.Writer, s stage.Seen) error {
 }
 
 // watch shows what o sees until ctx ends, which is how it is meant to end.
-func (t *tool) watch(ctx context.Context, o *stage.Observer, seen stage.Seen, names []string, interval time.Duration) (err error) {
+func (t *tool) watch(ctx context.Context, o *inspect.Observer, seen inspect.Seen, names []string, interval time.Duration) (err error) {
 	inPlace := t.Screen != nil && t.output == "text"
 	if inPlace {
 		fmt.Fprint(t.Out, "\x1b[2J\x1b[?25l") // clear; the cursor would only flicker
@@ -198,7 +199,7 @@ func (t *tool) watch(ctx context.Context, o *stage.Observer, seen stage.Seen, na
 		if !pause(ctx, interval) {
 			return nil
 		}
-		var next stage.Seen
+		var next inspect.Seen
 		if next, err = t.observe(ctx, o, names); err == nil {
 			seen = next
 		}
@@ -207,7 +208,7 @@ func (t *tool) watch(ctx context.Context, o *stage.Observer, seen stage.Seen, na
 }
 
 // lines adds a line for each stage, for a log or a pipe.
-func (t *tool) lines(s stage.Seen, heading bool) error {
+func (t *tool) lines(s inspect.Seen, heading bool) error {
 	var b bytes.Buffer
 	rows := stageRows(s)
 	for i := range rows {
@@ -225,7 +226,7 @@ func (t *tool) lines(s stage.Seen, heading bool) error {
 }
 
 // redraw writes the screen anew from its top, no line longer than it is wide.
-func (t *tool) redraw(s stage.Seen, lost error) error {
+func (t *tool) redraw(s inspect.Seen, lost error) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s   every stage of %s   Ctrl-C ends it\n\n", s.At.Local().Format(time.DateTime), t.where())
 	err := t.statusOf(&b, s)

@@ -20,6 +20,7 @@ import (
 	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/services/db"
 	"github.com/milepost/milepost/services/distance"
 	"github.com/milepost/milepost/services/email"
@@ -130,7 +131,7 @@ func finish(ctx context.Context, b *stage.Broker, log *slog.Logger) {
 	for {
 		left := 0
 		for _, channel := range []string{event.RawInput, event.CalculatedDistance, event.UserEmail} {
-			status, err := b.Status(ctx, channel)
+			status, err := inspect.New(b).Status(ctx, channel)
 			if err != nil {
 				log.Warn("stopping without knowing what is left in the pipeline", "err", err)
 				return

@@ -23,6 +23,7 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry"
 	"github.com/milepost/milepost/services/users"
@@ -347,7 +348,7 @@ func TestInvalidation(t *testing.T) {
 			}
 		}
 		settled := func() bool {
-			st, err := b.Status(context.Background(), event.UserEmail)
+			st, err := inspect.New(b).Status(context.Background(), event.UserEmail)
 			return err == nil && len(st.Groups) == 1 && st.Groups[0].Optional && st.Groups[0].Backlog == 0
 		}
 		count := func(base string) int {
@@ -436,7 +437,7 @@ func TestCacheAway(t *testing.T) {
 	}
 	server.Start()
 	stagetest.Eventually(t, "the old answer is dropped", func() bool {
-		st, err := b.Status(t.Context(), event.UserEmail)
+		st, err := inspect.New(b).Status(t.Context(), event.UserEmail)
 		return err == nil && len(st.Groups) == 1 && st.Groups[0].Backlog == 0
 	})
 	if _, a := get(t, base+ada, ""); a.User.Submissions != 2 {

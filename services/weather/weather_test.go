@@ -22,6 +22,7 @@ import (
 	"github.com/milepost/milepost/pkg/cache"
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry"
 	"github.com/milepost/milepost/services/weather"
@@ -398,7 +399,7 @@ func TestStage(t *testing.T) {
 			return r.ID
 		}
 		settled := func() bool {
-			s, err := b.Status(t.Context(), event.RawInput)
+			s, err := inspect.New(b).Status(t.Context(), event.RawInput)
 			if err != nil {
 				t.Fatal(err)
 			}

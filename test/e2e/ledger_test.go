@@ -25,6 +25,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 // ledger puts load on a pipeline and remembers what it was promised, to be compared with what became of it. Each
@@ -254,7 +255,7 @@ func (l *ledger) lines() (count map[string]int, miles map[string]string, total i
 // working tells what is not settled yet, "" if nothing is, and how much that is.
 func (l *ledger) working(b *stage.Broker) (what string, n int) {
 	for _, c := range hops {
-		s, err := b.Status(l.p.t.Context(), c)
+		s, err := inspect.New(b).Status(l.p.t.Context(), c)
 		if err != nil {
 			return err.Error(), 0
 		}
@@ -275,7 +276,7 @@ func (l *ledger) working(b *stage.Broker) (what string, n int) {
 // deadLetters counts those of all channels and shows the first few.
 func (l *ledger) deadLetters(b *stage.Broker) (n int) {
 	for _, c := range hops {
-		letters, err := b.DeadLetters(l.p.t.Context(), c, "", 10_000)
+		letters, err := inspect.New(b).DeadLetters(l.p.t.Context(), c, "", 10_000)
 		if err != nil {
 			l.p.t.Errorf("dead letters of %s: %v", c, err)
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
@@ -369,12 +370,12 @@ func (p *pipeline) idle() {
 	stagetest.Eventually(p.t, "the pipeline is idle", func() bool {
 		quiet++
 		for _, c := range hops {
-			s, err := b.Status(p.t.Context(), c)
+			s, err := inspect.New(b).Status(p.t.Context(), c)
 			if err != nil {
 				p.t.Fatal(err)
 			}
 			for _, g := range s.Groups {
-				alive := slices.ContainsFunc(g.Consumers, func(c stage.ConsumerStatus) bool { return c.State != "gone" })
+				alive := slices.ContainsFunc(g.Consumers, func(c inspect.ConsumerStatus) bool { return c.State != "gone" })
 				if (alive && g.Backlog > 0) || s.Due > 0 {
 					quiet = 0
 				}
@@ -385,13 +386,13 @@ func (p *pipeline) idle() {
 }
 
 // dead waits until channel has n dead letters and returns them.
-func (p *pipeline) dead(channel string, n int) []stage.DeadLetter {
+func (p *pipeline) dead(channel string, n int) []inspect.DeadLetter {
 	p.t.Helper()
 	b := p.broker()
-	var letters []stage.DeadLetter
+	var letters []inspect.DeadLetter
 	stagetest.Eventually(p.t, fmt.Sprintf("%s has %d dead letters", channel, n), func() bool {
 		var err error
-		if letters, err = b.DeadLetters(p.t.Context(), channel, "", n+1); err != nil {
+		if letters, err = inspect.New(b).DeadLetters(p.t.Context(), channel, "", n+1); err != nil {
 			p.t.Fatal(err)
 		}
 		return len(letters) >= n

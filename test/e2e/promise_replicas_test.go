@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 // TestPromiseReplicas runs several processes of each service under load, submissions and bare PUBLISHes, and stops, starts,
@@ -94,7 +96,7 @@ func waitAdopted(t *testing.T, p *pipeline) {
 	b := p.broker()
 	stagetest.Eventually(t, "someone adopts bare PUBLISHes", func() bool {
 		for _, c := range hops[:2] {
-			if s, err := b.Status(context.Background(), c); err != nil || !s.Adopted {
+			if s, err := inspect.New(b).Status(context.Background(), c); err != nil || !s.Adopted {
 				return false
 			}
 		}

@@ -16,7 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry/otlptest"
 	"github.com/milepost/milepost/services/weather/openmeteo"
@@ -105,11 +105,11 @@ func TestTrace(t *testing.T) {
 	waiting := func(n int) { // until that many events wait for email, which does not run
 		t.Helper()
 		stagetest.Eventually(t, fmt.Sprintf("%d events wait for email", n), func() bool {
-			s, err := broker.Status(t.Context(), event.UserEmail)
+			s, err := inspect.New(broker).Status(t.Context(), event.UserEmail)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return slices.ContainsFunc(s.Groups, func(g stage.GroupStatus) bool { return g.Name == "email" && g.Backlog == n })
+			return slices.ContainsFunc(s.Groups, func(g inspect.GroupStatus) bool { return g.Name == "email" && g.Backlog == n })
 		})
 	}
 	eventuallyTree := func(trace, want string) {

@@ -21,15 +21,15 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/operate"
-	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 //go:embed assets status.html
 var files embed.FS
 
-// observer looks at the pipeline; a [stage.Observer] does, once for all who ask within its time.
+// observer looks at the pipeline; a [inspect.Observer] does, once for all who ask within its time.
 type observer interface {
-	Observe(context.Context) (stage.Seen, error)
+	Observe(context.Context) (inspect.Seen, error)
 }
 
 // page is the handler.
@@ -159,7 +159,7 @@ func (p *page) json(w http.ResponseWriter, r *http.Request) {
 			At       time.Time         `json:"at"`
 			Stages   []operate.Row     `json:"stages"`
 			Problems []operate.Problem `json:"problems"`
-			Retries  []stage.Retry     `json:"retries"`
+			Retries  []inspect.Retry   `json:"retries"`
 			Dead     []letter          `json:"dead"`
 		}{seen.At, v.Rows, v.Problems, v.Retries, v.Dead}
 	}
@@ -181,7 +181,7 @@ type view struct {
 	Rows     []operate.Row
 	Wide     picture
 	Tall     picture // for narrow windows
-	Retries  []stage.Retry
+	Retries  []inspect.Retry
 	Dead     []letter
 	MoreDead int // that are not shown
 	Tool     string
@@ -200,7 +200,7 @@ type letter struct {
 	Command string    `json:"replay"`
 }
 
-func newView(seen stage.Seen, tool string) view {
+func newView(seen inspect.Seen, tool string) view {
 	v := view{At: seen.At, Tool: tool, Rows: operate.Rows(seen), Problems: operate.Problems(seen, tool), Retries: seen.Retries}
 	// A reason may quote an address, and a foreign program may have made one an event ID.
 	for i := range v.Rows {
@@ -212,7 +212,7 @@ func newView(seen stage.Seen, tool string) view {
 			v.Urgent++
 		}
 	}
-	v.Retries = make([]stage.Retry, len(seen.Retries))
+	v.Retries = make([]inspect.Retry, len(seen.Retries))
 	for i, r := range seen.Retries {
 		r.ID, r.Error = mask(r.ID), mask(r.Error)
 		v.Retries[i] = r

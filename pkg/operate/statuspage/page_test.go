@@ -17,17 +17,18 @@ import (
 
 	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 var update = flag.Bool("update", false, "write the golden file anew")
 
 // look answers with what a test has set.
 type look struct {
-	seen stage.Seen
+	seen inspect.Seen
 	err  error
 }
 
-func (l *look) Observe(context.Context) (stage.Seen, error) { return l.seen, l.err }
+func (l *look) Observe(context.Context) (inspect.Seen, error) { return l.seen, l.err }
 
 func open(t *testing.T, l *look) http.Handler {
 	t.Helper()
@@ -47,33 +48,33 @@ func get(h http.Handler, path string) *httptest.ResponseRecorder {
 func rate(r float64) *float64 { return &r }
 
 // troubled is a pipeline in which much is wrong.
-func troubled() stage.Seen {
+func troubled() inspect.Seen {
 	at := time.UnixMilli(1_795_245_232_000)
-	alive := func(why string) []stage.ConsumerStatus {
-		return []stage.ConsumerStatus{{Name: "host-1-00000000", State: "alive", Why: why}}
+	alive := func(why string) []inspect.ConsumerStatus {
+		return []inspect.ConsumerStatus{{Name: "host-1-00000000", State: "alive", Why: why}}
 	}
-	return stage.Seen{
-		Overview: stage.Overview{At: at,
-			Stages: []stage.StageInfo{
+	return inspect.Seen{
+		Overview: inspect.Overview{At: at,
+			Stages: []inspect.StageInfo{
 				{Name: "web-api", Out: []stage.Output{{Channel: "raw_input"}}},
 				{Name: "distance", In: "raw_input", Out: []stage.Output{{Channel: "calculated_distance"}}},
 				{Name: "weather", In: "raw_input", Out: []stage.Output{{Channel: "weather_report", Unread: true}}, Optional: true},
 				{Name: "db", In: "calculated_distance", Out: []stage.Output{{Channel: "user:email"}}},
 				{Name: "email", In: "user:email", Out: []stage.Output{{Channel: "email:sent", Unread: true}}},
 			},
-			Channels: []stage.ChannelStatus{
-				{Channel: "raw_input", Kind: "stream", Adopted: true, Rate: rate(12.5), Dead: 101, Groups: []stage.GroupStatus{
+			Channels: []inspect.ChannelStatus{
+				{Channel: "raw_input", Kind: "stream", Adopted: true, Rate: rate(12.5), Dead: 101, Groups: []inspect.GroupStatus{
 					{Name: "distance", Rate: rate(12.5), Consumers: alive("")}, {Name: "weather", Optional: true, Rate: rate(0), Consumers: nil},
 				}},
-				{Channel: "calculated_distance", Kind: "stream", Adopted: true, Rate: rate(12.5), Due: 1, Groups: []stage.GroupStatus{
+				{Channel: "calculated_distance", Kind: "stream", Adopted: true, Rate: rate(12.5), Due: 1, Groups: []inspect.GroupStatus{
 					{Name: "db", Backlog: 12345, Pending: 1024, Oldest: at.Add(-125 * time.Second), OldestEvent: "01a1fcf4-508b-795f-b2e6-0c1eaed65fcd", Consumers: alive("paused: mongo: ada@example.com <b>")},
 				}},
-				{Channel: "user:email", Kind: "stream", Adopted: true, Rate: rate(0), Groups: []stage.GroupStatus{{Name: "email", Backlog: 1, Oldest: at.Add(-2 * time.Minute), OldestEvent: "eve@example.com", Consumers: alive("")}}},
+				{Channel: "user:email", Kind: "stream", Adopted: true, Rate: rate(0), Groups: []inspect.GroupStatus{{Name: "email", Backlog: 1, Oldest: at.Add(-2 * time.Minute), OldestEvent: "eve@example.com", Consumers: alive("")}}},
 				{Channel: "weather_report", Kind: "stream"}, {Channel: "email:sent", Kind: "none"},
 			},
 		},
-		Retries: []stage.Retry{{Channel: "calculated_distance", Group: "db", ID: "01a1fcf4-5063-706e-99de-fc2648e19ab0", Tries: 3, Error: `duplicate "ada@example.com"`, Due: at.Add(5 * time.Second)}},
-		Dead: []stage.DeadLetter{{Channel: "raw_input", Entry: "1795245232268-0", Group: "distance", ID: "01a1fcf4-508b-795f-b2e6-0c1eaed65fcd",
+		Retries: []inspect.Retry{{Channel: "calculated_distance", Group: "db", ID: "01a1fcf4-5063-706e-99de-fc2648e19ab0", Tries: 3, Error: `duplicate "ada@example.com"`, Due: at.Add(5 * time.Second)}},
+		Dead: []inspect.DeadLetter{{Channel: "raw_input", Entry: "1795245232268-0", Group: "distance", ID: "01a1fcf4-508b-795f-b2e6-0c1eaed65fcd",
 			Error: `latitude "91" is not in [-90, 90]; <script>alert(1)</script>`, Tries: 1, Dead: at.Add(-time.Hour)}},
 	}
 }
@@ -113,7 +114,7 @@ func TestJSON(t *testing.T) {
 		At       time.Time
 		Stages   []operate.Row
 		Problems []operate.Problem
-		Retries  []stage.Retry
+		Retries  []inspect.Retry
 		Dead     []letter
 	}
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
@@ -145,7 +146,7 @@ func TestAway(t *testing.T) {
 	if w := get(h, "/status"); w.Code != http.StatusOK {
 		t.Errorf("GET /status when Redis is back: %d", w.Code)
 	}
-	l.seen = stage.Seen{Overview: stage.Overview{At: time.UnixMilli(1)}}
+	l.seen = inspect.Seen{Overview: inspect.Overview{At: time.UnixMilli(1)}}
 	if w := get(h, "/status"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "No stage has ever run here") {
 		t.Errorf("GET /status of an empty Redis: %d %s", w.Code, w.Body)
 	}
@@ -174,12 +175,12 @@ func TestRoutes(t *testing.T) {
 func TestDrawAnything(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		var s stage.Seen
+		var s inspect.Seen
 		n := 1 + r.IntN(12)
 		channel := func() string { return fmt.Sprintf("channel-%d", r.IntN(n+2)) }
 		named := map[string]bool{}
 		for i := range n {
-			info := stage.StageInfo{Name: fmt.Sprintf("stage-%d", i)}
+			info := inspect.StageInfo{Name: fmt.Sprintf("stage-%d", i)}
 			if r.IntN(6) > 0 {
 				info.In = channel()
 				named[info.In] = true
@@ -194,7 +195,7 @@ func TestDrawAnything(t *testing.T) {
 			s.Stages = append(s.Stages, info)
 		}
 		for c := range named {
-			s.Channels = append(s.Channels, stage.ChannelStatus{Channel: c, Kind: "stream"})
+			s.Channels = append(s.Channels, inspect.ChannelStatus{Channel: c, Kind: "stream"})
 		}
 		for _, o := range []orientation{wide, tall} {
 			p := draw(s, operate.Rows(s), o)

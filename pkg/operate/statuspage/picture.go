@@ -11,6 +11,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 // orientation is how a picture lies: layers beside each other for wide windows, below each other for narrow ones. Lengths are
@@ -62,7 +63,7 @@ type edge struct {
 // vertex is a stage, a channel, or a bend of an edge that passes a layer.
 type vertex struct {
 	name          string
-	stage         *stage.StageInfo
+	stage         *inspect.StageInfo
 	channel       string
 	layer         int
 	width, height float64
@@ -72,7 +73,7 @@ type vertex struct {
 }
 
 // draw lays the pipeline out in layers: stages on the even ones, by their depth, channels between them.
-func draw(s stage.Seen, rows []operate.Row, o orientation) picture {
+func draw(s inspect.Seen, rows []operate.Row, o orientation) picture {
 	layers := graph(s, o)
 	for range 4 {
 		for i := range layers {
@@ -87,10 +88,10 @@ func draw(s stage.Seen, rows []operate.Row, o orientation) picture {
 }
 
 // graph makes the vertices, layer by layer.
-func graph(s stage.Seen, o orientation) [][]*vertex {
+func graph(s inspect.Seen, o orientation) [][]*vertex {
 	var all []*vertex
 	stages, channels := map[string]*vertex{}, map[string]*vertex{}
-	depths := stage.Depths(s.Stages)
+	depths := inspect.Depths(s.Stages)
 	for i := range s.Stages {
 		v := &vertex{name: s.Stages[i].Name, stage: &s.Stages[i], layer: 2 * depths[s.Stages[i].Name], width: o.boxWidth, height: o.boxHeight}
 		if v.stage.In == "" { // a publisher has no figures
@@ -269,7 +270,7 @@ func place(layers [][]*vertex, o orientation) {
 // margin is left around the picture, for lines.
 const margin = 3
 
-func render(layers [][]*vertex, s stage.Seen, rows []operate.Row, o orientation) picture {
+func render(layers [][]*vertex, s inspect.Seen, rows []operate.Row, o orientation) picture {
 	var p picture
 	for _, l := range layers {
 		for _, v := range l {
@@ -338,7 +339,7 @@ func (b box) StateY() float64 { return b.Y + 44 }
 func (p pill) NameY() float64 { return p.Y + 20 }
 func (p pill) RateY() float64 { return p.Y + 36 }
 
-func pillOf(v *vertex, s stage.Seen) pill {
+func pillOf(v *vertex, s inspect.Seen) pill {
 	c, _ := s.Channel(v.channel)
 	return pill{
 		X: v.x, Y: v.y, Width: v.width, Height: v.height, MiddleX: v.x + v.width/2,
@@ -347,7 +348,7 @@ func pillOf(v *vertex, s stage.Seen) pill {
 }
 
 // edgeOf is a line from the end of v to the beginning of w, through a bend if one of them is.
-func edgeOf(v, w *vertex, s stage.Seen, o orientation) edge {
+func edgeOf(v, w *vertex, s inspect.Seen, o orientation) edge {
 	x1, y1, x2, y2 := v.x+v.width, v.y+v.height/2, w.x, w.y+w.height/2
 	if o.down {
 		x1, y1, x2, y2 = v.x+v.width/2, v.y+v.height, w.x+w.width/2, w.y

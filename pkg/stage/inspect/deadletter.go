@@ -1,4 +1,4 @@
-package stage
+package inspect
 
 import (
 	"context"
@@ -6,6 +6,11 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/internal/entry"
+	"github.com/milepost/milepost/pkg/stage/internal/link"
+	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
 // DeadLetter is an entry set aside, with what is needed to understand and replay it.
@@ -23,13 +28,13 @@ type DeadLetter struct {
 }
 
 // DeadLetters reads up to count dead letters of channel, oldest first, after the entry ID after ("" for the start).
-func (b *Broker) DeadLetters(ctx context.Context, channel, after string, count int) ([]DeadLetter, error) {
+func (p *Pipeline) DeadLetters(ctx context.Context, channel, after string, count int) ([]DeadLetter, error) {
 	from := "-"
 	if after != "" {
 		from = "(" + after
 	}
-	found, err := b.rdb.XRangeN(ctx, deadKey(channel), from, "+", int64(count)).Result()
-	if err = b.seen(ctx, err); err != nil {
+	found, err := p.link.Client.XRangeN(ctx, p.link.Keys.Dead(channel), from, "+", int64(count)).Result()
+	if err = p.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
 	out := make([]DeadLetter, len(found))
@@ -39,49 +44,49 @@ func (b *Broker) DeadLetters(ctx context.Context, channel, after string, count i
 	return out, nil
 }
 
-// DeadLetter reads one; [ErrNotFound] if it is not there.
-func (b *Broker) DeadLetter(ctx context.Context, channel, entry string) (DeadLetter, error) {
-	found, err := b.rdb.XRange(ctx, deadKey(channel), entry, entry).Result()
-	if err = b.seen(ctx, err); err != nil {
+// DeadLetter reads one; [stage.ErrNotFound] if it is not there.
+func (p *Pipeline) DeadLetter(ctx context.Context, channel, entry string) (DeadLetter, error) {
+	found, err := p.link.Client.XRange(ctx, p.link.Keys.Dead(channel), entry, entry).Result()
+	if err = p.link.Check(ctx, err); err != nil {
 		return DeadLetter{}, err
 	}
 	if len(found) == 0 {
-		return DeadLetter{}, ErrNotFound
+		return DeadLetter{}, stage.ErrNotFound
 	}
 	return deadLetter(channel, found[0]), nil
 }
 
 // DeadCount is the number of dead letters of channel.
-func (b *Broker) DeadCount(ctx context.Context, channel string) (int, error) {
-	n, err := b.rdb.XLen(ctx, deadKey(channel)).Result()
-	return int(n), b.seen(ctx, err)
+func (p *Pipeline) DeadCount(ctx context.Context, channel string) (int, error) {
+	n, err := p.link.Client.XLen(ctx, p.link.Keys.Dead(channel)).Result()
+	return int(n), p.link.Check(ctx, err)
 }
 
 // Replay puts the dead letters back into the channel's stream, for the group that failed only, and removes them, in one
 // script. It returns how many were still there. One whose entry was lost has nothing to put back, and stays.
-func (b *Broker) Replay(ctx context.Context, channel string, entries ...string) (int, error) {
+func (p *Pipeline) Replay(ctx context.Context, channel string, entries ...string) (int, error) {
 	args := make([]any, len(entries))
 	for i, e := range entries {
 		args[i] = e
 	}
-	r, err := b.run(ctx, replayScript, []string{channel, deadKey(channel)}, args...)
+	r, err := p.link.Run(ctx, script.Replay, []string{channel, p.link.Keys.Dead(channel)}, args...)
 	if err != nil {
 		return 0, err
 	}
-	return number(r[0]), nil
+	return link.Int(r[0]), nil
 }
 
 // Drop removes dead letters for good and returns how many were still there.
-func (b *Broker) Drop(ctx context.Context, channel string, entries ...string) (int, error) {
-	n, err := b.rdb.XDel(ctx, deadKey(channel), entries...).Result()
-	return int(n), b.seen(ctx, err)
+func (p *Pipeline) Drop(ctx context.Context, channel string, entries ...string) (int, error) {
+	n, err := p.link.Client.XDel(ctx, p.link.Keys.Dead(channel), entries...).Result()
+	return int(n), p.link.Check(ctx, err)
 }
 
 func deadLetter(channel string, x redis.XMessage) DeadLetter {
-	field := func(name string) string { return text(x.Values[name]) }
+	field := func(name string) string { return link.Text(x.Values[name]) }
 	d := DeadLetter{
 		Entry: x.ID, Channel: channel, Group: field("group"), ID: field("id"), Payload: []byte(field("payload")),
-		Error: field("error"), Dead: entryTime(x.ID),
+		Error: field("error"), Dead: entry.Time(x.ID),
 	}
 	d.Tries, _ = strconv.Atoi(field("tries"))
 	d.Crashes, _ = strconv.Atoi(field("crashes"))

@@ -1,4 +1,4 @@
-package stage_test
+package inspect_test
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
@@ -49,10 +50,10 @@ func TestFind(t *testing.T) {
 			}
 			return r.ID
 		}
-		find := func(id string) (states []string, places []stage.Place) {
+		find := func(id string) (states []string, places []inspect.Place) {
 			t.Helper()
 			looked := 0
-			places, err := b.Find(t.Context(), id, func(done, of int) {
+			places, err := inspect.New(b).Find(t.Context(), id, func(done, of int) {
 				if done < looked || done > of {
 					t.Errorf("Find looked at %d entries of %d, after %d", done, of, looked)
 				}
@@ -66,10 +67,10 @@ func TestFind(t *testing.T) {
 			}
 			return states, places
 		}
-		until := func(id string, want ...string) []stage.Place {
+		until := func(id string, want ...string) []inspect.Place {
 			t.Helper()
 			var states []string
-			var places []stage.Place
+			var places []inspect.Place
 			stagetest.Eventually(t, fmt.Sprintf("event %s is found as %q", id, want), func() bool {
 				states, places = find(id)
 				return reflect.DeepEqual(states, want)
@@ -107,7 +108,7 @@ func TestFind(t *testing.T) {
 		}
 
 		// What the observer sees of it.
-		seen, err := b.Observer(0).Observe(t.Context())
+		seen, err := inspect.New(b).Observer(0).Observe(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +144,7 @@ func TestObserverRates(t *testing.T) {
 		b := open(t, o)
 		start(t, b, stage.Config{Name: "first", In: "in"}, stage.Each(
 			func(context.Context, stage.Event[string]) (stage.Nothing, error) { return stage.Nothing{}, nil }))
-		observer, shared := b.Observer(0), b.Observer(time.Hour)
+		observer, shared := inspect.New(b).Observer(0), inspect.New(b).Observer(time.Hour)
 		if s, err := observer.Observe(t.Context()); err != nil || s.Channels[0].Rate != nil || s.Channels[0].Groups[0].Rate != nil {
 			t.Fatalf("the first look: %+v, %v; want no rates", s.Channels, err)
 		}
@@ -196,7 +197,7 @@ func TestStatusSaysWhy(t *testing.T) {
 			}
 			p.Close()
 			why := func() string {
-				s, err := b.Status(t.Context(), channel)
+				s, err := inspect.New(b).Status(t.Context(), channel)
 				if err != nil || len(s.Groups) != 1 || len(s.Groups[0].Consumers) != 1 || s.Groups[0].Consumers[0].State != "alive" {
 					t.Fatalf("status of %s: %+v, %v; want one group with one consumer, alive", channel, s, err)
 				}

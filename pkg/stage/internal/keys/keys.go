@@ -1,4 +1,5 @@
-package stage
+// Package keys names everything that a pipeline has in Redis.
+package keys
 
 // All keys of a pipeline. A channel's name is also the key of its stream; what belongs to it has that name and a suffix.
 // The scripts build the suffixed ones themselves, from the same words.
@@ -24,18 +25,21 @@ package stage
 //	progress:<id>               hash: stage -> JSON of its step for a tracked event, for an hour; also a channel
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h
 //	limit:<name>                string: theoretical arrival time of a rate limit, in ms
-const stagesKey = "stages"
+type Names struct{}
 
-func keptChannel(channel string) string     { return channel + ":kept" }
-func adoptersChannel(channel string) string { return channel + ":adopters" }
-func deadKey(channel string) string         { return channel + ":dead" }
-func dueKey(channel string) string          { return channel + ":due" }
-func groupsKey(channel string) string       { return channel + ":groups" }
-func floorsKey(channel string) string       { return channel + ":floors" }
-func adopterKey(channel string) string      { return channel + ":adopter" }
-func consumerKey(group, name string) string {
+// Stages is the registry.
+func (Names) Stages() string { return "stages" }
+
+func (Names) Kept(channel string) string     { return channel + ":kept" }
+func (Names) Adopters(channel string) string { return channel + ":adopters" }
+func (Names) Dead(channel string) string     { return channel + ":dead" }
+func (Names) Due(channel string) string      { return channel + ":due" }
+func (Names) Groups(channel string) string   { return channel + ":groups" }
+func (Names) Floors(channel string) string   { return channel + ":floors" }
+func (Names) Adopter(channel string) string  { return channel + ":adopter" }
+func (Names) Consumer(group, name string) string {
 	return "consumer:" + group + ":" + name
 }
-func progressKey(id string) string     { return "progress:" + id }
-func idempotencyKey(key string) string { return "idempotency:" + key }
-func limitKey(name string) string      { return "limit:" + name }
+func (Names) Progress(id string) string     { return "progress:" + id }
+func (Names) Idempotency(key string) string { return "idempotency:" + key }
+func (Names) Limit(name string) string      { return "limit:" + name }

@@ -1,7 +1,6 @@
-package stage
+package inspect
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage/internal/entry"
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
 // Where an event can be, for one stage.
@@ -45,12 +47,12 @@ const findPage = 500
 // letters. It reads page by page; progress, which may be nil, is told how many entries of how many were looked at. What
 // every group has settled is trimmed soon after, so an event that went all the way is usually not found. The places come
 // in the order in which an event passes them.
-func (b *Broker) Find(ctx context.Context, id string, progress func(done, of int)) ([]Place, error) {
-	o, err := b.Overview(ctx)
+func (p *Pipeline) Find(ctx context.Context, id string, progress func(done, of int)) ([]Place, error) {
+	o, err := p.Overview(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := search{b: b, id: id, from: searchFrom(id), progress: progress}
+	s := search{p: p, id: id, from: searchFrom(id), progress: progress}
 	for _, c := range o.Channels {
 		s.of += c.Entries + c.Dead
 	}
@@ -89,7 +91,7 @@ func searchFrom(id string) string {
 
 // search is one Find.
 type search struct {
-	b        *Broker
+	p        *Pipeline
 	id, from string
 	progress func(done, of int)
 	done, of int
@@ -114,11 +116,11 @@ func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) 
 	}
 	for _, r := range retries {
 		out = append(out, Place{
-			Channel: c.Channel, Group: r.Group, State: Retrying, Entry: r.from, At: r.At, Since: entryTime(r.from), Due: r.Due,
+			Channel: c.Channel, Group: r.Group, State: Retrying, Entry: r.from, At: r.At, Since: entry.Time(r.from), Due: r.Due,
 			Tries: r.Tries, Crashes: r.Crashes, Error: r.Error,
 		})
 	}
-	letters, err := s.stream(ctx, deadKey(c.Channel))
+	letters, err := s.stream(ctx, s.p.link.Keys.Dead(c.Channel))
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +135,7 @@ func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) 
 	all := slices.Clone(out)
 	out = slices.DeleteFunc(out, func(p Place) bool {
 		return p.State == Settled && slices.ContainsFunc(all, func(q Place) bool {
-			return q.Group == p.Group && (q.State != Settled || before(p.Entry, q.Entry))
+			return q.Group == p.Group && (q.State != Settled || entry.Before(p.Entry, q.Entry))
 		})
 	})
 	slices.SortStableFunc(out, func(a, b Place) int { return strings.Compare(a.Group, b.Group) })
@@ -143,12 +145,12 @@ func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) 
 // stream are the entries of a stream that are this event's.
 func (s *search) stream(ctx context.Context, key string) (found []redis.XMessage, err error) {
 	for from := s.from; ; {
-		page, err := s.b.rdb.XRangeN(ctx, key, from, "+", findPage).Result()
-		if err = s.b.seen(ctx, err); err != nil {
+		page, err := s.p.link.Client.XRangeN(ctx, key, from, "+", findPage).Result()
+		if err = s.p.link.Check(ctx, err); err != nil {
 			return nil, err
 		}
 		for _, x := range page {
-			if id := text(x.Values["id"]); id == s.id || x.ID == s.id && id == "" {
+			if id := link.Text(x.Values["id"]); id == s.id || x.ID == s.id && id == "" {
 				found = append(found, x)
 			}
 		}
@@ -167,8 +169,8 @@ func (s *search) stream(ctx context.Context, key string) (found []redis.XMessage
 func (s *search) retries(ctx context.Context, channel string) (out []Retry, err error) {
 	pattern := "*" + strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s.id) + "*"
 	for cursor := uint64(0); ; {
-		found, next, err := s.b.rdb.ZScan(ctx, dueKey(channel), cursor, pattern, findPage).Result()
-		if err = s.b.seen(ctx, err); err != nil {
+		found, next, err := s.p.link.Client.ZScan(ctx, s.p.link.Keys.Due(channel), cursor, pattern, findPage).Result()
+		if err = s.p.link.Check(ctx, err); err != nil {
 			return nil, err
 		}
 		for i := 0; i+1 < len(found); i += 2 {
@@ -189,37 +191,37 @@ func (s *search) retries(ctx context.Context, channel string) (out []Retry, err 
 
 // groups tells what an entry is to each group of its channel.
 func (s *search) groups(ctx context.Context, c ChannelStatus, x redis.XMessage) ([]Place, error) {
-	d := delivery{channel: c.Channel, entry: x.ID}
+	e := entry.Entry{EntryID: x.ID}
 	for k, v := range x.Values {
-		d.field(k, text(v), nil)
+		e.Field(k, link.Text(v), nil)
 	}
-	d.complete()
+	e.Complete()
 	base := Place{
-		Channel: c.Channel, Entry: x.ID, At: d.submitted(), Since: entryTime(x.ID), Tries: d.tries, Crashes: d.crashes, Error: text(x.Values["error"]),
+		Channel: c.Channel, Entry: x.ID, At: e.Submitted(), Since: entry.Time(x.ID), Tries: e.Tries, Crashes: e.Crashes, Error: link.Text(x.Values["error"]),
 	}
 	if len(c.Groups) == 0 {
 		base.State = Unread
 		return []Place{base}, nil
 	}
-	infos, err := s.b.rdb.XInfoGroups(ctx, c.Channel).Result()
-	if err = s.b.seen(ctx, err); err != nil {
+	infos, err := s.p.link.Client.XInfoGroups(ctx, c.Channel).Result()
+	if err = s.p.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
 	var out []Place
 	for _, g := range c.Groups {
-		if d.only != "" && d.only != g.Name {
+		if e.For != "" && e.For != g.Name {
 			continue
 		}
 		p := base
 		p.Group, p.State = g.Name, Waiting
 		i := slices.IndexFunc(infos, func(x redis.XInfoGroup) bool { return x.Name == g.Name })
-		if i >= 0 && !before(infos[i].LastDeliveredID, x.ID) {
+		if i >= 0 && !entry.Before(infos[i].LastDeliveredID, x.ID) {
 			p.State = Settled
-			pending, err := s.b.rdb.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: c.Channel, Group: g.Name, Start: x.ID, End: x.ID, Count: 1}).Result()
+			pending, err := s.p.link.Client.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: c.Channel, Group: g.Name, Start: x.ID, End: x.ID, Count: 1}).Result()
 			if errors.Is(err, redis.Nil) {
 				err = nil
 			}
-			if err = s.b.seen(ctx, err); err != nil {
+			if err = s.p.link.Check(ctx, err); err != nil {
 				return nil, err
 			}
 			if len(pending) > 0 {
@@ -229,12 +231,4 @@ func (s *search) groups(ctx context.Context, c ChannelStatus, x redis.XMessage) 
 		out = append(out, p)
 	}
 	return out, nil
-}
-
-// before tells whether entry ID a is below b.
-func before(a, b string) bool {
-	var am, as, bm, bs uint64
-	_, _ = fmt.Sscanf(a, "%d-%d", &am, &as) // what Redis wrote is an ID
-	_, _ = fmt.Sscanf(b, "%d-%d", &bm, &bs)
-	return cmp.Or(cmp.Compare(am, bm), cmp.Compare(as, bs)) < 0
 }

@@ -1,10 +1,9 @@
-package stage
+package entry
 
 import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 )
 
 // errReply: Redis, or what stands between, sent what is not a reply to XREADGROUP.
@@ -18,11 +17,11 @@ func (r refusal) Error() string { return string(r) }
 // RedisError makes it a redis.Error.
 func (refusal) RedisError() {}
 
-// readReply makes deliveries of the raw reply of XREADGROUP for one stream, in RESP2: nil, or an array of
+// Read makes entries of the raw reply of XREADGROUP for one stream, in RESP2: nil, or an array of
 // [name, array of [entry ID, array of fields and values, or nil if the body was trimmed]]. The reply is read in place, since
-// a value for each of its strings would cost more than all else that is done to read an event: what a delivery holds are
+// a value for each of its strings would cost more than all else that is done to read an event: what an entry holds are
 // parts of one text, which lives as long as the longest held of them.
-func readReply(raw []byte, channel string, now time.Time) ([]delivery, error) {
+func Read(raw []byte) ([]Entry, error) {
 	r := respReader{raw: raw, text: string(raw)}
 	if len(raw) > 0 && raw[0] == '-' {
 		line, err := r.line('-')
@@ -45,9 +44,9 @@ func readReply(raw []byte, channel string, now time.Time) ([]delivery, error) {
 	if n > len(raw)/4 { // an entry has four bytes at least
 		return nil, errReply
 	}
-	out := make([]delivery, n)
+	out := make([]Entry, n)
 	for i := range out {
-		if err := r.delivery(&out[i], channel, now); err != nil {
+		if err := r.entry(&out[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -61,20 +60,20 @@ type respReader struct {
 	at   int
 }
 
-func (r *respReader) delivery(d *delivery, channel string, now time.Time) error {
+func (r *respReader) entry(e *Entry) error {
 	if n, err := r.array(); err != nil || n != 2 {
 		return errors.Join(err, errReply)
 	}
-	entry, _, err := r.bulk()
+	id, _, err := r.bulk()
 	if err != nil {
 		return err
 	}
-	*d = delivery{channel: channel, entry: entry, read: now}
+	*e = Entry{EntryID: id}
 	fields, err := r.array()
 	if err != nil {
 		return err
 	}
-	d.bodiless = fields < 0
+	e.Bodiless = fields < 0
 	for ; fields >= 2; fields -= 2 {
 		name, _, err := r.bulk()
 		if err != nil {
@@ -84,9 +83,9 @@ func (r *respReader) delivery(d *delivery, channel string, now time.Time) error 
 		if err != nil {
 			return err
 		}
-		d.field(name, value, raw)
+		e.Field(name, value, raw)
 	}
-	d.complete()
+	e.Complete()
 	return nil
 }
 

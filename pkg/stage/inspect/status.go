@@ -1,22 +1,26 @@
-package stage
+package inspect
 
 import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/internal/entry"
+	"github.com/milepost/milepost/pkg/stage/internal/link"
+	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
 // StageInfo is what a stage or publisher told of itself when it last started.
 type StageInfo struct {
-	Name     string   `json:"name"`
-	In       string   `json:"in,omitempty"` // "" for a publisher
-	Out      []Output `json:"out,omitempty"`
-	Optional bool     `json:"optional,omitempty"`
+	Name     string         `json:"name"`
+	In       string         `json:"in,omitempty"` // "" for a publisher
+	Out      []stage.Output `json:"out,omitempty"`
+	Optional bool           `json:"optional,omitempty"`
 }
 
 // ChannelStatus is a channel's stream and the groups that read it.
@@ -65,31 +69,31 @@ type Overview struct {
 }
 
 // Stages lists the stages and publishers that have ever run, by name.
-func (b *Broker) Stages(ctx context.Context) ([]StageInfo, error) {
-	all, err := b.rdb.HGetAll(ctx, stagesKey).Result()
-	if err = b.seen(ctx, err); err != nil {
+func (p *Pipeline) Stages(ctx context.Context) ([]StageInfo, error) {
+	all, err := p.link.Client.HGetAll(ctx, p.link.Keys.Stages()).Result()
+	if err = p.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
 	out := make([]StageInfo, 0, len(all))
 	for name, about := range all {
-		var r registration
-		if err := json.Unmarshal([]byte(about), &r); err != nil {
+		s := StageInfo{Name: name}
+		if err := json.Unmarshal([]byte(about), &s); err != nil {
 			return nil, fmt.Errorf("registration of stage %s: %w", name, err)
 		}
-		out = append(out, StageInfo{Name: name, In: r.In, Out: r.Out, Optional: r.Optional})
+		out = append(out, s)
 	}
 	slices.SortFunc(out, func(a, b StageInfo) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 
 // Withdraw takes a publisher that will not publish again out of the list of stages.
-func (b *Broker) Withdraw(ctx context.Context, publisher string) error {
-	return b.seen(ctx, b.rdb.HDel(ctx, stagesKey, publisher).Err())
+func (p *Pipeline) Withdraw(ctx context.Context, publisher string) error {
+	return p.link.Check(ctx, p.link.Client.HDel(ctx, p.link.Keys.Stages(), publisher).Err())
 }
 
 // Channels lists the channels that some stage or publisher named, by name.
-func (b *Broker) Channels(ctx context.Context) ([]string, error) {
-	stages, err := b.Stages(ctx)
+func (p *Pipeline) Channels(ctx context.Context) ([]string, error) {
+	stages, err := p.Stages(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -107,8 +111,8 @@ func (b *Broker) Channels(ctx context.Context) ([]string, error) {
 }
 
 // Status looks at a channel.
-func (b *Broker) Status(ctx context.Context, channel string) (ChannelStatus, error) {
-	_, all, err := b.look(ctx, channel)
+func (p *Pipeline) Status(ctx context.Context, channel string) (ChannelStatus, error) {
+	_, all, err := p.look(ctx, channel)
 	if err != nil {
 		return ChannelStatus{}, err
 	}
@@ -116,8 +120,8 @@ func (b *Broker) Status(ctx context.Context, channel string) (ChannelStatus, err
 }
 
 // Overview looks at the whole pipeline, in two round trips however large it is.
-func (b *Broker) Overview(ctx context.Context) (Overview, error) {
-	stages, err := b.Stages(ctx)
+func (p *Pipeline) Overview(ctx context.Context) (Overview, error) {
+	stages, err := p.Stages(ctx)
 	if err != nil {
 		return Overview{}, err
 	}
@@ -136,7 +140,7 @@ func (b *Broker) Overview(ctx context.Context) (Overview, error) {
 			name(out.Channel)
 		}
 	}
-	o.At, o.Channels, err = b.look(ctx, channels...)
+	o.At, o.Channels, err = p.look(ctx, channels...)
 	return o, err
 }
 
@@ -150,36 +154,36 @@ func (o Overview) Channel(name string) (ChannelStatus, bool) {
 }
 
 // look runs the status script and returns Redis' time and a status for each channel.
-func (b *Broker) look(ctx context.Context, channels ...string) (time.Time, []ChannelStatus, error) {
-	r, err := b.run(ctx, statusScript, channels)
+func (p *Pipeline) look(ctx context.Context, channels ...string) (time.Time, []ChannelStatus, error) {
+	r, err := p.link.Run(ctx, script.Status, channels)
 	if err != nil {
 		return time.Time{}, nil, err
 	}
 	all := make([]ChannelStatus, len(channels))
 	for i, v := range r[1:] {
-		all[i] = channelStatus(channels[i], list(v))
+		all[i] = channelStatus(channels[i], link.List(v))
 	}
-	return time.UnixMilli(int64(number(r[0]))), all, nil
+	return time.UnixMilli(int64(link.Int(r[0]))), all, nil
 }
 
 // channelStatus reads what the script says of a channel.
 func channelStatus(channel string, r []any) ChannelStatus {
 	c := ChannelStatus{
-		Channel: channel, Kind: text(r[0]), Entries: number(r[1]), Dead: number(r[2]), lastDead: text(r[3]), Due: number(r[4]),
-		Adopted: text(r[5]) != "", Added: number(r[6]), newest: text(r[7]),
+		Channel: channel, Kind: link.Text(r[0]), Entries: link.Int(r[1]), Dead: link.Int(r[2]), lastDead: link.Text(r[3]), Due: link.Int(r[4]),
+		Adopted: link.Text(r[5]) != "", Added: link.Int(r[6]), newest: link.Text(r[7]),
 	}
 	for _, v := range r[8:] {
-		row := list(v)
+		row := link.List(v)
 		g := GroupStatus{
-			Name: text(row[0]), Optional: text(row[1]) == "optional", Backlog: number(row[3]), Pending: number(row[4]),
-			OldestEvent: text(row[6]), Settled: number(row[7]), Lost: number(row[8]),
+			Name: link.Text(row[0]), Optional: link.Text(row[1]) == "optional", Backlog: link.Int(row[3]), Pending: link.Int(row[4]),
+			OldestEvent: link.Text(row[6]), Settled: link.Int(row[7]), Lost: link.Int(row[8]),
 		}
-		if id := text(row[5]); id != "" {
-			g.Oldest = entryTime(id)
+		if id := link.Text(row[5]); id != "" {
+			g.Oldest = entry.Time(id)
 		}
 		for i := 9; i+3 < len(row); i += 4 {
 			g.Consumers = append(g.Consumers, ConsumerStatus{
-				Name: text(row[i]), Pending: number(row[i+1]), State: text(row[i+2]), Why: text(row[i+3]),
+				Name: link.Text(row[i]), Pending: link.Int(row[i+1]), State: link.Text(row[i+2]), Why: link.Text(row[i+3]),
 			})
 		}
 		slices.SortFunc(g.Consumers, func(a, b ConsumerStatus) int { return strings.Compare(a.Name, b.Name) })
@@ -213,7 +217,7 @@ func Depths(stages []StageInfo) map[string]int {
 		open[s.Name] = true
 		depth := 0
 		for _, before := range stages {
-			if s.In != "" && slices.ContainsFunc(before.Out, func(o Output) bool { return o.Channel == s.In }) {
+			if s.In != "" && slices.ContainsFunc(before.Out, func(o stage.Output) bool { return o.Channel == s.In }) {
 				depth = max(depth, visit(before)+1)
 			}
 		}
@@ -225,54 +229,4 @@ func Depths(stages []StageInfo) map[string]int {
 		visit(s)
 	}
 	return depths
-}
-
-// ErrAlive: consumers of the group are running; stop them first.
-var ErrAlive = errors.New("consumers of the group are alive")
-
-// Retire ends a group that nobody runs any more: nothing is kept for it, and it holds nobody up. A stage of that name that
-// starts later begins at the start of what the stream then holds. [ErrNotFound], [ErrAlive].
-func (b *Broker) Retire(ctx context.Context, channel, group string) error {
-	r, err := b.run(ctx, retireScript, []string{channel, groupsKey(channel), floorsKey(channel), stagesKey}, group)
-	switch {
-	case err != nil:
-		return err
-	case number(r[0]) == 0:
-		return fmt.Errorf("group %s of %s: %w", group, channel, ErrNotFound)
-	case number(r[0]) == -1:
-		return fmt.Errorf("group %s of %s: %w", group, channel, ErrAlive)
-	}
-	return nil
-}
-
-// Skip moves a group to the end of its stream and returns how many entries it will now never see: for a stage that comes
-// back after a foreign stand-in did its work. [ErrNotFound].
-func (b *Broker) Skip(ctx context.Context, channel, group string) (int, error) {
-	r, err := b.run(ctx, skipScript, []string{channel, groupsKey(channel)}, group)
-	if err != nil {
-		return 0, err
-	}
-	if number(r[0]) < 0 {
-		return 0, fmt.Errorf("group %s of %s: %w", group, channel, ErrNotFound)
-	}
-	return number(r[0]), nil
-}
-
-// Claim gives what is pending for a consumer back to its group, for anyone to take, and forgets the consumer: the way out
-// for a lasting consumer that will never return, because its volume is lost. It must not be running. It returns how many
-// entries were given back.
-func (b *Broker) Claim(ctx context.Context, channel, group, consumer string) (int, error) {
-	if err := b.seen(ctx, b.rdb.Del(ctx, consumerKey(group, consumer)).Err()); err != nil {
-		return 0, err
-	}
-	for total := 0; ; {
-		r, err := b.run(ctx, leaveScript, []string{channel}, group, consumer, 128, b.opt.MaxDead)
-		if err != nil {
-			return total, err
-		}
-		if number(r[0]) == 0 {
-			return total, nil
-		}
-		total += number(r[0])
-	}
 }

@@ -1,12 +1,13 @@
-package stage
+package inspect
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/internal/entry"
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
 const (
@@ -49,7 +50,7 @@ func share[T any](read []T, all int, of func(T) (channel, group bool)) (n int, m
 
 // Observer looks at a pipeline again and again for any number of viewers. Its methods are safe for concurrent use.
 type Observer struct {
-	b     *Broker
+	p     *Pipeline
 	fresh time.Duration
 
 	mu      sync.Mutex
@@ -68,8 +69,8 @@ type observedLetters struct {
 }
 
 // Observer makes an observer. Calls of Observe within fresh of the last one share its answer.
-func (b *Broker) Observer(fresh time.Duration) *Observer {
-	return &Observer{b: b, fresh: fresh, letters: map[string]observedLetters{}}
+func (p *Pipeline) Observer(fresh time.Duration) *Observer {
+	return &Observer{p: p, fresh: fresh, letters: map[string]observedLetters{}}
 }
 
 // Observe looks at the pipeline, or returns what was seen less than fresh ago. It waits while another call looks. An error
@@ -84,7 +85,7 @@ func (o *Observer) Observe(ctx context.Context) (Seen, error) {
 		return o.last, o.err
 	}
 	// Others wait for the answer too, so that it must not end with the one who happened to ask.
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), link.CallTimeout)
 	defer cancel()
 	o.last, o.err = o.look(call)
 	o.asked = time.Now()
@@ -92,7 +93,7 @@ func (o *Observer) Observe(ctx context.Context) (Seen, error) {
 }
 
 func (o *Observer) look(ctx context.Context) (Seen, error) {
-	now, err := o.b.Overview(ctx)
+	now, err := o.p.Overview(ctx)
 	if err != nil {
 		return Seen{}, err
 	}
@@ -105,7 +106,7 @@ func (o *Observer) look(ctx context.Context) (Seen, error) {
 		}
 		s.Dead = append(s.Dead, letters...)
 		if c.Due > 0 {
-			retries, err := o.b.Retries(ctx, c.Channel, observeMost)
+			retries, err := o.p.Retries(ctx, c.Channel, observeMost)
 			if err != nil {
 				return Seen{}, err
 			}
@@ -166,8 +167,8 @@ func (o *Observer) dead(ctx context.Context, c ChannelStatus) ([]DeadLetter, err
 	if ok && have.count == c.Dead && have.last == c.lastDead {
 		return have.list, nil
 	}
-	found, err := o.b.rdb.XRevRangeN(ctx, deadKey(c.Channel), "+", "-", observeMost).Result()
-	if err = o.b.seen(ctx, err); err != nil {
+	found, err := o.p.link.Client.XRevRangeN(ctx, o.p.link.Keys.Dead(c.Channel), "+", "-", observeMost).Result()
+	if err = o.p.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
 	have = observedLetters{count: c.Dead, last: c.lastDead}
@@ -194,23 +195,23 @@ type Retry struct {
 }
 
 // Retries reads up to count retries of channel that are not yet due, the next first.
-func (b *Broker) Retries(ctx context.Context, channel string, count int) ([]Retry, error) {
-	found, err := b.rdb.ZRangeWithScores(ctx, dueKey(channel), 0, int64(count)-1).Result()
-	if err = b.seen(ctx, err); err != nil {
+func (p *Pipeline) Retries(ctx context.Context, channel string, count int) ([]Retry, error) {
+	found, err := p.link.Client.ZRangeWithScores(ctx, p.link.Keys.Due(channel), 0, int64(count)-1).Result()
+	if err = p.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
 	out := make([]Retry, 0, len(found))
 	for _, z := range found {
-		out = append(out, retryOf(channel, text(z.Member), z.Score))
+		out = append(out, retryOf(channel, link.Text(z.Member), z.Score))
 	}
 	return out, nil
 }
 
 // retryOf reads a member of the sorted set of retries: the entry's fields as netstrings.
 func retryOf(channel, member string, due float64) Retry {
-	fields := readNetstrings(member)
+	fields := entry.ReadNetstrings(member)
 	r := Retry{Channel: channel, Due: time.UnixMilli(int64(due))}
-	var d delivery
+	var e entry.Entry
 	for i := 0; i+1 < len(fields); i += 2 {
 		switch fields[i] {
 		case "error":
@@ -218,25 +219,11 @@ func retryOf(channel, member string, due float64) Retry {
 		case "from":
 			r.from = fields[i+1]
 		default:
-			d.field(fields[i], fields[i+1], nil)
+			e.Field(fields[i], fields[i+1], nil)
 		}
 	}
-	d.entry = r.from
-	d.complete()
-	r.Group, r.ID, r.Tries, r.Crashes, r.At = d.only, d.id, d.tries, d.crashes, d.submitted()
+	e.EntryID = r.from
+	e.Complete()
+	r.Group, r.ID, r.Tries, r.Crashes, r.At = e.For, e.EventID, e.Tries, e.Crashes, e.Submitted()
 	return r
-}
-
-// readNetstrings is the reverse of netstrings. What is broken ends the list.
-func readNetstrings(s string) (out []string) {
-	for s != "" {
-		head, rest, ok := strings.Cut(s, ":")
-		var n int
-		if _, err := fmt.Sscanf(head, "%d", &n); err != nil || !ok || n < 0 || n > len(rest) {
-			return out
-		}
-		out = append(out, rest[:n])
-		s = rest[n:]
-	}
-	return out
 }

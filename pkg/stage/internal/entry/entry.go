@@ -1,0 +1,140 @@
+// Package entry reads and writes the entries of a stream.
+package entry
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Entry is one record of a channel's stream.
+type Entry struct {
+	EntryID, EventID, Traceparent string
+	Payload                       []byte
+	At                            int64  // Unix time of the submission in milliseconds
+	For                           string // the one group it is for, "" for all
+	Adopted, Tracked, Bodiless    bool
+	Tries, Crashes                int
+}
+
+// Field takes in one field of the entry; one it does not know is ignored. raw is value as bytes.
+func (e *Entry) Field(name, value string, raw []byte) {
+	switch name {
+	case "payload":
+		e.Payload = raw
+	case "id":
+		e.EventID = value
+	case "at":
+		if ms, err := strconv.ParseInt(value, 10, 64); err == nil {
+			e.At = ms
+		}
+	case "traceparent":
+		e.Traceparent = value
+	case "track":
+		e.Tracked = value == "1"
+	case "adopted":
+		e.Adopted = value == "1"
+	case "for":
+		e.For = value
+	case "tries":
+		e.Tries, _ = strconv.Atoi(value)
+	case "crashes":
+		e.Crashes, _ = strconv.Atoi(value)
+	}
+}
+
+// Complete fills in what the entry did not say.
+func (e *Entry) Complete() {
+	if e.At == 0 {
+		e.At = milli(e.EntryID)
+	}
+	if e.EventID == "" { // added by hand, without an event ID: the entry ID serves, as it is as lasting
+		e.EventID = e.EntryID
+	}
+}
+
+// Submitted is when the event was; zero if nobody knows.
+func (e *Entry) Submitted() time.Time {
+	if e.At == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(e.At)
+}
+
+// milli is the Unix time in milliseconds in an entry ID, "ms-seq"; 0 if there is none.
+func milli(entry string) int64 {
+	ms, _, _ := strings.Cut(entry, "-")
+	n, err := strconv.ParseInt(ms, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// Time is the time in an entry ID; zero if there is none.
+func Time(entry string) time.Time {
+	if ms := milli(entry); ms != 0 {
+		return time.UnixMilli(ms)
+	}
+	return time.Time{}
+}
+
+// Fields is the entry as it is added anew for group, as netstrings ("3:abc"), with the given tries.
+func (e *Entry) Fields(group string, tries int, failure string) []byte {
+	var out []byte
+	add := func(name, value string) { out = Netstrings(out, name, value) }
+	add("payload", string(e.Payload))
+	add("id", e.EventID)
+	add("at", strconv.FormatInt(e.At, 10))
+	if e.Traceparent != "" {
+		add("traceparent", e.Traceparent)
+	}
+	if e.Tracked {
+		add("track", "1")
+	}
+	if e.Adopted {
+		add("adopted", "1")
+	}
+	add("for", group)
+	add("tries", strconv.Itoa(tries))
+	add("crashes", strconv.Itoa(e.Crashes))
+	if failure != "" {
+		add("error", failure)
+	}
+	add("from", e.EntryID) // makes the member of the sorted set this entry's own
+	return out
+}
+
+// Netstrings appends each string as "3:abc", the list format of the scripts.
+func Netstrings(out []byte, list ...string) []byte {
+	for _, s := range list {
+		out = strconv.AppendInt(out, int64(len(s)), 10)
+		out = append(out, ':')
+		out = append(out, s...)
+	}
+	return out
+}
+
+// ReadNetstrings is the reverse of Netstrings. What is broken ends the list.
+func ReadNetstrings(s string) (out []string) {
+	for s != "" {
+		head, rest, ok := strings.Cut(s, ":")
+		var n int
+		if _, err := fmt.Sscanf(head, "%d", &n); err != nil || !ok || n < 0 || n > len(rest) {
+			return out
+		}
+		out = append(out, rest[:n])
+		s = rest[n:]
+	}
+	return out
+}
+
+// Before tells whether entry ID a is below b.
+func Before(a, b string) bool {
+	var am, as, bm, bs uint64
+	_, _ = fmt.Sscanf(a, "%d-%d", &am, &as) // what Redis wrote is an ID
+	_, _ = fmt.Sscanf(b, "%d-%d", &bm, &bs)
+	return cmp.Or(cmp.Compare(am, bm), cmp.Compare(as, bs)) < 0
+}

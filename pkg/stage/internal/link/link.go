@@ -1,0 +1,119 @@
+// Package link is a pipeline's connection to Redis, as the runtime and the tools share it.
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage/internal/keys"
+)
+
+// CallTimeout bounds one round trip.
+const CallTimeout = 5 * time.Second
+
+// ErrUnavailable: Redis is away, loading, read-only or full, or its reply was lost.
+var ErrUnavailable = errors.New("redis is away")
+
+// Link is a client that does not retry. It remembers since when Redis has been there, so that nobody is declared gone for an
+// outage of Redis itself. Its methods are safe for concurrent use.
+type Link struct {
+	Client  *redis.Client
+	Keys    keys.Names
+	MaxDead int // dead letters a channel keeps
+
+	mu    sync.Mutex
+	since time.Time // zero while away
+}
+
+func (l *Link) up() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.since.IsZero() {
+		l.since = time.Now()
+	}
+}
+
+func (l *Link) down() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.since = time.Time{}
+}
+
+// UpFor tells whether Redis has answered for d without an outage.
+func (l *Link) UpFor(d time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.since.IsZero() && time.Since(l.since) >= d
+}
+
+// Run runs a script once. The client does not retry, so an error wrapping ErrUnavailable means that the script may or may
+// not have run.
+func (l *Link) Run(ctx context.Context, s *redis.Script, keys []string, args ...any) ([]any, error) {
+	reply, err := s.Run(ctx, l.Client, keys, args...).Result()
+	if err = l.Check(ctx, err); err != nil {
+		return nil, err
+	}
+	list, ok := reply.([]any)
+	if !ok {
+		list = []any{reply}
+	}
+	return list, nil
+}
+
+// Check notes whether Redis answered and returns err, wrapping ErrUnavailable if it means that Redis is away.
+func (l *Link) Check(ctx context.Context, err error) error {
+	switch {
+	case err == nil || errors.Is(err, redis.Nil):
+		l.up()
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case Away(err):
+		l.down()
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	default:
+		return err
+	}
+}
+
+// Away tells Redis' refusals that pass (loading, read-only, full, …) and a broken connection from errors in a command.
+func Away(err error) bool {
+	if errors.Is(err, redis.ErrClosed) {
+		return false
+	}
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return true
+	}
+	msg := reply.Error()
+	for _, word := range []string{"LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN", "UNKILLABLE"} {
+		if strings.HasPrefix(msg, word+" ") {
+			return true
+		}
+	}
+	return strings.Contains(msg, "max number of clients") || strings.Contains(msg, "command not allowed when used memory")
+}
+
+// Int is an integer of a script's reply, 0 if it is none.
+func Int(v any) int {
+	n, _ := v.(int64)
+	return int(n)
+}
+
+// Text is a string of a script's reply, "" if it is none.
+func Text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+// List is a list of a script's reply, nil if it is none.
+func List(v any) []any {
+	l, _ := v.([]any)
+	return l
+}
