@@ -22,7 +22,7 @@ var service = program.Program[settings]{
 	Does:       "stores each result as a document of MongoDB",
 	Admin:      "127.0.0.1:9102",
 	Processors: 1,
-	Batch:      true,
+	GCPercent:  400,
 	Run: func(ctx context.Context, cfg settings, p *program.Process) error {
 		broker, err := p.Open(cfg.Broker)
 		if err != nil {

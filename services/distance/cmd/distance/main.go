@@ -22,7 +22,7 @@ var service = program.Program[settings]{
 	Does:       "works out how far each submitted place is from the office",
 	Admin:      "127.0.0.1:9101",
 	Processors: 1,
-	Batch:      true,
+	GCPercent:  400,
 	Run: func(ctx context.Context, cfg settings, p *program.Process) error {
 		office, err := geodesy.Degrees(cfg.OfficeLat, cfg.OfficeLong)
 		if err != nil {

@@ -24,7 +24,7 @@ var service = program.Program[settings]{
 	Does:       "sends the emails, as lines of the log sent_emails",
 	Admin:      "127.0.0.1:9103",
 	Processors: 1,
-	Batch:      true,
+	GCPercent:  400,
 	Run: func(ctx context.Context, cfg settings, p *program.Process) error {
 		broker, err := p.Open(cfg.Broker)
 		if err != nil {

@@ -20,10 +20,11 @@ type settings struct {
 
 func main() {
 	program.Program[settings]{
-		Name:  webapi.Name,
-		Does:  "serves the page, takes submissions in and shows their progress",
-		Admin: "127.0.0.1:9100",
-		Run:   run,
+		Name:      webapi.Name,
+		Does:      "serves the page, takes submissions in and shows their progress",
+		Admin:     "127.0.0.1:9100",
+		GCPercent: 400,
+		Run:       run,
 	}.Main()
 }
 
