@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,13 +14,14 @@ import (
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 )
 
-// client posts submissions, by vegeta, and follows the log they end in.
+// client posts submissions with vegeta and follows the log that they end in.
 //
-// It shares the processors with what it measures, so that rates depend on it, and the share of the pipeline in its edge's
-// rate, too: a client that costs less shows a faster edge. What the programs themselves cost is in the table of CPU times.
+// It shares the cores with the programs, so rates depend on it. The share of the pipeline in its
+// edge's rate depends on it, too: a cheaper client makes the edge look faster.
 type client struct {
-	vegeta.ConstantPacer // of the rate; zero: no bound
+	vegeta.ConstantPacer // the rate; zero is unlimited
 
+	posting
 	url         string
 	connections int
 	log         *follower
@@ -29,32 +29,52 @@ type client struct {
 
 	mu sync.Mutex
 	ledger
-	room      sync.Cond // one more may be sent, or nothing more
+	room      sync.Cond // one more may be sent, or the sending is over
 	most      int       // that may be outstanding; 0: no bound
 	recording bool
 	over      bool      // nothing more is sent
-	last      time.Time // something came
+	last      time.Time // of an answer or a line
+	failed    error     // of a request without an answer
 }
 
-// ledger is what became of all submissions in the life of a client.
+// posting is a way of submitting.
+type posting struct {
+	header http.Header
+	body   func(number int) []byte
+}
+
+var asJSON = posting{http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}, jsonBody}
+
+// Each submission has an address and a place of its own. A line of the log names its number.
+const (
+	mark   = "bench-"
+	digits = 10
+)
+
+func jsonBody(n int) []byte {
+	return fmt.Appendf(nil, `{"email":"%s%0*d@example.com","lat":"%d.%04d","long":"%d.%05d"}`,
+		mark, digits, n, 10+n%70, n*7%10_000, 10+n/70%80, n*13%100_000)
+}
+
+// ledger is what became of all submissions of a client.
 type ledger struct {
-	// When each was sent, in nanoseconds since the client began, with doneBit once its line has come, so that a line that comes
-	// twice is seen.
+	// sent has the time of each submission in nanoseconds since the client began, with doneBit once
+	// its line was written, so that a second line is noticed.
 	sent []int64
 
 	begun, answered, accepted, written, doubled int
-	forgotten                                   int         // accepted, and no line will come
-	status                                      map[int]int // how many answers had which
+	forgotten                                   int         // accepted; their lines will not be written
+	peak                                        int         // most outstanding submissions of this drive
+	status                                      map[int]int // answers by status
 	posts, lines                                []time.Duration
 }
 
-// doneBit marks a submission whose line has come.
 const doneBit = int64(1) << 62
 
-// newClient makes a client without connections. Log is the file in which the lines appear, which must exist; "" if no
-// lines will come.
-func newClient(log string) (*client, error) {
-	c := &client{began: time.Now(), ledger: ledger{status: map[int]int{}}}
+// newClient makes a client that posts to an address. Log is the file with the lines, which must
+// exist; "" if no lines are written.
+func newClient(address string, connections int, p posting, log string) (*client, error) {
+	c := &client{posting: p, url: "http://" + address + "/distance", connections: connections, began: time.Now(), ledger: ledger{status: map[int]int{}}}
 	c.room.L = &c.mu
 	if log == "" {
 		return c, nil
@@ -71,119 +91,110 @@ func (c *client) close() error {
 	return c.log.close()
 }
 
-// aim makes the client post to address over n connections.
-func (c *client) aim(address string, n int) {
-	c.url, c.connections = "http://"+address+"/distance", n
-}
-
 // drive is a stretch of work for the client.
 type drive struct {
-	warm, measure time.Duration // it submits for warm+measure and records in measure
-	outstanding   int           // most submissions that may be without a line; 0: no bound, and lines are not waited for
-	rate          int           // submissions a second; 0: as fast as there is room
+	warm, measure time.Duration // it submits for warm+measure and records during measure
+	outstanding   int           // most submissions without a line; 0: no bound, and lines are not waited for
+	rate          int           // submissions a second; 0: unlimited
 
-	begin, end func() error // called at the edges of measure
+	edge func() error // called at the begin and at the end of measure
 }
 
-// driven is what was seen in the measured part of a stretch.
+// driven is what was recorded.
 type driven struct {
 	seconds           float64
 	accepted, written int
 	posts, lines      []time.Duration // sorted; from sending to the answer, and to the line
-	outstanding       []int           // submissions without a line, ten times a second
 }
 
-// stalled is how long nothing at all may happen.
+// stalled is the longest time without any answer or line.
 const stalled = 30 * time.Second
 
-// run submits as d says. It returns when all it sent is answered and, if the outstanding ones are bounded, has its line.
+// run submits as d says. It returns when all requests are answered and, if the outstanding ones
+// are bounded, all lines are written.
 func (c *client) run(ctx context.Context, d drive) (r driven, err error) {
 	c.mu.Lock()
 	c.ConstantPacer = vegeta.ConstantPacer{Freq: d.rate, Per: time.Second}
-	c.most, c.over, c.last = d.outstanding, false, time.Now()
+	c.most, c.peak, c.over, c.last = d.outstanding, 0, false, time.Now()
 	c.mu.Unlock()
-	var answers <-chan *vegeta.Result
-	if d.warm+d.measure > 0 {
-		n := uint64(c.connections)
-		h := &http.Client{Timeout: stalled, Transport: &http.Transport{MaxConnsPerHost: c.connections, MaxIdleConnsPerHost: c.connections}}
-		defer h.CloseIdleConnections() // a server would close them later, in the midst of the next stretch
-		answers = vegeta.NewAttacker(vegeta.Client(h), vegeta.Workers(n), vegeta.MaxWorkers(n)).Attack(c.next, c, 0, "")
-	}
+	sending := make(chan struct{})
+	go func() {
+		defer close(sending)
+		c.send()
+	}()
 	defer func() {
 		c.stop()
-		if answers != nil { // after an error: what is under way has nobody else to tell
-			go func() {
-				for range answers {
-				}
-			}()
-		}
+		<-sending
 	}()
+	if err := c.until(ctx, d.warm, nil); err != nil {
+		return r, err
+	}
+	if err := d.edge(); err != nil {
+		return r, err
+	}
+	start := time.Now()
+	accepted, written := c.record(true)
+	if err := c.until(ctx, d.measure, nil); err != nil {
+		return r, err
+	}
+	a, w := c.record(false)
+	r.seconds, r.accepted, r.written = time.Since(start).Seconds(), a-accepted, w-written
+	if err := d.edge(); err != nil {
+		return r, err
+	}
+	c.stop()
+	<-sending
+	if d.outstanding > 0 {
+		err = c.settled(ctx)
+	}
+	r.posts, r.lines = c.posts, c.lines
+	slices.Sort(r.posts)
+	slices.Sort(r.lines)
+	return r, err
+}
 
+// send posts until stop, and returns when everything is answered.
+func (c *client) send() {
+	n := uint64(c.connections)
+	h := &http.Client{Timeout: stalled, Transport: &http.Transport{MaxConnsPerHost: c.connections, MaxIdleConnsPerHost: c.connections}}
+	defer h.CloseIdleConnections() // else the server closes them during the next stretch
+	for a := range vegeta.NewAttacker(vegeta.Client(h), vegeta.Workers(n), vegeta.MaxWorkers(n)).Attack(c.next, c, 0, "") {
+		c.took(a)
+	}
+}
+
+// settled waits until all accepted submissions have their lines.
+func (c *client) settled(ctx context.Context) error {
+	c.mu.Lock()
+	c.last = time.Now()
+	c.mu.Unlock()
+	return c.until(ctx, 0, func() bool { return c.outstanding() == 0 })
+}
+
+// until waits for some time, and until done, if it is not nil, returns true. It fails if a request
+// failed or nothing was answered or written for too long.
+func (c *client) until(ctx context.Context, wait time.Duration, done func() bool) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	start := time.Now()
-	from, to := start.Add(d.warm), start.Add(d.warm+d.measure)
-	accepted, written, begun, sample := 0, 0, start, from
-	for state := warming; ; {
+	for end := time.Now().Add(wait); ; {
+		c.mu.Lock()
+		err, ended := c.failed, !time.Now().Before(end) && (done == nil || done())
+		if err == nil && time.Since(c.last) > stalled {
+			err = fmt.Errorf("nothing has happened for %s: of %d submissions %d are answered, %d accepted, %d have their line", stalled, c.begun, c.answered, c.accepted, c.written)
+		}
+		c.mu.Unlock()
+		if err != nil || ended {
+			return err
+		}
 		select {
 		case <-ctx.Done():
-			return r, ctx.Err()
-		case a, more := <-answers:
-			if !more {
-				answers = nil
-			} else if err := c.took(a); err != nil {
-				return r, err
-			}
-			continue
+			return ctx.Err()
 		case <-tick.C:
 		}
-		now := time.Now()
-		outstanding, err := c.look(now)
-		switch {
-		case err != nil:
-			return r, err
-		case state == warming && !now.Before(from):
-			if err := call(d.begin); err != nil {
-				return r, err
-			}
-			begun = time.Now()
-			accepted, written = c.record(true)
-			state = recording
-		case state == recording && !now.Before(to):
-			a, w := c.record(false)
-			r.seconds, r.accepted, r.written = time.Since(begun).Seconds(), a-accepted, w-written
-			if err := call(d.end); err != nil {
-				return r, err
-			}
-			c.stop()
-			state = ending
-		case state == recording && !now.Before(sample):
-			r.outstanding = append(r.outstanding, outstanding)
-			sample = sample.Add(100 * time.Millisecond)
-		case state == ending && answers == nil && (d.outstanding == 0 || outstanding == 0):
-			r.posts, r.lines = c.posts, c.lines
-			slices.Sort(r.posts)
-			slices.Sort(r.lines)
-			return r, nil
-		}
 	}
 }
 
-// What run is at.
-const (
-	warming = iota
-	recording
-	ending // nothing more is sent
-)
-
-func call(f func() error) error {
-	if f == nil {
-		return nil
-	}
-	return f()
-}
-
-// record begins or ends recording and returns what was accepted and written until now.
+// record begins or ends recording, and returns what was accepted and written until now.
 func (c *client) record(on bool) (accepted, written int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -201,29 +212,20 @@ func (c *client) stop() {
 	c.room.Broadcast()
 }
 
-// look returns how many submissions are outstanding, and an error if nothing comes any more.
-func (c *client) look(now time.Time) (outstanding int, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if now.Sub(c.last) > stalled {
-		err = fmt.Errorf("nothing has come for %s: of %d submissions %d are answered, %d accepted, %d have their line", stalled, c.begun, c.answered, c.accepted, c.written)
-	}
-	return c.outstanding(), err
-}
-
 // outstanding is how many submissions have no line yet and may get one.
 func (l *ledger) outstanding() int {
 	return l.begun - (l.answered - l.accepted) - l.written - l.forgotten
 }
 
-// forget gives up the lines that have not come.
+// forget gives up the lines that were not written.
 func (c *client) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.forgotten += c.outstanding()
 }
 
-// Pace waits until one more may be sent, and then says how long the rate has it wait: it makes the client a vegeta.Pacer.
+// Pace waits until one more submission may be sent, and then returns how long the rate delays it.
+// It makes the client a vegeta.Pacer.
 func (c *client) Pace(elapsed time.Duration, hits uint64) (wait time.Duration, stop bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -234,59 +236,29 @@ func (c *client) Pace(elapsed time.Duration, hits uint64) (wait time.Duration, s
 		return 0, true
 	}
 	c.begun++
+	c.peak = max(c.peak, c.outstanding())
 	return c.ConstantPacer.Pace(elapsed, hits)
 }
 
-// next makes the next submission: it is vegeta's Targeter.
+// next makes the next submission. It is vegeta's Targeter.
 func (c *client) next(t *vegeta.Target) error {
 	c.mu.Lock()
 	number := len(c.sent)
 	c.sent = append(c.sent, int64(time.Since(c.began)))
 	c.mu.Unlock()
-	*t = vegeta.Target{Method: http.MethodPost, URL: c.url, Header: header, Body: submission(number)}
+	*t = vegeta.Target{Method: http.MethodPost, URL: c.url, Header: c.header, Body: c.body(number)}
 	return nil
 }
 
-// A submission without its numbers: ten digits make the address its own, nine the place.
-const (
-	mark   = "bench-"
-	digits = 10
-)
-
-var (
-	template = []byte(`{"email":"` + mark + `0000000000@example.com","lat":"00.0000","long":"00.00000"}`)
-	atNumber = bytes.Index(template, []byte(mark)) + len(mark)
-	atLat    = bytes.Index(template, []byte("00.0000"))
-	atLong   = bytes.Index(template, []byte("00.00000"))
-	header   = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}
-)
-
-// put writes the last len(b) decimal digits of n.
-func put(b []byte, n int) {
-	for i := len(b) - 1; i >= 0; i-- {
-		b[i] = byte('0' + n%10)
-		n /= 10
-	}
-}
-
-// submission is the body of one, with its number.
-func submission(number int) []byte {
-	body := bytes.Clone(template)
-	put(body[atNumber:atNumber+digits], number)
-	put(body[atLat:atLat+2], 10+number%70)
-	put(body[atLat+3:atLat+7], number*7)
-	put(body[atLong:atLong+2], 10+number/70%80)
-	put(body[atLong+3:atLong+8], number*13)
-	return body
-}
-
 // took notes how a submission was answered.
-func (c *client) took(a *vegeta.Result) error {
-	if a.Code == 0 {
-		return errors.New(a.Error)
-	}
+func (c *client) took(a *vegeta.Result) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if a.Code == 0 {
+		c.failed, c.over = errors.New(a.Error), true
+		c.room.Broadcast()
+		return
+	}
 	c.last = time.Now()
 	c.answered++
 	c.status[int(a.Code)]++
@@ -298,10 +270,9 @@ func (c *client) took(a *vegeta.Result) error {
 	if c.recording {
 		c.posts = append(c.posts, a.Latency)
 	}
-	return nil
 }
 
-// came notes that lines stand in the log.
+// came notes that lines were written.
 func (c *client) came(numbers []int) {
 	now := time.Since(c.began)
 	c.mu.Lock()

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/procfs"
 )
 
 // door is a web-api and all behind it: it answers submissions, and writes their lines.
@@ -65,7 +67,7 @@ func once(_ *door, email string) string { return "Email sent to: " + email + "; 
 
 func (d *door) client(t *testing.T, connections int) *client {
 	t.Helper()
-	c, err := newClient(d.log)
+	c, err := newClient(d.Listener.Addr().String(), connections, asJSON, d.log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +76,6 @@ func (d *door) client(t *testing.T, connections int) *client {
 			t.Error(err)
 		}
 	})
-	c.aim(d.Listener.Addr().String(), connections)
 	return c
 }
 
@@ -90,7 +91,7 @@ func TestClient(t *testing.T) {
 			c := d.client(t, tc.connections)
 			calls := 0
 			edge := func() error { calls++; return nil }
-			r, err := c.run(t.Context(), drive{warm: 20 * time.Millisecond, measure: 200 * time.Millisecond, outstanding: tc.outstanding, begin: edge, end: edge})
+			r, err := c.run(t.Context(), drive{warm: 20 * time.Millisecond, measure: 200 * time.Millisecond, outstanding: tc.outstanding, edge: edge})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,19 +105,19 @@ func TestClient(t *testing.T) {
 			if r.accepted == 0 || r.accepted > posts || r.accepted != len(r.posts) || r.written != len(r.lines) || r.seconds < 0.1 || calls != 2 {
 				t.Errorf("measured %d accepted with %d times, %d written with %d times, in %.3f s; %d calls at the edges", r.accepted, len(r.posts), r.written, len(r.lines), r.seconds, calls)
 			}
-			for _, n := range r.outstanding {
-				if tc.outstanding > 0 && n > tc.outstanding {
-					t.Errorf("%d outstanding, want at most %d", n, tc.outstanding)
-				}
+			if tc.outstanding > 0 && (c.peak < 1 || c.peak > tc.outstanding) {
+				t.Errorf("%d outstanding, want at most %d", c.peak, tc.outstanding)
 			}
 		})
 	}
 }
 
+func noEdge() error { return nil }
+
 func TestClientRate(t *testing.T) {
 	d := newDoor(t, once, created)
 	c := d.client(t, 4)
-	if _, err := c.run(t.Context(), drive{measure: 300 * time.Millisecond, rate: 100, outstanding: 10}); err != nil {
+	if _, err := c.run(t.Context(), drive{measure: 300 * time.Millisecond, rate: 100, outstanding: 10, edge: noEdge}); err != nil {
 		t.Fatal(err)
 	}
 	if n := d.posts.Load(); n == 0 || n > 31 {
@@ -133,7 +134,7 @@ func TestClientSees(t *testing.T) {
 		return http.StatusCreated
 	})
 	c := d.client(t, 5)
-	if _, err := c.run(t.Context(), drive{measure: 100 * time.Millisecond, outstanding: 50}); err != nil {
+	if _, err := c.run(t.Context(), drive{measure: 100 * time.Millisecond, outstanding: 50, edge: noEdge}); err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) { // for the last line's double
@@ -162,7 +163,7 @@ func TestClientServerGone(t *testing.T) {
 		return http.StatusCreated
 	})
 	c := d.client(t, 2)
-	if _, err := c.run(t.Context(), drive{measure: time.Minute, outstanding: 50}); err == nil || c.answered > 12 {
+	if _, err := c.run(t.Context(), drive{measure: time.Minute, outstanding: 50, edge: noEdge}); err == nil || c.answered > 12 {
 		t.Errorf("the 10th request was not answered: %v, %d answered", err, c.answered)
 	}
 }
@@ -212,32 +213,23 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// The process that listens is found, and what it uses is read.
+// What this process uses is read.
 func TestUsage(t *testing.T) {
-	d := newDoor(t, once, created)
-	var port int
-	if _, err := fmt.Sscanf(d.Listener.Addr().String(), "127.0.0.1:%d", &port); err != nil {
-		t.Fatal(err)
-	}
-	if pid := ownerOf(port); pid != os.Getpid() {
-		t.Errorf("ownerOf(%d) = %d, want %d", port, pid, os.Getpid())
-	}
-	begin, err := cpuOf(os.Getpid())
+	fs, err := procfs.NewDefaultFS()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for sum := 0.0; sum < 0.02; { // until it has used two more ticks
-		now, err := cpuOf(os.Getpid())
-		if err != nil {
+	used := func() reading {
+		r := reading{cpu: map[string]float64{}, resident: map[string]float64{}, peak: map[string]float64{}}
+		if err := r.process(fs, "client", os.Getpid()); err != nil {
 			t.Fatal(err)
 		}
-		sum = now - begin
+		return r
 	}
-	now, most, err := residentOf(os.Getpid())
-	if err != nil || now < 1 || most < now {
-		t.Errorf("residentOf = %v, %v, %v", now, most, err)
+	begin := used()
+	for used().cpu["client"] < begin.cpu["client"]+0.02 { // two ticks of the kernel
 	}
-	if busy, _, err := machineCPU(); err != nil || busy <= 0 {
-		t.Errorf("machineCPU = %v, %v", busy, err)
+	if r := used(); r.resident["client"] < 1 || r.peak["client"] < r.resident["client"] {
+		t.Errorf("memory: %v MB, at most %v", r.resident, r.peak)
 	}
 }

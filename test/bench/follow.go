@@ -3,26 +3,30 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
-// follower reads the lines of a log as they are written. The kernel tells of each write: looking again and again would take
-// the time of what is measured.
+// follower reads the lines of a log as they are written. It uses inotify, because polling would
+// take CPU time from what is measured.
 type follower struct {
 	events *os.File // of inotify
-	f      *os.File
-	buf    []byte // the end of what was read: a line that has only begun
+	file   *os.File
+	lines  *bufio.Reader
+	line   []byte // a line whose end has not been written yet
 	came   func(numbers []int)
 	ended  chan error
 }
 
-// follow calls came with the numbers of the submissions whose lines have come, from one goroutine, until close.
+// follow calls came with the numbers of the submissions whose lines were written, from one
+// goroutine, until close.
 func follow(path string, came func(numbers []int)) (*follower, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -32,7 +36,7 @@ func follow(path string, came func(numbers []int)) (*follower, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("inotify: %w", err), f.Close())
 	}
-	l := &follower{events: os.NewFile(uintptr(fd), "inotify"), f: f, buf: make([]byte, 0, 1<<16), came: came, ended: make(chan error, 1)}
+	l := &follower{events: os.NewFile(uintptr(fd), "inotify"), file: f, lines: bufio.NewReaderSize(f, 1<<16), came: came, ended: make(chan error, 1)}
 	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_MODIFY); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch %s: %w", path, err), l.events.Close(), f.Close())
 	}
@@ -40,10 +44,10 @@ func follow(path string, came func(numbers []int)) (*follower, error) {
 	return l, nil
 }
 
-// close ends the following and returns what went wrong with it.
+// close ends the following and returns its error.
 func (l *follower) close() error {
 	err := l.events.Close()
-	return errors.Join(<-l.ended, err, l.f.Close())
+	return errors.Join(<-l.ended, err, l.file.Close())
 }
 
 func (l *follower) loop() error {
@@ -60,32 +64,22 @@ func (l *follower) loop() error {
 	}
 }
 
-// read takes in what was written since.
+// read reads to the end of the log.
 func (l *follower) read() error {
 	var numbers []int
 	for {
-		n, err := l.f.Read(l.buf[len(l.buf):cap(l.buf)])
-		l.buf = l.buf[:len(l.buf)+n]
-		rest := l.buf
-		for {
-			end := bytes.IndexByte(rest, '\n')
-			if end < 0 {
-				break
+		part, err := l.lines.ReadSlice('\n')
+		l.line = append(l.line, part...)
+		if err == nil {
+			if n, ok := numberIn(l.line); ok {
+				numbers = append(numbers, n)
 			}
-			if number, ok := numberIn(rest[:end]); ok {
-				numbers = append(numbers, number)
-			}
-			rest = rest[end+1:]
-		}
-		l.buf = l.buf[:copy(l.buf, rest)]
-		if len(l.buf) == cap(l.buf) {
-			l.buf = l.buf[:0] // so long a line is none of a submission
-		}
-		if err != nil {
+			l.line = l.line[:0]
+		} else if !errors.Is(err, bufio.ErrBufferFull) {
 			if len(numbers) > 0 {
 				l.came(numbers)
 			}
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return nil
 			}
 			return err
@@ -95,15 +89,10 @@ func (l *follower) read() error {
 
 // numberIn is the number of the submission that a line of the log is about.
 func numberIn(line []byte) (n int, ok bool) {
-	at := bytes.Index(line, []byte(mark))
-	if at < 0 || len(line) < at+len(mark)+digits {
+	_, rest, ok := bytes.Cut(line, []byte(mark))
+	if !ok || len(rest) < digits {
 		return 0, false
 	}
-	for _, b := range line[at+len(mark) : at+len(mark)+digits] {
-		if b < '0' || b > '9' {
-			return 0, false
-		}
-		n = n*10 + int(b-'0')
-	}
-	return n, true
+	number, err := strconv.ParseUint(string(rest[:digits]), 10, 63)
+	return int(number), err == nil
 }

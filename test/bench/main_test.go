@@ -23,7 +23,7 @@ func TestRefuses(t *testing.T) {
 		{true, "time", []string{"-sustain", "-1s", "pipeline"}},
 		{true, "wallpaper", []string{"wallpaper"}},
 		{true, "frobnicate", []string{"-frobnicate"}},
-		{false, "make build", []string{"-bin", t.TempDir(), "pipeline"}},
+		{false, "make bench", []string{"-bin", t.TempDir(), "pipeline"}},
 		{false, "go test", []string{"-source", t.TempDir(), "runtime"}},
 	} {
 		var stdout, stderr bytes.Buffer

@@ -4,101 +4,131 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
-// InMemory is the durability of a Redis that keeps no log.
-const InMemory = "off"
+// inMemory is the durability of a Redis that writes no log.
+const inMemory = "off"
 
-// Options say what to measure, and with what. There are no defaults but those named.
-type Options struct {
-	Source      string   // folder of the repository
-	Bin         string   // folder of the programs
-	RedisServer string   // its program; found by PATH
-	BrokerConf  string   // Redis' configuration
-	MongoURL    string   // the store; "": that of standalone, which is slow
-	Fsync       []string // durabilities: InMemory, or a value of appendfsync
-	Env         []string // more environment for the services, NAME=value
+// options say what to measure, and with what.
+type options struct {
+	parts       []string // "pipeline", "runtime"
+	source      string   // folder of the repository
+	bin         string   // folder of the programs
+	redisServer string   // path of redis-server
+	brokerConf  string   // Redis configuration
+	mongoURL    string   // the store; "": standalone's, which is slow
+	fsync       []string // durabilities: inMemory, or a value of appendfsync
+	env         []string // more environment for the services, NAME=value
 
-	Rounds         int
-	Warm, Edge     time.Duration // before each measurement; of the edge, the bare handler, and nothing
-	Light, Sustain time.Duration // of the whole pipeline at 100 a second, and as fast as it goes
-	Connections    int           // of the client, each with one request under way at most
-	Outstanding    int           // submissions that may be without a line while the whole pipeline is measured
+	rounds         int
+	warm, edge     time.Duration // warm-up; of the edge, the bare handler, and the idle pipeline
+	light, sustain time.Duration // of the whole pipeline at 100 a second, and at full speed
+	connections    int           // of the client, one request at a time each
+	outstanding    int           // most submissions without a log line at full speed
+	edgeRate       int           // submissions a second for the edge and the bare handler; 0: unlimited
 
-	edgeRate int // submissions a second for the edge and the bare handler; 0: as fast as they are answered
-
-	Profile  string    // a folder for the services' CPU profiles of the last round; "": none
-	Progress io.Writer // what is being done
-}
-
-// Beside fills in what was not given: the programs beside the one that runs, and Redis' configuration as the repository
-// has it beside their folder.
-func (o *Options) Beside(executable func() (string, error)) error {
-	if o.Bin == "" {
-		path, err := executable()
-		if err != nil {
-			return fmt.Errorf("where this program is: %w", err)
-		}
-		o.Bin = filepath.Dir(path)
-	}
-	var err error
-	if o.Bin, err = filepath.Abs(o.Bin); err != nil {
-		return err
-	}
-	if o.BrokerConf == "" {
-		o.BrokerConf = filepath.Join(o.Bin, "..", "charts", "milepost", "files", "broker.conf")
-	}
-	o.BrokerConf, err = filepath.Abs(o.BrokerConf)
-	return err
-}
-
-// Short makes everything as short as it can be and still happen: enough for a test of the benchmark, with a store as slow as
-// that of standalone, and nothing to compare.
-func (o *Options) Short() {
-	o.edgeRate = 200
-	o.Rounds, o.Connections, o.Outstanding = 1, 8, 100
-	o.Warm, o.Edge, o.Light, o.Sustain = 200*time.Millisecond, 300*time.Millisecond, time.Second, 2*time.Second
+	storePID int    // process of the store, to measure its CPU time; 0: unknown
+	out      string // folder for the report; "": none
+	progress io.Writer
 }
 
 // errOptions is wrapped by the errors about the options.
 var errOptions = errors.New("wrong option")
 
-func (o *Options) check() error {
-	for _, f := range o.Fsync {
-		if f != InMemory && f != "always" && f != "everysec" && f != "no" {
-			return fmt.Errorf("%w: appendfsync %q is not one of off (no log), no, everysec, always", errOptions, f)
+const usage = `usage: bench [flags] [pipeline] [runtime]
+
+pipeline measures the programs, from POST to log line. runtime runs the Go benchmarks, which need
+the source and the go command. Without an argument both are measured.
+
+`
+
+func parse(args []string, getenv func(string) string, stderr io.Writer) (*options, error) {
+	o := &options{progress: stderr}
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.Usage = func() { fmt.Fprint(stderr, usage); f.PrintDefaults() }
+	f.StringVar(&o.out, "out", "", "folder for report.json and go.txt (default: not written)")
+	f.StringVar(&o.source, "source", ".", "folder of the repository")
+	f.StringVar(&o.bin, "bin", "bin", "folder of the programs")
+	f.StringVar(&o.redisServer, "redis-server", "redis-server", "the redis-server program")
+	f.StringVar(&o.mongoURL, "mongo", getenv("MONGO_URL"), "`URL` of the store (default: MONGO_URL)")
+	f.Func("env", "`NAME=value` for the four services; may be repeated", func(v string) error { o.env = append(o.env, v); return nil })
+	fsync := f.String("fsync", inMemory+",always", "durabilities of Redis: off writes no log, else a value of appendfsync")
+	f.IntVar(&o.rounds, "rounds", 3, "how often everything is measured; the table shows medians")
+	f.DurationVar(&o.warm, "warm", 2*time.Second, "warm-up before each measurement")
+	f.DurationVar(&o.edge, "edge", 5*time.Second, "how long the edge, the bare handler and the idle pipeline are measured")
+	f.DurationVar(&o.light, "light", 10*time.Second, "how long the whole pipeline is measured at 100 submissions a second")
+	f.DurationVar(&o.sustain, "sustain", 30*time.Second, "how long the whole pipeline is measured at full speed")
+	f.IntVar(&o.connections, "connections", 128, "connections of the client, one request at a time each")
+	f.IntVar(&o.outstanding, "outstanding", 2000, "most submissions without a log line at full speed")
+	f.IntVar(&o.storePID, "store-pid", 0, "process ID of the store on this machine, to measure its CPU time")
+	short := f.Bool("short", false, "measure everything as briefly as possible: shows that it works")
+	if err := f.Parse(args); err != nil {
+		return nil, fmt.Errorf("%w: %w", errOptions, err)
+	}
+	if *short { // slow enough for standalone's store
+		o.rounds, o.connections, o.outstanding, o.edgeRate = 1, 8, 100, 200
+		o.warm, o.edge, o.light, o.sustain = 200*time.Millisecond, 300*time.Millisecond, time.Second, 2*time.Second
+	}
+	o.fsync = strings.Split(*fsync, ",")
+	if o.parts = f.Args(); len(o.parts) == 0 {
+		o.parts = []string{"pipeline", "runtime"}
+	}
+	return o, o.check()
+}
+
+// check refuses what cannot be measured, and finds the programs.
+func (o *options) check() (err error) {
+	for _, p := range o.parts {
+		if p != "pipeline" && p != "runtime" {
+			return fmt.Errorf("%w: %q is not one of pipeline, runtime", errOptions, p)
+		}
+	}
+	for _, f := range o.fsync {
+		if !slices.Contains([]string{inMemory, "no", "everysec", "always"}, f) {
+			return fmt.Errorf("%w: -fsync: %q is not one of off, no, everysec, always", errOptions, f)
 		}
 	}
 	switch {
-	case len(o.Fsync) == 0:
-		return fmt.Errorf("%w: no durability to measure with", errOptions)
-	case o.Rounds < 1 || o.Connections < 1 || o.Connections > 10_000 || o.Outstanding < 1:
-		return fmt.Errorf("%w: rounds and outstanding must be at least 1, connections 1 to 10000", errOptions)
-	case o.Edge <= 0 || o.Light <= 0 || o.Sustain <= 0 || o.Warm < 0:
+	case o.rounds < 1 || o.outstanding < 1:
+		return fmt.Errorf("%w: -rounds and -outstanding must be at least 1", errOptions)
+	case o.connections < 1 || o.connections > 10_000:
+		return fmt.Errorf("%w: -connections must be 1 to 10000", errOptions)
+	case o.edge <= 0 || o.light <= 0 || o.sustain <= 0 || o.warm < 0:
 		return fmt.Errorf("%w: a time to measure must be more than 0", errOptions)
 	}
-	needed := services
-	if o.MongoURL == "" {
-		needed = append([]string{"standalone"}, services...)
+	if !slices.Contains(o.parts, "pipeline") {
+		return nil
 	}
-	for _, name := range needed {
-		if _, err := os.Stat(filepath.Join(o.Bin, name)); err != nil {
-			return fmt.Errorf("program to measure: %w; `make build` puts them into bin/", err)
+	o.brokerConf = filepath.Join(o.source, "charts", "milepost", "files", "broker.conf")
+	for _, path := range []*string{&o.bin, &o.brokerConf} { // the programs run in another folder
+		if *path, err = filepath.Abs(*path); err != nil {
+			return err
 		}
 	}
-	if _, err := os.Stat(o.BrokerConf); err != nil {
-		return fmt.Errorf("configuration of Redis: %w", err)
+	needed := append([]string{"bare-echo"}, services...)
+	if o.mongoURL == "" {
+		needed = append(needed, "standalone")
 	}
-	path, err := exec.LookPath(o.RedisServer)
-	if err != nil {
+	for _, name := range needed {
+		if _, err := os.Stat(filepath.Join(o.bin, name)); err != nil {
+			return fmt.Errorf("a program to measure is missing: %w; `make bench` builds them into bin/", err)
+		}
+	}
+	if _, err := os.Stat(o.brokerConf); err != nil {
+		return fmt.Errorf("Redis configuration: %w; -source names the repository", err)
+	}
+	if o.redisServer, err = exec.LookPath(o.redisServer); err != nil {
 		return fmt.Errorf("a redis-server is needed: %w", err)
 	}
-	o.RedisServer = path
 	return nil
 }

@@ -19,12 +19,10 @@ import (
 
 // program is a process that is measured.
 type program struct {
-	name string
-	path string
-	args []string
-	env  []string
-	dir  string // its working directory, and its output
-	up   func(context.Context) error
+	name, path string
+	args, env  []string
+	dir        string                      // its working directory, with its output
+	up         func(context.Context) error // nil once it is ready
 
 	cmd   *exec.Cmd
 	ended chan struct{}
@@ -51,14 +49,14 @@ func (p *program) launch() error {
 	p.cmd = exec.Command(p.path, p.args...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = p.dir, out, out
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TZ=UTC"}, p.env...)
-	// Ctrl-C is for this program, which then ends the others; and they end with it, however it ends.
+	// Ctrl-C reaches the bench only, which stops its programs. However it ends, they end with it.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	p.ended = make(chan struct{})
 	go func(cmd *exec.Cmd, ended chan struct{}) {
-		_ = cmd.Wait() // its status is in cmd
+		_ = cmd.Wait() // cmd has its status
 		close(ended)
 	}(p.cmd, p.ended)
 	return nil
@@ -85,7 +83,7 @@ func (p *program) wait(ctx context.Context) error {
 	}
 }
 
-// tail is the end of what the program wrote.
+// tail is the end of the program's output.
 func (p *program) tail() string {
 	b, err := os.ReadFile(p.output())
 	if err != nil {
@@ -111,7 +109,7 @@ func (p *program) stop() error {
 	if !p.running() {
 		return nil
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may end just now, which is seen below
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may just have ended
 	select {
 	case <-p.ended:
 	case <-time.After(patience):
@@ -121,7 +119,7 @@ func (p *program) stop() error {
 	}
 	state := p.cmd.ProcessState
 	if w, ok := state.Sys().(syscall.WaitStatus); state.Success() || ok && w.Signal() == syscall.SIGTERM {
-		return nil // a program without a drain is ended by the signal
+		return nil // the signal ends a program without a drain
 	}
 	return fmt.Errorf("%s ended with %s: %s", p.name, state, p.tail())
 }
@@ -145,7 +143,7 @@ func ready(admin string) func(context.Context) error {
 	}
 }
 
-// listening waits for a port only.
+// listening asks only whether a port accepts connections.
 func listening(address string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
@@ -156,7 +154,7 @@ func listening(address string) func(context.Context) error {
 	}
 }
 
-// freeAddress is a loopback address that nobody listened on a moment ago, below the ports that systems give to clients.
+// freeAddress is a free loopback address below the ports that systems give to clients.
 func freeAddress() (string, error) {
 	for range 100 {
 		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000))

@@ -5,109 +5,100 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
+	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"github.com/redis/go-redis/v9"
 )
 
-// ticks is the unit of CPU time in /proc, which Linux fixes at a hundredth of a second for programs on all systems Go runs
-// on.
-const ticks = 100
-
-// cpuOf is the CPU time, in seconds, that a process has used.
-func cpuOf(pid int) (float64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	// The second field is the name in parentheses, which may hold anything; user and system time are the 14th and 15th.
-	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat: %q", pid, b)
-	}
-	return sum(fields[11:13]) / ticks, nil
+// machine is where a report was made. What the system does not tell is empty.
+type machine struct {
+	CPU    string `json:"cpu"`
+	Cores  int    `json:"cores"`
+	Kernel string `json:"kernel"`
+	Go     string `json:"go"`
+	Redis  string `json:"redis"`
 }
 
-// machineCPU is the CPU time, in seconds, that all processes and the kernel have used, and what the host gave to others.
-func machineCPU() (busy, stolen float64, err error) {
-	b, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0, 0, err
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	f := strings.Fields(line) // cpu user nice system idle iowait irq softirq steal …
-	if len(f) < 9 {
-		return 0, 0, fmt.Errorf("/proc/stat: %q", line)
-	}
-	return (sum(f[1:4]) + sum(f[6:8])) / ticks, sum(f[8:9]) / ticks, nil
+func (m machine) String() string {
+	return fmt.Sprintf("%s, %d cores; Linux %s; %s; %s", m.CPU, m.Cores, m.Kernel, m.Redis, m.Go)
 }
 
-func sum(fields []string) (s float64) {
-	for _, f := range fields {
-		n, _ := strconv.ParseFloat(f, 64) // the kernel writes numbers
-		s += n
-	}
-	return s
-}
-
-// residentOf is the memory, in MB, that a process holds now and held at most.
-func residentOf(pid int) (now, most float64, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		name, value, _ := strings.Cut(line, ":")
-		switch name {
-		case "VmRSS":
-			now = sum(strings.Fields(value)[:1]) / 1024
-		case "VmHWM":
-			most = sum(strings.Fields(value)[:1]) / 1024
+func describe(redisServer string) machine {
+	m := machine{Cores: runtime.NumCPU(), Go: runtime.Version()}
+	if fs, err := procfs.NewDefaultFS(); err == nil {
+		if all, err := fs.CPUInfo(); err == nil && len(all) > 0 {
+			m.CPU = all[0].ModelName
 		}
+		words, _ := fs.SysctlStrings("kernel.osrelease")
+		m.Kernel = strings.Join(words, " ")
 	}
-	return now, most, nil
+	if out, err := exec.Command(redisServer, "--version").Output(); err == nil {
+		version, _, _ := strings.Cut(string(out), " sha=")
+		m.Redis = "redis-server " + strings.TrimPrefix(version, "Redis server ")
+	}
+	return m
 }
 
-// reading is what has been used up to a moment.
+// reading is what was used up to a moment.
 type reading struct {
-	at           time.Time
-	cpu          map[string]float64 // seconds, by process
-	busy, stolen float64            // of the machine
-	calls        map[string]float64 // of Redis commands
-	reads        float64            // requests, or pipelines of them, that Redis read from a connection
+	at             time.Time
+	cpu            map[string]float64 // seconds, by process
+	resident, peak map[string]float64 // MB, by process
+	busy, stolen   float64            // CPU seconds of the machine; of them, those that the host gave to others
+	calls          map[string]float64 // Redis commands, those inside scripts too
+	reads          float64            // requests, or pipelines of requests, that Redis read
 }
 
+// read takes a reading of the processes and of Redis.
 func read(ctx context.Context, pids map[string]int, rdb *redis.Client) (reading, error) {
-	r := reading{at: time.Now(), cpu: map[string]float64{}, calls: map[string]float64{}}
-	info, err := rdb.Info(ctx, "commandstats", "stats").Result()
+	r := reading{at: time.Now(), cpu: map[string]float64{}, resident: map[string]float64{}, peak: map[string]float64{}, calls: map[string]float64{}}
+	info, err := rdb.InfoMap(ctx, "commandstats", "stats").Result()
 	if err != nil {
 		return r, fmt.Errorf("INFO: %w", err)
 	}
-	for line := range strings.Lines(info) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		if command, ok := strings.CutPrefix(name, "cmdstat_"); ok {
-			calls, _, _ := strings.Cut(strings.TrimPrefix(value, "calls="), ",")
-			r.calls[command] = sum([]string{calls})
-		} else if name == "total_reads_processed" {
-			r.reads = sum([]string{value})
-		}
+	for name, value := range info["Commandstats"] {
+		calls, _, _ := strings.Cut(strings.TrimPrefix(value, "calls="), ",")
+		r.calls[strings.TrimPrefix(name, "cmdstat_")], _ = strconv.ParseFloat(calls, 64)
+	}
+	r.reads, _ = strconv.ParseFloat(info["Stats"]["total_reads_processed"], 64)
+
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return r, err
 	}
 	for name, pid := range pids {
-		if r.cpu[name], err = cpuOf(pid); err != nil {
-			return r, fmt.Errorf("CPU time of %s: %w", name, err)
+		if err := r.process(fs, name, pid); err != nil {
+			return r, fmt.Errorf("usage of %s: %w", name, err)
 		}
 	}
-	r.busy, r.stolen, err = machineCPU()
+	all, err := fs.Stat()
+	c := all.CPUTotal
+	r.busy, r.stolen = c.User+c.Nice+c.System+c.IRQ+c.SoftIRQ, c.Steal
 	return r, err
 }
 
-// spent is what one stretch cost for each of its events.
-func spent(from, to reading, events int) Cost {
-	c := Cost{CPU: map[string]float64{}, Commands: map[string]float64{}}
+func (r reading) process(fs procfs.FS, name string, pid int) error {
+	p, err := fs.Proc(pid)
+	if err != nil {
+		return err
+	}
+	stat, err := p.Stat()
+	if err != nil {
+		return err
+	}
+	status, err := p.NewStatus()
+	r.cpu[name], r.resident[name], r.peak[name] = stat.CPUTime(), float64(status.VmRSS)/(1<<20), float64(status.VmHWM)/(1<<20)
+	return err
+}
+
+// spent is what a stretch cost for each of its events.
+func spent(from, to reading, events int) cost {
+	c := cost{CPU: map[string]float64{}, Commands: map[string]float64{}, Resident: to.resident, Peak: to.peak}
 	n := float64(events)
 	known := 0.0
 	for name, s := range to.cpu {
@@ -123,33 +114,4 @@ func spent(from, to reading, events int) Cost {
 	}
 	c.RoundTrips = (to.reads - from.reads) / n
 	return c
-}
-
-// ownerOf is the process that listens on a TCP port of this machine, 0 if it is not to be found: on another machine, in
-// a container, or another user's.
-func ownerOf(port int) int {
-	inode := ""
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		b, err := os.ReadFile(table)
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(b)) {
-			f := strings.Fields(line) // sl local remote state queues timer retransmits uid timeout inode …
-			if len(f) > 9 && f[3] == "0A" && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
-				inode = f[9]
-			}
-		}
-	}
-	links, err := filepath.Glob("/proc/[0-9]*/fd/*")
-	if err != nil || inode == "" {
-		return 0
-	}
-	for _, l := range links {
-		if to, err := os.Readlink(l); err == nil && to == "socket:["+inode+"]" {
-			pid, _ := strconv.Atoi(strings.Split(l, "/")[2])
-			return pid
-		}
-	}
-	return 0
 }
