@@ -39,7 +39,7 @@ func describe(redisServer string) machine {
 	}
 	if out, err := exec.Command(redisServer, "--version").Output(); err == nil {
 		version, _, _ := strings.Cut(string(out), " sha=")
-		m.Redis = "redis-server " + strings.TrimPrefix(version, "Redis server ")
+		m.Redis = "redis-server " + strings.TrimPrefix(version, "Redis server v=")
 	}
 	return m
 }
