@@ -117,7 +117,7 @@ func TestProgram(t *testing.T) {
 	want("/readyz", 503, "starting\n")
 	waits := errors.New("redis is away: dial\r\nrefused")
 	admin.Watch("distance", func() error { return waits })
-	admin.Watch("email", func() error { return telemetry.Note("standby") })
+	admin.WatchNote("email", func() (string, error) { return "standby", nil })
 	want("/readyz", 503, "distance: redis is away: dial  refused\nemail: standby\n")
 	want("/metrics", 200, `milepost_ready{check="distance"} 0`)
 	admin.Watch("distance", func() error { return nil })

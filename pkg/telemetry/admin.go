@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,11 +21,6 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// Note, returned by a readiness check, counts as ready and is shown instead of "ok": "standby".
-type Note string
-
-func (n Note) Error() string { return string(n) }
-
 // Admin is what a program tells its operators: whether it is alive and ready, and its metrics. Its methods are safe for
 // concurrent use, and those of a nil Admin do nothing.
 type Admin struct {
@@ -39,7 +35,7 @@ type Admin struct {
 
 type check struct {
 	name  string
-	ready func() error
+	ready func() (note string, err error)
 }
 
 // NewAdmin makes an Admin with the metrics of the Go runtime and of the process.
@@ -57,10 +53,16 @@ func (a *Admin) Registry() *prometheus.Registry {
 	return a.registry
 }
 
-// Watch makes /readyz ask ready, which returns nil, a [Note] or what the program waits for. It is called on each request
-// and must not block. The program is ready when all checks are, and not before the first Watch. A second Watch of a name
-// replaces the first.
+// Watch makes /readyz call ready, which returns nil or what the program waits for. It is called on
+// every request and must not block. The program is ready once all checks are, and not before the
+// first Watch. A second Watch of a name replaces the first.
 func (a *Admin) Watch(name string, ready func() error) {
+	a.WatchNote(name, func() (string, error) { return "", ready() })
+}
+
+// WatchNote is Watch for a check that may be ready with a note, such as "standby", which /readyz
+// shows instead of "ok".
+func (a *Admin) WatchNote(name string, ready func() (note string, err error)) {
 	if a == nil {
 		return
 	}
@@ -105,26 +107,18 @@ func (a *Admin) Ready() (report string, ok bool) {
 		b.WriteString("starting\n")
 	}
 	for _, c := range checks {
-		err := c.ready()
-		if err == nil {
-			err = Note("ok")
-		}
-		if !isNote(err) {
-			ok = false
+		says, err := c.ready()
+		if err != nil {
+			ok, says = false, err.Error()
 		}
 		// An error may quote what came over the network: one line per check whatever it holds.
-		fmt.Fprintf(&b, "%s: %s\n", c.name, strings.NewReplacer("\n", " ", "\r", " ").Replace(err.Error()))
+		fmt.Fprintf(&b, "%s: %s\n", c.name, strings.NewReplacer("\n", " ", "\r", " ").Replace(cmp.Or(says, "ok")))
 	}
 	if a.stopping.Load() {
 		ok = false
 		b.WriteString("stopping\n")
 	}
 	return b.String(), ok
-}
-
-func isNote(err error) bool {
-	var n Note
-	return errors.As(err, &n)
 }
 
 // Handler serves /healthz, /readyz, /metrics and what Show was given, and /debug/pprof/ if profiles is set.
@@ -202,7 +196,7 @@ func (r readiness) Collect(ch chan<- prometheus.Metric) {
 	r.mu.Unlock()
 	for _, c := range checks {
 		up := 0.0
-		if err := c.ready(); err == nil || isNote(err) {
+		if _, err := c.ready(); err == nil {
 			up = 1
 		}
 		ch <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, up, c.name)

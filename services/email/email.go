@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os/signal"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 	"unicode"
@@ -61,10 +60,8 @@ func Run(ctx context.Context, d Deps) error {
 		}
 		defer r.Unregister(&now)
 	}
-	var ready readiness
-	ready.set(func() error { return errors.New("opening the journal") })
-	d.Admin.Watch("email", ready.ask)
-	j, err := openJournal(ctx, d, &ready)
+	d.Admin.Watch("email", func() error { return errors.New("opening the journal") })
+	j, err := openJournal(ctx, d)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -72,23 +69,23 @@ func Run(ctx context.Context, d Deps) error {
 		return fmt.Errorf("SENT_EMAILS: %w", err)
 	}
 	now.open.Store(j)
-	err = run(ctx, d, j, &ready)
+	err = run(ctx, d, j)
 	now.open.Store(nil)
 	return errors.Join(err, j.Close())
 }
 
 // openJournal waits for the journal until ctx ends.
-func openJournal(ctx context.Context, d Deps, ready *readiness) (*journal.Journal, error) {
+func openJournal(ctx context.Context, d Deps) (*journal.Journal, error) {
 	o := journal.Options{Path: d.SentEmails, Keep: d.JournalKeep, Log: d.Log, Standby: func() {
 		d.Log.Info("standby: another process writes the log", "log", d.SentEmails)
-		ready.set(func() error { return telemetry.Note("standby") })
+		d.Admin.WatchNote("email", func() (string, error) { return "standby", nil })
 	}}
 	for told := false; ; {
 		j, err := journal.Open(ctx, o)
 		if err == nil || ctx.Err() != nil || errors.Is(err, journal.ErrPath) || errors.Is(err, journal.ErrDamaged) {
 			return j, err
 		}
-		ready.set(func() error { return fmt.Errorf("journal: %w", err) })
+		d.Admin.Watch("email", func() error { return fmt.Errorf("journal: %w", err) })
 		if !told {
 			told = true
 			d.Log.Warn("waiting for the journal", "err", err)
@@ -100,7 +97,7 @@ func openJournal(ctx context.Context, d Deps, ready *readiness) (*journal.Journa
 	}
 }
 
-func run(ctx context.Context, d Deps, j *journal.Journal, ready *readiness) error {
+func run(ctx context.Context, d Deps, j *journal.Journal) error {
 	h := Handler{Store: d.Store, Log: j, Office: d.Office, Zone: d.TZ}
 	if d.Stdout != nil {
 		signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the copy would end the process
@@ -124,7 +121,7 @@ func run(ctx context.Context, d Deps, j *journal.Journal, ready *readiness) erro
 	if err != nil {
 		return err
 	}
-	ready.set(s.Ready)
+	d.Admin.Watch("email", s.Ready)
 	d.Log.Info("log open", "log", j.Path(), "journal", j.Identity(), "events", j.Events())
 	return s.Run(ctx)
 }
@@ -137,20 +134,3 @@ func (h *Handler) probe(ctx context.Context) error {
 	return h.Log.Probe()
 }
 
-// readiness answers /readyz, from one function after another.
-type readiness struct {
-	mu  sync.Mutex
-	now func() error
-}
-
-func (r *readiness) set(f func() error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.now = f
-}
-
-func (r *readiness) ask() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.now()
-}

@@ -72,14 +72,14 @@ func Run(ctx context.Context, d Deps) error {
 	if r := d.Admin.Registry(); r != nil {
 		r.MustRegister(u)
 	}
-	d.Admin.Watch(Name, func() error {
+	d.Admin.WatchNote(Name, func() (note string, err error) {
 		if err := d.Store.Ready(); err != nil {
-			return err
+			return "", err
 		}
 		if err := s.Ready(); err != nil { // requests are answered all the same
-			return telemetry.Note("answering requests; the stage: " + err.Error())
+			return "answering requests; the stage: " + err.Error(), nil
 		}
-		return nil
+		return "", nil
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
