@@ -122,7 +122,7 @@ func run(ctx context.Context, d Deps, j *journal.Journal) error {
 		return err
 	}
 	d.Admin.Watch("email", s.Ready)
-	d.Log.Info("log open", "log", j.Path(), "journal", j.Identity(), "events", j.Events())
+	d.Log.Info("log open", "log", j.Path(), "journal", j.Identity(), "events", j.Stats().Events)
 	return s.Run(ctx)
 }
 

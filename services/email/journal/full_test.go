@@ -35,7 +35,7 @@ func TestFull(t *testing.T) {
 	if os.Getenv("JOURNAL_FULL") == "" {
 		c := exec.Command(os.Args[0], "-test.run=^TestFull$", "-test.v")
 		c.Env = append(os.Environ(), "JOURNAL_FULL=1")
-		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestFull/log") {
+		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestFull/ids") {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		return
@@ -94,6 +94,28 @@ func TestFull(t *testing.T) {
 			}
 		})
 	}
+	t.Run("ids", func(t *testing.T) { // the next segment cannot be begun, so this one stays in use
+		path := filepath.Join(t.TempDir(), "log")
+		j := open(t, path, segmentOf(200))
+		write(t, j, lines(0, 199)...)
+		limit(t, size(t, filepath.Join(path+".journal", idsName)))
+		for n := 199; n < 205; n++ {
+			write(t, j, line(n))
+		}
+		if j.ids.state.Sealed != 0 || !j.rollFailed {
+			t.Errorf("segment %d was moved to ids.db without room for it", j.ids.state.Sealed)
+		}
+		limit(t, -1)
+		write(t, j, line(205))
+		if j.ids.state.Sealed != 1 {
+			t.Error("the segment was not moved to ids.db when there was room")
+		}
+		closed(t, j)
+		j = open(t, path, segmentOf(200))
+		defer closed(t, j)
+		wantKnown(t, j, 206, 300)
+		wantContent(t, path, text(lines(0, 206)))
+	})
 }
 
 // TestFullDisk is TestFull on a file system that is really full.
@@ -111,7 +133,7 @@ func TestFullDisk(t *testing.T) {
 		}
 	})
 	path := filepath.Join(dir, "log")
-	j := open(t, path)
+	j := open(t, path, segmentOf(30))
 	write(t, j, lines(0, 10)...)
 	ballast := filepath.Join(dir, "ballast")
 	fill := func() {
@@ -139,7 +161,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		if round%2 == 0 {
 			closed(t, j)
-			j = open(t, path)
+			j = open(t, path, segmentOf(30))
 		}
 		remove(t, ballast)
 		if err := j.Probe(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -60,9 +61,10 @@ func FuzzDecodeRecord(f *testing.F) {
 
 // FuzzSegment: a segment of any bytes opens or is damaged, and once open, opens again the same.
 func FuzzSegment(f *testing.F) {
-	head := fmt.Sprintf(segmentHeader, "journal-x", 5)
+	head := fmt.Sprintf(segmentHeader, "journal-x")
 	f.Add([]byte(head))
 	f.Add([]byte("milepost-journal 1 x\n"))
+	f.Add(append(fmt.Appendf(nil, headerV1, "journal-x", 5), sample(2)...))
 	f.Add(append([]byte(head), sample(2)...))
 	f.Add(append([]byte(head), append(sample(1), sample(3)[:50]...)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -70,7 +72,7 @@ func FuzzSegment(f *testing.F) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s, identity, floor, last, err := openSegment(path, 1)
+		s, last, err := openSegment(path, 1)
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) {
 				t.Fatalf("openSegment: %v", err)
@@ -78,51 +80,80 @@ func FuzzSegment(f *testing.F) {
 			return
 		}
 		defer s.f.Close()
-		s2, identity2, floor2, last2, err := openSegment(path, 1)
+		s2, last2, err := openSegment(path, 1)
 		if err != nil {
 			t.Fatalf("openSegment again: %v", err)
 		}
 		defer s2.f.Close()
-		if identity != identity2 || !floor.Equal(floor2) || s.size != s2.size || len(s.events) != len(s2.events) || (last == nil) != (last2 == nil) {
-			t.Fatalf("opened again: %q %v %d bytes %d events, want %q %v %d bytes %d events",
-				identity2, floor2, s2.size, len(s2.events), identity, floor, s.size, len(s.events))
+		if s.identity != s2.identity || !s.floor.Equal(s2.floor) || s.size != s2.size || len(s.events) != len(s2.events) || (last == nil) != (last2 == nil) {
+			t.Fatalf("opened again: %+v, want %+v", s2, s)
 		}
 	})
 }
 
-// FuzzSealed: sealed IDs of any bytes open or are damaged, and can be asked.
-func FuzzSealed(f *testing.F) {
-	path := filepath.Join(f.TempDir(), "seed")
-	for _, n := range []int{0, 1, 5} {
-		events := map[key]Written{}
-		for i := range n {
-			events[keyOf(id(i))] = Written{SentAt: noon}
-		}
-		if _, err := seal(path, "journal-x", events, noon); err != nil {
-			f.Fatal(err)
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b)
+// FuzzIDs: an ids.db with any byte changed opens with all its events, or is damaged.
+func FuzzIDs(f *testing.F) {
+	path := filepath.Join(f.TempDir(), idsName)
+	events := map[key]Written{}
+	for i := range 300 {
+		events[keyOf(id(i))] = Written{SentAt: noon}
 	}
+	err := createIDs(path, idsState{Identity: "journal-x"}, func(d *ids) error { return d.add(1, events, noon, time.Time{}) })
+	if err != nil {
+		f.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for at := 0; at < len(whole); at += 101 {
+		f.Add(at, byte(1<<(at%8)))
+	}
+	f.Fuzz(func(t *testing.T, at int, flip byte) {
+		if at < 0 || at >= len(whole) {
+			return
+		}
+		b := bytes.Clone(whole)
+		b[at] ^= flip
+		path := filepath.Join(t.TempDir(), idsName)
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d, err := openIDs(path, "journal-x", 2)
+		if err != nil {
+			if !errors.Is(err, ErrDamaged) {
+				t.Fatalf("openIDs: %v", err)
+			}
+			return
+		}
+		defer d.db.Close()
+		for k := range events {
+			if _, ok, err := d.find(k); !ok || err != nil {
+				t.Fatalf("find(%x) = %v, %v", k, ok, err)
+			}
+		}
+	})
+}
+
+// FuzzIDsV1: a file of IDs of version 1 with any bytes is read or damaged.
+func FuzzIDsV1(f *testing.F) {
+	b, err := os.ReadFile("testdata/v1/00000001.ids")
+	if err != nil {
+		f.Fatal(err)
+	}
+	head, _, _ := bytes.Cut(b, []byte("\n"))
+	identity := strings.Fields(string(head))[2]
+	f.Add(b)
+	f.Add(b[:len(b)-1])
+	f.Add(fmt.Appendf(nil, idsHeaderV1, identity, 5, 0, 0))
+	f.Add(fmt.Appendf(nil, idsHeaderV1, identity, 5, 1<<59, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		path := filepath.Join(t.TempDir(), "00000001.ids")
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s, _, err := openSealed(path)
-		if err != nil {
-			if !errors.Is(err, ErrDamaged) {
-				t.Fatalf("openSealed: %v", err)
-			}
-			return
-		}
-		for _, k := range []key{s.first, s.last} {
-			if _, ok, err := s.find(k); ok != (s.count > 0) || err != nil {
-				t.Fatalf("find(%x) = %v, %v in %d entries", k, ok, err, s.count)
-			}
+		if _, _, err := readIDsV1(path, identity); err != nil && !errors.Is(err, ErrDamaged) {
+			t.Fatalf("readIDsV1: %v", err)
 		}
 	})
 }

@@ -134,8 +134,8 @@ func TestWriteOnce(t *testing.T) {
 	if j.Identity() != identity {
 		t.Errorf("identity %q after reopening, want %q", j.Identity(), identity)
 	}
-	if n := j.Events(); n != 4 {
-		t.Errorf("Events() = %d, want 4", n)
+	if n := j.Stats().Events; n != 4 {
+		t.Errorf("Stats().Events = %d, want 4", n)
 	}
 	write(t, j, lines(0, 4)...)
 	wantContent(t, path, text(lines(0, 4)))
@@ -234,11 +234,11 @@ func TestSegments(t *testing.T) {
 	j = open(t, path, segmentOf(10))
 	defer closed(t, j)
 	wantKnown(t, j, 96, 120)
-	if n := len(j.sealed); n != 8 { // a batch of 3 fills a segment of 10 with 12
-		t.Errorf("%d sealed segments, want 8", n)
+	if n := j.ids.state.Sealed; n != 8 { // a batch of 3 fills a segment of 10 with 12
+		t.Errorf("%d segments in ids.db, want 8", n)
 	}
-	if n := j.Events(); n != 96 {
-		t.Errorf("Events() = %d, want 96", n)
+	if n := j.Stats().Events; n != 96 {
+		t.Errorf("Stats().Events = %d, want 96", n)
 	}
 	write(t, j, lines(0, 96)...)
 	wantContent(t, path, text(lines(0, 96)))
@@ -264,8 +264,8 @@ func TestOrder(t *testing.T) {
 	closed(t, j)
 	j = open(t, path, segmentOf(4))
 	defer closed(t, j)
-	if len(j.sealed) != 5 {
-		t.Errorf("%d sealed segments, want 5", len(j.sealed))
+	if n := j.ids.state.Sealed; n != 5 {
+		t.Errorf("%d segments in ids.db, want 5", n)
 	}
 	known()
 }
@@ -290,8 +290,8 @@ func TestForget(t *testing.T) {
 		t.Errorf("Find = %v, %v; want events 4 and 7", got, err)
 	}
 	files, err := filepath.Glob(filepath.Join(path+".journal", "*"))
-	if err != nil || len(files) != 4 { // lock, two of IDs, one of records
-		t.Errorf("journal holds %q (%v), want 4 files", files, err)
+	if err != nil || len(files) != 3 { // lock, IDs, records
+		t.Errorf("journal holds %q (%v), want 3 files", files, err)
 	}
 	closed(t, j)
 
@@ -365,50 +365,47 @@ func TestJournalRemovedInUse(t *testing.T) {
 	wantContent(t, path, text(lines(0, 2)))
 }
 
+// flipAfter flips a bit n bytes after each place of k, since bbolt leaves copies that it does not use.
+func flipAfter(k key, n int) func(b []byte) []byte {
+	return func(b []byte) []byte {
+		for i := 0; i+n < len(b); i++ {
+			if bytes.HasPrefix(b[i:], k[:]) {
+				b[i+n] ^= 1
+			}
+		}
+		return b
+	}
+}
+
 func TestDamage(t *testing.T) {
+	const records = "00000003.records"
+	file := func(name string, change func(b []byte) []byte) func(t *testing.T, dir string) {
+		return func(t *testing.T, dir string) {
+			name := filepath.Join(dir, name)
+			put(t, name, string(change([]byte(content(t, name)))))
+		}
+	}
+	gone := func(name string) func(t *testing.T, dir string) {
+		return func(t *testing.T, dir string) { remove(t, filepath.Join(dir, name)) }
+	}
 	for name, hurt := range map[string]func(t *testing.T, dir string){
-		"bit in the middle": func(t *testing.T, dir string) {
-			name := filepath.Join(dir, "00000003.records")
-			b := []byte(content(t, name))
-			b[bytes.IndexByte(b, '\n')+40] ^= 1
-			if err := os.WriteFile(name, b, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"header": func(t *testing.T, dir string) {
-			if err := os.WriteFile(filepath.Join(dir, "00000003.records"), []byte("hello\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"empty": func(t *testing.T, dir string) {
-			if err := os.Truncate(filepath.Join(dir, "00000003.records"), 0); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"records gone": func(t *testing.T, dir string) {
-			if err := os.Remove(filepath.Join(dir, "00000003.records")); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"bit in sealed IDs": func(t *testing.T, dir string) {
-			name := filepath.Join(dir, "00000002.ids")
-			b := []byte(content(t, name))
-			b[len(b)-1] ^= 1
-			if err := os.WriteFile(name, b, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"sealed IDs cut": func(t *testing.T, dir string) {
-			if err := os.Truncate(filepath.Join(dir, "00000001.ids"), 90); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"sealed IDs of another journal": func(t *testing.T, dir string) {
-			name := filepath.Join(dir, "00000001.ids")
-			s := strings.Replace(content(t, name), " journal-", " journal-x", 1)
-			if err := os.WriteFile(name, []byte(s), 0o600); err != nil {
-				t.Fatal(err)
-			}
+		"bit in the middle": file(records, func(b []byte) []byte { b[bytes.IndexByte(b, '\n')+40] ^= 1; return b }),
+		"header":            file(records, func([]byte) []byte { return []byte("hello\n") }),
+		"later version":     file(records, func(b []byte) []byte { return bytes.Replace(b, []byte("l 2 "), []byte("l 3 "), 1) }),
+		"empty":             file(records, func([]byte) []byte { return nil }),
+		"records gone":      gone(records),
+		"bit in an ID":      file(idsName, flipAfter(keyOf(id(5)), 15)),
+		"bit in its time":   file(idsName, flipAfter(keyOf(id(7)), 16)),
+		"IDs cut":           file(idsName, func(b []byte) []byte { return b[:len(b)/2] }),
+		"IDs empty":         file(idsName, func(b []byte) []byte { return make([]byte, len(b)) }),
+		"IDs gone":          gone(idsName),
+		"IDs of another journal": func(t *testing.T, dir string) {
+			other := filepath.Join(t.TempDir(), "log")
+			j := open(t, other, segmentOf(4))
+			write(t, j, lines(0, 4)...)
+			write(t, j, lines(4, 8)...)
+			closed(t, j)
+			put(t, filepath.Join(dir, idsName), content(t, filepath.Join(other+".journal", idsName)))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -419,11 +416,29 @@ func TestDamage(t *testing.T) {
 			}
 			closed(t, j)
 			hurt(t, path+".journal")
-			if _, err := Open(t.Context(), Options{Path: path, Log: quiet}); !errors.Is(err, ErrDamaged) {
+			_, err := Open(t.Context(), Options{Path: path, Log: quiet})
+			if !errors.Is(err, ErrDamaged) {
 				t.Errorf("Open = %v, want %v", err, ErrDamaged)
 			}
 			wantContent(t, path, text(lines(0, 11)))
 		})
+	}
+}
+
+// TestOldIDs: an ids.db from before the last segment was added, as from a backup, is refused.
+func TestOldIDs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	name := filepath.Join(path+".journal", idsName)
+	j := open(t, path, segmentOf(4))
+	write(t, j, lines(0, 5)...)
+	closed(t, j)
+	backup := content(t, name)
+	j = open(t, path, segmentOf(4))
+	write(t, j, lines(5, 10)...)
+	closed(t, j)
+	put(t, name, backup)
+	if _, err := Open(t.Context(), Options{Path: path, Log: quiet}); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Open = %v, want %v", err, ErrDamaged)
 	}
 }
 

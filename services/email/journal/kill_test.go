@@ -80,8 +80,8 @@ func command(program, path string, events int, environment ...string) *exec.Cmd 
 // killed reports whether a process was ended by somebody, not by itself.
 func killed(c *exec.Cmd) bool { return c.ProcessState != nil && c.ProcessState.ExitCode() == -1 }
 
-// TestKillPoints kills a writer at each point there is, alone and one after the other, in place and with the log renamed
-// meanwhile, and has the next one go on.
+// TestKillPoints kills a writer at each point, alone and one after the other, and lets the next one go
+// on: with the log in place, with it renamed after each kill, and with a journal of version 1.
 func TestKillPoints(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "writer")
 	if out, err := exec.Command("go", "test", "-tags", "killpoints", "-c", "-o", program, ".").CombinedOutput(); err != nil {
@@ -95,23 +95,28 @@ func TestKillPoints(t *testing.T) {
 		{"journal.mid-line:1"}, {"journal.mid-line:7"},
 		{"journal.after-line:1"}, {"journal.after-line:7"},
 		{"journal.after-mark:1"}, {"journal.after-mark:7"},
+		{"journal.mid-seal:1"}, {"journal.mid-seal:3"},
 		{"journal.after-seal:1"}, {"journal.after-seal:3"},
 		{"journal.after-next:1"}, {"journal.after-next:3"},
 		{"journal.after-remove:1"}, {"journal.after-remove:3"},
 		{"journal.mid-line:4", "journal.mid-recovery:1", "journal.mid-recovery:1"},
 		{"journal.after-record:4", "journal.mid-recovery:1", "journal.after-mark:1", "journal.mid-record:2"},
+		{"journal.mid-seal:2", "journal.after-seal:1", "journal.after-next:1"},
 		{"journal.mid-line:4", "journal.after-seal:1", "journal.mid-line:1", "journal.after-next:1", "journal.after-record:1"},
 	} {
-		for _, rename := range []bool{false, true} {
-			t.Run(fmt.Sprint(strings.Join(plan, " "), " rename=", rename), func(t *testing.T) {
+		for _, variant := range []string{"", "renamed", "upgrade"} {
+			t.Run(strings.Join(plan, " ")+" "+variant, func(t *testing.T) {
 				t.Parallel()
 				path := filepath.Join(t.TempDir(), "log")
+				if variant == "upgrade" {
+					path = newV1(t)
+				}
 				for i, kill := range plan {
 					c := command(program, path, events, "MILEPOST_KILL="+kill)
 					if out, err := c.CombinedOutput(); !killed(c) {
 						t.Fatalf("writer to be killed at %s ended with %v\n%s", kill, err, out)
 					}
-					if rename {
+					if variant == "renamed" {
 						if err := os.Rename(path, fmt.Sprint(path, ".", i)); err != nil && !os.IsNotExist(err) {
 							t.Fatal(err)
 						}
@@ -121,7 +126,7 @@ func TestKillPoints(t *testing.T) {
 					t.Fatalf("last writer: %v\n%s", err, out)
 				}
 				wantLines(t, path, events)
-				if !rename {
+				if variant != "renamed" {
 					wantContent(t, path, text(lines(0, events)))
 				}
 			})

@@ -5,31 +5,32 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 )
 
-// segment is the file that records are added to: a header line and records, see record.go. What it has of each event is
-// in memory; when it has enough of them it is sealed and the next one begins.
-//
-//	milepost-journal 1 <identity> <floor, Unix ms>\n
-//
-// The floor is the newest submission among the events that were forgotten: an unknown event that is not newer may have
-// been written once.
+// segment is the file that records are added to: a header line, then records as in record.go. Its
+// events are in memory until there are enough of them to move to ids.db and begin the next segment.
 type segment struct {
-	path   string
-	number int
-	f      *os.File
-	size   int64 // end of the last whole record
-	torn   bool  // the file may go on after size; nothing is added before that is cut off
-	events map[key]Written
-	newest time.Time
+	path     string
+	number   int
+	identity string // of the journal
+	f        *os.File
+	size     int64 // end of the last whole record
+	torn     bool  // the file may go on after size; cut that off before adding
+	events   map[key]Written
+	newest   time.Time
+
+	v1    bool      // see upgrade.go
+	floor time.Time // of a segment of version 1; ids.db has the others'
 }
 
-const segmentHeader = "milepost-journal 1 %s %d\n"
+const segmentHeader = "milepost-journal 2 %s\n" // identity
 
 // createSegment makes an empty segment.
-func createSegment(path string, number int, identity string, floor time.Time) (*segment, error) {
-	head := fmt.Sprintf(segmentHeader, identity, floor.UnixMilli())
+func createSegment(path string, number int, identity string) (*segment, error) {
+	head := fmt.Sprintf(segmentHeader, identity)
 	if err := create(path, []byte(head)); err != nil {
 		return nil, err
 	}
@@ -37,26 +38,25 @@ func createSegment(path string, number int, identity string, floor time.Time) (*
 	if err != nil {
 		return nil, err
 	}
-	return &segment{path: path, number: number, f: f, size: int64(len(head)), events: map[key]Written{}, newest: floor}, nil
+	return &segment{
+		path: path, number: number, identity: identity, f: f, size: int64(len(head)), events: map[key]Written{}, newest: time.UnixMilli(0),
+	}, nil
 }
 
-// openSegment reads the segment at path. A record that a crash cut short is dropped: its lines were never begun. The
-// last record is returned if its lines were not marked done; its events are not among the segment's yet.
-func openSegment(path string, number int) (s *segment, identity string, floor time.Time, last *record, err error) {
+// openSegment reads the segment at path. It drops a record that a crash cut short: its lines were
+// never begun. It returns the last record if that was not marked done; the record's events are not
+// yet among the segment's.
+func openSegment(path string, number int) (s *segment, last *record, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, "", floor, nil, err
+		return nil, nil, err
 	}
-	head, rest, ok := bytes.Cut(b, []byte("\n"))
-	var ms int64
+	s = &segment{path: path, number: number, events: map[key]Written{}, newest: time.UnixMilli(0)}
+	rest, ok := s.readHeader(b)
 	if !ok {
-		return nil, "", floor, nil, &damagedError{path, 0, "no header"}
+		return nil, nil, &damagedError{path, "it has no header that this version knows"}
 	}
-	if _, err := fmt.Sscanf(string(head)+"\n", segmentHeader, &identity, &ms); err != nil || !fieldsOnly(identity) {
-		return nil, "", floor, nil, &damagedError{path, 0, "no header"}
-	}
-	floor = time.UnixMilli(ms)
-	s = &segment{path: path, number: number, size: int64(len(head) + 1), events: map[key]Written{}, newest: floor}
+	s.size = int64(len(b) - len(rest))
 	for len(rest) > 0 {
 		r, isDone, size, err := decodeRecord(rest)
 		if errors.Is(err, errTorn) && len(rest) <= frameHead+maxBody+frameTail {
@@ -64,12 +64,12 @@ func openSegment(path string, number int) (s *segment, identity string, floor ti
 			break
 		}
 		if err != nil {
-			return nil, "", floor, nil, &damagedError{path, s.size, err.Error()}
+			return nil, nil, &damagedError{path, fmt.Sprintf("at byte %d: %v", s.size, err)}
 		}
 		rest = rest[size:]
 		s.size += int64(size)
 		if last != nil {
-			s.remember(last) // the next record is not written before this one's lines are, or has what is missing of them
+			s.remember(last) // its lines are complete, or this record has what was missing
 		}
 		if last = &r; isDone {
 			s.remember(last)
@@ -77,16 +77,33 @@ func openSegment(path string, number int) (s *segment, identity string, floor ti
 		}
 	}
 	if s.f, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
-		return nil, "", floor, nil, err
+		return nil, nil, err
 	}
 	if err := s.mend(); err != nil {
-		_ = s.f.Close()
-		return nil, "", floor, nil, err
+		return nil, nil, errors.Join(err, s.f.Close())
 	}
-	return s, identity, floor, last, nil
+	return s, last, nil
 }
 
-// remember adds r's events to those that are written.
+// readHeader reads the first line of b and returns what follows it.
+func (s *segment) readHeader(b []byte) (rest []byte, ok bool) {
+	head, rest, ok := bytes.Cut(b, []byte("\n"))
+	if !ok {
+		return nil, false
+	}
+	line := string(head) + "\n"
+	if _, err := fmt.Sscanf(line, segmentHeader, &s.identity); err != nil {
+		var floor int64
+		if _, err := fmt.Sscanf(line, headerV1, &s.identity, &floor); err != nil {
+			return nil, false
+		}
+		s.v1, s.floor = true, time.UnixMilli(floor)
+	}
+	printable := strings.IndexFunc(s.identity, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
+	return rest, s.identity != "" && printable
+}
+
+// remember adds r's events to those whose lines are in the log.
 func (s *segment) remember(r *record) {
 	for _, e := range r.events {
 		if _, ok := s.events[e.key]; !ok {
@@ -142,9 +159,33 @@ func (s *segment) add(r *record) error {
 	return nil
 }
 
-// mark notes that the lines of the last record are on the disk. The mark itself need not be there after a loss of power:
-// then its lines are looked for once more.
+// mark notes that the lines of the last record are on the disk. It does not sync: without the mark,
+// recovery looks for the lines once more.
 func (s *segment) mark() error {
 	_, err := s.f.WriteAt([]byte{done}, s.size-1)
 	return err
+}
+
+// create writes a file with all of its content or not at all, also after a loss of power.
+func create(path string, content []byte) error {
+	tmp := path + ".tmp"
+	err := func() error {
+		f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if _, err := f.Write(content); err != nil {
+			return err
+		}
+		return f.Sync()
+	}()
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp)
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
