@@ -72,7 +72,7 @@ func (s *Stage) adoptLoop(ctx, live context.Context) {
 // adopt subscribes, takes the lease, and adopts until someone else owns the channel, the subscription breaks, or ctx ends
 // and a successor has been waited for.
 func (s *Stage) adopt(ctx, live context.Context) error {
-	to := []string{s.cfg.In, s.b.link.Keys.Kept(s.cfg.In), s.b.link.Keys.Adopters(s.cfg.In)}
+	to := []string{s.b.keys.Live(s.cfg.In), s.b.keys.Kept(s.cfg.In), s.b.keys.Adopters(s.cfg.In)}
 	sub := s.b.link.Client.Subscribe(live, to...)
 	defer sub.Close()
 	for range to {
@@ -90,7 +90,7 @@ func (s *Stage) adopt(ctx, live context.Context) error {
 	own := func(ctx context.Context, lease time.Duration) (bool, error) {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
-		r, err := s.b.link.Run(ctx, script.Own, []string{s.b.link.Keys.Adopter(s.cfg.In), s.cfg.In}, o.token, lease.Milliseconds(), s.b.link.Keys.Kept(s.cfg.In))
+		r, err := s.b.link.Run(ctx, script.Own, []string{s.b.keys.Adopter(s.cfg.In), s.b.keys.Stream(s.cfg.In)}, o.token, lease.Milliseconds(), s.b.keys.Kept(s.cfg.In))
 		if err != nil {
 			return false, err
 		}
@@ -145,7 +145,7 @@ func (s *Stage) adopt(ctx, live context.Context) error {
 		case *redis.Subscription:
 			return fmt.Errorf("the subscription was renewed by itself")
 		case *redis.Message:
-			if m.Channel != s.cfg.In {
+			if m.Channel != to[0] {
 				odd := o.odd
 				if o.announced(m.Payload) {
 					s.log.Info("someone else adopts", "channel", s.cfg.In)
@@ -230,7 +230,7 @@ func (a *adoptions) writeLoop(ctx context.Context) {
 		var wait backoff
 		for {
 			call, cancel := context.WithTimeout(ctx, callTimeout)
-			_, err := a.s.b.link.Run(call, script.Adopt, []string{a.s.cfg.In}, args...)
+			_, err := a.s.b.link.Run(call, script.Adopt, []string{a.s.b.keys.Stream(a.s.cfg.In)}, args...)
 			cancel()
 			if err == nil {
 				break

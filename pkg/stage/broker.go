@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/milepost/milepost/pkg/stage/internal/keys"
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
@@ -21,6 +22,7 @@ type Broker struct {
 	opt     Options
 	log     *slog.Logger
 	link    *link.Link
+	keys    keys.Names
 	metrics *metrics
 	memory  memory
 	tracer  trace.Tracer // nil: none
@@ -57,7 +59,8 @@ func Open(o Options) (*Broker, error) {
 	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = callTimeout, callTimeout, callTimeout, callTimeout
 	c.DisableIdentity = true
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return &Broker{opt: o, link: &link.Link{Client: redis.NewClient(&c), MaxDead: o.MaxDead}, log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}, nil
+	l := &link.Link{Client: redis.NewClient(&c), MaxDead: o.MaxDead}
+	return &Broker{opt: o, link: l, keys: l.Keys, log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}, nil
 }
 
 // Link is for the packages below this one, which share the broker's connection.

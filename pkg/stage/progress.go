@@ -36,7 +36,7 @@ func parseStep(raw string) (Step, error) {
 // Progress reads what is known of a tracked event, oldest first. [ErrNotFound] if nothing is: never tracked, or over an
 // hour ago.
 func (b *Broker) Progress(ctx context.Context, id string) ([]Step, error) {
-	all, err := b.link.Client.HGetAll(ctx, b.link.Keys.Progress(id)).Result()
+	all, err := b.link.Client.HGetAll(ctx, b.keys.Progress(id)).Result()
 	if err = b.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func (w *Watcher) enter(me *watch, ids []string) {
 	for _, id := range ids {
 		if w.watches[id] == nil {
 			w.watches[id] = map[*watch]struct{}{}
-			fresh = append(fresh, w.b.link.Keys.Progress(id))
+			fresh = append(fresh, w.b.keys.Progress(id))
 		} else if w.sub != nil {
 			me.tell(nil, id) // subscribed already, or about to be confirmed, which tells again
 		}
@@ -173,7 +173,7 @@ func (w *Watcher) leave(me *watch, ids []string) {
 		delete(w.watches[id], me)
 		if w.watches[id] != nil && len(w.watches[id]) == 0 {
 			delete(w.watches, id)
-			unwatched = append(unwatched, w.b.link.Keys.Progress(id))
+			unwatched = append(unwatched, w.b.keys.Progress(id))
 		}
 	}
 	if w.sub != nil && len(unwatched) > 0 {
@@ -197,9 +197,9 @@ func (w *Watcher) loop() {
 // was ever confirmed.
 func (w *Watcher) follow() (confirmed bool) {
 	w.mu.Lock()
-	keys := []string{w.b.link.Keys.Progress("-")} // never empty, so that the connection stands and stays
+	keys := []string{w.b.keys.Progress("-")} // never empty, so that the connection stands and stays
 	for id := range w.watches {
-		keys = append(keys, w.b.link.Keys.Progress(id))
+		keys = append(keys, w.b.keys.Progress(id))
 	}
 	sub := w.b.link.Client.Subscribe(w.ctx, keys...)
 	w.sub = sub
@@ -225,7 +225,7 @@ func (w *Watcher) follow() (confirmed bool) {
 		case *redis.Subscription:
 			confirmed = true
 			if m.Kind == "subscribe" {
-				id := strings.TrimPrefix(m.Channel, w.b.link.Keys.Progress(""))
+				id := strings.TrimPrefix(m.Channel, w.b.keys.Progress(""))
 				w.each(id, func(x *watch) { x.tell(nil, id) })
 			}
 		case *redis.Message:

@@ -155,11 +155,11 @@ func (p *Publisher) register(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return p.b.link.Check(ctx, p.b.link.Client.HSet(ctx, p.b.link.Keys.Stages(), p.name, about).Err()) == nil
+	return p.b.link.Check(ctx, p.b.link.Client.HSet(ctx, p.b.keys.Stages(), p.name, about).Err()) == nil
 }
 
 func (p *Publisher) publish(ctx context.Context, batch []publishing) {
-	keys := []string{p.channel, p.b.link.Keys.Groups(p.channel)}
+	keys := []string{p.b.keys.Stream(p.channel), p.b.keys.Groups(p.channel)}
 	args := make([]any, 0, 3+4*len(batch))
 	args = append(args, p.b.opt.MaxBacklog, p.name, len(batch))
 	for _, x := range batch {
@@ -173,12 +173,12 @@ func (p *Publisher) publish(ctx context.Context, batch []publishing) {
 			track = "1"
 		}
 		if x.s.Key != "" {
-			keys = append(keys, p.b.link.Keys.Idempotency(x.s.Key))
+			keys = append(keys, p.b.keys.Idempotency(x.s.Key))
 			key = len(keys)
 		}
 		args = append(args, "1", x.s.Traceparent, track, key, x.s.Digest, len(x.s.Limits))
 		for _, l := range x.s.Limits {
-			keys = append(keys, p.b.link.Keys.Limit(l.Name))
+			keys = append(keys, p.b.keys.Limit(l.Name))
 			args = append(args, len(keys), l.Max, l.Per.Milliseconds())
 		}
 	}

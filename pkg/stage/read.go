@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
+	"github.com/milepost/milepost/pkg/stage/internal/keys"
 )
 
 const (
@@ -211,7 +212,7 @@ func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool)
 func (s *Stage) survived(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return s.b.link.Check(ctx, s.b.link.Client.HDel(ctx, s.b.link.Keys.Groups(s.cfg.In), "starts:"+s.cfg.Name+":"+s.name).Err())
+	return s.b.link.Check(ctx, s.b.link.Client.HDel(ctx, s.b.keys.Groups(s.cfg.In), keys.Starts(s.cfg.Name, s.name)).Err())
 }
 
 // read runs one XREADGROUP. block 0 does not block.
@@ -220,7 +221,7 @@ func (s *Stage) read(ctx context.Context, conn *redis.Conn, after string, count 
 	if block > 0 {
 		args = append(args, "block", block.Milliseconds())
 	}
-	args = append(args, "streams", s.cfg.In, after)
+	args = append(args, "streams", s.b.keys.Stream(s.cfg.In), after)
 	// Not ctx: a reply that is under way when the signal comes holds entries that are ours to hand back.
 	call := context.WithoutCancel(ctx)
 	cmd := redis.NewRawCmd(call, args...)

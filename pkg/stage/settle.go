@@ -129,9 +129,9 @@ func (q *settlements) done() {
 
 // settleLoop settles until everything is settled and no more will come, or ctx ends.
 func (s *Stage) settleLoop(ctx context.Context) {
-	keys := []string{s.cfg.In, s.b.link.Keys.Groups(s.cfg.In), s.b.link.Keys.Due(s.cfg.In), s.b.link.Keys.Dead(s.cfg.In)}
+	keys := []string{s.b.keys.Stream(s.cfg.In), s.b.keys.Groups(s.cfg.In), s.b.keys.Due(s.cfg.In), s.b.keys.Dead(s.cfg.In)}
 	for _, o := range s.cfg.Out {
-		keys = append(keys, o.Channel)
+		keys = append(keys, s.b.keys.Stream(o.Channel))
 	}
 	var args []any
 	for {

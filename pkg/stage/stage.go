@@ -227,7 +227,7 @@ func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
 		var reply []any
 		if err == nil {
 			reply, err = s.b.link.Run(call, script.Join,
-				[]string{s.cfg.In, s.b.link.Keys.Groups(s.cfg.In), s.b.link.Keys.Floors(s.cfg.In), s.b.link.Keys.Stages(), s.b.link.Keys.Consumer(s.cfg.Name, s.name)},
+				[]string{s.b.keys.Stream(s.cfg.In), s.b.keys.Groups(s.cfg.In), s.b.keys.Floors(s.cfg.In), s.b.keys.Stages(), s.b.keys.Consumer(s.cfg.Name, s.name)},
 				s.cfg.Name, s.name, policy, s.b.opt.Lease.Milliseconds(), string(about), lasting, start)
 		}
 		cancel()
@@ -262,7 +262,7 @@ func (s *Stage) leave(ctx context.Context) error {
 	var wait backoff
 	for {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
-		reply, err := s.b.link.Run(call, script.Leave, []string{s.cfg.In}, s.cfg.Name, s.name, 128, s.b.opt.MaxDead)
+		reply, err := s.b.link.Run(call, script.Leave, []string{s.b.keys.Stream(s.cfg.In)}, s.cfg.Name, s.name, 128, s.b.opt.MaxDead)
 		cancel()
 		switch {
 		case err != nil:

@@ -25,10 +25,10 @@ type figures struct {
 
 // tickLoop does the chores of this consumer once a second until ctx ends, in one script.
 func (s *Stage) tickLoop(ctx context.Context) {
-	keys := []string{s.cfg.In, s.b.link.Keys.Consumer(s.cfg.Name, s.name), s.b.link.Keys.Adopter(s.cfg.In)}
+	keys := []string{s.b.keys.Stream(s.cfg.In), s.b.keys.Consumer(s.cfg.Name, s.name), s.b.keys.Adopter(s.cfg.In)}
 	var unread strings.Builder
 	for _, o := range s.cfg.Out {
-		keys = append(keys, o.Channel)
+		keys = append(keys, s.b.keys.Stream(o.Channel))
 		if o.Unread {
 			unread.WriteByte('1')
 		} else {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/milepost/milepost/pkg/stage/internal/keys"
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
@@ -256,7 +257,7 @@ func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
 	var wait backoff
 	for {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
-		reply, err := s.b.link.Run(call, script.Alone, []string{s.b.link.Keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, d.EntryID)
+		reply, err := s.b.link.Run(call, script.Alone, []string{s.b.keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, d.EntryID)
 		cancel()
 		if err == nil {
 			if times := link.Int(reply[0]); times > 3 {
@@ -277,5 +278,5 @@ func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
 func (s *Stage) unmarkAlone(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_ = s.b.link.Check(ctx, s.b.link.Client.HDel(ctx, s.b.link.Keys.Groups(s.cfg.In), "alone:"+s.cfg.Name+":"+s.name).Err())
+	_ = s.b.link.Check(ctx, s.b.link.Client.HDel(ctx, s.b.keys.Groups(s.cfg.In), keys.Alone(s.cfg.Name, s.name)).Err())
 }

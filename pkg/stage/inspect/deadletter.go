@@ -69,7 +69,7 @@ func (p *Pipeline) Replay(ctx context.Context, channel string, entries ...string
 	for i, e := range entries {
 		args[i] = e
 	}
-	r, err := p.link.Run(ctx, script.Replay, []string{channel, p.link.Keys.Dead(channel)}, args...)
+	r, err := p.link.Run(ctx, script.Replay, []string{p.link.Keys.Stream(channel), p.link.Keys.Dead(channel)}, args...)
 	if err != nil {
 		return 0, err
 	}

@@ -99,7 +99,7 @@ type search struct {
 
 func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) {
 	var out []Place
-	found, err := s.stream(ctx, c.Channel)
+	found, err := s.stream(ctx, s.p.link.Keys.Stream(c.Channel))
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +203,7 @@ func (s *search) groups(ctx context.Context, c ChannelStatus, x redis.XMessage) 
 		base.State = Unread
 		return []Place{base}, nil
 	}
-	infos, err := s.p.link.Client.XInfoGroups(ctx, c.Channel).Result()
+	infos, err := s.p.link.Client.XInfoGroups(ctx, s.p.link.Keys.Stream(c.Channel)).Result()
 	if err = s.p.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
@@ -217,7 +217,7 @@ func (s *search) groups(ctx context.Context, c ChannelStatus, x redis.XMessage) 
 		i := slices.IndexFunc(infos, func(x redis.XInfoGroup) bool { return x.Name == g.Name })
 		if i >= 0 && !entry.Before(infos[i].LastDeliveredID, x.ID) {
 			p.State = Settled
-			pending, err := s.p.link.Client.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: c.Channel, Group: g.Name, Start: x.ID, End: x.ID, Count: 1}).Result()
+			pending, err := s.p.link.Client.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: s.p.link.Keys.Stream(c.Channel), Group: g.Name, Start: x.ID, End: x.ID, Count: 1}).Result()
 			if errors.Is(err, redis.Nil) {
 				err = nil
 			}

@@ -16,7 +16,7 @@ var ErrAlive = errors.New("consumers of the group are alive")
 // Retire ends a group that nobody runs any more: nothing is kept for it, and it holds nobody up. A stage of that name that
 // starts later begins at the start of what the stream then holds. [stage.ErrNotFound], [ErrAlive].
 func (p *Pipeline) Retire(ctx context.Context, channel, group string) error {
-	r, err := p.link.Run(ctx, script.Retire, []string{channel, p.link.Keys.Groups(channel), p.link.Keys.Floors(channel), p.link.Keys.Stages()}, group)
+	r, err := p.link.Run(ctx, script.Retire, []string{p.link.Keys.Stream(channel), p.link.Keys.Groups(channel), p.link.Keys.Floors(channel), p.link.Keys.Stages()}, group)
 	switch {
 	case err != nil:
 		return err
@@ -31,7 +31,7 @@ func (p *Pipeline) Retire(ctx context.Context, channel, group string) error {
 // Skip moves a group to the end of its stream and returns how many entries it will now never see: for a stage that comes
 // back after a foreign stand-in did its work. [stage.ErrNotFound].
 func (p *Pipeline) Skip(ctx context.Context, channel, group string) (int, error) {
-	r, err := p.link.Run(ctx, script.Skip, []string{channel, p.link.Keys.Groups(channel)}, group)
+	r, err := p.link.Run(ctx, script.Skip, []string{p.link.Keys.Stream(channel), p.link.Keys.Groups(channel)}, group)
 	if err != nil {
 		return 0, err
 	}
@@ -49,7 +49,7 @@ func (p *Pipeline) Claim(ctx context.Context, channel, group, consumer string) (
 		return 0, err
 	}
 	for total := 0; ; {
-		r, err := p.link.Run(ctx, script.Leave, []string{channel}, group, consumer, 128, p.link.MaxDead)
+		r, err := p.link.Run(ctx, script.Leave, []string{p.link.Keys.Stream(channel)}, group, consumer, 128, p.link.MaxDead)
 		if err != nil {
 			return total, err
 		}

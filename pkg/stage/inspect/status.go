@@ -155,7 +155,11 @@ func (o Overview) Channel(name string) (ChannelStatus, bool) {
 
 // look runs the status script and returns Redis' time and a status for each channel.
 func (p *Pipeline) look(ctx context.Context, channels ...string) (time.Time, []ChannelStatus, error) {
-	r, err := p.link.Run(ctx, script.Status, channels)
+	streams := make([]string, len(channels))
+	for i, c := range channels {
+		streams[i] = p.link.Keys.Stream(c)
+	}
+	r, err := p.link.Run(ctx, script.Status, streams)
 	if err != nil {
 		return time.Time{}, nil, err
 	}

@@ -1,45 +1,62 @@
 // Package keys names everything that a pipeline has in Redis.
 package keys
 
-// All keys of a pipeline. A channel's name is also the key of its stream; what belongs to it has that name and a suffix.
-// The scripts build the suffixed ones themselves, from the same words.
+// Names builds the names of all keys and channels of a pipeline: Base and the word below. Lua scripts
+// get Base as their last argument and derive a channel's other keys from its stream's.
 //
-//	<channel>                   stream of entries, kept until every group has settled them
+//	<channel>                   stream of entries, kept until every group has settled them;
+//	                            also the Pub/Sub channel
 //	<channel>:dead              stream of dead letters
-//	<channel>:due               sorted set: retries not yet due, by due time in ms; a member is the entry, see lua/common.lua
+//	<channel>:due               sorted set of retries by due time in ms; a member is a packed entry
 //	<channel>:groups            hash, with these fields:
 //	    policy:<group>          "required" or "optional"
-//	    done:<group>            entries the group has settled, counted as if from the stream's first
+//	    done:<group>            entries the group has settled, counted from the stream's first
 //	    lost:<group>            entries an optional group was trimmed past
 //	    alone:<group>:<consumer>  "<entry ID> <times>": the entry this consumer handles alone
-//	    starts:<group>:<consumer> starts of a lasting consumer since it last got through its own pending entries
-//	    trimmed                 entries trimmed from the stream; XLEN + trimmed - done is a group's backlog
-//	<channel>:floors            hash: group -> the entry ID up to which it has settled everything
-//	<channel>:adopter           string: token of the adopter, with expiry
-//	<channel>:kept              no key but a channel: how many of the next messages are kept, and who adopts
-//	<channel>:adopters          no key but a channel, on which nothing comes: who subscribes to it adopts from <channel>
-//	consumer:<group>:<name>     string: liveness of a consumer, with expiry; without expiry for a lasting one. "1", or what
-//	                            keeps the consumer from working
-//	consumer:<group>:<name>:alive  string: a lasting consumer is running, with expiry; its value is as above
+//	    starts:<group>:<consumer> unfinished starts of a lasting consumer: since it last settled
+//	                            all entries that were pending for it
+//	    trimmed                 entries trimmed from the stream; a group's backlog is
+//	                            XLEN + trimmed - done
+//	<channel>:floors            hash: group -> entry ID up to which it has settled everything
+//	<channel>:adopter           string with expiry: token of the adopter
+//	<channel>:kept              Pub/Sub channel: how many of the next messages are in the stream
+//	                            already, and who adopts
+//	<channel>:adopters          Pub/Sub channel without messages: its subscribers adopt
+//	consumer:<group>:<name>     string with expiry (none for a lasting consumer): the consumer is
+//	                            alive. "1", or JSON {"state","why"} if something keeps it from working
+//	consumer:<group>:<name>:alive  string with expiry: the same for a lasting consumer
 //	stages                      hash: name -> JSON of a stage's or publisher's inputs and outputs
-//	progress:<id>               hash: stage -> JSON of its step for a tracked event, for an hour; also a channel
+//	progress:<id>               hash: stage -> JSON of its step for a tracked event, for an hour;
+//	                            also a Pub/Sub channel
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h
 //	limit:<name>                string: theoretical arrival time of a rate limit, in ms
-type Names struct{}
-
-// Stages is the registry.
-func (Names) Stages() string { return "stages" }
-
-func (Names) Kept(channel string) string     { return channel + ":kept" }
-func (Names) Adopters(channel string) string { return channel + ":adopters" }
-func (Names) Dead(channel string) string     { return channel + ":dead" }
-func (Names) Due(channel string) string      { return channel + ":due" }
-func (Names) Groups(channel string) string   { return channel + ":groups" }
-func (Names) Floors(channel string) string   { return channel + ":floors" }
-func (Names) Adopter(channel string) string  { return channel + ":adopter" }
-func (Names) Consumer(group, name string) string {
-	return "consumer:" + group + ":" + name
+//	none                        never exists; see write_first in common.lua
+type Names struct {
+	Base string // in front of every name; "" by default
 }
-func (Names) Progress(id string) string     { return "progress:" + id }
-func (Names) Idempotency(key string) string { return "idempotency:" + key }
-func (Names) Limit(name string) string      { return "limit:" + name }
+
+// Of a channel: the key of its stream, the Pub/Sub channel, and the others.
+
+func (n Names) Stream(channel string) string   { return n.Base + channel }
+func (n Names) Live(channel string) string     { return n.Base + channel }
+func (n Names) Kept(channel string) string     { return n.Live(channel) + ":kept" }
+func (n Names) Adopters(channel string) string { return n.Live(channel) + ":adopters" }
+func (n Names) Dead(channel string) string     { return n.Stream(channel) + ":dead" }
+func (n Names) Due(channel string) string      { return n.Stream(channel) + ":due" }
+func (n Names) Groups(channel string) string   { return n.Stream(channel) + ":groups" }
+func (n Names) Floors(channel string) string   { return n.Stream(channel) + ":floors" }
+func (n Names) Adopter(channel string) string  { return n.Stream(channel) + ":adopter" }
+
+// Of the pipeline.
+
+func (n Names) Consumer(group, name string) string { return n.Base + "consumer:" + group + ":" + name }
+func (n Names) Stages() string                     { return n.Base + "stages" }
+func (n Names) Progress(id string) string          { return n.Base + "progress:" + id }
+func (n Names) Idempotency(key string) string      { return n.Base + "idempotency:" + key }
+func (n Names) Limit(name string) string           { return n.Base + "limit:" + name }
+
+// Alone is a field of <channel>:groups.
+func Alone(group, consumer string) string { return "alone:" + group + ":" + consumer }
+
+// Starts is a field of <channel>:groups.
+func Starts(group, consumer string) string { return "starts:" + group + ":" + consumer }

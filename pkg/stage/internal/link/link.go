@@ -55,7 +55,7 @@ func (l *Link) UpFor(d time.Duration) bool {
 // Run runs a script once. The client does not retry, so an error wrapping ErrUnavailable means that the script may or may
 // not have run.
 func (l *Link) Run(ctx context.Context, s *redis.Script, keys []string, args ...any) ([]any, error) {
-	reply, err := s.Run(ctx, l.Client, keys, args...).Result()
+	reply, err := s.Run(ctx, l.Client, keys, append(args, l.Keys.Base)...).Result()
 	if err = l.Check(ctx, err); err != nil {
 		return nil, err
 	}

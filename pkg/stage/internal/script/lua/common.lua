@@ -1,7 +1,22 @@
 -- What the scripts share; prepended to each of them.
 --
--- A full Redis refuses commands that may grow it, but not within a script that has already written. A script that has to
--- work while Redis is full therefore starts with a write that Redis never refuses (XACK, PEXPIRE, DEL).
+-- The last ARGV of every script is the base of all names; the headers do not list it. A script gets its keys in KEYS.
+-- It builds a channel's other keys from its stream's key, and the rest with the functions here.
+local base = table.remove(ARGV)
+local function consumer_key(group, consumer) return base .. 'consumer:' .. group .. ':' .. consumer end
+local function progress_key(id) return base .. 'progress:' .. id end
+local function channel_name(stream) return string.sub(stream, #base + 1) end
+
+-- write_first(): a full Redis refuses commands that may grow it, but not within a script that has already written. A
+-- script that has to work while Redis is full begins with a write that Redis never refuses: an XACK, a PEXPIRE, or this
+-- one, which changes nothing.
+local function write_first() redis.call('DEL', base .. 'none') end
+
+-- full_redis() -> the error with which a full Redis refuses to grow, or nil. It asks with a write of nothing.
+local function full_redis()
+  local r = redis.pcall('SETRANGE', base .. 'none', 0, '')
+  return type(r) == 'table' and r.err or nil
+end
 
 -- pred(id) -> the greatest entry ID below id.
 local function pred(id)
@@ -51,7 +66,7 @@ end
 
 -- liveness(group, consumer) -> 'alive', 'away' (a lasting consumer that is not running) or 'gone'.
 local function liveness(group, consumer)
-  local key = 'consumer:' .. group .. ':' .. consumer
+  local key = consumer_key(group, consumer)
   local ttl = redis.call('PTTL', key)
   if ttl > 0 or redis.call('EXISTS', key .. ':alive') == 1 then return 'alive' end
   return ttl == -1 and 'away' or 'gone'
@@ -174,7 +189,7 @@ end
 local function step(id, stage, state, now, rest)
   local json = '{"id":"' .. id .. '","stage":"' .. stage .. '","state":"' .. state .. '","at":' ..
     string.format('%.0f', now) .. rest .. '}'
-  local key = 'progress:' .. id
+  local key = progress_key(id)
   redis.call('HSET', key, stage, json)
   redis.call('EXPIRE', key, 3600)
   redis.call('PUBLISH', key, json)
@@ -271,7 +286,7 @@ end
 local function forget(channel, group, consumer)
   if #redis.call('XPENDING', channel, group, '-', '+', 1, consumer) > 0 then return false end
   redis.call('XGROUP', 'DELCONSUMER', channel, group, consumer)
-  redis.call('DEL', 'consumer:' .. group .. ':' .. consumer)
+  redis.call('DEL', consumer_key(group, consumer))
   redis.call('HDEL', channel .. ':groups', 'alone:' .. group .. ':' .. consumer, 'starts:' .. group .. ':' .. consumer)
   return true
 end

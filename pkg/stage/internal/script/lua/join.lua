@@ -3,7 +3,7 @@
 -- ARGV  1 group  2 consumer  3 policy  4 LEASE (ms)  5 stage's JSON  6 '1' for a lasting consumer
 --       7 '1' if this is the start of a process and not a reconnect
 -- Reply {1 if the group was made, starts of a lasting consumer since it last got through its own pending entries}
-redis.call('PEXPIRE', KEYS[5], 60000)
+write_first()
 local kind = redis.call('TYPE', KEYS[1])
 kind = type(kind) == 'table' and kind.ok or kind
 if kind ~= 'stream' and kind ~= 'none' then

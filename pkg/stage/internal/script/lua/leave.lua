@@ -2,7 +2,7 @@
 -- KEYS  1 channel
 -- ARGV  1 group  2 consumer  3 most entries in one call  4 MAX_DEAD
 -- Reply entries handed back; call again while it is not 0
-redis.call('DEL', 'consumer:' .. ARGV[1] .. ':')
+write_first()
 if not in_redis(KEYS[1])[ARGV[1]] then return 0 end
 local n = requeue(KEYS[1], ARGV[1], ARGV[2], false, tonumber(ARGV[3]), tonumber(ARGV[4]))
 if n == 0 then forget(KEYS[1], ARGV[1], ARGV[2]) end

@@ -2,7 +2,7 @@
 -- KEYS  1 <channel>:adopter  2 channel
 -- ARGV  1 token  2 LEASE (ms), '0' to give it up  3 <channel>:kept
 -- Reply {1 if the lease was taken or given up, 0 if someone else has it; consumers of all the channel's groups}
-redis.call('PEXPIRE', KEYS[1] .. ':none', 1)
+write_first()
 local known = 0
 for _, g in pairs(in_redis(KEYS[2])) do known = known + g.consumers end
 local owner = redis.call('GET', KEYS[1])

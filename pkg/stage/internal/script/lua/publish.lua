@@ -6,14 +6,10 @@
 --       number of limits; for each: index in KEYS, max, period (ms)
 -- Reply for each message: 1 if it was kept, else a list: {'repeat', id of the first}, {'reused'}, {'full'},
 --       {'limit', which limit (from 1), ms until the next one fits} or {'error', Redis' error}
-local channel, max, name, n = KEYS[1], tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local channel, max, publisher, n = KEYS[1], tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local a, reply, kept, tracked, now = 4, {}, {}, {}, now_ms()
 -- Over the limit, full() trims, and after that write a full Redis would refuse nothing: so it is asked first.
-local refused
-if redis.call('XLEN', channel) + n > max then
-  local r = redis.pcall('SETRANGE', channel .. ':none', 0, '')
-  refused = type(r) == 'table' and r.err
-end
+local refused = redis.call('XLEN', channel) + n > max and full_redis()
 local is_full = not refused and full(channel, n, max)
 for m = 1, n do
   local id, payload, at, more = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
@@ -73,6 +69,6 @@ for m = 1, n do
 end
 if #kept > 0 then
   publish(channel, kept)
-  for _, id in ipairs(tracked) do step(id, name, 'done', now, ',"next":["' .. channel .. '"]') end
+  for _, id in ipairs(tracked) do step(id, publisher, 'done', now, ',"next":["' .. channel_name(channel) .. '"]') end
 end
 return reply

@@ -9,7 +9,7 @@ if in_redis(KEYS[1])[group] then
   for _, c in ipairs(members) do
     if liveness(group, c['name']) == 'alive' then return -1 end
   end
-  for _, c in ipairs(members) do redis.call('DEL', 'consumer:' .. group .. ':' .. c['name']) end
+  for _, c in ipairs(members) do redis.call('DEL', consumer_key(group, c['name'])) end
   redis.call('XGROUP', 'DESTROY', KEYS[1], group)
 end
 for name in pairs((registered(KEYS[1]))) do

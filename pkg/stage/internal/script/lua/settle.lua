@@ -122,7 +122,7 @@ for e = 1, n do
           local o = tonumber(ARGV[a + 2 * m - 2])
           local b = batches[o]
           b[#b + 1] = ARGV[a + 2 * m - 1]
-          channels[m] = out[o]
+          channels[m] = channel_name(out[o])
         end
         forwarded(event, more, channels)
       end
@@ -135,12 +135,12 @@ end
 if acked > 0 then call('HINCRBY', KEYS[2], 'done:' .. group, acked) end
 local fulls = {}
 for o = 1, nout do
-  local b, name = batches[o], out[o]
+  local b = batches[o]
   if #b > 0 then
-    if keep[o] > 0 then call('XTRIM', name, 'MAXLEN', '~', keep[o]) end
-    publish(name, b)
+    if keep[o] > 0 then call('XTRIM', out[o], 'MAXLEN', '~', keep[o]) end
+    publish(out[o], b)
   end
-  if keep[o] == 0 and full(name, 0, max) then fulls[#fulls + 1] = o end
+  if keep[o] == 0 and full(out[o], 0, max) then fulls[#fulls + 1] = o end
 end
 if #steps > 0 then
   now = now or now_ms()

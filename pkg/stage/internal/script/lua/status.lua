@@ -19,7 +19,7 @@ end
 
 -- why(group, consumer) -> what keeps a consumer that is alive from working.
 local function why(group, consumer)
-  local key = 'consumer:' .. group .. ':' .. consumer
+  local key = consumer_key(group, consumer)
   local said = redis.call('GET', key .. ':alive') or redis.call('GET', key)
   return said and said ~= '1' and said or ''
 end

@@ -45,7 +45,7 @@ if #due == most then more = 1 end
 if ARGV[7] == '1' then
   local left = most
   for _, c in ipairs(consumers(channel, group)) do
-    if c['name'] ~= consumer and left > 0 and redis.call('EXISTS', 'consumer:' .. group .. ':' .. c['name']) == 0 then
+    if c['name'] ~= consumer and left > 0 and redis.call('EXISTS', consumer_key(group, c['name'])) == 0 then
       local moved = requeue(channel, group, c['name'], true, left, max_dead)
       left = left - moved
       if forget(channel, group, c['name']) then taken = taken + 1 else more = 1 end
