@@ -30,8 +30,8 @@ func TestStatusPage(t *testing.T) {
 	// It is live: a second later, without a click.
 	tab.Until(`document.querySelector("time").dateTime > "` + before + `"`)
 	r.post("ada@example.com", "40.7128", "-74.0060")
-	tab.Until(`[...document.querySelectorAll(".wide .box .name")].some((n) => n.textContent === "web-api")`)
-	tab.Until(`document.querySelector(".wide .edge.live")`)
+	tab.Until(`[...document.querySelectorAll(".publishers b")].some((n) => n.textContent === "web-api")`)
+	tab.Until(`document.querySelector(".picture .live")`)
 	tab.Until(`document.querySelector('#stages [data-stage="email"] td:nth-of-type(6)').textContent !== "0/s"`)
 
 	// A selection in what does not change stays while the rest does.
@@ -51,6 +51,11 @@ func TestStatusPage(t *testing.T) {
 		t.Errorf("the selected command is %q, and a second later %q", command, kept)
 	}
 
+	tab.Eval(`getSelection().removeAllRanges()`, nil)
+	tab.Prefer("prefers-color-scheme", "light", "prefers-reduced-motion", "reduce")
+	tab.Size(1280, 900)
+	tab.Picture("status") // docs/status.png
+
 	// A new stage appears by itself, and says so when it is gone.
 	tide, err := b.New(stage.Config{Name: "tide", In: event.RawInput, Out: []stage.Output{{Channel: "tides", Unread: true}}, Optional: true},
 		stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) { return e.ID, nil }))
@@ -61,23 +66,24 @@ func TestStatusPage(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- tide.Run(ctx) }()
 	tab.Until(`document.querySelector('#stages [data-stage="tide"] .running')`)
-	tab.Until(`[...document.querySelectorAll(".wide .pill .name")].some((n) => n.textContent === "tides")`)
+	tab.Until(`[...document.querySelectorAll(".pill b")].some((n) => n.textContent === "tides")`)
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
 	tab.Until(`document.querySelector('#stages [data-stage="tide"] .stopped')`)
 
+	tab.Until(flows("x"))
 	tab.Accessible("trouble")
 	tab.NoOverflow("trouble")
-	tab.Prefer("prefers-color-scheme", "light", "prefers-reduced-motion", "reduce")
-	tab.Picture("status")
+	noOverlap(t, tab)
 	tab.Prefer("prefers-color-scheme", "dark", "prefers-reduced-motion", "reduce")
 	tab.Accessible("trouble, dark")
 	tab.Size(360, 800)
-	tab.Until(`getComputedStyle(document.querySelector(".tall")).display !== "none" && getComputedStyle(document.querySelector(".wide")).display === "none"`)
+	tab.Until(flows("y"))
 	tab.Accessible("trouble on a phone")
 	tab.NoOverflow("trouble on a phone")
+	noOverlap(t, tab)
 	tab.Picture("status-dark-360")
 	if text := tab.Text("body"); strings.Contains(text, "@") {
 		t.Errorf("the page shows an address:\n%s", text)
@@ -114,6 +120,24 @@ func TestStatusPage(t *testing.T) {
 	r.stop()
 	tab.Until(`document.getElementById("live").textContent.startsWith("No answer")`)
 	tab.Expect("ERR_CONNECTION_REFUSED")
+}
+
+// flows is whether the picture leads from stage to stage along an axis.
+func flows(axis string) string {
+	return `["web-api", "distance", "db", "email"].map((name) =>
+		[...document.querySelectorAll(".box")].find((b) => b.querySelector("b").textContent === name).getBoundingClientRect().` + axis + `
+	).every((at, i, all) => i === 0 || at > all[i - 1])`
+}
+
+// noOverlap fails the test if boxes of the picture overlap.
+func noOverlap(t *testing.T, tab *browsertest.Tab) {
+	t.Helper()
+	if got := tab.String(`[...document.querySelectorAll(".box, .pill")].filter((one, i, all) => all.slice(0, i).some((other) => {
+		const a = one.getBoundingClientRect(), b = other.getBoundingClientRect();
+		return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+	})).map((box) => box.innerText).join()`); got != "" {
+		t.Errorf("in the picture, these overlap others: %s", got)
+	}
 }
 
 // broker is the runtime's own API on the embedded Redis.

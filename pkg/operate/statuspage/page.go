@@ -1,6 +1,7 @@
-// Package statuspage is a page for the admin port that shows a pipeline as it is now: a picture of its stages and channels,
-// a table that says the same, and what is set aside with the command that brings it back. It is drawn from what the
-// stages report in Redis, so a new stage appears by itself. It shows event IDs but no payload and no email address.
+// Package statuspage is a page for the admin port that shows a pipeline as it is now: a picture of
+// its stages and channels, a table with the same figures, and the dead letters with the command that
+// replays each. It shows what the stages report in Redis, so a new stage appears by itself. It shows
+// event IDs, but no payload and no email address.
 package statuspage
 
 import (
@@ -27,12 +28,11 @@ import (
 //go:embed assets status.html
 var files embed.FS
 
-// observer looks at the pipeline; a [inspect.Observer] does, once for all who ask within its time.
+// observer reads the state of the pipeline: an [inspect.Observer].
 type observer interface {
 	Observe(context.Context) (inspect.Seen, error)
 }
 
-// page is the handler.
 type page struct {
 	seen observer
 	tool string
@@ -41,12 +41,12 @@ type page struct {
 	mux  *http.ServeMux
 
 	mu    sync.Mutex
-	drawn time.Time // what body shows
+	drawn time.Time // of the state that body shows
 	body  []byte
 }
 
-// Handler serves GET /status, the same as JSON at /status.json, and the files they need. Tool is how the commands on the page
-// call the command-line tool.
+// Handler serves GET /status, the same as JSON at /status.json, and the page's files. The commands
+// on the page begin with tool.
 func Handler(seen observer, tool string, log *slog.Logger) (http.Handler, error) {
 	p := &page{seen: seen, tool: tool, log: log, mux: http.NewServeMux()}
 	version, err := p.assets()
@@ -56,6 +56,7 @@ func Handler(seen observer, tool string, log *slog.Logger) (http.Handler, error)
 	p.html, err = template.New("status.html").Funcs(template.FuncMap{
 		"asset": func(name string) string { return "/status/" + version + "/" + name },
 		"rate":  operate.Rate,
+		"class": class,
 	}).ParseFS(files, "status.html")
 	if err != nil {
 		return nil, fmt.Errorf("status page: %w", err)
@@ -79,7 +80,7 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mux.ServeHTTP(w, r)
 }
 
-// assets adds the page's files to the routes, under an address that changes with them.
+// assets adds the page's files to the routes. Their address changes when their content does.
 func (p *page) assets() (version string, err error) {
 	entries, err := files.ReadDir("assets")
 	if err != nil {
@@ -117,7 +118,7 @@ func (p *page) send(w http.ResponseWriter, status int, kind string, body []byte)
 
 const typeHTML = "text/html; charset=utf-8"
 
-// show answers with the page. It is drawn once for all who look at the same moment.
+// show answers with the page, which it renders once for each state that it is given.
 func (p *page) show(w http.ResponseWriter, r *http.Request) {
 	seen, err := p.seen.Observe(r.Context())
 	if err != nil {
@@ -147,7 +148,7 @@ func (p *page) fail(w http.ResponseWriter, err error) {
 	http.Error(w, "something went wrong here; it was logged", http.StatusInternalServerError)
 }
 
-// json answers with what the page shows.
+// json answers with the content of the page.
 func (p *page) json(w http.ResponseWriter, r *http.Request) {
 	status, answer := http.StatusOK, any(nil)
 	seen, err := p.seen.Observe(r.Context())
@@ -171,23 +172,22 @@ func (p *page) json(w http.ResponseWriter, r *http.Request) {
 	p.send(w, status, "application/json", append(b, '\n'))
 }
 
-// view is what is shown.
+// view is the data of the page.
 type view struct {
-	Away string // why nothing is
+	Away string // why there is nothing to show
 
 	At       time.Time
 	Problems []operate.Problem
 	Urgent   int
 	Rows     []operate.Row
-	Wide     picture
-	Tall     picture // for narrow windows
+	Picture  []channel
 	Retries  []inspect.Retry
 	Dead     []letter
-	MoreDead int // that are not shown
+	MoreDead int // not shown
 	Tool     string
 }
 
-// letter is a dead letter and how to replay it.
+// letter is a dead letter with the command that replays it.
 type letter struct {
 	Channel string    `json:"channel"`
 	Entry   string    `json:"entry"`
@@ -202,7 +202,7 @@ type letter struct {
 
 func newView(seen inspect.Seen, tool string) view {
 	v := view{At: seen.At, Tool: tool, Rows: operate.Rows(seen), Problems: operate.Problems(seen, tool), Retries: seen.Retries}
-	// A reason may quote an address, and a foreign program may have made one an event ID.
+	// A reason may quote an address. Another program may have used one as an event ID.
 	for i := range v.Rows {
 		v.Rows[i].Why, v.Rows[i].OldestEvent = mask(v.Rows[i].Why), mask(v.Rows[i].OldestEvent)
 	}
@@ -225,11 +225,22 @@ func newView(seen inspect.Seen, tool string) view {
 	for i, d := range seen.Dead {
 		v.Dead[i] = letter{d.Channel, d.Entry, d.Group, mask(d.ID), mask(d.Error), d.Tries, d.Crashes, d.Dead, operate.Replay(tool, d)}
 	}
-	v.Wide, v.Tall = draw(seen, v.Rows, wide), draw(seen, v.Rows, tall)
+	v.Picture = picture(seen, v.Rows)
 	return v
 }
 
-// Clock is a time as the page writes it.
+// class is the CSS class of a state.
+func class(state string) string {
+	switch state {
+	case operate.Running:
+		return "running"
+	case operate.NotRunning, noGroup:
+		return "stopped"
+	}
+	return "waiting"
+}
+
+// Clock formats a time for readers.
 func (v view) Clock(at time.Time) string {
 	if at.IsZero() {
 		return "-"
@@ -237,22 +248,22 @@ func (v view) Clock(at time.Time) string {
 	return at.UTC().Format("2006-01-02 15:04:05") + " UTC"
 }
 
-// Ago is how long before the look t was.
+// Ago is the time from t to the state shown.
 func (v view) Ago(t time.Time) string { return operate.Ago(v.At, t) }
 
-// Waits tells whether what was added at t waits for long enough that somebody may want to know what it is.
+// Waits reports whether an entry added at t has waited long enough to be named.
 func (v view) Waits(t time.Time) bool { return !t.IsZero() && v.At.Sub(t) >= 5*time.Second }
 
-// Until is how long after the look t is.
+// Until is the time from the state shown to t.
 func (v view) Until(t time.Time) string { return operate.Ago(t, v.At) }
 
-// Find is the command that shows where an event is.
+// Find is the command that finds an event.
 func (v view) Find(id string) string { return operate.Find(v.Tool, id) }
 
-// Stamp is a time for machines.
+// Stamp formats a time for programs.
 func (v view) Stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 var address = regexp.MustCompile(`[^\s"'<>(),;:]+@[^\s"'<>(),;:]+`)
 
-// mask takes email addresses out of a text.
+// mask removes email addresses from a text.
 func mask(s string) string { return address.ReplaceAllString(s, "…@…") }

@@ -1,9 +1,9 @@
-// Looks at the page again each second and changes what has changed, so that a selection or the focus elsewhere stays.
+// Loads the page again each second and changes only what differs, so that a selection and the focus stay.
 
 const live = document.getElementById("live");
 let lost = false;
 
-/** Makes `now` like `next`, keeping every node that can stay. */
+// morph makes now equal to next and keeps every node that it can.
 function morph(now, next) {
   if (now.isEqualNode(next)) return;
   if (now.nodeName !== next.nodeName) return now.replaceWith(next);
@@ -30,7 +30,7 @@ async function look() {
     if (lost) live.textContent = "";
     lost = false;
   } catch {
-    if (!lost) live.textContent = "No answer: what is shown is what was seen last.";
+    if (!lost) live.textContent = "No answer. This is the last known state.";
     lost = true;
   }
 }
