@@ -3,6 +3,7 @@ package stage
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,23 +17,48 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
+// Adoption puts messages of foreign programs, which only PUBLISH, into the channel's stream. Each channel has one adopter
+// at a time, however many stages and replicas read it. It must adopt each bare message, once, and none that a Publisher
+// or a stage has put into the stream already. A subscriber cannot tell them apart by their content.
+//
+// Which messages are in the stream. A script that adds entries first publishes their number on <channel>:kept, then the
+// messages on <channel>. Redis runs a script without interruption and sends a subscriber all messages in the order in
+// which they were published. So a subscriber of both channels skips as many messages as announced: none comes in between.
+//
+// Who adopts. A time-limited lease alone does not settle that: while the old adopter still reads messages from its socket, the new
+// one adopts already. So the order of messages settles it:
+//
+//  1. A candidate subscribes to both channels and waits until Redis confirms it.
+//  2. One script takes the lease, <channel>:adopter, with a token made for this subscription, and publishes the marker
+//     "owner:<token>" on <channel>:kept.
+//  3. A subscriber adopts the messages after its own marker and before the next foreign one. All subscribers see the
+//     markers at the same place among the messages, so each message has one adopter, however late it is read.
+//
+// The tick of every stage looks whether the lease is there; if it is not, the stage is a candidate. An adopter whose lease
+// ran out takes it again on the same subscription. An adopter that stops gives up the lease and reads on until its
+// successor's marker, for leaveAdoption at most. When the subscription breaks, token and count are void. A number that
+// comes while messages are still to be skipped starts the count anew, and is counted as odd.
+//
+// The subscription is never held up: messages wait in memory and another goroutine adds them to the stream. An event
+// keeps its ID when that is repeated, so a lost reply can double an entry, but not an event. While nobody adopts, a bare
+// PUBLISH is delivered at most once, as Redis promises.
+
 const (
 	adoptMost     = 128             // messages in one script call
-	adoptBytes    = 64 << 20        // messages that wait for Redis, in memory
+	adoptBytes    = 64 << 20        // bytes of messages that wait in memory
 	leaveAdoption = 3 * time.Second // how long a leaving adopter waits for its successor
 )
 
-// ownership decides by message order alone which messages a subscriber adopts: those after its own marker and before the
-// next foreign one that no kept number announced.
+// ownership is one subscriber's view: it decides by message order which messages it adopts.
 type ownership struct {
 	token string
 	mine  bool
 	skip  int // messages still to come that are in the stream already
-	odd   int // kept numbers that came while messages were still to be skipped
+	odd   int // numbers that came while messages were still to be skipped
 }
 
-// announced takes a message of <channel>:kept and tells whether someone else owns the channel from here on.
-func (o *ownership) announced(payload string) (foreign bool) {
+// kept takes a message of <channel>:kept and tells whether another subscriber owns the channel from here on.
+func (o *ownership) kept(payload string) (foreign bool) {
 	if token, ok := strings.CutPrefix(payload, "owner:"); ok {
 		o.mine = token == o.token
 		return !o.mine
@@ -46,8 +72,8 @@ func (o *ownership) announced(payload string) (foreign bool) {
 	return false
 }
 
-// published takes a message of the channel and tells whether it is to be adopted.
-func (o *ownership) published() bool {
+// adopts takes a message of the channel and tells whether it is to be adopted.
+func (o *ownership) adopts() bool {
 	if o.skip > 0 {
 		o.skip--
 		return false
@@ -55,7 +81,7 @@ func (o *ownership) published() bool {
 	return o.mine
 }
 
-// adoptLoop is a candidate until ctx ends: whenever nobody adopts, it tries to, and adopts until someone else does.
+// adoptLoop is a candidate until ctx ends: whenever nobody adopts, it tries to, and adopts until another stage does.
 func (s *Stage) adoptLoop(ctx, live context.Context) {
 	for {
 		select {
@@ -69,185 +95,229 @@ func (s *Stage) adoptLoop(ctx, live context.Context) {
 	}
 }
 
-// adopt subscribes, takes the lease, and adopts until someone else owns the channel, the subscription breaks, or ctx ends
-// and a successor has been waited for.
+// adoption is one subscription of an adopter.
+type adoption struct {
+	s     *Stage
+	sub   *redis.PubSub
+	order ownership
+	heard lastHeard
+	inbox inbox
+}
+
+// adopt subscribes, takes the lease and adopts until another subscriber owns the channel, the subscription breaks, or ctx
+// has ended and a successor has been waited for.
 func (s *Stage) adopt(ctx, live context.Context) error {
-	to := []string{s.b.keys.Live(s.cfg.In), s.b.keys.Kept(s.cfg.In), s.b.keys.Adopters(s.cfg.In)}
-	sub := s.b.link.Client.Subscribe(live, to...)
-	defer sub.Close()
-	for range to {
-		r, err := sub.ReceiveTimeout(live, callTimeout)
-		if err != nil {
-			return err
-		}
-		if _, ok := r.(*redis.Subscription); !ok {
-			return fmt.Errorf("redis answered %T to SUBSCRIBE", r)
-		}
-	}
-	o := ownership{token: uuid.NewString()}
-	s.token.Store(o.token)
-	defer s.token.Store("")
-	own := func(ctx context.Context, lease time.Duration) (bool, error) {
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
-		defer cancel()
-		r, err := s.b.link.Run(ctx, script.Own, []string{s.b.keys.Adopter(s.cfg.In), s.b.keys.Stream(s.cfg.In)}, o.token, lease.Milliseconds(), s.b.keys.Kept(s.cfg.In))
-		if err != nil {
-			return false, err
-		}
-		s.known.Store(int64(link.Int(r[1]))) // the last tick may be older than a successor
-		return link.Int(r[0]) == 1, nil
-	}
-	if got, err := own(ctx, s.b.opt.Lease); err != nil || !got {
+	a := &adoption{s: s, order: ownership{token: uuid.NewString()}}
+	a.inbox.wake.L = &a.inbox.mu
+	if err := a.subscribe(live); err != nil {
 		return err
 	}
-	w := newAdoptions(s)
-	written := make(chan struct{})
-	go func() { w.writeLoop(live); close(written) }()
-	defer func() { w.close(); <-written }()
-
-	received := make(chan struct{})
-	defer close(received)
-	var seen lastSeen
-	seen.now()
-	leaving := context.AfterFunc(ctx, func() {
-		defer sub.Close()
-		_, _ = own(live, 0)
-		for end := time.Now().Add(leaveAdoption); s.successor() && time.Now().Before(end); {
-			select {
-			case <-received: // the successor's marker, or a broken subscription
-				return
-			case <-time.After(20 * time.Millisecond):
-			}
-		}
-	})
-	defer leaving()
-	defer s.b.pinger(live, sub, &seen)()
-	retake := func() { _, _ = own(ctx, s.b.opt.Lease) } // the lease ran out and nobody took it: the same subscription may
-
+	defer a.sub.Close()
+	s.token.Store(a.order.token)
+	defer s.token.Store("")
+	if got, err := a.lease(ctx, s.b.opt.Lease); err != nil || !got {
+		return err
+	}
 	s.log.Info("adopting bare publishes", "channel", s.cfg.In)
-	for {
-		r, err := sub.Receive(live)
+	helping, stop := context.WithCancel(live)
+	var helpers sync.WaitGroup
+	helpers.Go(func() { s.b.guard(helping, a.sub, &a.heard) })
+	helpers.Go(func() { a.keepLease(ctx, helping) })
+	helpers.Go(func() { a.write(live) })
+	err := a.receive(live)
+	stop()
+	a.inbox.close()
+	helpers.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// subscribe subscribes to the channel, its announcements, and the channel that tells how many adopters there are.
+func (a *adoption) subscribe(live context.Context) error {
+	in, k := a.s.cfg.In, a.s.b.keys
+	to := []string{k.Live(in), k.Kept(in), k.Adopters(in)}
+	a.sub = a.s.b.link.Client.Subscribe(live, to...)
+	for range to {
+		r, err := a.sub.ReceiveTimeout(live, callTimeout)
+		if _, ok := r.(*redis.Subscription); err == nil && !ok {
+			err = fmt.Errorf("redis answered %T to SUBSCRIBE", r)
+		}
 		if err != nil {
-			if ctx.Err() != nil || live.Err() != nil {
-				return nil
-			}
+			_ = a.sub.Close()
 			return err
 		}
-		seen.now()
+	}
+	a.heard.now()
+	return nil
+}
+
+// lease takes the lease for that time, or gives it up with 0. It tells whether no other stage has it.
+func (a *adoption) lease(ctx context.Context, d time.Duration) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	in, k := a.s.cfg.In, a.s.b.keys
+	r, err := a.s.b.link.Run(ctx, script.Own, []string{k.Adopter(in), k.Stream(in)}, a.order.token, d.Milliseconds(), k.Kept(in))
+	if err != nil {
+		return false, err
+	}
+	a.s.known.Store(int64(link.Int(r[1]))) // the last tick may be older than a successor
+	return link.Int(r[0]) == 1, nil
+}
+
+// keepLease takes the lease again when it ran out and no other stage took it. When ctx ends it gives the lease up and waits for a
+// successor, whose marker ends helping, and then closes the subscription.
+func (a *adoption) keepLease(ctx, helping context.Context) {
+	for ctx.Err() == nil {
 		select {
-		case <-s.free:
-			if ctx.Err() == nil {
-				go retake()
-			}
-		default:
+		case <-helping.Done():
+			return
+		case <-ctx.Done():
+		case <-a.s.free:
+			_, _ = a.lease(ctx, a.s.b.opt.Lease)
 		}
+	}
+	_, _ = a.lease(helping, 0)
+	wait, stop := context.WithTimeout(helping, leaveAdoption)
+	defer stop()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for wait.Err() == nil && a.s.successor() {
+		select {
+		case <-wait.Done():
+		case <-again.C:
+		}
+	}
+	_ = a.sub.Close()
+}
+
+var errRenewed = errors.New("the subscription was renewed by itself")
+
+// receive takes messages until another subscriber's marker, which is no error, or until the subscription ends.
+func (a *adoption) receive(live context.Context) error {
+	for {
+		r, err := a.sub.Receive(live)
+		if err != nil {
+			return err
+		}
+		a.heard.now()
 		switch m := r.(type) {
 		case *redis.Subscription:
-			return fmt.Errorf("the subscription was renewed by itself")
+			return errRenewed // messages may have been missed
 		case *redis.Message:
-			if m.Channel != to[0] {
-				odd := o.odd
-				if o.announced(m.Payload) {
-					s.log.Info("someone else adopts", "channel", s.cfg.In)
+			if m.Channel != a.s.b.keys.Live(a.s.cfg.In) {
+				odd := a.order.odd
+				if a.order.kept(m.Payload) {
+					a.s.log.Info("another stage adopts now", "channel", a.s.cfg.In)
 					return nil
 				}
-				if o.odd > odd {
-					s.m.odd.Inc()
-				}
-				continue
-			}
-			if o.published() {
-				w.add(m.Payload)
+				a.s.m.odd.Add(float64(a.order.odd - odd))
+			} else if a.order.adopts() {
+				a.add(m.Payload)
 			}
 		}
 	}
 }
 
-// successor tells whether someone may take over the adoption: a stage of this broker that stays, or one elsewhere.
+// successor tells whether a stage may take over the adoption: one of this broker that stays, or one elsewhere.
 func (s *Stage) successor() bool {
-	running, staying := s.b.mine.on(s.cfg.In)
+	running, staying := s.b.crew.on(s.cfg.In)
 	return staying > 0 || s.known.Load() > int64(running)
 }
 
-// adoptions are messages on their way into the stream. Their event IDs are made before the first attempt and kept for the
-// next ones, so that a lost reply doubles an entry at worst, never an event.
-type adoptions struct {
-	s      *Stage
+// inbox holds messages on their way into the stream.
+type inbox struct {
 	mu     sync.Mutex
 	wake   sync.Cond
-	list   [][3]string // event ID, payload, traceparent
+	list   []adopted
 	bytes  int
 	closed bool
 }
 
-func newAdoptions(s *Stage) *adoptions {
-	a := &adoptions{s: s}
-	a.wake.L = &a.mu
-	return a
+type adopted struct{ id, payload, traceparent string }
+
+func (b *inbox) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.wake.Signal()
 }
 
-// add never waits: what Redis sends must be taken, or it ends the subscription. Over adoptBytes a message is dropped and
+// next waits for messages and returns them without removing them; none when the inbox is closed and empty.
+func (b *inbox) next() []adopted {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.list) == 0 && !b.closed {
+		b.wake.Wait()
+	}
+	n := min(adoptMost, len(b.list))
+	return b.list[:n:n]
+}
+
+// remove removes the first messages, which next returned.
+func (b *inbox) remove(batch []adopted) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range batch {
+		b.bytes -= len(m.payload)
+	}
+	if b.list = b.list[len(batch):]; len(b.list) == 0 {
+		b.list = nil
+	}
+}
+
+// add never waits: Redis ends a subscription whose messages are not taken. Over adoptBytes a message is dropped and
 // counted.
-func (a *adoptions) add(payload string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.bytes+len(payload) > adoptBytes {
+func (a *adoption) add(payload string) {
+	b := &a.inbox
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bytes+len(payload) > adoptBytes {
 		a.s.m.dropped.Inc()
 		a.s.log.Error("a bare publish was dropped: too many wait for redis", "channel", a.s.cfg.In)
 		return
 	}
 	id := adoptedID(payload)
-	a.list = append(a.list, [3]string{id, payload, a.s.adopted(id)})
-	a.bytes += len(payload)
-	a.wake.Signal()
+	b.list = append(b.list, adopted{id, payload, a.s.adopted(id)})
+	b.bytes += len(payload)
+	b.wake.Signal()
 }
 
-func (a *adoptions) close() {
-	a.mu.Lock()
-	a.closed = true
-	a.mu.Unlock()
-	a.wake.Signal()
-}
-
-// writeLoop adds to the stream until closed and empty, or ctx ends.
-func (a *adoptions) writeLoop(ctx context.Context) {
+// write adds messages to the stream until the inbox is closed and empty, or ctx ends.
+func (a *adoption) write(ctx context.Context) {
 	for {
-		a.mu.Lock()
-		for len(a.list) == 0 && !a.closed {
-			a.wake.Wait()
-		}
-		n := min(adoptMost, len(a.list))
-		batch := a.list[:n:n]
-		a.mu.Unlock()
-		if n == 0 {
+		batch := a.inbox.next()
+		if len(batch) == 0 {
 			return
 		}
-		args, size := []any{n}, 0
+		args := []any{len(batch)}
 		for _, m := range batch {
-			args = append(args, m[0], m[1], m[2])
-			size += len(m[1])
+			args = append(args, m.id, m.payload, m.traceparent)
 		}
-		var wait backoff
-		for {
-			call, cancel := context.WithTimeout(ctx, callTimeout)
-			_, err := a.s.b.link.Run(call, script.Adopt, []string{a.s.b.keys.Stream(a.s.cfg.In)}, args...)
-			cancel()
-			if err == nil {
-				break
-			}
-			if !wait.wait(ctx) {
-				a.s.m.dropped.Add(float64(n))
-				a.s.log.Error("bare publishes were dropped: redis is away and this process ends", "channel", a.s.cfg.In, "messages", n)
-				return
-			}
+		if !a.writeBatch(ctx, args) {
+			a.s.m.dropped.Add(float64(len(batch)))
+			a.s.log.Error("bare publishes were dropped: redis is away and this process ends", "channel", a.s.cfg.In, "messages", len(batch))
+			return
 		}
-		a.s.m.adopted.Add(float64(n))
-		a.mu.Lock()
-		if a.list = a.list[n:]; len(a.list) == 0 {
-			a.list = nil
+		a.s.m.adopted.Add(float64(len(batch)))
+		a.inbox.remove(batch)
+	}
+}
+
+// writeBatch runs the script until Redis has answered. False when ctx ended first.
+func (a *adoption) writeBatch(ctx context.Context, args []any) bool {
+	var wait backoff
+	for {
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		_, err := a.s.b.link.Run(call, script.Adopt, []string{a.s.b.keys.Stream(a.s.cfg.In)}, args...)
+		cancel()
+		if err == nil {
+			return true
 		}
-		a.bytes -= size
-		a.mu.Unlock()
+		if !wait.wait(ctx) {
+			return false
+		}
 	}
 }
 

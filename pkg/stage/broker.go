@@ -26,7 +26,7 @@ type Broker struct {
 	metrics *metrics
 	memory  memory
 	tracer  trace.Tracer // nil: none
-	mine    crew
+	crew    crew
 }
 
 // callTimeout bounds one round trip. A blocking read waits readBlock of it.
@@ -118,31 +118,39 @@ func (b *backoff) wait(ctx context.Context) bool {
 	}
 }
 
-// crew knows the stages that run on this broker, by input channel, so that one that stops does not wait for a successor
-// among those that stop with it.
+// crew knows the stages that run on this broker, so that one that stops does not wait for a successor among those that
+// stop with it.
 type crew struct {
-	mu      sync.Mutex
-	running map[string]int // until Run returns
-	staying map[string]int // until they are told to stop
+	mu   sync.Mutex
+	runs map[*Stage]context.Context
 }
 
-// enter counts a stage on channel; leaving is for when it is told to stop, and left for when Run returns.
-func (c *crew) enter(channel string) (leaving, left func()) {
-	count := func(m *map[string]int, n int) {
+// enter adds a stage whose Run has this context, until exit.
+func (c *crew) enter(ctx context.Context, s *Stage) (exit func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.runs == nil {
+		c.runs = map[*Stage]context.Context{}
+	}
+	c.runs[s] = ctx
+	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if *m == nil {
-			*m = map[string]int{}
-		}
-		(*m)[channel] += n
+		delete(c.runs, s)
 	}
-	count(&c.running, 1)
-	count(&c.staying, 1)
-	return sync.OnceFunc(func() { count(&c.staying, -1) }), sync.OnceFunc(func() { count(&c.running, -1) })
 }
 
+// on counts the stages that run on a channel, and those of them that were not told to stop.
 func (c *crew) on(channel string) (running, staying int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.running[channel], c.staying[channel]
+	for s, ctx := range c.runs {
+		if s.cfg.In == channel {
+			running++
+			if ctx.Err() == nil {
+				staying++
+			}
+		}
+	}
+	return running, staying
 }

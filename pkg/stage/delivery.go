@@ -9,10 +9,12 @@ import (
 // delivery is an entry in the hands of this process, from read to settle.
 type delivery struct {
 	entry.Entry
-	channel string
-	failure string // the error of the try just made, for whoever looks for the event
-	read    time.Time
-	span    string // traceparent of the span that handles it, "" if it is not traced
+	channel  string
+	failure  string // the error of the try just made, shown when somebody looks for the event
+	read     time.Time
+	span     string // traceparent of the span that handles it, "" if it is not traced
+	alone    bool   // may have ended processes: is handled while nothing else is
+	replayed bool   // was pending for this consumer when it connected
 }
 
 // fields is the entry as it is added anew for group, packed, with the given tries.

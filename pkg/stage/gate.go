@@ -2,48 +2,63 @@ package stage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 )
 
-// gate says whether the stage may read, and if not, why: each reason shuts it until it is opened again.
+// state is what a consumer does when it does not work. The names are part of what status shows.
+type state string
+
+const (
+	starting   state = "starting"
+	redisAway  state = "redis"      // Redis is away
+	paused     state = "paused"     // a dependency of the handler is down
+	settling   state = "settling"   // Redis refuses the settle script
+	forwarding state = "forwarding" // Redis refuses to add to an output
+	heldUp     state = "held up"    // an output is over MaxBacklog: pressure, not a fault
+	draining   state = "draining"
+)
+
+// gate lets the stage read while nothing shuts it. Each obstacle keeps it shut until it is opened again.
 type gate struct {
-	mu      sync.Mutex
-	changed chan struct{}
-	reasons []reason
+	mu        sync.Mutex
+	changed   chan struct{}
+	obstacles []obstacle
 }
 
-type reason struct {
-	name string // "redis", "paused", "full:<channel>", …
-	err  error
+type obstacle struct {
+	state  state
+	output string // of heldUp, which may have several; else ""
+	err    error
 }
+
+func (o obstacle) is(s state, output string) bool { return o.state == s && o.output == output }
 
 func (g *gate) init() { g.changed = make(chan struct{}) }
 
-// shut adds or renews a reason and tells whether it is new.
-func (g *gate) shut(name string, err error) bool {
+// shut adds an obstacle, or renews its error, and tells whether it is new.
+func (g *gate) shut(s state, output string, err error) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i := range g.reasons {
-		if g.reasons[i].name == name {
-			g.reasons[i].err = err
-			return false
-		}
+	if i := slices.IndexFunc(g.obstacles, func(o obstacle) bool { return o.is(s, output) }); i >= 0 {
+		g.obstacles[i].err = err
+		return false
 	}
-	g.reasons = append(g.reasons, reason{name, err})
+	g.obstacles = append(g.obstacles, obstacle{s, output, err})
 	g.signal()
 	return true
 }
 
-// open removes a reason and tells whether it was there.
-func (g *gate) open(name string) bool {
+// open removes an obstacle and tells whether it was there.
+func (g *gate) open(s state, output string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n := len(g.reasons)
-	g.reasons = slices.DeleteFunc(g.reasons, func(r reason) bool { return r.name == name })
-	if len(g.reasons) == n {
+	n := len(g.obstacles)
+	g.obstacles = slices.DeleteFunc(g.obstacles, func(o obstacle) bool { return o.is(s, output) })
+	if len(g.obstacles) == n {
 		return false
 	}
 	g.signal()
@@ -55,11 +70,11 @@ func (g *gate) signal() {
 	g.changed = make(chan struct{})
 }
 
-// wait blocks while any reason but "redis" (which the reader itself finds out) stands, or until ctx ends.
+// wait blocks until nothing but redisAway, which the reader itself finds out, shuts the gate, or until ctx ends.
 func (g *gate) wait(ctx context.Context) {
 	for {
 		g.mu.Lock()
-		shut := slices.ContainsFunc(g.reasons, func(r reason) bool { return r.name != "redis" })
+		shut := slices.ContainsFunc(g.obstacles, func(o obstacle) bool { return o.state != redisAway })
 		changed := g.changed
 		g.mu.Unlock()
 		if !shut {
@@ -73,18 +88,48 @@ func (g *gate) wait(ctx context.Context) {
 	}
 }
 
-// state is "1" while nothing keeps the stage from reading, else why it does not, for status: on one line and not long.
-func (g *gate) state() string {
-	err := g.why()
-	if err == nil {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if len(g.reasons) == 0 {
-			return "1"
+// worst is the obstacle that somebody should know of first: the oldest fault, else starting or draining, else a full output.
+func (g *gate) worst() (worst obstacle, shut bool) {
+	weight := func(s state) int {
+		switch s {
+		case heldUp:
+			return 0
+		case starting, draining:
+			return 1
+		default:
+			return 2
 		}
-		err = fmt.Errorf("held up: %w", g.reasons[0].err) // an output is full
 	}
-	return brief(err.Error())
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, o := range g.obstacles {
+		if !shut || weight(o.state) > weight(worst.state) {
+			worst, shut = o, true
+		}
+	}
+	return worst, shut
+}
+
+// state is what status shows: what keeps the stage from working, and why, on one line. Both are "" while it works.
+func (g *gate) state() (s state, why string) {
+	o, _ := g.worst()
+	if o.err != nil {
+		why = brief(o.err.Error())
+	}
+	return o.state, why
+}
+
+// ready is nil while the stage works, else what it waits for. It is ready while an output is full.
+func (g *gate) ready() error {
+	o, shut := g.worst()
+	switch {
+	case !shut || o.state == heldUp:
+		return nil
+	case o.err == nil:
+		return errors.New(string(o.state))
+	default:
+		return fmt.Errorf("%s: %w", o.state, o.err)
+	}
 }
 
 // brief is text on one line, at most 300 bytes of it.
@@ -94,21 +139,4 @@ func brief(s string) string {
 		s = strings.ToValidUTF8(s[:300], "") + "…"
 	}
 	return s
-}
-
-// why is nil while nothing keeps the stage from working. A full output is pressure, not a fault: the stage stays ready.
-// What is waited for says more than that the stage is starting.
-func (g *gate) why() (err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, r := range g.reasons {
-		switch {
-		case r.name == "starting" || r.name == "draining":
-			err = r.err
-		case len(r.name) > 5 && r.name[:5] == "full:":
-		default:
-			return fmt.Errorf("%s: %w", r.name, r.err)
-		}
-	}
-	return err
 }

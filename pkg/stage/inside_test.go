@@ -1,29 +1,87 @@
 package stage
 
 import (
+	"context"
 	"math/rand/v2"
 	"strconv"
 	"testing"
 
-	"github.com/milepost/milepost/pkg/stage/internal/entry"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// An entry that is settled while a reply with it is on its way is not taken for a new one; after the pass it would be.
-func TestHeldDuringPass(t *testing.T) {
-	var h held
-	h.init(10)
-	settle := func(id string) { h.release([]settlement{{d: &delivery{Entry: entry.Entry{EntryID: id}}}}) }
-	if !h.add("1-1") || h.add("1-1") {
-		t.Fatal("an entry is new once")
+// stageOf makes a stage that has joined its group and does not run.
+func stageOf(t *testing.T, o *redis.Options) *Stage {
+	t.Helper()
+	s, err := brokerOf(t, o).New(Config{Name: "s", In: "in"}, Each(func(context.Context, Event[string]) (Nothing, error) { return Nothing{}, nil }))
+	if err != nil {
+		t.Fatal(err)
 	}
-	end := h.pass()
-	settle("1-1")
-	if h.add("1-1") {
-		t.Error("an entry settled during the pass counts as new")
+	if _, err := s.join(t.Context(), true); err != nil {
+		t.Fatal(err)
 	}
-	end()
-	if !h.add("1-1") {
-		t.Error("an entry that comes again after the pass does not count as new")
+	return s
+}
+
+// afterRead is a hook that calls f when a reply of XREADGROUP has come.
+type afterRead func()
+
+func (f afterRead) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (f afterRead) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+func (f afterRead) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == "xreadgroup" {
+			f()
+		}
+		return err
+	}
+}
+
+// An entry in hand that is settled while a reply with it travels is not taken for a new one. What else is pending is new.
+func TestSettledDuringReplay(t *testing.T) {
+	s := stageOf(t, stagetest.Embedded(t))
+	rdb := s.b.link.Client
+	add := func() {
+		t.Helper()
+		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", "x"}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn := rdb.Conn()
+	defer conn.Close()
+	add()
+	first, err := s.read(t.Context(), conn, ">", 10, 0)
+	if err != nil || len(first) != 1 {
+		t.Fatalf("read: %d entries, %v", len(first), err)
+	}
+	s.accept(first)
+	add()
+	if _, err := s.read(t.Context(), conn, ">", 10, 0); err != nil { // its reply is lost
+		t.Fatal(err)
+	}
+	rdb.AddHook(afterRead(func() { s.hand.release([]settlement{{d: &first[0]}}) }))
+	again := rdb.Conn()
+	defer again.Close()
+	if err := s.pendingPass(t.Context(), again, false); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, d := range s.queue.waiting {
+		got = append(got, d.EntryID)
+	}
+	if len(got) != 2 || got[0] != first[0].EntryID || got[1] == got[0] {
+		t.Errorf("queued %v, want the first entry %s once, then the second", got, first[0].EntryID)
+	}
+	if s.replay.done() {
+		t.Error("the replay counts as done though its entry is not settled")
+	}
+	s.replay.settled([]settlement{{d: s.queue.waiting[1]}})
+	if !s.replay.done() {
+		t.Error("the replay is not done though its entry is settled")
 	}
 }
 
@@ -43,14 +101,14 @@ func FuzzOwnership(f *testing.F) {
 				owned = true
 				m := "owner:" + owners[r.IntN(len(owners))].token
 				for _, o := range owners {
-					o.announced(m)
+					o.kept(m)
 				}
 			case 1: // a script publishes a batch: nothing comes in between
 				k := r.IntN(5)
 				for _, o := range owners {
-					o.announced(strconv.Itoa(k))
+					o.kept(strconv.Itoa(k))
 					for range k {
-						if o.published() {
+						if o.adopts() {
 							t.Fatal("an announced message was adopted")
 						}
 					}
@@ -58,7 +116,7 @@ func FuzzOwnership(f *testing.F) {
 			default:
 				adopted := 0
 				for _, o := range owners {
-					if o.published() {
+					if o.adopts() {
 						adopted++
 					}
 				}
@@ -72,19 +130,19 @@ func FuzzOwnership(f *testing.F) {
 
 func TestOwnershipStartsOver(t *testing.T) {
 	o := ownership{token: "a"}
-	o.announced("owner:a")
-	o.announced("3")
-	o.published()
-	o.announced("1") // two of the three never came: counted, and the new number holds
-	if o.odd != 1 || o.published() || !o.published() {
+	o.kept("owner:a")
+	o.kept("3")
+	o.adopts()
+	o.kept("1") // two of the three never came: counted, and the new number holds
+	if o.odd != 1 || o.adopts() || !o.adopts() {
 		t.Errorf("after a cut announcement: odd = %d, want 1; then one skipped and the next adopted", o.odd)
 	}
 	for _, rubbish := range []string{"", "-1", "x", "owner", "9999999999999999999999"} {
-		if o.announced(rubbish) {
-			t.Errorf("announced(%q) says that someone else owns the channel", rubbish)
+		if o.kept(rubbish) {
+			t.Errorf("kept(%q) says that someone else owns the channel", rubbish)
 		}
 	}
-	if !o.announced("owner:") {
+	if !o.kept("owner:") {
 		t.Error("an empty token is a foreign one")
 	}
 }

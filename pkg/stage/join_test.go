@@ -22,7 +22,7 @@ func TestJoinAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.gate.open("starting")
+	s.gate.open(starting, "")
 	server.Kill()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

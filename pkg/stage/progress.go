@@ -204,23 +204,24 @@ func (w *Watcher) follow() (confirmed bool) {
 	sub := w.b.link.Client.Subscribe(w.ctx, keys...)
 	w.sub = sub
 	w.mu.Unlock()
-	stop := context.AfterFunc(w.ctx, func() { sub.Close() })
+	var heard lastHeard
+	heard.now()
+	ctx, stop := context.WithCancel(w.ctx)
+	var guard sync.WaitGroup
+	guard.Go(func() { w.b.guard(ctx, sub, &heard) })
 	defer func() {
-		stop()
 		w.mu.Lock()
 		w.sub = nil
 		w.mu.Unlock()
-		sub.Close()
+		stop()
+		guard.Wait()
 	}()
-	var seen lastSeen
-	seen.now()
-	defer w.b.pinger(w.ctx, sub, &seen)()
 	for {
 		r, err := sub.Receive(w.ctx)
 		if err != nil {
 			return confirmed
 		}
-		seen.now()
+		heard.now()
 		switch m := r.(type) {
 		case *redis.Subscription:
 			confirmed = true

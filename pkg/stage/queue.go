@@ -1,92 +1,76 @@
 package stage
 
-import (
-	"context"
-	"sync"
-)
+import "sync"
 
-// queue holds what was read until a worker takes it. An entry that may have crashed processes is handled while nothing
-// else is, so that bystanders do not share its fate.
+// queue holds deliveries until a worker takes them, in the order in which they were pushed.
 type queue struct {
 	mu       sync.Mutex
 	wake     sync.Cond
-	ready    []*delivery
-	suspects []*delivery
-	apart    int // tries after which an entry has a call of its own
-	running  int // events in handler calls
+	waiting  []*delivery
+	apart    int // a delivery with so many tries gets a handler call of its own
+	running  int // deliveries in handler calls
 	alone    bool
 	paused   bool
 	closed   bool
-	draining bool // someone waits for the queue to be idle
+	draining bool // drain waits
 }
 
-// newQueue makes a queue for entries of so many tries. One that has failed twice, or has its last try before it, shares no
-// call, so that whatever spoils a batch does not end those that are in it by chance.
+// newQueue makes the queue of a stage with that Config.MaxTries. A delivery that failed twice, or has its last try before
+// it, is handled in a call of its own, so that it cannot fail the other events of a batch.
 func newQueue(maxTries int) *queue {
 	q := &queue{apart: max(1, min(2, maxTries-1))}
 	q.wake.L = &q.mu
 	return q
 }
 
-func (q *queue) push(in []*delivery, suspect func(*delivery) bool) {
+func (q *queue) push(in ...*delivery) {
 	q.mu.Lock()
-	for _, d := range in {
-		if suspect(d) {
-			q.suspects = append(q.suspects, d)
-		} else {
-			q.ready = append(q.ready, d)
-		}
-	}
+	q.waiting = append(q.waiting, in...)
 	q.mu.Unlock()
-	for range len(in) { // a worker that is awake takes more without being woken
+	for range in { // a worker that is awake takes more without being woken
 		q.wake.Signal()
 	}
 }
 
-// take waits for deliveries, puts as many into out as there are and fit, and counts them as running. alone means that
-// nothing else runs until done(1). It takes none when the queue is closed.
-func (q *queue) take(out []*delivery) (n int, alone bool) {
+// take waits for deliveries and returns up to most of them, which count as running until done. While a delivery that is
+// to be handled alone is running, nothing else runs. It returns nil when the queue is closed.
+func (q *queue) take(most int) []*delivery {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for {
-		switch {
-		case q.closed:
-			return 0, false
-		case q.paused || q.alone:
-		case len(q.suspects) > 0:
-			if q.running == 0 {
-				out[0], q.suspects = q.suspects[0], q.suspects[1:]
-				q.running, q.alone = 1, true
-				return 1, true
-			}
-		case len(q.ready) > 0:
-			n = q.together(copy(out, q.ready))
-			clear(q.ready[:n])
-			q.ready = q.ready[n:]
+	for !q.closed {
+		if n := q.together(most); n > 0 {
+			batch := make([]*delivery, n)
+			copy(batch, q.waiting)
+			clear(q.waiting[:n])
+			q.waiting = q.waiting[n:]
 			q.running += n
-			return n, false
+			q.alone = batch[0].alone
+			return batch
 		}
 		q.wake.Wait()
 	}
+	return nil
 }
 
-// together is how many of the first n that are ready may share a call.
-func (q *queue) together(n int) int {
-	if n > 1 {
-		for i, d := range q.ready[:n] {
-			if d.Tries >= q.apart {
-				return max(i, 1)
-			}
+// together is how many deliveries from the front may run now, in one call.
+func (q *queue) together(most int) int {
+	most = min(most, len(q.waiting))
+	if q.paused || q.alone || most == 0 || q.waiting[0].alone && q.running > 0 {
+		return 0
+	}
+	for i, d := range q.waiting[:most] {
+		if d.alone || d.Tries >= q.apart {
+			return max(i, 1)
 		}
 	}
-	return n
+	return most
 }
 
-// done gives back what take counted.
+// done tells that n deliveries no longer run.
 func (q *queue) done(n int) {
 	q.mu.Lock()
 	q.running -= n
-	wake := q.alone || q.running == 0 && (len(q.suspects) > 0 || q.draining)
+	wake := q.alone || q.running == 0 && (q.draining || len(q.waiting) > 0 && q.waiting[0].alone)
 	q.alone = false
 	q.mu.Unlock()
 	if wake {
@@ -108,14 +92,13 @@ func (q *queue) close() {
 	q.wake.Broadcast()
 }
 
-// idle waits until nothing is queued or running, or the stage is paused (what it holds cannot be finished then), or ctx
-// ends.
-func (q *queue) idle(ctx context.Context) {
-	defer context.AfterFunc(ctx, q.wake.Broadcast)()
+// drain waits until nothing is queued or running, or until the queue is closed. While the queue is paused it waits only
+// for what is running.
+func (q *queue) drain() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.draining = true
-	for ctx.Err() == nil && (q.running > 0 || !q.paused && len(q.ready)+len(q.suspects) > 0) {
+	for !q.closed && (q.running > 0 || !q.paused && len(q.waiting) > 0) {
 		q.wake.Wait()
 	}
 }

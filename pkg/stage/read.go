@@ -2,8 +2,8 @@ package stage
 
 import (
 	"context"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -24,97 +24,6 @@ const (
 	gatherMost = 10 * time.Millisecond
 )
 
-// held is what was read and is not yet settled: it bounds reading, and tells a re-read entry from one in hand.
-type held struct {
-	mu    sync.Mutex
-	in    map[string]struct{}
-	past  map[string]struct{} // released during a pass over what is pending; nil outside of one
-	taken map[string]struct{} // what passes took up and is not settled; nil when all of it was
-	most  int
-	freed chan struct{}
-}
-
-func (h *held) init(most int) {
-	h.in, h.most, h.freed = map[string]struct{}{}, most, make(chan struct{}, 1)
-}
-
-// add tells whether the entry was not held before.
-func (h *held) add(entry string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, there := h.in[entry]; there {
-		return false
-	}
-	if _, there := h.past[entry]; there {
-		return false
-	}
-	h.in[entry] = struct{}{}
-	if h.past != nil {
-		h.taken[entry] = struct{}{}
-	}
-	return true
-}
-
-func (h *held) release(batch []settlement) {
-	h.mu.Lock()
-	for _, x := range batch {
-		delete(h.in, x.d.EntryID)
-		delete(h.taken, x.d.EntryID)
-		if h.past != nil {
-			h.past[x.d.EntryID] = struct{}{}
-		}
-	}
-	h.mu.Unlock()
-	select {
-	case h.freed <- struct{}{}:
-	default:
-	}
-}
-
-// pass begins a pass over what is pending, until the returned function is called: what is settled meanwhile may still stand
-// in a reply that is on its way, and is not new.
-func (h *held) pass() (end func()) {
-	h.mu.Lock()
-	h.past = map[string]struct{}{}
-	if h.taken == nil {
-		h.taken = map[string]struct{}{}
-	}
-	h.mu.Unlock()
-	return func() {
-		h.mu.Lock()
-		h.past = nil
-		h.mu.Unlock()
-	}
-}
-
-// through tells, once, that what passes took up is settled.
-func (h *held) through() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.past != nil || h.taken == nil || len(h.taken) > 0 {
-		return false
-	}
-	h.taken = nil
-	return true
-}
-
-// room waits until there is room to read into and tells how much; 0 when ctx ends.
-func (h *held) room(ctx context.Context) int {
-	for {
-		h.mu.Lock()
-		n := h.most - len(h.in)
-		h.mu.Unlock()
-		if n > 0 {
-			return n
-		}
-		select {
-		case <-ctx.Done():
-			return 0
-		case <-h.freed:
-		}
-	}
-}
-
 // readLoop reads into the queue until ctx ends: first what is pending for this consumer, then what is new. After each
 // broken connection it starts over, since a lost reply leaves entries pending that '>' never shows again.
 func (s *Stage) readLoop(ctx context.Context, starts int) error {
@@ -132,7 +41,7 @@ func (s *Stage) readLoop(ctx context.Context, starts int) error {
 				return err
 			}
 		default:
-			if s.gate.shut("redis", err) {
+			if s.gate.shut(redisAway, "", err) {
 				s.log.Warn("waiting for redis", "err", err)
 			}
 			wait.wait(ctx)
@@ -148,21 +57,17 @@ func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error
 	if err := s.pendingPass(ctx, conn, careful); err != nil {
 		return err
 	}
-	if s.gate.open("redis") {
+	if s.gate.open(redisAway, "") {
 		s.log.Info("redis is back")
 	}
-	id, _ := conn.ClientID(ctx).Result() // an embedded Redis does not know it, and is waited for
-	unblock := context.AfterFunc(ctx, func() {
-		if id > 0 {
-			quick, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBlock)
-			defer cancel()
-			_ = s.b.link.Client.ClientUnblock(quick, id).Err()
-		}
-	})
-	defer unblock()
+	read := make(chan struct{})
+	defer close(read)
+	if id, err := conn.ClientID(ctx).Result(); err == nil { // an embedded Redis does not know it: its reads end by themselves
+		s.chores.Go(func() { s.unblock(ctx, id, read) })
+	}
 	for {
 		s.gate.wait(ctx)
-		room := s.held.room(ctx)
+		room := s.hand.room(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -172,7 +77,7 @@ func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error
 			return err
 		}
 		wait.next = 0
-		s.accept(in, false)
+		s.accept(in)
 		if len(in) > gatherFrom && len(in) < most {
 			select {
 			case <-ctx.Done():
@@ -182,15 +87,27 @@ func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error
 	}
 }
 
+// unblock ends the read that waits on the connection when ctx ends, unless done is closed first.
+func (s *Stage) unblock(ctx context.Context, id int64, done chan struct{}) {
+	select {
+	case <-done:
+	case <-ctx.Done():
+		quick, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBlock)
+		defer cancel()
+		_ = s.b.link.Client.ClientUnblock(quick, id).Err()
+	}
+}
+
 // pendingPass reads what is already pending for this consumer and is not in hand.
 func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool) error {
-	defer s.held.pass()()
+	s.replay.read.Store(false)
 	found := 0
 	for after := "0"; ; {
-		room := s.held.room(ctx)
+		room := s.hand.room(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
+		inHand := s.hand.now() // may be settled before the reply is here, and is in the reply all the same
 		in, err := s.read(ctx, conn, after, min(room, readMost), 0)
 		if err != nil {
 			return err
@@ -199,8 +116,15 @@ func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool)
 			break
 		}
 		after = in[len(in)-1].EntryID
-		found += s.accept(in, careful)
+		in = slices.DeleteFunc(in, func(d delivery) bool { _, known := inHand[d.EntryID]; return known })
+		for i := range in {
+			in[i].replayed, in[i].alone = true, careful
+		}
+		s.replay.unsettled.Add(int64(len(in)))
+		s.accept(in)
+		found += len(in)
 	}
+	s.replay.read.Store(true)
 	if found > 0 {
 		s.m.again.Add(float64(found))
 		s.log.Info("took up what was pending", "entries", found)
@@ -243,25 +167,23 @@ func (s *Stage) deliveries(reply []byte) ([]delivery, error) {
 	return in, err
 }
 
-// accept queues entries, and settles at once what needs no handler. It returns how many were new here.
-func (s *Stage) accept(in []delivery, careful bool) int {
+// accept queues entries, and settles at once what needs no handler.
+func (s *Stage) accept(in []delivery) {
 	work := make([]*delivery, 0, len(in))
-	n := 0
 	for i := range in {
 		d := &in[i]
-		if !s.held.add(d.EntryID) {
+		if !s.hand.add(d.EntryID) {
 			continue
 		}
-		n++
 		switch {
 		case d.For != "" && d.For != s.cfg.Name:
 			s.out.add(settlement{d: d, kind: forward, quiet: true})
 		case d.Bodiless:
 			s.out.add(settlement{d: d, kind: dead, reason: "the entry was pending but its body is no longer in the stream"})
 		default:
+			d.alone = d.alone || d.Crashes >= 2
 			work = append(work, d)
 		}
 	}
-	s.queue.push(work, func(d *delivery) bool { return careful || d.Crashes >= 2 })
-	return n
+	s.queue.push(work...)
 }

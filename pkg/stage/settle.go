@@ -158,14 +158,14 @@ func (s *Stage) settle(ctx context.Context, keys []string, args []any, batch []s
 		cancel()
 		if err == nil {
 			killPoint("stage.after-settle")
-			s.gate.open("settling")
+			s.gate.open(settling, "")
 			s.settled(ctx, batch, reply)
 			return true
 		}
 		if ctx.Err() != nil {
 			return false
 		}
-		if !errors.Is(err, ErrUnavailable) && s.gate.shut("settling", err) {
+		if !errors.Is(err, ErrUnavailable) && s.gate.shut(settling, "", err) {
 			s.log.Error("cannot settle", "err", err)
 		}
 		if !wait.wait(ctx) {
@@ -233,7 +233,7 @@ func (x *settlement) more() []byte {
 // settled takes in the script's answer.
 func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 	elsewhere, restored, problem := indices(reply[0]), indices(reply[1]), link.Text(reply[2])
-	if problem != "" && s.gate.shut("forwarding", errors.New(problem)) {
+	if problem != "" && s.gate.shut(forwarding, "", errors.New(problem)) {
 		s.log.Error("an output refuses entries; trying again", "err", problem)
 	}
 	now, soon := time.Now(), tickEvery
@@ -244,8 +244,8 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 	for i, x := range batch {
 		switch {
 		case restored[i]:
-			time.AfterFunc(time.Second, func() {
-				s.gate.open("forwarding")
+			s.later(ctx, time.Second, func() {
+				s.gate.open(forwarding, "")
 				s.out.add(x)
 			})
 			continue
@@ -265,7 +265,7 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 		}
 	}
 	if soon < tickEvery {
-		time.AfterFunc(soon, func() {
+		s.later(ctx, soon, func() {
 			select {
 			case s.poke <- struct{}{}:
 			default:
@@ -273,7 +273,8 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 		})
 	}
 	s.m.batch.Observe(float64(len(batch)))
-	s.held.release(release)
+	s.replay.settled(release)
+	s.hand.release(release)
 	for i := range indices(reply[3]) {
 		s.pressed(s.cfg.Out[i].Channel, true)
 	}
@@ -295,12 +296,12 @@ func indices(v any) map[int]bool {
 // pressed shuts the gate while an output is full, and opens it again.
 func (s *Stage) pressed(channel string, full bool) {
 	if !full {
-		if s.gate.open("full:" + channel) {
+		if s.gate.open(heldUp, channel) {
 			s.log.Info("output has room again", "channel", channel)
 		}
 		return
 	}
-	if s.gate.shut("full:"+channel, fmt.Errorf("%s: %w", channel, ErrBacklog)) {
+	if s.gate.shut(heldUp, channel, fmt.Errorf("%s: %w", channel, ErrBacklog)) {
 		s.log.Warn("output is full; not reading", "channel", channel)
 	}
 }

@@ -48,7 +48,7 @@ func (s *Stage) tickLoop(ctx context.Context) {
 		}
 		more := s.tick(ctx, keys, unread.String())
 		if s.lasting && !survived {
-			survived = s.held.through() && s.survived(ctx) == nil // one that fails is no harm: another start forgets them
+			survived = s.replay.done() && s.survived(ctx) == nil // an error is no harm: the next start tries it again
 		}
 		if more {
 			timer.Reset(0)
@@ -60,17 +60,21 @@ func (s *Stage) tickLoop(ctx context.Context) {
 
 // tick runs the script once and tells whether there is more to move at once.
 func (s *Stage) tick(ctx context.Context, keys []string, unread string) bool {
-	judge, lasting := "", ""
+	mayDeclareGone, lasting := "", ""
 	if s.lasting {
 		lasting = "1"
 	}
 	if s.b.link.UpFor(s.b.opt.Lease) {
-		judge = "1"
+		mayDeclareGone = "1"
+	}
+	works := "1"
+	if st, why := s.gate.state(); st != "" {
+		works = strings.TrimSuffix(string(st)+": "+why, ": ")
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	r, err := s.b.link.Run(call, script.Tick, keys,
-		s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(), s.b.opt.MaxBacklog, s.b.opt.MaxDead, judge, moveMost, unread, lasting, s.gate.state())
+		s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(), s.b.opt.MaxBacklog, s.b.opt.MaxDead, mayDeclareGone, moveMost, unread, lasting, works)
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
 			s.log.Error("chores failed", "err", err)
@@ -78,7 +82,7 @@ func (s *Stage) tick(ctx context.Context, keys []string, unread string) bool {
 		return false
 	}
 	if link.Int(r[0]) == 0 {
-		if s.gate.why() == nil {
+		if s.gate.ready() == nil {
 			s.log.Warn("redis does not know this consumer or its group any more; joining again", "consumer", s.name)
 		}
 		_, _ = s.join(ctx, false)

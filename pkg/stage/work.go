@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
-	"sync"
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"github.com/milepost/milepost/pkg/stage/internal/keys"
@@ -15,121 +14,86 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
-// work takes deliveries from the queue, calls the handler and passes on what becomes of them, until the queue is closed.
-func (s *Stage) work(ctx context.Context, workers *sync.WaitGroup) {
-	in, out := make([]*delivery, s.h.max), make([]Result, s.h.max)
-	var t *turn
-	defer func() { t.end() }()
+// work handles deliveries from the queue until the queue is closed.
+func (s *Stage) work(ctx context.Context) {
 	for {
-		n, alone := s.queue.take(in)
-		if n == 0 {
+		in := s.queue.take(s.h.max)
+		if len(in) == 0 {
 			return
 		}
-		in, out := in[:n], out[:n]
-		if alone && !s.markAlone(ctx, in[0]) {
-			s.queue.done(1)
-			continue
-		}
-		start := time.Now()
-		if t == nil || start.After(t.ends) {
-			t.end()
-			t = s.newTurn(ctx, workers, start)
-		}
-		spans := s.begin(in)
-		t.begin(in)
-		s.call(spans.in(t.ctx), in, out, start)
-		spans.end(out)
-		if !t.done() {
-			return // another worker has taken this one's place
-		}
-		s.judge(ctx, in, out)
-		if alone {
-			s.unmarkAlone(ctx)
-		}
-		s.queue.done(n)
-		clear(in)
-		clear(out)
+		s.handle(ctx, in)
+		s.queue.done(len(in))
 	}
 }
 
-const turnLength = 10 * time.Millisecond
-
-// turn is a stretch of at most turnLength in which one worker begins calls. They share a context with a deadline and a watch
-// over those that ignore it, which would cost more to make for each call than many a handler does: a call has
-// Config.Timeout, and up to turnLength more.
-type turn struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	ends   time.Time // no call begins later
-	watch  *time.Timer
-	in     []*delivery // of the present call
-	state  atomic.Int32
-}
-
-const (
-	turnIdle    = iota
-	turnCalling // the watch may read in
-	turnOver    // the call was given up on: nothing of it is the worker's any more
-)
-
-// newTurn begins a turn. A call that goes on for half as long again as its time is given up on: its events fail, and a new
-// worker takes this one's place.
-func (s *Stage) newTurn(ctx context.Context, workers *sync.WaitGroup, now time.Time) *turn {
-	length := min(turnLength, s.cfg.Timeout/10)
-	t := &turn{ends: now.Add(length)}
-	t.ctx, t.cancel = context.WithDeadline(ctx, t.ends.Add(s.cfg.Timeout))
-	patience := s.cfg.Timeout + s.cfg.Timeout/2
-	t.watch = time.AfterFunc(length+patience, func() {
-		if !t.state.CompareAndSwap(turnCalling, turnOver) {
+// handle calls the handler and passes on what becomes of the deliveries.
+func (s *Stage) handle(ctx context.Context, in []*delivery) {
+	if in[0].alone {
+		if !s.markAlone(ctx, in[0]) {
 			return
 		}
-		s.log.Error("the handler ignores its context; going on without it", about(t.in))
-		s.judge(ctx, t.in, failed(len(t.in), fmt.Errorf("no answer within %s", patience)))
-		s.queue.done(len(t.in))
-		workers.Go(func() { s.work(ctx, workers) })
-	})
-	return t
-}
-
-func (t *turn) begin(in []*delivery) {
-	t.in = in
-	t.state.Store(turnCalling)
-}
-
-// done tells whether the call's events are still the worker's.
-func (t *turn) done() bool { return t.state.CompareAndSwap(turnCalling, turnIdle) }
-
-func (t *turn) end() {
-	if t != nil {
-		t.watch.Stop()
-		t.cancel()
+		defer s.unmarkAlone(ctx)
 	}
+	s.decide(ctx, in, s.call(ctx, in))
 }
 
-// call runs the handler. A panic is an error of every event.
-func (s *Stage) call(ctx context.Context, in []*delivery, out []Result, start time.Time) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.Error("the handler panicked", about(in), "panic", p, "stack", string(debug.Stack()))
-			copy(out, failed(len(out), fmt.Errorf("panic: %v", p)))
-		}
-		s.m.handled(in, start, time.Now())
+// call calls the handler with Config.Timeout. A panic, or no answer, is an error of every event of the call.
+func (s *Stage) call(ctx context.Context, in []*delivery) []Result {
+	start := time.Now()
+	spans := s.begin(in)
+	limited, cancel := context.WithTimeout(spans.in(ctx), s.cfg.Timeout)
+	defer cancel()
+	out, ended := make([]Result, len(in)), make(chan error, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				s.log.Error("the handler panicked", "panic", p, "stack", string(debug.Stack()))
+				ended <- fmt.Errorf("panic: %v", p)
+			}
+		}()
+		killPoint("stage.before-handler")
+		s.h.call(limited, in, out)
+		killPoint("stage.after-handler")
+		ended <- nil
 	}()
-	killPoint("stage.before-handler")
-	s.h.call(ctx, in, out)
-	killPoint("stage.after-handler")
-}
-
-func failed(n int, err error) []Result {
-	results := make([]Result, n)
-	for i := range results {
-		results[i].Err = err
+	if err := s.answer(ctx, ended); err != nil {
+		if errors.Is(err, errNoAnswer) {
+			s.log.Error("the handler ignores its context; going on without it", about(in))
+		}
+		out = slices.Repeat([]Result{{Err: err}}, len(in))
 	}
-	return results
+	spans.end(out)
+	s.m.handled(in, start, time.Now())
+	return out
 }
 
-// judge decides by the results what becomes of the entries.
-func (s *Stage) judge(ctx context.Context, in []*delivery, results []Result) {
+var errNoAnswer = errors.New("no answer")
+
+// answer waits for a handler call to end. It gives up on one that ignores its context: after one and a half times
+// Config.Timeout, or a second after ctx ended. What such a call returns in the end is dropped, and so is what it does
+// not return: its goroutine is the only one that may be left when Run returns.
+//
+// Giving up is why each call has a goroutine, and with its context and timers that costs about 1.6 µs (BenchmarkCall). A
+// handler that takes less than that for an event is better made with Batch.
+func (s *Stage) answer(ctx context.Context, ended chan error) error {
+	patience := time.NewTimer(s.cfg.Timeout + s.cfg.Timeout/2)
+	defer patience.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-patience.C:
+	case <-ctx.Done():
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(time.Second):
+		}
+	}
+	return fmt.Errorf("%w within %s", errNoAnswer, s.cfg.Timeout+s.cfg.Timeout/2)
+}
+
+// decide settles the entries by their results, or puts them back while a dependency is down.
+func (s *Stage) decide(ctx context.Context, in []*delivery, results []Result) {
 	down, asked := error(nil), false
 	for i, d := range in {
 		err := results[i].Err
@@ -142,7 +106,7 @@ func (s *Stage) judge(ctx context.Context, in []*delivery, results []Result) {
 			continue
 		}
 		if context.Cause(ctx) == errDrained {
-			continue // stays pending and is handed back
+			continue // stays pending; leave hands it back
 		}
 		if !asked && !errors.Is(err, errRetryAfter) {
 			asked = true
@@ -218,37 +182,40 @@ func (s *Stage) ask(ctx context.Context) error {
 	return s.cfg.Probe(ctx)
 }
 
-// pause stops reading and handling until the dependency is back, and puts the deliveries back at the queue's front. They
-// stay pending under this consumer's name, and nothing is counted against them.
-func (s *Stage) pause(ctx context.Context, why error, back *delivery) {
-	s.queue.push([]*delivery{back}, func(d *delivery) bool { return d.Crashes >= 2 })
-	if !s.gate.shut("paused", why) {
+// pause stops reading and handling until the dependency is back. The delivery goes to the back of the queue: if only its
+// own dependency is down, which pauses the stage again each time, the others are handled in between. Meanwhile it stays
+// pending under this consumer's name, and nothing is counted against it.
+func (s *Stage) pause(ctx context.Context, why error, d *delivery) {
+	s.queue.push(d)
+	if !s.gate.shut(paused, "", why) {
 		return
 	}
 	s.queue.pause(true)
 	s.m.paused.Set(1)
 	s.log.Warn("paused", "err", why)
-	go func() {
-		var wait backoff
-		start := time.Now()
-		for wait.wait(ctx) {
-			wait.next = min(wait.next, time.Second)
-			err := error(nil)
-			if s.cfg.Probe != nil {
-				err = s.ask(ctx)
-			} else if time.Since(start) < time.Second {
+	s.chores.Go(func() { s.resume(ctx) })
+}
+
+// resume ends the pause when the probe succeeds; without a probe, after a second.
+func (s *Stage) resume(ctx context.Context) {
+	var wait backoff
+	start := time.Now()
+	for wait.wait(ctx) {
+		if s.cfg.Probe == nil && time.Since(start) < time.Second {
+			continue
+		}
+		if s.cfg.Probe != nil {
+			if err := s.ask(ctx); err != nil {
+				s.gate.shut(paused, "", err)
 				continue
 			}
-			if err == nil {
-				s.queue.pause(false)
-				s.m.paused.Set(0)
-				s.gate.open("paused") // last: who finds it open pauses again, and that must not be undone
-				s.log.Info("goes on", "paused", time.Since(start).Round(time.Millisecond).String())
-				return
-			}
-			s.gate.shut("paused", err)
 		}
-	}()
+		s.queue.pause(false)
+		s.m.paused.Set(0)
+		s.gate.open(paused, "") // last, since a worker that finds the gate open pauses again, which must not be undone
+		s.log.Info("goes on", "paused", time.Since(start).Round(time.Millisecond).String())
+		return
+	}
 }
 
 // markAlone notes in Redis that d is handled alone, and counts the crashes of a lasting consumer's entry, which nobody

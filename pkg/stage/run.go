@@ -1,0 +1,185 @@
+package stage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/milepost/milepost/pkg/stage/internal/link"
+	"github.com/milepost/milepost/pkg/stage/internal/script"
+)
+
+// Run joins the stage's group, reads, handles and settles until ctx is cancelled. Then it drains: it stops reading,
+// finishes what it holds (for Config.Drain at most), settles it, and hands the rest back for another replica. It returns
+// nil after that, however much was handed back; an error means that waiting cannot help. It waits out every outage of
+// Redis. Run may be called once.
+func (s *Stage) Run(ctx context.Context) error {
+	defer s.b.crew.enter(ctx, s)()
+	starts, err := s.join(ctx, true)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.gate.open(starting, "")
+	s.log.Info("reading", "channel", s.cfg.In, "consumer", s.name)
+	r := s.start(ctx)
+	err = s.readLoop(ctx, starts)
+	s.gate.shut(draining, "", nil)
+	r.stop()
+	err = errors.Join(err, s.leave(context.WithoutCancel(ctx)))
+	s.log.Info("stopped", "consumer", s.name)
+	return err
+}
+
+// running are the goroutines of a Run, and what ends them. Draining goes on after the signal that ended Run's own
+// context, which therefore ends only reading and the wish to adopt.
+type running struct {
+	s                          *Stage
+	live, handling             context.Context // handling: of handler calls; live: of everything else
+	end                        context.CancelFunc
+	endHandling                context.CancelCauseFunc
+	workers, settlers, adopter sync.WaitGroup // all others are in s.chores
+}
+
+func (s *Stage) start(ctx context.Context) *running {
+	r := &running{s: s}
+	r.live, r.end = context.WithCancel(context.WithoutCancel(ctx))
+	r.handling, r.endHandling = context.WithCancelCause(r.live)
+	for range settleAtOnce {
+		r.settlers.Go(func() { s.settleLoop(r.live) })
+	}
+	for range s.cfg.Workers {
+		r.workers.Go(func() { s.work(r.handling) })
+	}
+	s.chores.Go(func() { s.tickLoop(r.live) })
+	if !s.cfg.NoAdopt {
+		r.adopter.Go(func() { s.adoptLoop(ctx, r.live) })
+	}
+	return r
+}
+
+var errDrained = errors.New("the drain's time is over")
+
+// stop drains and ends all goroutines. They end in the order in which an entry passes them, and liveness is renewed until
+// the last. If Redis does not answer meanwhile, stop gives up a call's time after the drain's: what is unsettled then
+// stays pending.
+func (r *running) stop() {
+	over := time.AfterFunc(r.s.cfg.Drain, func() {
+		r.endHandling(errDrained)
+		r.s.queue.close()
+	})
+	defer over.Stop()
+	cut := time.AfterFunc(r.s.cfg.Drain+callTimeout, r.end)
+	defer cut.Stop()
+
+	r.s.queue.drain()
+	r.endHandling(errDrained)
+	r.s.queue.close()
+	r.workers.Wait()
+	r.s.out.close()
+	r.settlers.Wait()
+	r.adopter.Wait()
+	r.end()
+	r.s.chores.Wait()
+}
+
+// later calls f after d, unless ctx ends first.
+func (s *Stage) later(ctx context.Context, d time.Duration, f func()) {
+	s.chores.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(d):
+			f()
+		}
+	})
+}
+
+// registration is what the stage tells of itself in the hash of stages.
+type registration struct {
+	In       string   `json:"in,omitempty"`
+	Out      []Output `json:"out,omitempty"`
+	Optional bool     `json:"optional,omitempty"`
+}
+
+// join makes the consumer, its group and its stage known, and waits while Redis is away. first marks the start of this
+// process. It returns how often a lasting consumer has started without settling what it already held. It fails with
+// ErrCluster, or when ctx ends.
+func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
+	var wait backoff
+	for {
+		reply, err := s.tryJoin(ctx, first)
+		switch {
+		case err == nil:
+			s.gate.open(redisAway, "")
+			if link.Int(reply[0]) == 1 {
+				s.log.Info("made the group", "channel", s.cfg.In)
+			}
+			return link.Int(reply[1]), nil
+		case ctx.Err() != nil:
+			return 0, ctx.Err()
+		case errors.Is(err, ErrCluster):
+			return 0, err
+		}
+		if s.gate.shut(redisAway, "", err) {
+			s.log.Warn("waiting for redis", "err", err)
+		}
+		wait.wait(ctx)
+	}
+}
+
+func (s *Stage) tryJoin(ctx context.Context, first bool) ([]any, error) {
+	about, err := json.Marshal(registration{In: s.cfg.In, Out: s.cfg.Out, Optional: s.cfg.Optional})
+	if err != nil {
+		return nil, err
+	}
+	policy, start, lasting := "required", "", ""
+	if s.cfg.Optional {
+		policy = "optional"
+	}
+	if first {
+		start = "1"
+	}
+	if s.lasting {
+		lasting = "1"
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if first {
+		if err := s.b.refuseCluster(ctx); err != nil {
+			return nil, err
+		}
+	}
+	k := s.b.keys
+	return s.b.link.Run(ctx, script.Join,
+		[]string{k.Stream(s.cfg.In), k.Groups(s.cfg.In), k.Floors(s.cfg.In), k.Stages(), k.Consumer(s.cfg.Name, s.name)},
+		s.cfg.Name, s.name, policy, s.b.opt.Lease.Milliseconds(), string(about), lasting, start)
+}
+
+// leave hands back what is pending and deletes the consumer. A lasting consumer keeps both.
+func (s *Stage) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if s.lasting {
+		_ = s.survived(ctx) // it did not die, whatever it held; should this fail, it costs the next start some care
+		return nil
+	}
+	var wait backoff
+	for {
+		reply, err := s.b.link.Run(ctx, script.Leave, []string{s.b.keys.Stream(s.cfg.In)}, s.cfg.Name, s.name, 128, s.b.opt.MaxDead)
+		switch {
+		case err != nil:
+			if !errors.Is(err, ErrUnavailable) || !wait.wait(ctx) {
+				return fmt.Errorf("stage %s: hand back what is unfinished: %w", s.cfg.Name, err)
+			}
+		case link.Int(reply[0]) == 0:
+			return nil
+		default:
+			s.log.Info("handed back", "entries", link.Int(reply[0]))
+		}
+	}
+}
