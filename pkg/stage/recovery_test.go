@@ -608,9 +608,6 @@ func TestAloneAndPaused(t *testing.T) {
 		b := open(t, o)
 		rdb := redis.NewClient(o)
 		defer rdb.Close()
-		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", "x", "id", "y", "crashes", "4"}}).Err(); err != nil {
-			t.Fatal(err)
-		}
 		noted := func() bool {
 			return slices.ContainsFunc(rdb.HKeys(t.Context(), "in:groups").Val(), func(field string) bool { return strings.HasPrefix(field, "alone:s:") })
 		}
@@ -629,6 +626,9 @@ func TestAloneAndPaused(t *testing.T) {
 			got.add(e.ID, e.Body)
 			return stage.Nothing{}, nil
 		}))
+		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", "x", "id", "y", "crashes", "4"}}).Err(); err != nil {
+			t.Fatal(err)
+		}
 		stagetest.Eventually(t, "the stage is paused", func() bool { return figure(t, b, "stage_paused", "s") == 1 })
 		if !during.Load() {
 			t.Error("nothing was noted while the entry was handled alone")
