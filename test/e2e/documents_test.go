@@ -3,224 +3,247 @@
 package e2e
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"io/fs"
-	"net/http"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
-	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// block is a fenced block of shell commands in the README that is marked for a test, and the output shown after it.
-type block struct{ sh, output string }
-
-var marked = regexp.MustCompile("(?s)<!-- test: ([^>]*) -->\n```sh\n(.*?)```\n(?:\n```text\n(.*?)```\n)?")
-
-// readme returns the marked blocks of the README by their mark, in order.
-func readme(t *testing.T) map[string][]block {
-	t.Helper()
-	b, err := os.ReadFile(root + "/README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := map[string][]block{}
-	for _, m := range marked.FindAllStringSubmatch(string(b), -1) {
-		blocks[m[1]] = append(blocks[m[1]], block{m[2], m[3]})
-	}
-	return blocks
+// block is a block of shell commands in a document.
+type block struct {
+	file   string
+	kind   string // "test" or "not tested", as its comment says
+	mark   string // the test that runs it, or the reason why none does
+	sh     string
+	output string // what the document shows below; "" if nothing
 }
 
-// clone copies the repository's files, without what was built or run in it.
-func clone(t *testing.T) string {
+var blockOf = regexp.MustCompile("(?ms)(?:^<!-- (test|not tested): ([^\n]+) -->\n)?^```sh\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?")
+
+// documents reads the tree's documents except CHANGELOG.md, which speaks of the past.
+func documents(t testing.TB) map[string]string {
 	t.Helper()
-	dir := t.TempDir()
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	found := map[string]string{}
+	walk(t, func(path string) {
+		if filepath.Ext(path) == ".md" && path != "CHANGELOG.md" {
+			found[path] = read(t, path)
 		}
-		rel, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
-		}
+	})
+	return found
+}
+
+// walk calls visit with the path of each file of the repository, relative to its root.
+func walk(t testing.TB, visit func(path string)) {
+	t.Helper()
+	err := fs.WalkDir(os.DirFS(root), ".", func(path string, d fs.DirEntry, err error) error {
 		switch {
-		case d.IsDir() && (rel == ".git" || rel == "bin" || rel == "data"):
-			return fs.SkipDir
-		case d.IsDir():
-			return os.MkdirAll(filepath.Join(dir, rel), 0o755)
-		case !d.Type().IsRegular() || strings.HasPrefix(rel, "sent_emails"):
-			return nil
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
+		case err != nil:
 			return err
+		case d.IsDir() && slices.Contains([]string{".git", "bin", "data", "dist"}, path):
+			return fs.SkipDir
+		case !d.IsDir():
+			visit(path)
 		}
-		return os.WriteFile(filepath.Join(dir, rel), b, 0o755)
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return dir
 }
 
-// shell makes a process of commands in a folder; ports in them are replaced, since those of the README may be taken here.
-// Signals go to all that the commands started.
-func shell(t *testing.T, name, dir, commands string, ports *strings.Replacer, env ...string) *process {
+// read returns the text of a file of the repository.
+func read(t testing.TB, path string) string {
 	t.Helper()
-	commands = ports.Replace(commands)
-	p := newProcess(t, name, "/bin/sh", "-ec", commands)
-	p.dir, p.group = dir, true
-	p.env = append(os.Environ(), append(env, "TZ=UTC", "ADMIN_LISTEN=127.0.0.1:0", "WEATHER_PROVIDER_URL=off")...)
-	t.Logf("%s:\n%s", name, commands)
-	return p
-}
-
-// TestReadmeRun does what the README says under "Run it".
-func TestReadmeRun(t *testing.T) {
-	blocks := readme(t)
-	if len(blocks["run, in the background"]) != 1 || len(blocks["run"]) != 2 {
-		t.Fatalf("the README has other blocks for this test: %q", blocks)
-	}
-	stagetest.Real(t) // for redis-cli: it comes with the server
-	dir := clone(t)
-	page, embedded, documents := freeAddr(t), freeAddr(t), freeAddr(t)
-	_, redisPort, _ := strings.Cut(embedded, ":")
-	ports := strings.NewReplacer("localhost:8000", page, "localhost:6390", embedded, "6390", redisPort)
-	env := []string{"LISTEN=" + page, "EMBEDDED_REDIS=" + embedded, "EMBEDDED_MONGO=" + documents}
-
-	whole := shell(t, "make run", dir, blocks["run, in the background"][0].sh, ports, env...)
-	start := func() {
-		t.Helper()
-		whole.Start()
-		stagetest.Eventually(t, "the page is there", func() bool {
-			if !whole.Running() {
-				t.Fatalf("make run has ended with status %d", whole.Wait())
-			}
-			resp, err := client.Get("http://" + page)
-			if err != nil {
-				return false
-			}
-			defer resp.Body.Close()
-			return resp.StatusCode == http.StatusOK
-		})
-	}
-	start()
-
-	log := filepath.Join(dir, "sent_emails")
-	curl := blocks["run"][0]
-	post, look, _ := strings.Cut(curl.sh, "\n") // a person takes a moment between the two
-	first := shell(t, "curl", dir, post, ports)
-	first.Start()
-	if code := first.Wait(); code != 0 {
-		t.Fatalf("curl ended with status %d", code)
-	}
-	stagetest.Eventually(t, "sent_emails has a line", func() bool { return logged(t, log) == 1 })
-	second := shell(t, "tail", dir, look, ports)
-	second.Start()
-	second.Wait()
-	if got, want := normal(first.Output()+second.Output()), normal(curl.output); got != want {
-		t.Errorf("the README's curl prints\n%s\nwant\n%s", got, want)
-	}
-
-	rest := shell(t, "the README's other commands", dir, blocks["run"][1].sh, ports)
-	rest.Start()
-	if code := rest.Wait(); code != 0 {
-		t.Fatalf("they ended with status %d", code)
-	}
-	stagetest.Eventually(t, "sent_emails has the lines of what was published", func() bool { return logged(t, log) == 3 })
-	if !strings.Contains(rest.Output(), "distance") {
-		t.Errorf("group list does not name the stage distance:\n%s", rest.Output())
-	}
-
-	whole.signal(syscall.SIGINT)
-	whole.Wait() // make's own status is that of an interrupted make
-	for _, text := range []string{"redis-cli -p " + redisPort, log} {
-		if !strings.Contains(whole.Output(), text) {
-			t.Errorf("make run does not print %s:\n%s", text, whole.Output())
-		}
-	}
-
-	start()
-	store, err := records.Open("mongodb://"+documents+"/", "milepost")
+	b, err := os.ReadFile(filepath.Join(root, path))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close(context.Background())
-	for _, email := range []string{"ada", "bob", "eve"} {
-		if _, ok, err := store.Newest(t.Context(), email+"@example.com"); !ok || err != nil {
-			t.Errorf("the document of %s after a restart: %v, %v", email, ok, err)
-		}
-	}
+	return string(b)
 }
 
-// TestReadmeByHand starts the four programs as the README says and submits.
-func TestReadmeByHand(t *testing.T) {
-	blocks := readme(t)
-	if len(blocks["by hand"]) != 1 {
-		t.Fatalf("the README has other blocks for this test: %q", blocks)
-	}
-	stagetest.Real(t)
-	dir := clone(t)
-	page, broker, store := freeAddr(t), freeAddr(t), freeAddr(t)
-	_, redisPort, _ := strings.Cut(broker, ":")
-	_, mongoPort, _ := strings.Cut(store, ":")
-	ports := strings.NewReplacer(
-		"--bind 127.0.0.1", "--bind 127.0.0.1 --port "+redisPort,
-		"standalone store", "standalone store --listen "+store,
-		"localhost:8000", page)
-
-	hand := shell(t, "by hand", dir, blocks["by hand"][0].sh, ports, "REDIS_PORT="+redisPort, "MONGO_PORT="+mongoPort, "LISTEN="+page)
-	hand.Start()
-	post, _, _ := strings.Cut(blocks["run"][0].sh, "\n")
-	stagetest.Eventually(t, "a submission is accepted", func() bool {
-		if !hand.Running() {
-			t.Fatalf("the commands have ended with status %d", hand.Wait())
-		}
-		resp, err := client.Get("http://" + page)
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		curl := shell(t, "curl", dir, strings.Replace(post, "curl ", "curl -f ", 1), ports)
-		curl.Start()
-		return curl.Wait() == 0
-	})
-	stagetest.Eventually(t, "sent_emails has a line", func() bool { return logged(t, filepath.Join(dir, "sent_emails")) == 1 })
-	b, err := os.ReadFile(filepath.Join(dir, "sent_emails"))
-	if err != nil || !strings.Contains(string(b), "ada@example.com; Message: You are "+goldenMiles+" miles") {
-		t.Errorf("sent_emails: %q, %v; want the golden distance", b, err)
-	}
-}
-
-// logged is the number of lines in a log.
-func logged(t *testing.T, log string) int {
+// blocks finds the blocks of all documents, by file and then in their order.
+func blocks(t testing.TB) (all []block) {
 	t.Helper()
-	b, err := os.ReadFile(log)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
+	docs := documents(t)
+	for _, file := range slices.Sorted(maps.Keys(docs)) {
+		for _, m := range blockOf.FindAllStringSubmatch(docs[file], -1) {
+			all = append(all, block{file, m[1], m[2], m[3], m[4]})
+		}
 	}
-	return strings.Count(string(b), "\n")
+	return all
 }
 
-var changing = []struct {
+// commands finds the blocks that are marked with the running test's name. There must be n.
+func commands(t *testing.T, n int) []block {
+	t.Helper()
+	found := slices.DeleteFunc(blocks(t), func(b block) bool { return b.kind != "test" || b.mark != t.Name() })
+	if len(found) != n {
+		t.Fatalf("the documents have %d blocks marked `<!-- test: %s -->`, want %d: %+v", len(found), t.Name(), n, found)
+	}
+	return found
+}
+
+// try runs the commands of a block one after the other and compares their output with the document's. A command that
+// begins with tail is repeated until it shows the document's last lines, because a reader takes a moment.
+func (b block) try(t *testing.T, run func(command string) (output string, code int)) (output string) {
+	t.Helper()
+	want := same(b.output)
+	for command := range strings.Lines(strings.ReplaceAll(b.sh, "\\\n", "")) {
+		said, code := run(command)
+		if strings.HasPrefix(command, "tail ") {
+			stagetest.Eventually(t, command+" shows what "+b.file+" shows", func() bool {
+				said, code = run(command)
+				return said != "" && code == 0 && strings.HasPrefix(want, same(output+said))
+			})
+		}
+		if code != 0 {
+			t.Fatalf("%s of %s: exit status %d\n%s", command, b.file, code, said)
+		}
+		output += said
+	}
+	if got := same(output); b.output != "" && got != want {
+		t.Errorf("the commands\n%sof %s print\n%s\nwhich is not what it shows:\n%s", b.sh, b.file, got, want)
+	}
+	return output
+}
+
+// anyEvent and anyEntry match what is different in each run.
+var (
+	anyEvent = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`)
+	anyEntry = regexp.MustCompile(`\b\d{13}-\d+\b`)
+)
+
+var differing = []struct {
 	what *regexp.Regexp
 	with string
 }{
-	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`), "UUID"},
+	{anyEvent, "EVENT"},
+	{regexp.MustCompile(`journal-[0-9a-f-]{36}`), "JOURNAL"},
+	{anyEntry, "ENTRY"},
+	{regexp.MustCompile(`"[A-Za-z0-9.-]+-\d+-[0-9a-f]{8}"`), `"CONSUMER"`},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z| [+-]\d{4})?`), "TIME"},
 	{regexp.MustCompile(`\d\d:\d\d:\d\d,\d{3}`), "TIME"},
+	{regexp.MustCompile(`\b(\d+m)?\d+s\b`), "AGE"},
+	{regexp.MustCompile(`"(entries|added)": \d+`), `"$1": N`}, // settled entries are trimmed at any moment
+	{regexp.MustCompile(`"rate": (null|[0-9.e+-]+)`), `"rate": N`},
+	{regexp.MustCompile(`redis://127\.0\.0\.1:\d+`), "REDIS"},
+	{regexp.MustCompile(`  +`), "  "},
+	{regexp.MustCompile(`[ \t]+\n`), "\n"},
 }
 
-// normal is output less what differs from run to run.
-func normal(s string) string {
-	for _, c := range changing {
-		s = c.what.ReplaceAllString(s, c.with)
+// same removes from an output what differs from run to run, and the width of its columns.
+func same(s string) string {
+	for _, d := range differing {
+		s = d.what.ReplaceAllString(s, d.with)
 	}
-	return fmt.Sprintln(strings.TrimSpace(s))
+	return strings.TrimSpace(s) + "\n"
+}
+
+var (
+	testOf  = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+	namedIn = regexp.MustCompile(`\bTest[A-Z]\w+`)
+	goTest  = regexp.MustCompile(`(?:go|\$\(GO\)) test ([^` + "`" + `\n;|]*)`)
+)
+
+// TestDocuments checks that each block of shell commands names the test that runs it, or says why none does, and that
+// the tests which documents and the Makefile name are there.
+func TestDocuments(t *testing.T) {
+	tests, all := map[string][]string{}, []string{} // names, by folder and all
+	walk(t, func(path string) {
+		if strings.HasSuffix(path, "_test.go") {
+			for _, m := range testOf.FindAllStringSubmatch(read(t, path), -1) {
+				tests[filepath.Dir(path)] = append(tests[filepath.Dir(path)], m[1])
+				all = append(all, m[1])
+			}
+		}
+	})
+	for _, b := range blocks(t) {
+		if b.kind == "" {
+			t.Errorf("%s: put `<!-- test: TestName -->` or `<!-- not tested: reason -->` above the block\n%s", b.file, b.sh)
+		}
+		if b.kind == "test" && !slices.Contains(tests["test/e2e"], b.mark) {
+			t.Errorf("%s: test/e2e has no test %q to run the block\n%s", b.file, b.mark, b.sh)
+		}
+	}
+	texts := documents(t)
+	texts["Makefile"] = strings.ReplaceAll(read(t, "Makefile"), "\\\n", "")
+	for file, text := range texts {
+		for _, name := range namedIn.FindAllString(text, -1) {
+			if !slices.ContainsFunc(all, func(test string) bool { return strings.HasPrefix(test, name) }) {
+				t.Errorf("%s names %s, and there is no such test", file, name)
+			}
+		}
+		for _, m := range goTest.FindAllStringSubmatch(text, -1) {
+			words := strings.Fields(m[1])
+			i := slices.Index(words, "-run") + 1
+			if i == 0 {
+				continue
+			}
+			run, err := regexp.Compile(strings.Trim(words[i], "'"))
+			if err != nil {
+				t.Errorf("%s: go test %s: %v", file, m[1], err)
+				continue
+			}
+			for _, path := range words {
+				if folder, ok := strings.CutPrefix(path, "./"); ok && !slices.ContainsFunc(tests[folder], run.MatchString) {
+					t.Errorf("%s: go test %s: no test of %s matches", file, m[1], path)
+				}
+			}
+		}
+	}
+}
+
+// terminal runs the commands of a document in a clean copy of the repository.
+type terminal struct {
+	t     *testing.T
+	dir   string
+	env   []string
+	ports *strings.Replacer // the ports in documents may be taken here
+}
+
+// newTerminal copies the repository's files, committed or not, without what was built or run in it. Replace lists what
+// of the commands is replaced, and by what.
+func newTerminal(t *testing.T, env []string, replace ...string) *terminal {
+	t.Helper()
+	stagetest.Real(t) // for redis-cli: it comes with the server
+	dir := t.TempDir()
+	out, err := exec.Command("sh", "-ec", `cp -R "$0/." "$1" && cd "$1" && git clean -ffdXq`, root, dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("copy the repository: %v\n%s", err, out)
+	}
+	env = append(append(os.Environ(), "TZ=UTC", "ADMIN_LISTEN=127.0.0.1:0", "WEATHER_PROVIDER_URL=off"), env...)
+	return &terminal{t, dir, env, strings.NewReplacer(replace...)}
+}
+
+// start starts commands in the background. Signals go to all processes that they start.
+func (c *terminal) start(commands string) *process {
+	c.t.Helper()
+	commands = c.ports.Replace(commands)
+	p := newProcess(c.t, commands, "/bin/sh", "-ec", commands)
+	p.dir, p.env, p.group = c.dir, c.env, true
+	c.t.Logf("$ %s", commands)
+	p.Start()
+	return p
+}
+
+// run runs a command to its end.
+func (c *terminal) run(command string) (output string, code int) {
+	c.t.Helper()
+	return run(c.t, c.dir, c.env, "/bin/sh", "-ec", c.ports.Replace(command))
+}
+
+// logged counts the lines of sent_emails.
+func (c *terminal) logged() int {
+	b, err := os.ReadFile(filepath.Join(c.dir, "sent_emails"))
+	if err != nil && !os.IsNotExist(err) {
+		c.t.Fatal(err)
+	}
+	return strings.Count(string(b), "\n")
 }

@@ -20,8 +20,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
@@ -204,21 +202,6 @@ type document struct {
 	Long  string  `bson:"long"`
 }
 
-// documents reads the whole collection.
-func (l *ledger) documents(ctx context.Context) ([]document, error) {
-	c, err := mongo.Connect(options.Client().ApplyURI(l.p.mongo).SetTimeout(30 * time.Second))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = c.Disconnect(ctx) }() // nothing is under way
-	found, err := c.Database("milepost").Collection("users").Find(ctx, bson.D{})
-	if err != nil {
-		return nil, err
-	}
-	var all []document
-	return all, found.All(ctx, &all)
-}
-
 // lines counts the lines of each address in the log and in what it was renamed to, with the miles of the last.
 func (l *ledger) lines() (count map[string]int, miles map[string]string, total int) {
 	l.p.t.Helper()
@@ -316,7 +299,11 @@ func (l *ledger) balance() counts {
 		}
 	}
 
-	docs, err := l.documents(context.WithoutCancel(t.Context()))
+	var docs []document
+	found, err := l.p.users().Find(t.Context(), bson.D{})
+	if err == nil {
+		err = found.All(t.Context(), &docs)
+	}
 	if err != nil {
 		t.Fatalf("read the documents: %v", err)
 	}

@@ -176,9 +176,9 @@ func get(t *testing.T, method, address string) int {
 }
 
 // exercise makes every family of metrics have something to tell: submissions, a bare one, garbage, questions, strange requests.
-func exercise(t *testing.T, p *pipeline, web, users, weather string, garbage func(channel, payload string)) (id string) {
+func exercise(t *testing.T, p *pipeline, web, users, weather string) {
 	t.Helper()
-	s := service{url: web}
+	s, id := service{url: web}, ""
 	for _, v := range visits("visitor", 3) {
 		status, got, err := s.post(t.Context(), v)
 		if err != nil || status != http.StatusCreated {
@@ -186,8 +186,9 @@ func exercise(t *testing.T, p *pipeline, web, users, weather string, garbage fun
 		}
 		id = got
 	}
-	garbage(event.RawInput, `{"email":"ada@example.com","lat":"91","long":"0"}`)
-	garbage(event.RawInput, `{"email":"bare@example.com","lat":"1","long":"2"}`)
+	waitAdopted(t, p)
+	p.cli("PUBLISH", event.RawInput, `{"email":"ada@example.com","lat":"91","long":"0"}`)
+	p.cli("PUBLISH", event.RawInput, `{"email":"bare@example.com","lat":"1","long":"2"}`)
 	stagetest.Eventually(t, "the emails are sent", func() bool {
 		b, err := os.ReadFile(p.log)
 		return err == nil && strings.Count(string(b), "\n") == 4
@@ -212,7 +213,6 @@ func exercise(t *testing.T, p *pipeline, web, users, weather string, garbage fun
 			t.Errorf("%s %s: %d, want %d", q.method, q.url, got, q.want)
 		}
 	}
-	return id
 }
 
 // TestMetrics asks every program what it counts, and compares that with deploy/METRICS.md, both ways.
@@ -231,12 +231,7 @@ func TestMetrics(t *testing.T) {
 		reads := p.start("users", "weather")
 		p.env = append(p.env, "USERS_URL="+reads[0].url, "WEATHER_URL="+reads[1].url)
 		services := append(reads, p.start(all...)...)
-		waitAdopted(t, p)
-		exercise(t, p, p.web[0].url, reads[0].url, reads[1].url, func(channel, payload string) {
-			if err := p.rdb.Publish(t.Context(), channel, payload).Err(); err != nil {
-				t.Fatal(err)
-			}
-		})
+		exercise(t, p, p.web[0].url, reads[0].url, reads[1].url)
 		p.idle()
 		by := map[string]map[string]*dto.MetricFamily{}
 		for _, s := range services {
@@ -301,22 +296,11 @@ func TestMetrics(t *testing.T) {
 	})
 
 	t.Run("standalone", func(t *testing.T) {
-		p := &pipeline{t: t, bin: builds.programs(t, ""), log: t.TempDir() + "/sent_emails"}
-		redis := freeAddr(t)
-		p.env = append(external, "EMBEDDED_REDIS="+redis, "EMBEDDED_MONGO="+freeAddr(t), "DATA="+t.TempDir(), "SENT_EMAILS="+p.log, "RATE_LIMIT=off")
-		s := p.service("standalone")
-		s.Start()
-		s.Ready()
+		p, s := newStandalone(t, append(external, "RATE_LIMIT=off")...)
 		address := regexp.MustCompile(`(?m)^  (Who submitted|Weather) +(http://\S+?)/(users/ADDRESS|api/weather/CITY)$`)
 		stagetest.Eventually(t, "standalone says where things are", func() bool { return len(address.FindAllString(s.Output(), -1)) == 2 })
 		at := address.FindAllStringSubmatch(s.Output(), -1)
-		exercise(t, p, s.url, at[0][2], at[1][2], func(channel, payload string) {
-			tool := newProcess(t, "publish", p.bin+"/milepostctl", "--redis", "redis://"+redis, "publish", channel, payload, "--force")
-			tool.Start()
-			if code := tool.Wait(); code != 0 {
-				t.Fatalf("milepostctl publish ended with status %d", code)
-			}
-		})
+		exercise(t, p, s.url, at[0][2], at[1][2])
 		families := map[string]*dto.MetricFamily{}
 		stagetest.Eventually(t, "standalone has all there is", func() bool {
 			families = s.scrape()

@@ -20,6 +20,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/records"
@@ -134,6 +137,14 @@ func newPipelineOn(t testing.TB, tags string, redisArgs []string, env ...string)
 	}, env...)
 	p.store.Ready()
 	return p
+}
+
+// newStandalone starts standalone, and returns a pipeline that knows its addresses.
+func newStandalone(t testing.TB, env ...string) (*pipeline, *service) {
+	t.Helper()
+	p := &pipeline{t: t, bin: builds.programs(t, ""), log: filepath.Join(t.TempDir(), "sent_emails"), redis: &stagetest.Server{Addr: freeAddr(t)}}
+	p.env = append(env, "EMBEDDED_REDIS="+p.redis.Addr, "EMBEDDED_MONGO="+freeAddr(t), "DATA="+t.TempDir(), "SENT_EMAILS="+p.log)
+	return p, p.start("standalone")[0]
 }
 
 // newStore makes a document store of its own process; it is not started yet.
@@ -412,5 +423,76 @@ func alive(t testing.TB, services []*service) {
 			continue
 		}
 		s.Ready()
+	}
+}
+
+// run runs a program as an operator does who has the services' programs on the PATH and REDIS_URL set.
+func (p *pipeline) run(args ...string) (output string, code int) {
+	p.t.Helper()
+	env := []string{"PATH=" + p.bin + ":" + os.Getenv("PATH"), "REDIS_URL=redis://" + p.redis.Addr, "TZ=UTC"}
+	return run(p.t, filepath.Dir(p.log), env, append([]string{"/bin/sh", "-c", `exec "$@"`, "sh"}, args...)...)
+}
+
+// must is run for a program that must succeed. It returns the output.
+func (p *pipeline) must(args ...string) string {
+	p.t.Helper()
+	out, code := p.run(args...)
+	if code != 0 {
+		p.t.Fatalf("%q: exit status %d\n%s", args, code, out)
+	}
+	return out
+}
+
+// cli runs redis-cli on the pipeline's Redis.
+func (p *pipeline) cli(args ...string) {
+	p.t.Helper()
+	p.must(append([]string{"redis-cli", "-u", "redis://" + p.redis.Addr}, args...)...)
+}
+
+// users is the collection of the documents.
+type users struct{ *mongo.Collection }
+
+func (p *pipeline) users() users {
+	p.t.Helper()
+	c, err := mongo.Connect(options.Client().ApplyURI(p.mongo).SetTimeout(30 * time.Second))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = c.Disconnect(context.Background()) }) // nothing is under way
+	return users{c.Database("milepost").Collection(records.Collection)}
+}
+
+// has waits until the documents of these events are stored.
+func (u users) has(t testing.TB, ids ...string) {
+	t.Helper()
+	stagetest.Eventually(t, "the documents are stored", func() bool {
+		n, err := u.CountDocuments(t.Context(), bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(n) == len(ids)
+	})
+}
+
+// take deletes documents and returns them.
+func (u users) take(t testing.TB, ids ...string) (taken []bson.Raw) {
+	t.Helper()
+	for _, id := range ids {
+		raw, err := u.FindOneAndDelete(t.Context(), bson.D{{Key: "_id", Value: id}}).Raw()
+		if err != nil {
+			t.Fatalf("delete document %s: %v", id, err)
+		}
+		taken = append(taken, raw)
+	}
+	return taken
+}
+
+// give restores documents.
+func (u users) give(t testing.TB, taken []bson.Raw) {
+	t.Helper()
+	for _, raw := range taken {
+		if _, err := u.InsertOne(t.Context(), raw); err != nil {
+			t.Fatalf("restore a document: %v", err)
+		}
 	}
 }

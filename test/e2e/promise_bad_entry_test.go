@@ -54,7 +54,7 @@ func TestPromiseBadEntry(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(g.payload) < 1000 && !strings.ContainsRune(g.payload, 0) { // what a command line can hold
-				p.milepostctl("publish", channel, g.payload, "--force")
+				p.must("milepostctl", "publish", channel, g.payload, "--force")
 			}
 			v := visit{fmt.Sprintf("good-%d-%d@example.com", i, j), "1", "2"}
 			p.submit(v)

@@ -138,7 +138,7 @@ func TestPromiseChannelsForeignStandIn(t *testing.T) {
 	p.delivered(addresses(append(before, during...)...)...)
 
 	stranger.Kill()
-	if out := p.milepostctl("group", "skip", "raw_input", "distance", "--yes"); !strings.Contains(out, "skipped 50 entries") {
+	if out := p.must("milepostctl", "group", "skip", "raw_input", "distance", "--yes"); !strings.Contains(out, "skipped 50 entries") {
 		t.Errorf("group skip after 50 submissions: %s", out)
 	}
 	distance.Start()
@@ -149,16 +149,4 @@ func TestPromiseChannelsForeignStandIn(t *testing.T) {
 	if _, miles := p.sent(); miles[during[0].Email] != "12.5" || miles[after[0].Email] == "12.5" {
 		t.Errorf("miles during and after: %s and %s; want the stand-in's 12.5, then ours", miles[during[0].Email], miles[after[0].Email])
 	}
-}
-
-// milepostctl runs the tool on the pipeline and returns what it printed.
-func (p *pipeline) milepostctl(args ...string) string {
-	p.t.Helper()
-	tool := newProcess(p.t, "milepostctl", p.bin+"/milepostctl", args...)
-	tool.env = append(tool.env, "REDIS_URL=redis://"+p.redis.Addr)
-	tool.Start()
-	if code := tool.Wait(); code != 0 {
-		p.t.Fatalf("milepostctl %q: status %d\n%s", args, code, tool.Output())
-	}
-	return tool.Output()
 }

@@ -122,15 +122,6 @@ func TestPromiseChannelsBarePublish(t *testing.T) {
 	}
 }
 
-// cli runs redis-cli on the pipeline's Redis.
-func (p *pipeline) cli(args ...string) {
-	p.t.Helper()
-	_, port, _ := strings.Cut(p.redis.Addr, ":")
-	if out, err := exec.Command("redis-cli", append([]string{"-p", port}, args...)...).CombinedOutput(); err != nil {
-		p.t.Fatalf("redis-cli %q: %v\n%s", args, err, out)
-	}
-}
-
 // message is one that redis-cli printed.
 type message struct{ channel, payload string }
 

@@ -11,10 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
-
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
@@ -156,25 +152,14 @@ web-api server POST /distance
 
 	// Over a retry: the document is not there when email looks for it.
 	email.Stop()
-	c, err := mongo.Connect(options.Client().ApplyURI(p.mongo))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Disconnect(t.Context())
-	documents := c.Database("milepost").Collection("users")
 	id = post(visit{"late@example.com", "1", "2"})
-	byID := bson.D{{Key: "_id", Value: id}}
-	var document bson.D
-	stagetest.Eventually(t, "the document is stored", func() bool { return documents.FindOne(t.Context(), byID).Decode(&document) == nil })
+	docs := p.users()
+	docs.has(t, id)
 	waiting(1)
-	if _, err := documents.DeleteOne(t.Context(), byID); err != nil {
-		t.Fatal(err)
-	}
+	document := docs.take(t, id)
 	email.Start()
 	email.says("will be tried again")
-	if _, err := documents.InsertOne(t.Context(), document); err != nil {
-		t.Fatal(err)
-	}
+	docs.give(t, document)
 	trace = traceOf(t, collector, id, "email", "write sent_emails")
 	var attempts []otlptest.Span
 	for _, s := range collector.Spans() {
@@ -338,12 +323,7 @@ func TestTraceCollectorAway(t *testing.T) {
 func TestTraceStandalone(t *testing.T) {
 	t.Parallel()
 	collector := otlptest.Start(t)
-	p := &pipeline{t: t, bin: builds.programs(t, "")}
-	p.env = []string{"EMBEDDED_REDIS=" + freeAddr(t), "EMBEDDED_MONGO=" + freeAddr(t), "DATA=" + t.TempDir(), "SENT_EMAILS=" + t.TempDir() + "/sent_emails",
-		"WEATHER_PROVIDER_URL=off", "OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.URL, "OTEL_SERVICE_NAME=all-in-one"}
-	s := p.service("standalone")
-	s.Start()
-	s.Ready()
+	_, s := newStandalone(t, "WEATHER_PROVIDER_URL=off", "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_SERVICE_NAME=all-in-one")
 	status, id, err := s.post(t.Context(), visit{"ada@example.com", "40.7", "-74"})
 	if err != nil || status != http.StatusCreated {
 		t.Fatalf("POST /distance: %d, %v", status, err)

@@ -1,0 +1,108 @@
+//go:build unix
+
+package e2e
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+)
+
+// answers waits until the page at address is there. It fails the test if the program ends before.
+func (p *process) answers(address string) {
+	p.t.Helper()
+	stagetest.Eventually(p.t, "the page is there", func() bool {
+		if !p.Running() {
+			p.t.Fatalf("%s has ended with status %d", p.name, p.Wait())
+		}
+		resp, err := client.Get("http://" + address)
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// TestReadmeRun does what the README says under "Run it".
+func TestReadmeRun(t *testing.T) {
+	blocks := commands(t, 3)
+	page, embedded, documents := freeAddr(t), freeAddr(t), freeAddr(t)
+	_, redisPort, _ := strings.Cut(embedded, ":")
+	at := newTerminal(t, []string{"LISTEN=" + page, "EMBEDDED_REDIS=" + embedded, "EMBEDDED_MONGO=" + documents},
+		"localhost:8000", page, "localhost:6390", embedded, "6390", redisPort)
+	whole := at.start(blocks[0].sh)
+	whole.answers(page)
+	blocks[1].try(t, at.run)
+	if out := blocks[2].try(t, at.run); !strings.Contains(out, "distance") {
+		t.Errorf("group list does not name the stage distance:\n%s", out)
+	}
+	stagetest.Eventually(t, "sent_emails has the lines of what was published", func() bool { return at.logged() == 3 })
+
+	whole.signal(syscall.SIGINT)
+	whole.Wait() // make's own status is that of an interrupted make
+	for _, text := range []string{"redis-cli -p " + redisPort, filepath.Join(at.dir, "sent_emails")} {
+		if !strings.Contains(whole.Output(), text) {
+			t.Errorf("make run does not print %s:\n%s", text, whole.Output())
+		}
+	}
+
+	whole.Start()
+	whole.answers(page)
+	store, err := records.Open("mongodb://"+documents+"/", "milepost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close(context.Background())
+	for _, email := range []string{"ada", "bob", "eve"} {
+		if _, ok, err := store.Newest(t.Context(), email+"@example.com"); !ok || err != nil {
+			t.Errorf("the document of %s after a restart: %v, %v", email, ok, err)
+		}
+	}
+}
+
+// TestReadmeByHand starts the four programs as the README says, and submits.
+func TestReadmeByHand(t *testing.T) {
+	block := commands(t, 1)[0]
+	page, broker, store := freeAddr(t), freeAddr(t), freeAddr(t)
+	_, redisPort, _ := strings.Cut(broker, ":")
+	_, mongoPort, _ := strings.Cut(store, ":")
+	at := newTerminal(t, []string{"REDIS_PORT=" + redisPort, "MONGO_PORT=" + mongoPort, "LISTEN=" + page},
+		"--bind 127.0.0.1", "--bind 127.0.0.1 --port "+redisPort, "standalone store", "standalone store --listen "+store)
+	at.start(block.sh).answers(page)
+	web := service{url: "http://" + page}
+	stagetest.Eventually(t, "a submission is accepted", func() bool {
+		status, _, err := web.post(t.Context(), golden)
+		return err == nil && status == http.StatusCreated
+	})
+	stagetest.Eventually(t, "sent_emails has a line", func() bool { return at.logged() == 1 })
+	b, err := os.ReadFile(filepath.Join(at.dir, "sent_emails"))
+	if err != nil || !strings.Contains(string(b), golden.Email+"; Message: You are "+goldenMiles+" miles") {
+		t.Errorf("sent_emails: %q, %v; want the golden distance", b, err)
+	}
+}
+
+// TestAddService adds a service as CONTRIBUTING.md says, runs it beside `make run`, and sees its first event.
+func TestAddService(t *testing.T) {
+	blocks := commands(t, 2)
+	page, embedded := freeAddr(t), freeAddr(t)
+	at := newTerminal(t, []string{"LISTEN=" + page, "EMBEDDED_REDIS=" + embedded, "EMBEDDED_MONGO=" + freeAddr(t)}, "127.0.0.1:6390", embedded)
+	at.start("make run").answers(page)
+	blocks[0].try(t, at.run)
+	listening := at.start(blocks[1].sh)
+	listening.says("stage=tide")
+	listening.says("listening on raw_input, tides")
+	web := service{process: listening, url: "http://" + page}
+	_, id, err := web.post(t.Context(), golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listening.says(`tides      {"id":"` + id + `"}`)
+}
