@@ -11,8 +11,8 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// BenchmarkDrain works off a backlog of b.N events, from a real redis-server to the log, two syncs a batch. The store
-// is in memory.
+// BenchmarkDrain works off a backlog of b.N events, from a real redis-server to the log, two syncs
+// a batch. The store is in memory.
 func BenchmarkDrain(b *testing.B) {
 	g := newRig(b, stagetest.Real(b).Options())
 	g.publishNumbered(0, b.N)

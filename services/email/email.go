@@ -1,5 +1,5 @@
-// Package email is the stage that sends the emails: it writes a line for each submission to the log, exactly one,
-// whatever dies. The README has what operators need to know of the log and its journal.
+// Package email is the stage that sends the emails: it writes exactly one line to the log for each
+// submission, whatever is killed. The README tells operators about the log and its journal.
 package email
 
 import (
@@ -14,6 +14,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
@@ -21,7 +23,7 @@ import (
 	"github.com/milepost/milepost/services/email/journal"
 )
 
-// Settings are what an operator sets of the log. Programs embed them in their configuration.
+// Settings are the operator's settings of the log. Programs embed them in their configuration.
 type Settings struct {
 	SentEmails  string        `env:"SENT_EMAILS" envDefault:"sent_emails" help:"the log; its journal is a folder beside it"`
 	JournalKeep time.Duration `env:"JOURNAL_KEEP" envDefault:"720h" min:"1h" help:"how long the journal remembers events; older ones become dead letters"`
@@ -35,17 +37,18 @@ type Deps struct {
 	Office string // its name in the lines
 	Settings
 	Tuning config.Tuning
-	Stdout io.Writer        // gets a copy of the lines, and SIGPIPE is ignored; may be nil
+	Stdout io.Writer        // gets a copy of the lines; Run then ignores SIGPIPE. May be nil
 	Log    *slog.Logger     // default: slog.Default()
 	Admin  *telemetry.Admin // may be nil
 }
 
-// maxBatch is how many lines share a record in the journal, and its sync.
+// maxBatch is how many lines share a record of the journal and two syncs.
 const maxBatch = 256
 
-// Run waits for the journal's lock, as a standby while another process has it, completes the lines that the last holder
-// had begun, works on user:email until ctx ends, and drains. It waits for a Redis, a store and a disk that are not there
-// or full. It returns an error for what waiting does not mend: a log that is not a file, a damaged journal.
+// Run waits for the journal's lock, as a standby while another process has it, and completes the
+// lines that the last holder had begun. Then it works on user:email until ctx ends, and drains. It
+// waits while Redis, the store or the disk is away or full. It returns an error for what waiting
+// does not fix: a log that is not a file, a damaged journal.
 func Run(ctx context.Context, d Deps) error {
 	if strings.ContainsFunc(d.Office, unicode.IsControl) {
 		return fmt.Errorf("OFFICE_NAME: %q has a control character; it must be text on one line", d.Office)
@@ -53,12 +56,14 @@ func Run(ctx context.Context, d Deps) error {
 	if d.Log == nil {
 		d.Log = slog.Default()
 	}
-	var now figures
+	now := newFigures()
 	if r := d.Admin.Registry(); r != nil {
-		if err := r.Register(&now); err != nil {
-			return fmt.Errorf("register metrics: %w", err)
+		for _, c := range now.all {
+			if err := r.Register(c); err != nil {
+				return fmt.Errorf("register metrics: %w", err)
+			}
+			defer r.Unregister(c)
 		}
-		defer r.Unregister(&now)
 	}
 	d.Admin.Watch("email", func() error { return errors.New("opening the journal") })
 	j, err := openJournal(ctx, d)
@@ -69,7 +74,7 @@ func Run(ctx context.Context, d Deps) error {
 		return fmt.Errorf("SENT_EMAILS: %w", err)
 	}
 	now.open.Store(j)
-	err = run(ctx, d, j)
+	err = run(ctx, d, j, now.dropped)
 	now.open.Store(nil)
 	return errors.Join(err, j.Close())
 }
@@ -97,19 +102,13 @@ func openJournal(ctx context.Context, d Deps) (*journal.Journal, error) {
 	}
 }
 
-func run(ctx context.Context, d Deps, j *journal.Journal) error {
+func run(ctx context.Context, d Deps, j *journal.Journal, dropped prometheus.Counter) error {
 	h := Handler{Store: d.Store, Log: j, Office: d.Office, Zone: d.TZ}
 	if d.Stdout != nil {
-		signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the copy would end the process
-		c := newCopier(d.Stdout, d.Log)
+		signal.Ignore(syscall.SIGPIPE) // or this process would end when the reader of the copy ends
+		c := newCopier(d.Stdout, dropped, d.Log)
 		defer c.close()
 		h.Copy = c.write
-		if r := d.Admin.Registry(); r != nil {
-			if err := r.Register(c.dropped); err != nil {
-				return fmt.Errorf("register metrics: %w", err)
-			}
-			defer r.Unregister(c.dropped)
-		}
 	}
 	s, err := d.Broker.New(d.Tuning.Apply(stage.Config{
 		Name:     "email",
@@ -125,12 +124,3 @@ func run(ctx context.Context, d Deps, j *journal.Journal) error {
 	d.Log.Info("log open", "log", j.Path(), "journal", j.Identity(), "events", j.Stats().Events)
 	return s.Run(ctx)
 }
-
-// probe is nil if the store and the log are there.
-func (h *Handler) probe(ctx context.Context) error {
-	if err := h.Store.Ping(ctx); err != nil {
-		return err
-	}
-	return h.Log.Probe()
-}
-

@@ -233,7 +233,7 @@ func TestProbe(t *testing.T) {
 // TestCopier: a reader that blocks or fails holds nobody up.
 func TestCopier(t *testing.T) {
 	r, w := io.Pipe() // blocks, since nobody reads
-	c := newCopier(w, quiet)
+	c := newCopier(w, newFigures().dropped, quiet)
 	for range 3 * copierBatches {
 		c.write([]byte("line\n"))
 	}
@@ -243,7 +243,7 @@ func TestCopier(t *testing.T) {
 	c.close()
 
 	var got strings.Builder
-	c = newCopier(&got, quiet)
+	c = newCopier(&got, newFigures().dropped, quiet)
 	for range 10 {
 		c.write([]byte("line\n"))
 	}

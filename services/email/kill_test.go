@@ -26,8 +26,8 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// TestMain makes this program an email process when a test starts it again: EMAIL_REDIS names the Redis, SENT_EMAILS
-// the log. Its store knows every event of numbered.
+// TestMain makes this program an email process when a test starts it again: EMAIL_REDIS names the
+// Redis, SENT_EMAILS the log. Its store knows every event of numbered.
 func TestMain(m *testing.M) {
 	addr := os.Getenv("EMAIL_REDIS")
 	if addr == "" {
@@ -53,7 +53,8 @@ func runProcess(addr string) error {
 	}), b.Close())
 }
 
-// numbered is the event ID that stands for n, and numbers the store that knows it: its distance is n miles.
+// numbered is the event ID that stands for n, and numbers the store that knows it: its distance is
+// n miles.
 func numbered(n int) string { return fmt.Sprintf("0193abcd-0000-7000-8000-%012d", n) }
 
 type numbers struct{}
@@ -153,7 +154,8 @@ func TestKillPoints(t *testing.T) {
 	}
 }
 
-// TestKilledUnderLoad kills processes at random moments, each with a standby waiting, while events keep coming.
+// TestKilledUnderLoad kills processes at random moments, each with a standby waiting, while events
+// keep coming.
 func TestKilledUnderLoad(t *testing.T) {
 	const kills = 12
 	g := newRig(t, stagetest.Real(t).Options())

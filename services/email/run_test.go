@@ -195,7 +195,8 @@ func (g *rig) wantLines(n int) {
 	}
 }
 
-// settled waits until nothing of the stage's input is pending or undelivered, and returns its dead letters.
+// settled waits until nothing of the stage's input is pending or undelivered, and returns its dead
+// letters.
 func (g *rig) settled() []inspect.DeadLetter {
 	g.t.Helper()
 	c := redis.NewClient(g.redis)
@@ -279,7 +280,8 @@ func TestRun(t *testing.T) {
 		}
 		g.wantNews(ids)
 
-		// A bare address from elsewhere gets its newest distance; what is no address, or too old, is set aside.
+		// A bare address from elsewhere gets its newest distance; what is no address, or too old,
+		// is set aside.
 		g.store.put("elsewhere", address(7), 1234.5)
 		c := redis.NewClient(o)
 		defer c.Close()
@@ -301,7 +303,8 @@ func TestRun(t *testing.T) {
 		}
 		stop()
 
-		// The same events again, as if a settle had been lost: known, so no line, and the same news.
+		// The same events again, as if a settle had been lost: known, so no line, and the same
+		// news.
 		_, stop = g.start()
 		defer stop()
 		before := g.lines()
@@ -318,7 +321,8 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// TestWaits: the store away, no record yet, the log not writable: the stage waits, says so, and loses nothing.
+// TestWaits: the store away, no record yet, the log not writable: the stage waits, says so, and
+// loses nothing.
 func TestWaits(t *testing.T) {
 	g := newRig(t, stagetest.Real(t).Options())
 	a, _ := g.start()
@@ -365,7 +369,8 @@ func TestWaits(t *testing.T) {
 	g.wantNews(append(ids, late))
 }
 
-// TestStandby: a second process is ready, says that it stands by, and goes on with the same consumer.
+// TestStandby: a second process is ready, says that it stands by, and goes on with the same
+// consumer.
 func TestStandby(t *testing.T) {
 	g := newRig(t, stagetest.Real(t).Options())
 	first, stop := g.start()

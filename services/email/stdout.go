@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// copier writes what it is given to a stream that may block or fail without anybody waiting for it. What does not fit
-// is dropped and counted: the log is the record, this is a copy.
+// copier copies lines to a stream that may block or fail; its callers never wait. It drops and
+// counts what does not fit: the log is the record.
 type copier struct {
 	lines   chan []byte
 	stop    chan struct{}
@@ -18,17 +18,12 @@ type copier struct {
 }
 
 const (
-	copierBatches = 256         // what a slow reader may be behind
-	copierDrain   = time.Second // what the end waits for it
+	copierBatches = 256         // how far a slow reader may be behind
+	copierDrain   = time.Second // how long close waits
 )
 
-func newCopier(w io.Writer, log *slog.Logger) *copier {
-	c := &copier{
-		lines: make(chan []byte, copierBatches), stop: make(chan struct{}), done: make(chan struct{}),
-		dropped: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "milepost_email_copies_dropped_total", Help: "Batches of log lines that standard output did not take.",
-		}),
-	}
+func newCopier(w io.Writer, dropped prometheus.Counter, log *slog.Logger) *copier {
+	c := &copier{make(chan []byte, copierBatches), make(chan struct{}), make(chan struct{}), dropped}
 	go c.run(w, log)
 	return c
 }
@@ -40,7 +35,7 @@ func (c *copier) run(w io.Writer, log *slog.Logger) {
 		var b []byte
 		select {
 		case b = <-c.lines:
-		default: // all is written
+		default: // all are written
 			select {
 			case b = <-c.lines:
 			case <-c.stop:
@@ -58,7 +53,7 @@ func (c *copier) run(w io.Writer, log *slog.Logger) {
 	}
 }
 
-// write hands b over. It never blocks.
+// write never blocks.
 func (c *copier) write(b []byte) {
 	select {
 	case c.lines <- b:
@@ -67,8 +62,8 @@ func (c *copier) write(b []byte) {
 	}
 }
 
-// close waits until all is written, a second at most: a stream that blocks keeps its goroutine until the process ends. A
-// write that comes later, from a handler that outlived its stage, goes nowhere.
+// close waits until all lines are written, but at most a second: a stream that blocks keeps its
+// goroutine until the process ends. Lines written after close go nowhere.
 func (c *copier) close() {
 	close(c.stop)
 	select {

@@ -6,13 +6,14 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-	_ "time/tzdata" // so that TZ works in an image without zone files
+	_ "time/tzdata" // for images without zone files
 )
 
-// Zone is the time zone of the lines' times. Without one it is the system's.
+// Zone is the time zone of the lines' times. The zero Zone is the system's.
 type Zone struct{ location *time.Location }
 
-// UnmarshalText reads a zone as TZ names it: "Asia/Jerusalem", ":Asia/Jerusalem" or the path of a zone file.
+// UnmarshalText reads a zone as TZ names it: "Asia/Jerusalem", ":Asia/Jerusalem" or the path of a
+// zone file.
 func (z *Zone) UnmarshalText(b []byte) error {
 	name := strings.TrimPrefix(string(b), ":")
 	var err error
@@ -30,7 +31,7 @@ func (z *Zone) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Location is the zone's location, [time.Local] without a zone.
+// Location is the zone's location.
 func (z Zone) Location() *time.Location {
 	if z.location == nil {
 		return time.Local

@@ -34,7 +34,7 @@ func inode(fi os.FileInfo) (uint64, error) {
 	return uint64(st.Ino), nil //nolint:unconvert // its type differs between systems
 }
 
-// syncDir makes what was created or renamed in dir outlast a loss of power.
+// syncDir makes the names created or changed in dir outlast a loss of power.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

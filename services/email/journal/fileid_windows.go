@@ -24,5 +24,5 @@ func fileIDAt(path string) (uint64, error) {
 	return fileID(f)
 }
 
-// syncDir does nothing: Windows has no such call, NTFS journals its directories.
+// syncDir does nothing: Windows has no such call, and NTFS journals its directories.
 func syncDir(string) error { return nil }

@@ -13,7 +13,8 @@ import (
 	"testing"
 )
 
-// limit lets files grow to size bytes, -1 for no limit. A write over it is cut short there, as on a full disk.
+// limit lets files grow to size bytes, -1 for no limit. A write over it is cut short there, as on a
+// full disk.
 func limit(t *testing.T, size int64) {
 	t.Helper()
 	var l syscall.Rlimit
@@ -29,8 +30,8 @@ func limit(t *testing.T, size int64) {
 	}
 }
 
-// TestFull has the disk full at each byte of a batch's record and of its lines, and room again later. The limit is the
-// process', so this runs in one of its own.
+// TestFull has the disk full at each byte of a batch's record and of its lines, and room again
+// later. The limit is the process', so this runs in one of its own.
 func TestFull(t *testing.T) {
 	if os.Getenv("JOURNAL_FULL") == "" {
 		c := exec.Command(os.Args[0], "-test.run=^TestFull$", "-test.v")
@@ -86,7 +87,7 @@ func TestFull(t *testing.T) {
 				closed(t, j)
 				got := content(t, path)
 				if name == "journal" {
-					got = strings.Replace(got, text(lines(7, 8)), "", 1) // may have fitted, being shorter
+					got = strings.Replace(got, text(lines(7, 8)), "", 1) // if it fitted
 				}
 				if want := tc.log + text(batch); got != want {
 					t.Fatalf("room for %d bytes: log holds %q, want %q", cut, got, want)

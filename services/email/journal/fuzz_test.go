@@ -24,7 +24,8 @@ func sample(n int) []byte {
 	return b
 }
 
-// FuzzDecodeRecord: what decodes encodes to the same bytes, nothing panics, and a whole record cut short is torn.
+// FuzzDecodeRecord: what decodes encodes to the same bytes, nothing panics, and a whole record cut
+// short is torn.
 func FuzzDecodeRecord(f *testing.F) {
 	f.Add([]byte{}, 0)
 	f.Add(make([]byte, 100), 3)

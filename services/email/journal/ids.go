@@ -20,7 +20,8 @@ import (
 	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
-// ids remembers on disk the events of all segments before the one being written. It is a bbolt file:
+// ids remembers on disk the events of all segments before the one being written. It is a bbolt
+// file:
 //
 //	bucket "ids":      16 bytes key → int64 time of writing (Unix ms), float64 miles
 //	bucket "segments": uint64 number of a segment → int64 newest submission (Unix ms), its keys
@@ -132,7 +133,7 @@ func (d *ids) check(tx *bbolt.Tx) error {
 	events, sum := 0, uint64(0)
 	all := tx.Bucket(bucketIDs)
 	err := all.ForEach(func(k, v []byte) error {
-		if len(k) != len(key{}) || len(v) != entrySize || all.Get(k) == nil { // found by its key, too
+		if len(k) != len(key{}) || len(v) != entrySize || all.Get(k) == nil {
 			return fmt.Errorf("entry %x is not in its place", k)
 		}
 		d.highest = key(k)
@@ -169,7 +170,8 @@ func (d *ids) add(segment int, events map[key]Written, newest, limit time.Time) 
 	keys := slices.SortedFunc(maps.Keys(events), func(a, b key) int { return bytes.Compare(a[:], b[:]) })
 	var state idsState
 	err := d.db.Update(func(tx *bbolt.Tx) error {
-		if err := state.get(tx); err != nil { // a commit that failed may be on the disk all the same
+		// Not from memory: a commit that failed may be on the disk all the same.
+		if err := state.get(tx); err != nil {
 			return err
 		}
 		state.Sealed = max(state.Sealed, segment)

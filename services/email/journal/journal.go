@@ -1,13 +1,15 @@
-// Package journal appends lines to a log, exactly one for each event, whenever the process is killed.
+// Package journal appends lines to a log, exactly one for each event, whenever the process is
+// killed.
 //
 // The log has no key in its lines, so a journal beside it keeps what was written: the log
-// "sent_emails" has the folder "sent_emails.journal". Before lines are begun, a record of them is on
-// the disk: event IDs, the log's inode, the offset, the exact bytes. The next Open completes the
-// missing bytes at that offset of that file, with the time of the first writing. It never truncates.
-// The journal remembers event IDs for Options.Keep and does not write a known event again.
+// "sent_emails" has the folder "sent_emails.journal". Before lines are begun, a record of them is
+// on the disk: event IDs, the log's inode, the offset, the exact bytes. The next Open completes the
+// missing bytes at that offset of that file, with the time of the first writing. It never
+// truncates. The journal remembers event IDs for Options.Keep and does not write a known event
+// again.
 //
-// The journal has an identity, made once, that names the consumer of its holder, and a lock, so that
-// there is one writer.
+// The journal has an identity, made once, that names the consumer of its holder, and a lock, so
+// that there is one writer.
 package journal
 
 import (
@@ -27,7 +29,8 @@ import (
 var (
 	// ErrPath: the log's path names a folder, a device, a pipe or a link to nothing.
 	ErrPath = errors.New("not a file that lines can be appended to")
-	// ErrDamaged: the journal holds what no crash leaves behind, so it does not tell what was written.
+	// ErrDamaged: the journal holds what no crash leaves behind, so it does not tell what was
+	// written.
 	ErrDamaged = errors.New("the journal is damaged")
 	// ErrClosed: the journal was closed.
 	ErrClosed = errors.New("the journal is closed")
@@ -36,7 +39,7 @@ var (
 // Options opens a journal. The zero value of a field means the default it names.
 type Options struct {
 	Path    string        // required: the log. The journal is the folder Path + ".journal"
-	Keep    time.Duration // how long after an event's submission its ID is remembered. Default 30 days
+	Keep    time.Duration // how long IDs are remembered, from the submission. Default 30 days
 	Log     *slog.Logger  // default: slog.Default()
 	Standby func()        // called once if another process holds the lock
 
@@ -160,8 +163,8 @@ func (j *Journal) find(k key) (Written, bool, error) {
 	return j.ids.find(k)
 }
 
-// Probe returns nil if lines can be written: it completes unfinished ones, opens the log, and writes
-// and removes a file of 64 kB in the journal's folder.
+// Probe returns nil if lines can be written: it completes unfinished ones, opens the log, and
+// writes and removes a file of 64 kB in the journal's folder.
 func (j *Journal) Probe() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -89,7 +89,8 @@ func wantContent(t *testing.T, path, want string) {
 	}
 }
 
-// wantKnown checks that events [0, known) are remembered with what was written, and [known, all) are not.
+// wantKnown checks that events [0, known) are remembered with what was written, and [known, all)
+// are not.
 func wantKnown(t *testing.T, j *Journal, known, all int) {
 	t.Helper()
 	var ids []string
@@ -244,7 +245,8 @@ func TestSegments(t *testing.T) {
 	wantContent(t, path, text(lines(0, 96)))
 }
 
-// TestOrder: events are known whatever the order of their IDs, which need not grow from one segment to the next.
+// TestOrder: events are known whatever the order of their IDs, which need not grow from one segment
+// to the next.
 func TestOrder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	j := open(t, path, segmentOf(4))
@@ -270,8 +272,8 @@ func TestOrder(t *testing.T) {
 	known()
 }
 
-// TestForget: segments whose events are older than Keep go, and what they may have held is too old from then on, even if
-// Keep is longer later.
+// TestForget: segments whose events are older than Keep go, and what they may have held is too old
+// from then on, even if Keep is longer later.
 func TestForget(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	old := time.Now().Add(-48 * time.Hour)
@@ -365,7 +367,8 @@ func TestJournalRemovedInUse(t *testing.T) {
 	wantContent(t, path, text(lines(0, 2)))
 }
 
-// flipAfter flips a bit n bytes after each place of k, since bbolt leaves copies that it does not use.
+// flipAfter flips a bit n bytes after each place of k, since bbolt leaves copies that it does not
+// use.
 func flipAfter(k key, n int) func(b []byte) []byte {
 	return func(b []byte) []byte {
 		for i := 0; i+n < len(b); i++ {

@@ -7,11 +7,11 @@ import (
 	"github.com/google/uuid"
 )
 
-// key stands for an event ID in 16 bytes: a UUID is itself, anything else the start of its SHA-256.
+// key is an event ID in 16 bytes: a UUID itself, else the first 16 bytes of its SHA-256.
 type key [16]byte
 
 func keyOf(id string) key {
-	// Only the canonical form is itself: uuid.Parse also takes others, and they are other event IDs.
+	// Only the canonical form: uuid.Parse also takes others, which are other event IDs.
 	if len(id) == 36 && strings.ToLower(id) == id {
 		if u, err := uuid.Parse(id); err == nil {
 			return key(u)

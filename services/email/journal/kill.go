@@ -9,13 +9,13 @@ import (
 	"sync/atomic"
 )
 
-// killing is whether this build can kill itself: with the tag killpoints, for tests.
+// killing is whether this build has kill points, for tests.
 const killing = true
 
 var passed atomic.Int64
 
-// killPoint ends the process as SIGKILL does when it passes the point that MILEPOST_KILL names, "<point>:<n>", for the
-// nth time.
+// killPoint kills the process when it passes the point that MILEPOST_KILL names for the nth time:
+// MILEPOST_KILL=<point>:<n>.
 func killPoint(point string) {
 	at, nth, _ := strings.Cut(os.Getenv("MILEPOST_KILL"), ":")
 	n, err := strconv.ParseInt(nth, 10, 64)

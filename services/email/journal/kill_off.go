@@ -2,7 +2,7 @@
 
 package journal
 
-// killing is whether this build can kill itself.
+// killing is whether this build has kill points.
 const killing = false
 
 func killPoint(string) {}

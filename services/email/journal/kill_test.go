@@ -16,10 +16,11 @@ import (
 	"time"
 )
 
-// TestMain makes this program a writer when a test starts it again: JOURNAL_WRITER names the log. It writes a line for
-// each of JOURNAL_EVENTS events, in batches of 3, as if all of them were delivered again; prints "standby" when it waits
-// for the lock, "open" and the identity when it has it, and the number of events after each batch; and ends after all,
-// or at the end of its input if JOURNAL_HOLD is set.
+// TestMain makes this program a writer when a test starts it again: JOURNAL_WRITER names the log.
+// It writes a line for each of JOURNAL_EVENTS events, in batches of 3, as if all of them were
+// delivered again; prints "standby" when it waits for the lock, "open" and the identity when it has
+// it, and the number of events after each batch; and ends after all, or at the end of its input if
+// JOURNAL_HOLD is set.
 func TestMain(m *testing.M) {
 	path := os.Getenv("JOURNAL_WRITER")
 	if path == "" {
@@ -80,8 +81,8 @@ func command(program, path string, events int, environment ...string) *exec.Cmd 
 // killed reports whether a process was ended by somebody, not by itself.
 func killed(c *exec.Cmd) bool { return c.ProcessState != nil && c.ProcessState.ExitCode() == -1 }
 
-// TestKillPoints kills a writer at each point, alone and one after the other, and lets the next one go
-// on: with the log in place, with it renamed after each kill, and with a journal of version 1.
+// TestKillPoints kills a writer at each point, alone and one after the other, and lets the next one
+// go on: with the log in place, with it renamed after each kill, and with a journal of version 1.
 func TestKillPoints(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "writer")
 	if out, err := exec.Command("go", "test", "-tags", "killpoints", "-c", "-o", program, ".").CombinedOutput(); err != nil {
@@ -134,7 +135,8 @@ func TestKillPoints(t *testing.T) {
 	}
 }
 
-// TestKilledUnderRotation kills writers at random moments while their log is renamed again and again.
+// TestKilledUnderRotation kills writers at random moments while their log is renamed again and
+// again.
 func TestKilledUnderRotation(t *testing.T) {
 	const events, kills = 3000, 25
 	path := filepath.Join(t.TempDir(), "log")
@@ -173,7 +175,8 @@ func TestKilledUnderRotation(t *testing.T) {
 	wantLines(t, path, events)
 }
 
-// wantLines checks that the log and what it was renamed to have one line for each event and nothing else.
+// wantLines checks that the log and what it was renamed to have one line for each event and nothing
+// else.
 func wantLines(t *testing.T, path string, events int) {
 	t.Helper()
 	files, err := filepath.Glob(path + "*")
@@ -203,7 +206,8 @@ func wantLines(t *testing.T, path string, events int) {
 	}
 }
 
-// TestStandby: a second process waits for the lock, and takes over identity and work when the first one is killed.
+// TestStandby: a second process waits for the lock, and takes over identity and work when the first
+// one is killed.
 func TestStandby(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	start := func(events int) (*exec.Cmd, *bufio.Scanner) {

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// logFile is the log: the file at path now, and those it was renamed to before.
+// logFile is the log: the file at path, and the files that it was renamed to.
 type logFile struct {
 	path string
 	f    *os.File // appends; nil until the first use
@@ -20,8 +20,8 @@ type logFile struct {
 	rotations int // times that the file at path was no longer f
 }
 
-// current opens the file at path, creating it if need be, unless it is the one that is open already. It returns its
-// identity and size.
+// current opens the file at path unless it is open already, and creates it if necessary. It returns
+// the file's inode and size.
 func (l *logFile) current() (id uint64, size int64, err error) {
 	at, err := os.Stat(l.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -33,7 +33,7 @@ func (l *logFile) current() (id uint64, size int64, err error) {
 			return 0, 0, herr
 		}
 		if err != nil || !os.SameFile(at, held) {
-			_ = l.f.Close() // renamed or deleted; its lines were synced one by one
+			_ = l.f.Close() // renamed or deleted; all its lines are synced
 			l.f = nil
 			l.rotations++
 		}
@@ -64,7 +64,8 @@ func (l *logFile) current() (id uint64, size int64, err error) {
 	return id, fi.Size(), nil
 }
 
-// needsBreak reports whether the open file, of that size, ends in the middle of a line. Somebody else left it so.
+// needsBreak reports whether the open file, of that size, ends in the middle of a line, which
+// another program must have left.
 func (l *logFile) needsBreak(size int64) (bool, error) {
 	if size == 0 {
 		return false, nil
@@ -76,7 +77,7 @@ func (l *logFile) needsBreak(size int64) (bool, error) {
 	return last[0] != '\n', nil
 }
 
-// append adds lines at the end of the open file and waits until the disk has them.
+// append adds lines at the end of the open file and syncs it.
 func (l *logFile) append(lines []byte) error {
 	if killing {
 		half := len(lines) / 2
@@ -101,9 +102,10 @@ func (l *logFile) close() error {
 	return l.f.Close()
 }
 
-// complete adds what is missing of r's lines at their place, wherever that file is called now. If their place is gone
-// (the file was truncated or deleted, or somebody else wrote there), it returns the lines that are nowhere, for a new
-// place. It never truncates and never overwrites what is not r's.
+// complete adds the missing bytes of r's lines at their offset of their file, whatever its name is
+// by now. If their place is gone, because the file was truncated or deleted or another program
+// wrote there, it returns the lines that are in no file, for a new place. It never truncates and
+// never overwrites bytes that are not r's.
 func (l *logFile) complete(r *record) (rest []byte, err error) {
 	files, err := l.files()
 	for {
@@ -133,17 +135,17 @@ func (l *logFile) complete(r *record) (rest []byte, err error) {
 		if now, err = l.files(); err == nil && slices.Equal(files, now) {
 			return r.lines[bytes.LastIndexByte(r.lines[:best], '\n')+1:], nil
 		}
-		files = now // a rotation went on meanwhile
+		files = now // the log was rotated meanwhile
 	}
 }
 
-// named is a file's name and identity at one moment.
+// named is a file's name and inode at one moment.
 type named struct {
 	name string
 	id   uint64
 }
 
-// files lists the log and the files beside it whose names begin with its name: what rotation makes of it.
+// files lists the log and the files beside it whose names begin with its name, as rotated ones do.
 func (l *logFile) files() ([]named, error) {
 	dir, base := filepath.Split(l.path)
 	entries, err := os.ReadDir(dir)
@@ -171,9 +173,9 @@ func (l *logFile) files() ([]named, error) {
 	return files, nil
 }
 
-// fill writes r's lines at their offset of the file name, if that place holds nothing but r's bytes, or zeros where a
-// loss of power has kept them from arriving. All of them are written again, because a failed sync may have dropped
-// them from memory's copy of the disk without telling which.
+// fill writes r's lines at their offset of the file name, if that place holds only r's bytes, or
+// zeros where a loss of power lost them. It writes all of them again: after a failed sync the page
+// cache may differ from the disk anywhere.
 func fill(name string, r *record) (bool, error) {
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -214,7 +216,8 @@ func fill(name string, r *record) (bool, error) {
 	return true, nil
 }
 
-// matching returns how many of the first bytes of r's lines the file name has at their offset.
+// matching returns how many bytes of r's lines, from the first on, the file name has at their
+// offset.
 func matching(name string, r *record) (int, error) {
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -236,7 +239,7 @@ func matching(name string, r *record) (int, error) {
 	return len(there), nil
 }
 
-// readAt reads what f has where r's lines belong; less than their length if f ends before.
+// readAt reads what f has in the place of r's lines, as far as f goes.
 func readAt(f *os.File, r *record) ([]byte, error) {
 	b := make([]byte, len(r.lines))
 	n, err := f.ReadAt(b, r.offset)
@@ -246,7 +249,7 @@ func readAt(f *os.File, r *record) ([]byte, error) {
 	return b[:n], nil
 }
 
-// notRegularError says that the log cannot be what its path names.
+// notRegularError: the path names something else than a file.
 type notRegularError struct{ path string }
 
 func (e *notRegularError) Error() string { return fmt.Sprintf("%q is not a regular file", e.path) }

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// A record is written, and reaches the disk, before its lines are begun. On disk, integers big-endian:
+// A record is on the disk before its lines are begun. Integers are big-endian:
 //
 //	uint32  length of the body
 //	uint32  CRC-32C of the body
-//	body:   uint64   file: identity of the log file the lines go to (its inode)
+//	body:   uint64   inode of the log file the lines go to
 //	        int64    offset in it
 //	        int64    time of writing, Unix ms
-//	        int64    submission of the newest event, Unix ms
+//	        int64    newest submission, Unix ms
 //	        uint32   number of events
 //	        events:  16 bytes key, float64 miles, each
 //	        lines:   the exact bytes, to the end of the body
-//	uint8   0: lines begun, 1: lines are on the disk. Overwritten in place; not part of the sum
+//	uint8   0: lines begun, 1: lines are on the disk. Not part of the checksum
 type record struct {
 	file   uint64
 	offset int64
@@ -46,7 +46,6 @@ const (
 	begun, done = 0, 1
 )
 
-// What can be wrong with a record.
 var (
 	errTorn    = errors.New("record is cut short")
 	errGarbage = errors.New("record does not agree with its checksum")
@@ -54,7 +53,7 @@ var (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// encode returns r as it stands on disk, lines begun. It fails if r is too long.
+// encode returns r as it is on disk while its lines are begun. It fails if r is too long.
 func (r *record) encode() ([]byte, error) {
 	body := bodyHead + len(r.events)*eventSize + len(r.lines)
 	if body > maxBody {
@@ -76,9 +75,11 @@ func (r *record) encode() ([]byte, error) {
 	return append(b, begun), nil
 }
 
-// decodeRecord reads the record at the start of b and returns how many bytes it takes there and whether its lines were
-// marked done. errTorn: b ends inside it, or holds what a write cut short by a loss of power can leave. errGarbage:
-// anything else. The record's lines are b's memory.
+// decodeRecord reads the record at the start of b. It returns the record, whose lines are b's
+// memory, whether they were marked done, and the record's size in bytes.
+//
+// errTorn: b ends inside the record or holds what a loss of power during the write can leave.
+// errGarbage: anything else.
 func decodeRecord(b []byte) (r record, isDone bool, size int, err error) {
 	if len(b) < frameHead {
 		return r, false, 0, errTorn
@@ -87,7 +88,7 @@ func decodeRecord(b []byte) (r record, isDone bool, size int, err error) {
 	size = frameHead + n + frameTail
 	switch {
 	case n == 0:
-		return r, false, 0, errTorn // zeros: the file grew, the bytes did not arrive
+		return r, false, 0, errTorn // the file grew, but the bytes did not arrive
 	case n < bodyHead || n > maxBody:
 		return r, false, 0, errGarbage
 	case len(b) < size:

@@ -44,13 +44,14 @@ func (c crash) set(t *testing.T, dir, record, log string) {
 	}
 }
 
-// TestCutRecord cuts the record at each byte: its lines were never begun, so the batch is written when it comes again.
+// TestCutRecord cuts the record at each byte: its lines were never begun, so the batch is written
+// when it comes again.
 func TestCutRecord(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "log")
 	c := recordCrash(t, dir)
 	for cut := range len(c.record) {
-		for _, tail := range []string{"", strings.Repeat("\x00", len(c.record)-cut)} { // the second: power was lost
+		for _, tail := range []string{"", strings.Repeat("\x00", len(c.record)-cut)} { // zeros: power lost
 			if tail != "" && strings.Trim(c.record[cut:], "\x00") == "" {
 				continue // that is the whole record
 			}
@@ -116,8 +117,8 @@ func TestMarked(t *testing.T) {
 	wantContent(t, path, "")
 }
 
-// TestPlaceGone: the unfinished lines' place is no more. Whole lines that are somewhere stay there; the others get a
-// place in the log.
+// TestPlaceGone: the unfinished lines' place is no more. Whole lines that are somewhere stay there;
+// the others get a place in the log.
 func TestPlaceGone(t *testing.T) {
 	for name, tc := range map[string]struct {
 		arrange func(t *testing.T, path string, c crash, cut int)

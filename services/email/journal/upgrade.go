@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// A journal of version 1 has a file NNNNNNNN.ids for each sealed segment, and its segments begin with
+// A journal of version 1 has a file NNNNNNNN.ids for each sealed segment, and its segments begin
+// with
 //
 //	milepost-journal 1 <identity> <floor, Unix ms>\n
 //

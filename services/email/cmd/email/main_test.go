@@ -16,7 +16,8 @@ func environment(vars map[string]string) func(string) string {
 	return func(name string) string { return vars[name] }
 }
 
-// TestWrongEnvironment: a wrong value ends the start with its variable, its value and what is allowed.
+// TestWrongEnvironment: a wrong value ends the start with its variable, its value and what is
+// allowed.
 func TestWrongEnvironment(t *testing.T) {
 	admin := fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))
 	for name, value := range map[string]string{
@@ -31,7 +32,8 @@ func TestWrongEnvironment(t *testing.T) {
 	}
 }
 
-// TestWaitsForAll: neither Redis nor the store is there; the program starts, says what it waits for, and stops when told.
+// TestWaitsForAll: neither Redis nor the store is there; the program starts, says what it waits
+// for, and stops when told.
 func TestWaitsForAll(t *testing.T) {
 	nobody := fmt.Sprint(stagetest.FreePort(t))
 	admin := fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))
