@@ -43,8 +43,7 @@ before what the chart would say, and no variable is there twice. */}}
 {{- $all = append $all (dict "name" $k "valueFrom" (dict "secretKeyRef" (dict "name" $v.secret "key" $v.key))) -}}
 {{- end -}}
 {{- if and (dig "limits" "memory" "" $c.resources) (not (hasKey $plain "GOMEMLIMIT")) -}}
-{{- /* The collector works harder before the kernel would end the process. */ -}}
-{{- $all = append $all (dict "name" "GOMEMLIMIT" "valueFrom" (dict "resourceFieldRef" (dict "resource" "limits.memory" "divisor" "1"))) -}}
+{{- $all = append $all (dict "name" "GOMEMLIMIT" "value" (include "milepost.memoryLimit" $c.resources.limits.memory)) -}}
 {{- end -}}
 {{ toYaml $all }}
 {{- end }}
@@ -52,4 +51,12 @@ before what the chart would say, and no variable is there twice. */}}
 {{/* What someone meant who wrote a value without quotes: YAML reads off as false, and Helm 1000000 as 1e+06. */}}
 {{- define "milepost.text" -}}
 {{- if kindIs "bool" . }}{{ ternary "on" "off" . }}{{ else if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . }}{{ else }}{{ . }}{{ end -}}
+{{- end }}
+
+{{/* GOMEMLIMIT in bytes, from the limit of the container: 80 % of it, since the Go runtime does not count all that
+the kernel counts. */}}
+{{- define "milepost.memoryLimit" -}}
+{{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $limit := toString . -}}
+{{ mulf 0.8 (regexFind "^[0-9.]+" $limit | float64) (index $units (regexFind "[A-Za-z]*$" $limit)) | printf "%.0f" }}
 {{- end }}

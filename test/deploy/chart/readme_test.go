@@ -13,9 +13,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// The README's chapter on values is made from values.yaml: go test ./deploy/chart -update.
+// The README's chapter on values is made from values.yaml: go test ./test/deploy/chart -update.
 func TestReadme(t *testing.T) {
-	const begin, end = "<!-- made from values.yaml: go test ./deploy/chart -update -->\n", "<!-- end -->\n"
+	const begin, end = "<!-- made from values.yaml: go test ./test/deploy/chart -update -->\n", "<!-- end -->\n"
 	path := filepath.Join(chartDir, "README.md")
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -44,7 +44,7 @@ func TestReadme(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if made != old {
-		t.Errorf("README.md does not say what values.yaml does: %s\ngo test ./deploy/chart -update", firstDifference(old, made))
+		t.Errorf("README.md does not say what values.yaml does: %s\ngo test ./test/deploy/chart -update", firstDifference(old, made))
 	}
 }
 

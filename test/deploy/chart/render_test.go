@@ -128,7 +128,7 @@ func plain(document string) string {
 }
 
 // The renderings are as they were. A change of templates or values shows here what it changes in a cluster:
-// go test ./deploy/chart -update, and read the diff.
+// go test ./test/deploy/chart -update, and read the diff.
 func TestGolden(t *testing.T) {
 	for name, path := range files(t) {
 		t.Run(name, func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			if string(want) != got {
-				t.Errorf("%s: %s\nIf that is what was meant: go test ./deploy/chart -update", golden, firstDifference(string(want), got))
+				t.Errorf("%s: %s\nIf that is what was meant: go test ./test/deploy/chart -update", golden, firstDifference(string(want), got))
 			}
 		})
 	}
