@@ -108,6 +108,10 @@ bench: build ## measure everything on an idle Linux machine in 15 minutes; the r
 new-service: ## write a service that joins the pipeline: NAME=tide FROM=raw_input [TO=tides]
 	@$(GO) run ./services/milepostctl/cmd/milepostctl new-service "$(NAME)" --from "$(FROM)" --to "$(TO)"
 
+.PHONY: remove-service
+remove-service: ## remove a service that new-service wrote: NAME=tide; REDIS_URL names the Redis with its group
+	@$(GO) run ./services/milepostctl/cmd/milepostctl remove-service "$(NAME)"
+
 .PHONY: tidy
 tidy: ## go mod tidy in every module, and gofmt
 	@for m in $(MODULES); do echo "tidy $$m"; (cd $$m && GOWORK=off $(GO) mod tidy) || exit 1; done

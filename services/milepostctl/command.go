@@ -137,7 +137,7 @@ channel; 4 Redis cannot be reached; 5 doctor or status --check found something w
 	f.StringVar(&t.redisURL, "redis", "", "URL of the pipeline's Redis, such as redis://127.0.0.1:6390 (default: REDIS_URL)")
 	f.StringVarP(&t.output, "output", "o", "text", "text for people, json for programs (one object a line)")
 	f.DurationVar(&t.timeout, "timeout", 10*time.Second, "how long Redis may take to answer")
-	root.AddCommand(t.publish(), t.listen(), t.dead(), t.status(), t.find(), t.doctor(), t.group(), t.claim(), t.check(), t.load(), t.newService())
+	root.AddCommand(t.publish(), t.listen(), t.dead(), t.status(), t.find(), t.doctor(), t.group(), t.claim(), t.check(), t.load(), t.newService(), t.removeService())
 	return root
 }
 

@@ -1,5 +1,5 @@
-// Package newservice writes a service that joins the pipeline: a package with a handler, a main and a test, and the lines
-// for compose and the chart. No file of another service changes.
+// Package newservice writes a service that joins the pipeline, and removes it again: a package with a
+// handler, a main and a test, and its lines in the files of compose, the chart and Prometheus.
 package newservice
 
 import (
@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"go/format"
 	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,19 +24,34 @@ import (
 //go:embed templates
 var files embed.FS
 
-// Spec says what to write.
+// Spec says which service to write.
 type Spec struct {
-	Root string // the repository
-	Name string // of the service, its stage and its folder
+	Root string // folder of the repository
+	Name string // name of the service, its stage and its folder
 	From string // the channel it reads
 	To   string // the channel it publishes on; "" for none
 }
 
-// Mark is the end of the lists of services in the compose file, its Prometheus' targets and the chart's values: new ones go
-// above it.
+// Written tells what [Write] or [Remove] did. Paths are relative to the repository, with slashes.
+type Written struct {
+	Files   []string          `json:"files"`          // files of the service, written or removed
+	Changed []string          `json:"changed"`        // files of [Lists] that were changed
+	Left    map[string]string `json:"left,omitempty"` // lines for the files of [Lists] without a [Mark]
+	Handle  string            `json:"handle"`         // the file whose function Handle is to be filled
+	Port    int               `json:"admin_port"`
+}
+
+// Refusal is an error of a [Spec]. It names the variable of make: NAME, FROM or TO. Nothing was done.
+type Refusal string
+
+func (r Refusal) Error() string { return string(r) }
+
+func refuse(format string, args ...any) error { return Refusal(fmt.Sprintf(format, args...)) }
+
+// Mark ends each list of services. New lines go above it.
 const Mark = "# make new-service writes above this line"
 
-// Lists are the files that have such a list, each with its template.
+// Lists are the files with a list of services, each with its template.
 var Lists = map[string]string{
 	"docker-compose.yml":                                 "compose.yaml.tmpl",
 	"charts/milepost/values.yaml":                        "values.yaml.tmpl",
@@ -45,35 +61,50 @@ var Lists = map[string]string{
 var (
 	nameRule    = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 	channelRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`)
-	application = []string{event.RawInput, event.CalculatedDistance, event.UserEmail, event.EmailSent, event.WeatherReport}
+
+	// builtIn are the programs of Milepost itself, and the folders beside them.
+	builtIn = []string{"web-api", "distance", "db", "email", "weather", "users", "standalone", "milepostctl", "internal"}
+	// taken are names that Go, compose or the chart give another meaning.
+	taken = []string{"main", "vendor", "testdata", "context", "config", "program", "json", "stage", "stagetest", "event",
+		"telemetry", "broker", "cache", "mongo", "internet", "test", "pods", "services", "alerts", "dashboards",
+		"prometheus", "grafana", "jaeger"}
 )
 
-// kinds are what travels on the channels, and an example of it.
-var kinds = map[string]struct{ typ, sample string }{
-	event.RawInput:           {"event.Submission", `{"email":"ada@example.com","lat":"40.7128","long":"-74.0060"}`},
-	event.CalculatedDistance: {"event.Result", `{"email":"ada@example.com","distance_from_velocity":5679.94,"lat":"40.7128","long":"-74.0060"}`},
-	event.UserEmail:          {"event.Address", `ada@example.com`},
-	event.EmailSent: {"event.Sent",
-		`{"id":"018f0000-0000-7000-8000-000000000001","email":"ada@example.com","distance_from_velocity":5679.94,"sent_at":"2026-01-02T03:04:05Z"}`},
-}
-
-// check refuses what could not work or would change another service.
-func (s Spec) check() error {
+// checkName refuses what cannot be the name of a service.
+func (s Spec) checkName() error {
 	switch {
-	case !nameRule.MatchString(s.Name) || len(s.Name) > 40 || token.IsKeyword(s.pkg()):
-		return fmt.Errorf("NAME: %q is not a name of small letters, digits and dashes that begins with a letter", s.Name)
-	case !channelRule.MatchString(s.From):
-		return fmt.Errorf("FROM: %q is not a channel, such as %s", s.From, event.RawInput)
-	case s.To != "" && !channelRule.MatchString(s.To):
-		return fmt.Errorf("TO: %q is not a channel, such as tides", s.To)
-	case s.To != "" && (s.To == s.From || slices.Contains(application, s.To)):
-		return fmt.Errorf("TO: %s has its publisher already; choose a channel of your own", s.To)
+	case s.Name == "":
+		return refuse("NAME is missing, such as NAME=tide")
+	case !nameRule.MatchString(s.Name) || len(s.Name) > 40:
+		return refuse("NAME: %q is not small letters, digits and dashes, beginning with a letter, 40 at most", s.Name)
+	case token.IsKeyword(s.pkg()) || slices.Contains(taken, s.pkg()):
+		return refuse("NAME: %q has another meaning in Go, compose or the chart; choose another name", s.Name)
 	}
 	if _, err := os.Stat(filepath.Join(s.Root, "go.work")); err != nil {
 		return fmt.Errorf("%s is not the repository: %w", s.Root, err)
 	}
+	return nil
+}
+
+// check refuses what could not work or would change another service.
+func (s Spec) check() error {
+	if err := s.checkName(); err != nil {
+		return err
+	}
 	if _, err := os.Stat(s.folder()); err == nil {
-		return fmt.Errorf("NAME: there is a services/%s already", s.Name)
+		return refuse("NAME: there is a services/%s already", s.Name)
+	}
+	switch publisher := channels[s.To].publisher; {
+	case s.From == "":
+		return refuse("FROM is missing: the channel to read, such as FROM=%s", event.RawInput)
+	case !channelRule.MatchString(s.From):
+		return refuse("FROM: %q is not a channel, such as %s", s.From, event.RawInput)
+	case s.To != "" && !channelRule.MatchString(s.To):
+		return refuse("TO: %q is not a channel, such as tides", s.To)
+	case s.To == s.From:
+		return refuse("TO: %s is also FROM; the service would read its own output, without end", s.To)
+	case publisher != "":
+		return refuse("TO: %s belongs to %s; choose a channel of your own", s.To, publisher)
 	}
 	return nil
 }
@@ -83,98 +114,100 @@ func (s Spec) folder() string { return filepath.Join(s.Root, "services", s.Name)
 // pkg is the name of the Go package.
 func (s Spec) pkg() string { return strings.ReplaceAll(s.Name, "-", "") }
 
-// Write writes the service. It returns the files of [Lists] that it did not change, because they are not there or have no
-// [Mark], with the lines that belong into them. After an error nothing is left behind.
-func Write(s Spec) (left map[string]string, err error) {
+// fields are what the templates know.
+type fields struct {
+	Spec
+	payload
+	Package string
+	Port    int
+}
+
+// Write writes the service. A file of [Lists] that is not there or has no [Mark] stays as it is; its
+// lines are in Written.Left. After an error nothing is left behind.
+func Write(s Spec) (Written, error) {
 	if err := s.check(); err != nil {
-		return nil, err
+		return Written{}, err
 	}
 	port, err := freePort(s.Root)
 	if err != nil {
-		return nil, err
+		return Written{}, err
 	}
-	kind, known := kinds[s.From]
-	if !known {
-		kind.typ, kind.sample = "json.RawMessage", `{}`
-	}
-	data := struct {
-		Name, Package, From, To, Type, Sample string
-		Port                                  int
-		JSON                                  bool // the payload is JSON of an unknown shape
-	}{s.Name, s.pkg(), s.From, s.To, kind.typ, kind.sample, port, !known}
-	templates, err := template.ParseFS(files, "templates/*.tmpl")
+	in, err := payloadOf(s)
 	if err != nil {
-		return nil, err
+		return Written{}, err
 	}
-	fill := func(name string) ([]byte, error) {
-		var b bytes.Buffer
-		err := templates.ExecuteTemplate(&b, name, data)
-		return b.Bytes(), err
-	}
-
+	f := fields{Spec: s, payload: in, Package: s.pkg(), Port: port}
+	folder := "services/" + s.Name + "/"
+	w := Written{Left: map[string]string{}, Handle: folder + s.pkg() + ".go", Port: port}
 	content := map[string][]byte{}
 	for path, name := range map[string]string{
-		s.pkg() + ".go": "service.go.tmpl", s.pkg() + "_test.go": "test.go.tmpl", filepath.Join("cmd", s.Name, "main.go"): "main.go.tmpl",
+		w.Handle: "service.go.tmpl", folder + s.pkg() + "_test.go": "test.go.tmpl", folder + "cmd/" + s.Name + "/main.go": "main.go.tmpl",
 	} {
-		b, err := fill(name)
+		b, err := f.fill(name)
 		if err == nil {
 			b, err = format.Source(b)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return Written{}, fmt.Errorf("%s: %w", name, err)
 		}
-		content[filepath.Join(s.folder(), path)] = b
+		content[path] = b
+		w.Files = append(w.Files, path)
 	}
-	left = map[string]string{}
 	for path, name := range Lists {
-		lines, err := fill(name)
+		lines, err := f.fill(name)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return Written{}, fmt.Errorf("%s: %w", name, err)
 		}
 		old, err := os.ReadFile(filepath.Join(s.Root, path))
-		at := markIn(old)
-		if err != nil || at < 0 {
-			left[path] = string(lines)
+		at := bytes.LastIndexByte(old[:max(0, bytes.Index(old, []byte(Mark)))], '\n') + 1
+		if err != nil || at == 0 {
+			w.Left[path] = string(lines)
 			continue
 		}
-		content[filepath.Join(s.Root, path)] = slices.Concat(old[:at], lines, old[at:])
+		content[path] = slices.Concat(old[:at], lines, old[at:])
+		w.Changed = append(w.Changed, path)
 	}
+	slices.Sort(w.Files)
+	slices.Sort(w.Changed)
+	return w, replace(s.Root, content, func() error { return os.RemoveAll(s.folder()) })
+}
 
-	before := map[string][]byte{} // to put back
+func (f fields) fill(name string) ([]byte, error) {
+	t, err := template.ParseFS(files, "templates/"+name)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = t.Execute(&b, f)
+	return b.Bytes(), err
+}
+
+// replace writes files. After an error it calls undo and puts back the files that were there.
+func replace(root string, content map[string][]byte, undo func() error) error {
+	before := map[string][]byte{}
 	for path := range content {
-		if b, err := os.ReadFile(path); err == nil {
+		if b, err := os.ReadFile(filepath.Join(root, path)); err == nil {
 			before[path] = b
 		}
 	}
-	if err := s.write(content); err != nil {
-		err = errors.Join(err, os.RemoveAll(s.folder()))
-		for path, b := range before {
-			err = errors.Join(err, os.WriteFile(path, b, 0o644))
-		}
-		return nil, err
+	err := writeAll(root, content)
+	if err != nil {
+		err = errors.Join(err, undo(), writeAll(root, before))
 	}
-	return left, nil
+	return err
 }
 
-func (s Spec) write(content map[string][]byte) error {
-	for path, b := range content {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+func writeAll(root string, content map[string][]byte) error {
+	for _, path := range slices.Sorted(maps.Keys(content)) {
+		full := filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path, b, 0o644); err != nil {
+		if err := os.WriteFile(full, content[path], 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// markIn is where the line with the mark begins, -1 without one.
-func markIn(text []byte) int {
-	i := bytes.Index(text, []byte(Mark))
-	if i < 0 {
-		return -1
-	}
-	return bytes.LastIndexByte(text[:i], '\n') + 1
 }
 
 var adminPort = regexp.MustCompile(`Admin:\s*"127\.0\.0\.1:(\d+)"`)

@@ -2,11 +2,15 @@ package newservice_test
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -16,8 +20,7 @@ import (
 	"github.com/milepost/milepost/services/milepostctl/newservice"
 )
 
-// clone copies the repository as it is here, committed or not, under git. The files with lists of services are made if they are
-// not there.
+// clone copies the repository as it is here, committed or not, under git.
 func clone(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("../../..")
@@ -49,15 +52,6 @@ func clone(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	for path := range newservice.Lists {
-		path = filepath.Join(dir, path)
-		if b, err := os.ReadFile(path); err == nil && bytes.Contains(b, []byte(newservice.Mark)) {
-			continue
-		}
-		if err := os.WriteFile(path, []byte("services:\n  "+newservice.Mark+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 	run(t, dir, "git", "init", "-q")
 	run(t, dir, "git", "add", "-A")
 	run(t, dir, "git", "-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "-q", "-m", "before")
@@ -76,11 +70,16 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// What the README says: make new-service in a copy of the tree, build it, send an event through it, and see that nothing but
-// its folder, the compose file, its Prometheus' targets and the chart's values has changed.
+// What the README says: in a copy of the tree, make new-service changes only its folder and the three
+// lists; the service builds, passes its test and handles an event; make remove-service undoes it all.
 func TestNewService(t *testing.T) {
 	dir := clone(t)
-	run(t, dir, "make", "new-service", "NAME=tide", "FROM=raw_input", "TO=tides")
+	out := run(t, dir, "make", "new-service", "NAME=tide", "FROM=raw_input", "TO=tides")
+	for _, says := range []string{"services/tide/cmd/tide/main.go\n", "  docker-compose.yml\n", "Handle in services/tide/tide.go", "go test ./services/tide/..."} {
+		if !strings.Contains(out, says) {
+			t.Errorf("make new-service says %q, want %q in it", out, says)
+		}
+	}
 	var changed []string
 	for line := range strings.Lines(run(t, dir, "git", "status", "--porcelain", "--untracked-files=all")) {
 		path := strings.TrimSpace(line[3:])
@@ -117,28 +116,56 @@ func TestNewService(t *testing.T) {
 		t.Errorf("gofmt -l: %s", out)
 	}
 	run(t, dir, "go", "test", "./services/tide/...")
-	throughTide(t, bin)
+	url, stop := throughTide(t, bin)
 
-	again := exec.Command("make", "new-service", "NAME=tide", "FROM=raw_input")
-	again.Dir = dir
-	if out, err := again.CombinedOutput(); err == nil || !strings.Contains(string(out), "services/tide already") {
-		t.Errorf("a second one of that name: %v\n%s", err, out)
+	run(t, dir, "git", "add", "services/tide") // what another service of that name must not touch
+	refused := func(says string, args ...string) {
+		t.Helper()
+		cmd := exec.Command("make", args...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "MAKEFLAGS=", "MAKELEVEL=")
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), says) {
+			t.Errorf("make %s: %v\n%s\nwant status 2 and %q", strings.Join(args, " "), err, out, says)
+		}
+	}
+	refused("NAME: there is a services/tide already", "new-service", "NAME=tide", "FROM=raw_input")
+	refused("NAME is missing", "new-service", "FROM=raw_input")
+	refused("FROM is missing", "new-service", "NAME=moon")
+	refused("TO: a is also FROM", "new-service", "NAME=moon", "FROM=a", "TO=a")
+	refused("NAME: weather is a part of Milepost", "remove-service", "NAME=weather")
+
+	refused("consumers of the group are alive", "remove-service", "NAME=tide", "REDIS_URL="+url)
+	stop()
+	out = run(t, dir, "make", "remove-service", "NAME=tide", "REDIS_URL="+url)
+	if !strings.Contains(out, "Retired group tide of raw_input") {
+		t.Errorf("make remove-service says %q, want that the group is retired", out)
+	}
+	run(t, dir, "git", "reset", "-q")
+	if out := run(t, dir, "git", "status", "--porcelain"); out != "" {
+		t.Errorf("after make remove-service: %s", out)
 	}
 }
 
-// throughTide runs the program and sends an event through it.
-func throughTide(t *testing.T, bin string) {
+// throughTide runs the program and sends an event through it. It returns the URL of the Redis, and what
+// stops the program.
+func throughTide(t *testing.T, bin string) (url string, stop func()) {
 	t.Helper()
 	o := stagetest.Real(t).Options()
-	_, port, _ := strings.Cut(o.Addr, ":")
+	url = "redis://" + o.Addr
 	cmd := exec.Command(bin)
-	cmd.Env = []string{"REDIS_PORT=" + port, "ADMIN_LISTEN=127.0.0.1:0"}
+	cmd.Env = []string{"REDIS_URL=" + url, "ADMIN_LISTEN=127.0.0.1:0"}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	stop = sync.OnceFunc(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("tide: %v\n%s", err, &stderr)
+		}
+	})
+	t.Cleanup(stop)
 	b, err := stage.Open(stage.Options{Redis: o})
 	if err != nil {
 		t.Fatal(err)
@@ -164,38 +191,58 @@ func throughTide(t *testing.T, bin string) {
 		}
 		return len(all) == 1 && all[0].Values["payload"] == `{"id":"`+r.ID+`"}`
 	})
+	return url, stop
 }
 
-// Each kind of channel, with and without an output, gives a service whose own test passes.
+// The payload is of the channel's type, and each service's own test passes. Removed, they leave nothing.
 func TestKinds(t *testing.T) {
 	dir := clone(t)
-	for _, s := range []newservice.Spec{
-		{Name: "mirror", From: "user:email"},
-		{Name: "far-away", From: "calculated_distance", To: "far.places"},
-		{Name: "receipts", From: "email:sent"},
-		{Name: "moon2", From: "tides", To: "moons"},
-	} {
+	all := []struct {
+		newservice.Spec
+		reads string
+	}{
+		{newservice.Spec{Name: "mirror", From: "user:email"}, "stage.Event[event.Address]"},
+		{newservice.Spec{Name: "far-away", From: "calculated_distance", To: "far.places"}, "stage.Event[event.Result]"},
+		{newservice.Spec{Name: "receipts", From: "email:sent"}, "stage.Event[event.Sent]"},
+		{newservice.Spec{Name: "warm", From: "weather_report"}, "stage.Event[weather.Report]"},
+		{newservice.Spec{Name: "moon2", From: "moons", To: "tides"}, "stage.Event[json.RawMessage]"},
+		{newservice.Spec{Name: "atlas", From: "far.places"}, "stage.Event[faraway.Output]"},
+	}
+	test := []string{"test"}
+	for i, s := range all {
 		s.Root = dir
-		if left, err := newservice.Write(s); err != nil || len(left) != 0 {
-			t.Fatalf("Write(%+v) = %v, %v", s, left, err)
+		w, err := newservice.Write(s.Spec)
+		if port := []int{9106, 9107, 9108, 9109, 9111, 9112}[i]; err != nil || len(w.Left) != 0 || w.Port != port { // 9110 is standalone's
+			t.Fatalf("Write(%+v) = %+v, %v; want the port %d", s.Spec, w, err, port)
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, w.Handle)); err != nil || !bytes.Contains(b, []byte(s.reads)) {
+			t.Errorf("%s: %v; want a handler of %s:\n%s", w.Handle, err, s.reads, b)
+		}
+		test = append(test, "./services/"+s.Name+"/...")
+	}
+	run(t, dir, "go", test...)
+	var refusal newservice.Refusal
+	if _, err := newservice.Remove(newservice.Spec{Root: dir, Name: "far-away"}); !errors.As(err, &refusal) || !strings.Contains(err.Error(), "services/atlas/atlas.go imports") {
+		t.Errorf("Remove(far-away) = %v, want a refusal that names its importer", err)
+	}
+	for _, s := range slices.Backward(all) {
+		if channel, err := newservice.Channel(newservice.Spec{Root: dir, Name: s.Name}); err != nil || channel != s.From {
+			t.Errorf("Channel(%s) = %q, %v; want %q", s.Name, channel, err, s.From)
+		}
+		if _, err := newservice.Remove(newservice.Spec{Root: dir, Name: s.Name}); err != nil {
+			t.Errorf("Remove(%s): %v", s.Name, err)
 		}
 	}
-	run(t, dir, "go", "test", "./services/mirror/...", "./services/far-away/...", "./services/receipts/...", "./services/moon2/...")
-	values, err := os.ReadFile(filepath.Join(dir, "charts/milepost/values.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, port := range []string{"9106", "9107", "9108", "9109"} {
-		if strings.Count(string(values), "adminPort: "+port) != 1 {
-			t.Errorf("port %s is not given once:\n%s", port, values)
-		}
+	if out := run(t, dir, "git", "status", "--porcelain"); out != "" {
+		t.Errorf("after all are removed: %s", out)
 	}
 }
 
-// What cannot work is refused, and nothing is left behind.
-func TestRefused(t *testing.T) {
+// repository is a folder with these files.
+func repository(t *testing.T, files map[string]string) string {
+	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"go.work": "go 1.25.0\n", "services/taken/x": ""} {
+	for name, text := range files {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -203,37 +250,54 @@ func TestRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, s := range []newservice.Spec{
-		{Name: "", From: "a"}, {Name: "Tide", From: "a"}, {Name: "../x", From: "a"}, {Name: "func", From: "a"}, {Name: "tide", From: ""},
-		{Name: "tide", From: "a b"}, {Name: "tide", From: "a", To: "b\"c"}, {Name: "tide", From: "a", To: "a"}, {Name: "tide", From: "a", To: "user:email"},
-		{Name: "taken", From: "a"}, {Name: "tide", From: "a", Root: t.TempDir()},
+	return dir
+}
+
+// What cannot work is refused with the name of the variable, and nothing is left behind.
+func TestRefused(t *testing.T) {
+	dir := repository(t, map[string]string{"go.work": "go 1.25.0\n", "services/taken/x": "", "services/weather/x": ""})
+	for _, tc := range []struct {
+		spec newservice.Spec
+		says string
+	}{
+		{newservice.Spec{From: "a"}, "NAME is missing"},
+		{newservice.Spec{Name: "Tide", From: "a"}, "NAME: "},
+		{newservice.Spec{Name: "../x", From: "a"}, "NAME: "},
+		{newservice.Spec{Name: "func", From: "a"}, "NAME: "},
+		{newservice.Spec{Name: "config", From: "a"}, "NAME: "},
+		{newservice.Spec{Name: "taken", From: "a"}, "NAME: there is a services/taken already"},
+		{newservice.Spec{Name: "tide"}, "FROM is missing"},
+		{newservice.Spec{Name: "tide", From: "a b"}, "FROM: "},
+		{newservice.Spec{Name: "tide", From: "a", To: `b"c`}, "TO: "},
+		{newservice.Spec{Name: "tide", From: "a", To: "a"}, "TO: a is also FROM"},
+		{newservice.Spec{Name: "tide", From: "a", To: "user:email"}, "TO: user:email belongs to db"},
 	} {
-		if s.Root == "" {
-			s.Root = dir
-		}
-		if _, err := newservice.Write(s); err == nil {
-			t.Errorf("Write(%+v): no error", s)
+		tc.spec.Root = dir
+		_, err := newservice.Write(tc.spec)
+		var refusal newservice.Refusal
+		if !errors.As(err, &refusal) || !strings.HasPrefix(err.Error(), tc.says) {
+			t.Errorf("Write(%+v): %v, want a refusal %q", tc.spec, err, tc.says)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(dir, "services/tide")); !os.IsNotExist(err) {
-		t.Errorf("services/tide is left behind: %v", err)
+	if _, err := newservice.Write(newservice.Spec{Root: t.TempDir(), Name: "tide", From: "a"}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Write in a folder that is not the repository: %v", err)
+	}
+	for _, name := range []string{"", "weather", "internal", "nothing", ".."} {
+		if _, err := newservice.Remove(newservice.Spec{Root: dir, Name: name}); err == nil {
+			t.Errorf("Remove(%q): no error", name)
+		}
+	}
+	if all, err := filepath.Glob(filepath.Join(dir, "services", "*")); err != nil || len(all) != 2 {
+		t.Errorf("services has %q, %v; want what it had", all, err)
 	}
 }
 
 // A file without the mark is left alone, and its lines are returned.
 func TestNoMark(t *testing.T) {
-	dir := t.TempDir()
-	for name, text := range map[string]string{"go.work": "go 1.25.0\n", "docker-compose.yml": "services: {}\n"} {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	left, err := newservice.Write(newservice.Spec{Root: dir, Name: "tide", From: "a"})
-	if err != nil || !strings.Contains(left["docker-compose.yml"], "  tide:\n") || !strings.Contains(left["charts/milepost/values.yaml"], "  tide:\n") {
-		t.Errorf("Write = %q, %v; want the lines of both files", left, err)
+	dir := repository(t, map[string]string{"go.work": "go 1.25.0\n", "docker-compose.yml": "services: {}\n"})
+	w, err := newservice.Write(newservice.Spec{Root: dir, Name: "tide", From: "a"})
+	if err != nil || !strings.Contains(w.Left["docker-compose.yml"], "  tide:\n") || !strings.Contains(w.Left["charts/milepost/values.yaml"], "  tide:\n") {
+		t.Errorf("Write = %+v, %v; want the lines of both files", w, err)
 	}
 	if b, err := os.ReadFile(filepath.Join(dir, "docker-compose.yml")); err != nil || string(b) != "services: {}\n" {
 		t.Errorf("docker-compose.yml is now %q, %v", b, err)

@@ -1,0 +1,103 @@
+package newservice
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Channel is the channel that the service reads, as its constant In says, and "" without one. It
+// refuses what [Remove] refuses.
+func Channel(s Spec) (string, error) {
+	if slices.Contains(builtIn, s.Name) {
+		return "", refuse("NAME: %s is a part of Milepost and stays", s.Name)
+	}
+	if err := s.checkName(); err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(s.folder()); err != nil {
+		return "", refuse("NAME: there is no services/%s", s.Name)
+	}
+	if user, err := s.importer(); err != nil || user != "" {
+		if err == nil {
+			err = refuse("NAME: %s imports services/%s; remove that service first", user, s.Name)
+		}
+		return "", err
+	}
+	b, err := os.ReadFile(filepath.Join(s.folder(), s.pkg()+".go"))
+	if err != nil {
+		return "", nil //nolint:nilerr // somebody renamed the file; the channel is not known then
+	}
+	if m := regexp.MustCompile(`(?m)^\s*In\s+= "([^"]+)"$`).FindSubmatch(b); m != nil {
+		return string(m[1]), nil
+	}
+	return "", nil
+}
+
+// importer is a file outside of the service that imports it.
+func (s Spec) importer() (found string, err error) {
+	line := regexp.MustCompile(`"` + regexp.QuoteMeta(module) + `services/` + s.Name + `["/]`)
+	err = filepath.WalkDir(filepath.Join(s.Root, "services"), func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case path == s.folder():
+			return fs.SkipDir
+		case d.IsDir() || filepath.Ext(path) != ".go":
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if err == nil && line.Match(b) {
+			found, err = filepath.Rel(s.Root, path)
+		}
+		return err
+	})
+	return filepath.ToSlash(found), err
+}
+
+// Remove deletes the folder of a service, and its lines in the files of [Lists]. It refuses services of
+// Milepost itself and those that another one imports.
+func Remove(s Spec) (Written, error) {
+	if _, err := Channel(s); err != nil {
+		return Written{}, err
+	}
+	w := Written{Files: []string{"services/" + s.Name}}
+	content := map[string][]byte{}
+	for path := range Lists {
+		old, err := os.ReadFile(filepath.Join(s.Root, path))
+		if err != nil {
+			continue // the file is not there
+		}
+		if text := without(string(old), s.Name); text != string(old) {
+			content[path] = []byte(text)
+			w.Changed = append(w.Changed, path)
+		}
+	}
+	slices.Sort(w.Changed)
+	if err := writeAll(s.Root, content); err != nil {
+		return Written{}, err
+	}
+	return w, os.RemoveAll(s.folder())
+}
+
+// without is a file of [Lists] without a service: its Prometheus target, and the block that begins with
+// its name, two columns in, and ends before the next line that is not further in.
+func without(text, name string) string {
+	var kept strings.Builder
+	inside := false
+	for line := range strings.Lines(text) {
+		if line == fmt.Sprintf("  %s:\n", name) {
+			inside = true
+			continue
+		}
+		inside = inside && (strings.TrimSpace(line) == "" || strings.HasPrefix(line, "   "))
+		if !inside && !strings.Contains(line, "{ names: ["+name+"],") {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
+}
