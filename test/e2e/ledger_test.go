@@ -4,15 +4,11 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,7 +18,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
@@ -81,7 +76,7 @@ func (l *ledger) submit(end <-chan struct{}, edges []*service) {
 		key, tries = v.Email, keyedTries
 	}
 	for try := range tries {
-		status, id, err := l.post(edges[(int(n)+try)%len(edges)], v, key)
+		status, id, err := post(l.p.t, edges[(int(n)+try)%len(edges)].url, v, key)
 		switch {
 		case err == nil && status == http.StatusCreated:
 			l.mu.Lock()
@@ -109,40 +104,6 @@ func (l *ledger) submit(end <-chan struct{}, edges []*service) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open[v.Email] = v
-}
-
-// post submits v, and checks that a 503 says when to come again.
-func (l *ledger) post(s *service, v visit, key string) (status int, id string, err error) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return 0, "", err
-	}
-	req, err := http.NewRequest(http.MethodPost, s.url+"/distance", strings.NewReader(string(body)))
-	if err != nil {
-		return 0, "", err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json")
-	if key != "" {
-		req.Header.Set("Idempotency-Key", key)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, "", err
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		ID string `json:"id"`
-	}
-	switch resp.StatusCode {
-	case http.StatusCreated:
-		err = json.NewDecoder(resp.Body).Decode(&answer)
-	case http.StatusServiceUnavailable:
-		if after, bad := strconv.Atoi(resp.Header.Get("Retry-After")); bad != nil || after < 1 {
-			l.p.t.Errorf("503 with Retry-After %q", resp.Header.Get("Retry-After"))
-		}
-	}
-	return resp.StatusCode, answer.ID, err
 }
 
 // publish is load from elsewhere: bare PUBLISHes of raw_input and calculated_distance, about perSecond a second, which
@@ -202,43 +163,10 @@ type document struct {
 	Long  string  `bson:"long"`
 }
 
-// lines counts the lines of each address in the log and in what it was renamed to, with the miles of the last.
-func (l *ledger) lines() (count map[string]int, miles map[string]string, total int) {
-	l.p.t.Helper()
-	count, miles = map[string]int{}, map[string]string{}
-	files, err := filepath.Glob(l.p.log + "*")
-	if err != nil {
-		l.p.t.Fatal(err)
-	}
-	for _, f := range files {
-		if fi, err := os.Stat(f); err != nil || fi.IsDir() {
-			continue
-		}
-		b, err := os.ReadFile(f)
-		if err != nil {
-			l.p.t.Fatal(err)
-		}
-		for text := range strings.Lines(string(b)) {
-			if !strings.HasSuffix(text, "\n") {
-				total++ // it is being written; if nobody completes it, it has no address
-				continue
-			}
-			m := line.FindStringSubmatch(strings.TrimSuffix(text, "\n"))
-			if m == nil {
-				l.p.t.Fatalf("%s has a line that is not the article's: %q", f, text)
-			}
-			count[m[1]]++
-			miles[m[1]] = m[2]
-			total++
-		}
-	}
-	return count, miles, total
-}
-
 // working tells what is not settled yet, "" if nothing is, and how much that is.
-func (l *ledger) working(b *stage.Broker) (what string, n int) {
+func (l *ledger) working(look *inspect.Pipeline) (what string, n int) {
 	for _, c := range hops {
-		s, err := inspect.New(b).Status(l.p.t.Context(), c)
+		s, err := look.Status(l.p.t.Context(), c)
 		if err != nil {
 			return err.Error(), 0
 		}
@@ -257,9 +185,9 @@ func (l *ledger) working(b *stage.Broker) (what string, n int) {
 }
 
 // deadLetters counts those of all channels and shows the first few.
-func (l *ledger) deadLetters(b *stage.Broker) (n int) {
+func (l *ledger) deadLetters(look *inspect.Pipeline) (n int) {
 	for _, c := range hops {
-		letters, err := inspect.New(b).DeadLetters(l.p.t.Context(), c, "", 10_000)
+		letters, err := look.DeadLetters(l.p.t.Context(), c, "", 10_000)
 		if err != nil {
 			l.p.t.Errorf("dead letters of %s: %v", c, err)
 		}
@@ -277,15 +205,15 @@ func (l *ledger) deadLetters(b *stage.Broker) (n int) {
 func (l *ledger) balance() counts {
 	t := l.p.t
 	t.Helper()
-	b := l.p.broker()
+	look := l.p.look()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	want := len(l.accepted) + len(l.bare)
 	var quiet int
 	var seen string
 	for moved := time.Now(); quiet < 2; time.Sleep(100 * time.Millisecond) {
-		what, n := l.working(b)
-		_, _, lines := l.lines()
+		what, n := l.working(look)
+		lines := l.p.sent().total
 		quiet++
 		if what != "" || lines < want {
 			quiet = 0
@@ -307,9 +235,10 @@ func (l *ledger) balance() counts {
 	if err != nil {
 		t.Fatalf("read the documents: %v", err)
 	}
-	count, miles, total := l.lines()
+	sent := l.p.sent()
+	count, miles, total := sent.of, sent.miles, sent.total
 	sum := counts{accepted: len(l.accepted), bare: len(l.bare), open: len(l.open), refused: l.refused,
-		documents: len(docs), lines: total, dead: l.deadLetters(b)}
+		documents: len(docs), lines: total, dead: l.deadLetters(look)}
 	byID, perEmail := map[string]document{}, map[string]int{}
 	for _, d := range docs {
 		byID[d.ID] = d

@@ -176,23 +176,13 @@ func get(t *testing.T, method, address string) int {
 }
 
 // exercise makes every family of metrics have something to tell: submissions, a bare one, garbage, questions, strange requests.
-func exercise(t *testing.T, p *pipeline, web, users, weather string) {
+func exercise(t *testing.T, p *pipeline, users, weather string) {
 	t.Helper()
-	s, id := service{url: web}, ""
-	for _, v := range visits("visitor", 3) {
-		status, got, err := s.post(t.Context(), v)
-		if err != nil || status != http.StatusCreated {
-			t.Fatalf("POST /distance: %d, %v", status, err)
-		}
-		id = got
-	}
+	web, id := p.web[0].url, p.submit(visits("visitor", 3)...)[2]
 	waitAdopted(t, p)
 	p.cli("PUBLISH", event.RawInput, `{"email":"ada@example.com","lat":"91","long":"0"}`)
 	p.cli("PUBLISH", event.RawInput, `{"email":"bare@example.com","lat":"1","long":"2"}`)
-	stagetest.Eventually(t, "the emails are sent", func() bool {
-		b, err := os.ReadFile(p.log)
-		return err == nil && strings.Count(string(b), "\n") == 4
-	})
+	stagetest.Eventually(t, "the emails are sent", func() bool { return p.sent().total == 4 })
 	for _, q := range []struct {
 		method, url string
 		want        int
@@ -231,7 +221,7 @@ func TestMetrics(t *testing.T) {
 		reads := p.start("users", "weather")
 		p.env = append(p.env, "USERS_URL="+reads[0].url, "WEATHER_URL="+reads[1].url)
 		services := append(reads, p.start(all...)...)
-		exercise(t, p, p.web[0].url, reads[0].url, reads[1].url)
+		exercise(t, p, reads[0].url, reads[1].url)
 		p.idle()
 		by := map[string]map[string]*dto.MetricFamily{}
 		for _, s := range services {
@@ -300,7 +290,7 @@ func TestMetrics(t *testing.T) {
 		address := regexp.MustCompile(`(?m)^  (Who submitted|Weather) +(http://\S+?)/(users/ADDRESS|api/weather/CITY)$`)
 		stagetest.Eventually(t, "standalone says where things are", func() bool { return len(address.FindAllString(s.Output(), -1)) == 2 })
 		at := address.FindAllStringSubmatch(s.Output(), -1)
-		exercise(t, p, s.url, at[0][2], at[1][2])
+		exercise(t, p, at[0][2], at[1][2])
 		families := map[string]*dto.MetricFamily{}
 		stagetest.Eventually(t, "standalone has all there is", func() bool {
 			families = s.scrape()

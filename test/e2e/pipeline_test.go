@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -183,7 +185,7 @@ func (p *pipeline) service(name string, env ...string) *service {
 		s.url = "http://" + listen
 		s.env = append(s.env, "LISTEN="+listen)
 	}
-	if name == "web-api" {
+	if name == "web-api" || name == "standalone" {
 		p.web = append(p.web, s)
 	}
 	s.env = append(s.env, env...)
@@ -248,18 +250,23 @@ type visit struct {
 	Long  string `json:"long"`
 }
 
-// post submits v at a web-api and returns the answer: its status, and the event ID if that is 201.
-func (s *service) post(ctx context.Context, v visit) (status int, id string, err error) {
+// post submits v at a web-api. It returns the answer's status, and the event ID if that is 201. Key is the idempotency
+// key, "" for none. A 503 must say when to try again.
+func post(t testing.TB, url string, v visit, key string) (status int, id string, err error) {
+	t.Helper()
 	body, err := json.Marshal(v)
 	if err != nil {
 		return 0, "", err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/distance", strings.NewReader(string(body)))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/distance", bytes.NewReader(body))
 	if err != nil {
 		return 0, "", err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return 0, "", err
@@ -268,25 +275,34 @@ func (s *service) post(ctx context.Context, v visit) (status int, id string, err
 	var answer struct {
 		ID string `json:"id"`
 	}
-	if resp.StatusCode == http.StatusCreated {
+	switch resp.StatusCode {
+	case http.StatusCreated:
 		err = json.NewDecoder(resp.Body).Decode(&answer)
+	case http.StatusServiceUnavailable:
+		if after, bad := strconv.Atoi(resp.Header.Get("Retry-After")); bad != nil || after < 1 {
+			t.Errorf("503 with Retry-After %q", resp.Header.Get("Retry-After"))
+		}
 	}
 	return resp.StatusCode, answer.ID, err
 }
 
-// submit posts to the first web-api until it says 201: anything else means that it will not have been kept, or that it
-// may have been and the address is the test's to count.
-func (p *pipeline) submit(vs ...visit) {
+// submit posts each visit to the first web-api until that answers 201, and returns the event IDs. It fails the test for
+// any other answer than 201 and 503, and for none: the event may have been kept then.
+func (p *pipeline) submit(vs ...visit) (ids []string) {
 	p.t.Helper()
 	for _, v := range vs {
 		stagetest.Eventually(p.t, "the submission of "+v.Email+" is accepted", func() bool {
-			status, _, err := p.web[0].post(p.t.Context(), v)
+			status, id, err := post(p.t, p.web[0].url, v, "")
 			if err != nil || (status != http.StatusCreated && status != http.StatusServiceUnavailable) {
 				p.t.Fatalf("POST /distance of %+v: %d, %v; want 201, or 503 for a while", v, status, err)
+			}
+			if status == http.StatusCreated {
+				ids = append(ids, id)
 			}
 			return status == http.StatusCreated
 		})
 	}
+	return ids
 }
 
 // visits makes n submissions with addresses that begin with name, each from another place.
@@ -301,51 +317,67 @@ func visits(name string, n int) []visit {
 // line is the article's, to the letter.
 var line = regexp.MustCompile(`^\d\d:\d\d:\d\d,\d{3} root INFO Email sent to: (\S+); Message: You are (\d\S*) miles from Velocity\.$`)
 
-// sent is how many lines of the log each address has, and the miles in the last of them. A line that is not the article's
-// fails the test.
-func (p *pipeline) sent() (count map[string]int, miles map[string]string) {
-	p.t.Helper()
-	b, err := os.ReadFile(p.log)
-	if err != nil && !os.IsNotExist(err) {
-		p.t.Fatal(err)
-	}
-	count, miles = map[string]int{}, map[string]string{}
-	for l := range strings.Lines(string(b)) {
-		m := line.FindStringSubmatch(strings.TrimSuffix(l, "\n"))
-		if m == nil {
-			if !strings.HasSuffix(l, "\n") {
-				break // it is being written
-			}
-			p.t.Fatalf("sent_emails has a line that is not the article's: %q", l)
-		}
-		count[m[1]]++
-		miles[m[1]] = m[2]
-	}
-	return count, miles
+// lines are those of the log.
+type lines struct {
+	of    map[string]int    // by address
+	miles map[string]string // in the last line of each address
+	total int               // with those that are not complete
 }
 
-// delivered waits until the log has a line for each address and nothing is under way any more, and then fails the test
-// unless it has exactly one for each and none for anybody else.
-func (p *pipeline) delivered(emails ...string) {
+// sent reads the log and what it was renamed to. A complete line that is not the article's fails the test.
+func (p *pipeline) sent() lines {
 	p.t.Helper()
-	stagetest.Eventually(p.t, "every address has a line", func() bool {
-		count, _ := p.sent()
-		for _, e := range emails {
-			if count[e] == 0 {
-				return false
+	found := lines{of: map[string]int{}, miles: map[string]string{}}
+	files, err := filepath.Glob(p.log + "*")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, f := range files {
+		if fi, err := os.Stat(f); err != nil || fi.IsDir() { // the journal is a folder beside the log
+			continue
+		}
+		b, err := os.ReadFile(f)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		for text := range strings.Lines(string(b)) {
+			found.total++
+			m := line.FindStringSubmatch(strings.TrimSuffix(text, "\n"))
+			switch {
+			case !strings.HasSuffix(text, "\n"): // it is being written
+			case m == nil:
+				p.t.Fatalf("%s has a line that is not the article's: %q", f, text)
+			default:
+				found.of[m[1]]++
+				found.miles[m[1]] = m[2]
 			}
 		}
-		return true
-	})
-	p.idle()
-	count, _ := p.sent()
+	}
+	return found
+}
+
+// written waits until the log has n lines for an address.
+func (p *pipeline) written(email string, n int) {
+	p.t.Helper()
+	stagetest.Eventually(p.t, fmt.Sprintf("%s has %d lines in sent_emails", email, n), func() bool { return p.sent().of[email] >= n })
+}
+
+// delivered waits until the log has a line for each address and nothing is left to do. It fails the test unless the log
+// has exactly one line for each of them, and no other.
+func (p *pipeline) delivered(emails ...string) {
+	p.t.Helper()
 	for _, e := range emails {
-		if count[e] != 1 {
-			p.t.Errorf("%s has %d lines in sent_emails, want 1", e, count[e])
+		p.written(e, 1)
+	}
+	p.idle()
+	found := p.sent()
+	for _, e := range emails {
+		if found.of[e] != 1 {
+			p.t.Errorf("%s has %d lines in sent_emails, want 1", e, found.of[e])
 		}
 	}
-	if len(count) != len(emails) {
-		p.t.Errorf("sent_emails has lines of %d addresses, want %d", len(count), len(emails))
+	if len(found.of) != len(emails) {
+		p.t.Errorf("sent_emails has lines of %d addresses, want %d", len(found.of), len(emails))
 	}
 }
 
@@ -358,30 +390,30 @@ func addresses(vs ...visit) []string {
 	return out
 }
 
-// broker opens the pipeline's Redis through the runtime's own API.
-func (p *pipeline) broker() *stage.Broker {
+// look opens the pipeline as the operator's tool does.
+func (p *pipeline) look() *inspect.Pipeline {
 	p.t.Helper()
 	b, err := stage.Open(stage.Options{Redis: p.redis.Options(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	p.t.Cleanup(func() { b.Close() })
-	return b
+	return inspect.New(b)
 }
 
 // hops are the channels between the services, in order.
 var hops = []string{event.RawInput, event.CalculatedDistance, event.UserEmail}
 
-// idle waits until no group that a process works for has anything left to do, on any channel, seen twice: what leaves one
-// channel after it was looked at may enter the next.
+// idle waits until no running stage has anything left to do on any channel. It looks twice, because an entry that leaves
+// one channel after the look may enter the next.
 func (p *pipeline) idle() {
 	p.t.Helper()
-	b := p.broker()
+	look := p.look()
 	quiet := 0
 	stagetest.Eventually(p.t, "the pipeline is idle", func() bool {
 		quiet++
 		for _, c := range hops {
-			s, err := inspect.New(b).Status(p.t.Context(), c)
+			s, err := look.Status(p.t.Context(), c)
 			if err != nil {
 				p.t.Fatal(err)
 			}
@@ -399,11 +431,11 @@ func (p *pipeline) idle() {
 // dead waits until channel has n dead letters and returns them.
 func (p *pipeline) dead(channel string, n int) []inspect.DeadLetter {
 	p.t.Helper()
-	b := p.broker()
+	look := p.look()
 	var letters []inspect.DeadLetter
 	stagetest.Eventually(p.t, fmt.Sprintf("%s has %d dead letters", channel, n), func() bool {
 		var err error
-		if letters, err = inspect.New(b).DeadLetters(p.t.Context(), channel, "", n+1); err != nil {
+		if letters, err = look.DeadLetters(p.t.Context(), channel, "", n+1); err != nil {
 			p.t.Fatal(err)
 		}
 		return len(letters) >= n

@@ -172,7 +172,7 @@ func TestPromiseOutageNothingThere(t *testing.T) {
 	}
 	refused := func(v visit) {
 		t.Helper()
-		status, _, err := web.post(t.Context(), v)
+		status, _, err := post(t, web.url, v, "")
 		if err != nil || status != http.StatusServiceUnavailable {
 			t.Errorf("POST /distance without Redis: %d, %v; want 503", status, err)
 		}

@@ -114,7 +114,7 @@ func TestPromiseChannelsForeignStage(t *testing.T) {
 			if !stranger.Running() {
 				t.Errorf("the foreign program has ended:\n%s", stranger.Output())
 			}
-			if _, miles := p.sent(); name == "distance" && miles[vs[0].Email] != "12.5" {
+			if miles := p.sent().miles; name == "distance" && miles[vs[0].Email] != "12.5" {
 				t.Errorf("%s is told %s miles, want the foreign program's 12.5", vs[0].Email, miles[vs[0].Email])
 			}
 		})
@@ -146,7 +146,7 @@ func TestPromiseChannelsForeignStandIn(t *testing.T) {
 	after := visits("after", 5)
 	p.submit(after...)
 	p.delivered(addresses(append(append(before, during...), after...)...)...)
-	if _, miles := p.sent(); miles[during[0].Email] != "12.5" || miles[after[0].Email] == "12.5" {
+	if miles := p.sent().miles; miles[during[0].Email] != "12.5" || miles[after[0].Email] == "12.5" {
 		t.Errorf("miles during and after: %s and %s; want the stand-in's 12.5, then ours", miles[during[0].Email], miles[after[0].Email])
 	}
 }

@@ -154,8 +154,7 @@ func (c *chaos) kills() (n int) {
 func (c *chaos) progress(after time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, _, lines := c.lines()
-	c.p.t.Logf("%4.0f s: %d kills, %d while entries were pending; accepted %d, lines %d", after.Seconds(), c.kills(), c.inTime, len(c.accepted), lines)
+	c.p.t.Logf("%4.0f s: %d kills, %d while entries were pending; accepted %d, lines %d", after.Seconds(), c.kills(), c.inTime, len(c.accepted), c.p.sent().total)
 }
 
 // killAtRandom kills a shipped program at some moment, if it can at one when entries are pending, and starts it again.

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 // TestPromiseReplicas runs several processes of each service under load, submissions and bare PUBLISHes, and stops, starts,
@@ -93,10 +91,10 @@ func TestPromiseReplicas(t *testing.T) {
 // waitAdopted waits until both channels that get bare PUBLISHes have an adopter.
 func waitAdopted(t *testing.T, p *pipeline) {
 	t.Helper()
-	b := p.broker()
+	look := p.look()
 	stagetest.Eventually(t, "someone adopts bare PUBLISHes", func() bool {
 		for _, c := range hops[:2] {
-			if s, err := inspect.New(b).Status(context.Background(), c); err != nil || !s.Adopted {
+			if s, err := look.Status(context.Background(), c); err != nil || !s.Adopted {
 				return false
 			}
 		}

@@ -77,9 +77,8 @@ func TestReadmeByHand(t *testing.T) {
 	at := newTerminal(t, []string{"REDIS_PORT=" + redisPort, "MONGO_PORT=" + mongoPort, "LISTEN=" + page},
 		"--bind 127.0.0.1", "--bind 127.0.0.1 --port "+redisPort, "standalone store", "standalone store --listen "+store)
 	at.start(block.sh).answers(page)
-	web := service{url: "http://" + page}
 	stagetest.Eventually(t, "a submission is accepted", func() bool {
-		status, _, err := web.post(t.Context(), golden)
+		status, _, err := post(t, "http://"+page, golden, "")
 		return err == nil && status == http.StatusCreated
 	})
 	stagetest.Eventually(t, "sent_emails has a line", func() bool { return at.logged() == 1 })
@@ -99,8 +98,7 @@ func TestAddService(t *testing.T) {
 	listening := at.start(blocks[1].sh)
 	listening.says("stage=tide")
 	listening.says("listening on raw_input, tides")
-	web := service{process: listening, url: "http://" + page}
-	_, id, err := web.post(t.Context(), golden)
+	_, id, err := post(t, "http://"+page, golden, "")
 	if err != nil {
 		t.Fatal(err)
 	}

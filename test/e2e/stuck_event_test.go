@@ -32,7 +32,8 @@ func TestStuckEvent(t *testing.T) {
 	p.delivered(golden.Email)
 	email.Stop()
 
-	bob, eve := p.accepted(web, "bob@example.com"), p.accepted(web, "eve@example.com")
+	ids := p.submit(visit{"bob@example.com", "40.7128", "-74.0060"}, visit{"eve@example.com", "40.7128", "-74.0060"})
+	bob, eve := ids[0], ids[1]
 	docs := p.users()
 	docs.has(t, bob, eve)
 
@@ -116,7 +117,7 @@ func TestStuckEvent(t *testing.T) {
 	if said := p.must("sh", "-ec", replay); said != "replayed 1 dead letter\n" {
 		t.Errorf("%s: %q", replay, said)
 	}
-	stagetest.Eventually(t, "bob's line is written", func() bool { n, _ := p.sent(); return n["bob@example.com"] == 1 })
+	p.written("bob@example.com", 1)
 	if said := p.must("sh", "-ec", command); said != "replayed 1 dead letter\n" {
 		t.Errorf("%s: %q", command, said)
 	}
@@ -138,14 +139,14 @@ func TestStuckEventReplay(t *testing.T) {
 	docs := p.users()
 	for i, c := range commands(t, 1) {
 		services[3].Stop()
-		bob := p.accepted(services[0], "bob@example.com")
+		bob := p.submit(visit{"bob@example.com", "40.7128", "-74.0060"})[0]
 		docs.has(t, bob)
 		backup := docs.take(t, bob)
 		services[3].Start()
 		letter := p.dead(event.UserEmail, 1)[0]
 		docs.give(t, backup)
 		p.does(t, c, bob, letter.Entry)
-		stagetest.Eventually(t, "bob's line is written", func() bool { n, _ := p.sent(); return n["bob@example.com"] == i+1 })
+		p.written("bob@example.com", i+1)
 	}
 	out, code := p.run("milepostctl", "doctor", "--mongo", p.mongo, "--output", "json")
 	if code != 0 {
@@ -156,16 +157,6 @@ func TestStuckEventReplay(t *testing.T) {
 			t.Errorf("doctor does not find %s ok:\n%s", check, out)
 		}
 	}
-}
-
-// accepted submits for an address and returns the event ID.
-func (p *pipeline) accepted(web *service, email string) (id string) {
-	p.t.Helper()
-	status, id, err := web.post(p.t.Context(), visit{email, "40.7128", "-74.0060"})
-	if err != nil || status != http.StatusCreated {
-		p.t.Fatalf("POST /distance of %s: %d, %v", email, status, err)
-	}
-	return id
 }
 
 // untilFound waits until find says all of words of an event.

@@ -89,19 +89,11 @@ func TestTrace(t *testing.T) {
 	services := append(reads, p.start(all...)...)
 	email := services[5]
 	waitAdopted(t, p)
-	post := func(v visit) (id string) {
-		t.Helper()
-		status, id, err := p.web[0].post(t.Context(), v)
-		if err != nil || status != http.StatusCreated {
-			t.Fatalf("POST /distance: %d, %v", status, err)
-		}
-		return id
-	}
-	broker := p.broker()
+	look := p.look()
 	waiting := func(n int) { // until that many events wait for email, which does not run
 		t.Helper()
 		stagetest.Eventually(t, fmt.Sprintf("%d events wait for email", n), func() bool {
-			s, err := inspect.New(broker).Status(t.Context(), event.UserEmail)
+			s, err := look.Status(t.Context(), event.UserEmail)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -125,7 +117,7 @@ func TestTrace(t *testing.T) {
 	}
 
 	// From the POST to the line, through all hops, and to whoever else reads.
-	id := post(visit{"ada@example.com", "40.7", "-74"})
+	id := p.submit(visit{"ada@example.com", "40.7", "-74"})[0]
 	trace := traceOf(t, collector, id, "email", "write sent_emails")
 	eventuallyTree(trace, `
 web-api server POST /distance
@@ -152,7 +144,7 @@ web-api server POST /distance
 
 	// Over a retry: the document is not there when email looks for it.
 	email.Stop()
-	id = post(visit{"late@example.com", "1", "2"})
+	id = p.submit(visit{"late@example.com", "1", "2"})[0]
 	docs := p.users()
 	docs.has(t, id)
 	waiting(1)
@@ -188,14 +180,11 @@ web-api server POST /distance
 
 	// Several at once: each trace is whole, and the batch is linked with all of them.
 	email.Stop()
-	ids := map[string]bool{}
-	for _, v := range visits("batch", 5) {
-		ids[post(v)] = true
-	}
+	ids := p.submit(visits("batch", 5)...)
 	waiting(5)
 	email.Start()
 	var parents []string
-	for id := range ids {
+	for _, id := range ids {
 		trace := traceOf(t, collector, id, "email", "write sent_emails")
 		for _, s := range collector.Spans() {
 			if s.Trace == trace && s.Name == "process user:email" && s.Service == "email" {
@@ -323,11 +312,8 @@ func TestTraceCollectorAway(t *testing.T) {
 func TestTraceStandalone(t *testing.T) {
 	t.Parallel()
 	collector := otlptest.Start(t)
-	_, s := newStandalone(t, "WEATHER_PROVIDER_URL=off", "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_SERVICE_NAME=all-in-one")
-	status, id, err := s.post(t.Context(), visit{"ada@example.com", "40.7", "-74"})
-	if err != nil || status != http.StatusCreated {
-		t.Fatalf("POST /distance: %d, %v", status, err)
-	}
+	p, s := newStandalone(t, "WEATHER_PROVIDER_URL=off", "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_SERVICE_NAME=all-in-one")
+	id := p.submit(visit{"ada@example.com", "40.7", "-74"})[0]
 	s.says("Email sent to: ada@example.com")
 	s.Stop() // which finishes what is under way and delivers the last spans
 	want := `
