@@ -3,11 +3,13 @@ package stage
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/milepost/milepost/pkg/stage/internal/entry"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
@@ -83,6 +85,53 @@ func TestSettledDuringReplay(t *testing.T) {
 	if !s.replay.done() {
 		t.Error("the replay is not done though its entry is settled")
 	}
+}
+
+// Deliveries are taken in order. One that is to be handled alone runs while nothing else does, and one that failed twice
+// has a call of its own.
+func TestQueueOrder(t *testing.T) {
+	q := newQueue(8)
+	names := map[*delivery]string{}
+	for _, d := range []struct {
+		name string
+		delivery
+	}{{name: "a"}, {name: "b"}, {"alone", delivery{alone: true}}, {name: "c"}, {"failed twice", delivery{Entry: entry.Entry{Tries: 2}}}, {name: "d"}} {
+		names[&d.delivery] = d.name
+		q.push(&d.delivery)
+	}
+	take := func(want ...string) {
+		t.Helper()
+		var got []string
+		for _, d := range q.take(10) {
+			got = append(got, names[d])
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("took %q, want %q", got, want)
+		}
+	}
+	blocked := func(want bool) {
+		t.Helper()
+		if got := q.together(10) == 0; got != want {
+			t.Fatalf("take would wait: %v, want %v", got, want)
+		}
+	}
+	take("a", "b")
+	blocked(true)
+	q.done(2)
+	take("alone")
+	blocked(true)
+	q.done(1)
+	take("c")
+	blocked(false)
+	take("failed twice")
+	q.pause(true)
+	blocked(true)
+	q.pause(false)
+	take("d")
+	q.done(3)
+	q.drain() // does not wait: nothing is left
+	q.close()
+	take()
 }
 
 // Any order of markers, announced batches and bare messages, seen from each of three subscribers that start at different

@@ -158,6 +158,34 @@ func TestPause(t *testing.T) {
 	})
 }
 
+// An event whose own dependency is down, which pauses the stage again and again, does not keep the others from being handled.
+func TestPauseForOne(t *testing.T) {
+	for name, crashes := range map[string]string{"in turn": "0", "alone": "2"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := stagetest.Embedded(t)
+			b := open(t, o)
+			var got tally
+			start(t, b, stage.Config{Name: "s", In: "in", Workers: 1}, stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+				if e.Body == "down" {
+					return stage.Nothing{}, stage.Down(errors.New("its own store is away"))
+				}
+				got.add(e.ID, e.Body)
+				return stage.Nothing{}, nil
+			}))
+			rdb := redis.NewClient(o)
+			defer rdb.Close()
+			if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", "down", "crashes", crashes}}).Err(); err != nil {
+				t.Fatal(err)
+			}
+			stagetest.Eventually(t, "the stage is paused", func() bool { return figure(t, b, "stage_paused", "s") == 1 })
+			ids := publish(t, publisher(t, b, "in"), numbered("", 50)...)
+			stagetest.Eventually(t, "the others are handled", func() bool { return got.len() == len(ids) })
+			got.once(t, ids)
+		})
+	}
+}
+
 func TestLostGroupAndFlush(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)

@@ -70,11 +70,11 @@ func (s *Stage) call(ctx context.Context, in []*delivery) []Result {
 var errNoAnswer = errors.New("no answer")
 
 // answer waits for a handler call to end. It gives up on one that ignores its context: after one and a half times
-// Config.Timeout, or a second after ctx ended. What such a call returns in the end is dropped, and so is what it does
-// not return: its goroutine is the only one that may be left when Run returns.
+// Config.Timeout, or a second after ctx ended. What such a call returns in the end is dropped. Its goroutine is the only
+// one that may be left when Run returns.
 //
-// Giving up is why each call has a goroutine, and with its context and timers that costs about 1.6 µs (BenchmarkCall). A
-// handler that takes less than that for an event is better made with Batch.
+// For that each call has a goroutine, a context and timers, 2 µs together (BenchmarkCall). A handler that is faster than
+// that is better made with Batch: distance's hop is at 0.9 of a bare client, one with Each at 0.7 (BenchmarkHop).
 func (s *Stage) answer(ctx context.Context, ended chan error) error {
 	patience := time.NewTimer(s.cfg.Timeout + s.cfg.Timeout/2)
 	defer patience.Stop()
