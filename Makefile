@@ -30,7 +30,7 @@ tail: ## follow the log of sent emails (SENT_EMAILS, default sent_emails)
 define NEEDS
 redis-server|redis-server|everything that runs against a real Redis: the runtime's suite, the programs together
 chromium chromium-browser google-chrome|chromium|the page in a browser
-gcc cc|gcc libc6-dev|starting and stopping under the race detector, which needs a C compiler
+gcc cc|gcc libc6-dev|pkg/stage and pkg/cache under the race detector, which needs a C compiler
 endef
 export NEEDS
 
@@ -56,7 +56,7 @@ deps: ## install what the tests need (as root on Debian or Ubuntu; elsewhere it 
 test: deps alone ## all tests; installs what they need only where `make deps` may
 	@status=0; \
 	if [ "$$($(GO) env CGO_ENABLED)" = 1 ]; then \
-		echo "$(GO) test -race, what starts and stops"; $(GO) test -race -run StartStop ./pkg/stage || status=$$?; fi; \
+		echo "$(GO) test -race ./pkg/stage ./pkg/cache"; $(GO) test -race -count=1 ./pkg/stage ./pkg/cache || status=$$?; fi; \
 	echo "$(GO) test ./..."; $(GO) test -count=1 -timeout 12m $(TESTFLAGS) $(patsubst %,./%/...,$(MODULES)) || status=$$?; \
 	$(MISSING) | { title='NOT TESTED HERE'; while IFS='|' read -r any package what; do \
 		if [ -n "$$title" ]; then printf '\n%s\n' "$$title"; title=; fi; \
