@@ -24,7 +24,6 @@ type Broker struct {
 	link    *link.Link
 	keys    keys.Names
 	metrics *metrics
-	memory  memory
 	tracer  trace.Tracer // nil: none
 	crew    crew
 }

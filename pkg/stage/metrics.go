@@ -68,7 +68,7 @@ func (b *Broker) Describe(ch chan<- *prometheus.Desc) {
 	ch <- memoryMax
 }
 
-// Collect implements prometheus.Collector. Every 10 s at most it asks Redis how full it is, and waits 1 s at most for that.
+// Collect implements prometheus.Collector. It asks Redis how full it is, and waits a second at most for the answer.
 func (b *Broker) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range b.metrics.all() {
 		c.Collect(ch)
