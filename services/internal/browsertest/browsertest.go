@@ -1,13 +1,16 @@
-// Package browsertest drives a headless Chromium for tests of the page. Programs do not import it.
+// Package browsertest drives a headless Chromium, for tests of pages.
 package browsertest
 
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +22,6 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
-	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
@@ -30,13 +32,14 @@ import (
 //go:embed axe/axe.min.js
 var axe string
 
-// patience is how long a test waits for what has to happen. Nothing here measures time.
+// patience is how long one action of the browser may take.
 const patience = 30 * time.Second
 
 // Browser is a Chromium with an empty profile.
 type Browser struct{ ctx context.Context }
 
-// Start starts a browser that ends with the test. With CI=true a missing Chromium fails the test, elsewhere it skips it.
+// Start starts a browser that ends with the test. With CI=true a missing Chromium fails the test,
+// elsewhere it skips it.
 func Start(t testing.TB) *Browser {
 	t.Helper()
 	path := ""
@@ -52,29 +55,25 @@ func Start(t testing.TB) *Browser {
 		}
 		t.Skip("not run: chromium is not installed (apt-get install chromium)")
 	}
-	// A folder of our own: the browser may still be writing when a test's folder is removed.
+	// Not t.TempDir: the browser's helper processes write for a moment after it has ended.
 	profile, err := os.MkdirTemp("", "milepost-chromium-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(profile),
-		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		// A name that is not the loopback address': a page there is no secure context, as on a plain HTTP site.
-		chromedp.Flag("host-resolver-rules", "MAP milepost.test 127.0.0.1"),
-		chromedp.WSURLReadTimeout(patience))
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true),
+		// A page at a name other than localhost is no secure context, as on a plain HTTP site.
+		chromedp.Flag("host-resolver-rules", "MAP milepost.test 127.0.0.1"))
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(func() {
-		_ = chromedp.Cancel(ctx) // waits for the browser's end; stop kills what is left of it
+		_ = chromedp.Cancel(ctx) // waits until the browser has ended; stop kills what is left of it
 		cancel()
 		stop()
-		for end := time.Now().Add(patience); os.RemoveAll(profile) != nil && time.Now().Before(end); {
-			time.Sleep(10 * time.Millisecond) // its helpers end after it, and write until then
-		}
+		stagetest.Eventually(t, "the browser's folder is removed", func() bool { return os.RemoveAll(profile) == nil })
 	})
-	if err := chromedp.Run(ctx); err != nil {
+	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("start %s: %v", path, err)
 	}
 	return &Browser{ctx}
@@ -82,48 +81,35 @@ func Start(t testing.TB) *Browser {
 
 // Tab is one visitor: a tab with cookies and storage of its own.
 type Tab struct {
-	ctx     context.Context
-	t       testing.TB
-	visitor cdp.BrowserContextID
-	plain   bool // scripts are off
+	ctx   context.Context
+	t     testing.TB
+	plain bool // JavaScript is off
 
 	mu       sync.Mutex
-	messages []string // what the browser complained of
+	messages []string // errors and warnings in the console
 	hosts    map[string]int
 }
 
-// Open opens a tab for a new visitor, 1200 by 900. When the test ends, a tab in whose console the browser complained of
-// anything (a broken policy, a failed load, an exception) fails it, but for what Expect named.
+// Open opens a tab for a new visitor, 1200 by 900 CSS pixels. At its end, the test fails if the
+// console has an error or a warning (a broken policy, a failed load, an exception) that Expect did
+// not name.
 func (b *Browser) Open(t testing.TB) *Tab {
 	t.Helper()
-	whole := cdp.WithExecutor(b.ctx, chromedp.FromContext(b.ctx).Browser)
-	visitor, err := target.CreateBrowserContext().Do(whole)
-	if err != nil {
-		t.Fatalf("new visitor: %v", err)
-	}
-	// chromedp's own way to do this asks for no window, and where a visitor has none yet, Chromium refuses.
-	id, err := target.CreateTarget("about:blank").WithBrowserContextID(visitor).WithNewWindow(true).Do(whole)
-	if err != nil {
-		t.Fatalf("new window: %v", err)
-	}
-	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithTargetID(id))
-	tab := &Tab{ctx: ctx, t: t, visitor: visitor, hosts: map[string]int{}}
-	chromedp.ListenTarget(ctx, tab.hear)
+	tab := &Tab{t: t, hosts: map[string]int{}}
+	var cancel context.CancelFunc
+	tab.ctx, cancel = chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(tab.hear))
 	t.Cleanup(func() {
 		for _, m := range tab.Messages() {
-			t.Errorf("the browser complained: %s", m)
+			t.Errorf("the browser's console: %s", m)
 		}
 		if t.Failed() {
 			tab.Picture(t.Name())
 		}
 		cancel()
-		_ = target.DisposeBrowserContext(visitor).Do(whole) // else it ends with the browser
 	})
-	// The first run attaches, and what is attached lives as long as its context: no deadline here.
-	if err := chromedp.Run(ctx); err != nil {
-		t.Fatalf("attach to the window: %v", err)
+	if err := chromedp.Do(tab.ctx); err != nil { // no deadline: the tab lives as long as this context
+		t.Fatalf("open a tab: %v", err)
 	}
-	tab.Do("open", log.Enable(), network.Enable(), runtime.Enable())
 	tab.Size(1200, 900)
 	return tab
 }
@@ -133,13 +119,13 @@ func (tab *Tab) hear(event any) {
 	defer tab.mu.Unlock()
 	switch e := event.(type) {
 	case *log.EventEntryAdded:
-		if e.Entry.Level == log.LevelError || e.Entry.Level == log.LevelWarning {
+		if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {
 			tab.messages = append(tab.messages, fmt.Sprintf("%s: %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL))
 		}
 	case *runtime.EventExceptionThrown:
-		tab.messages = append(tab.messages, e.ExceptionDetails.Error())
+		tab.messages = append(tab.messages, (&chromedp.ExceptionError{ExceptionDetails: e.ExceptionDetails}).Error())
 	case *runtime.EventConsoleAPICalled:
-		if e.Type == runtime.APITypeError || e.Type == runtime.APITypeWarning {
+		if e.Type == runtime.ConsoleAPICalledTypeError || e.Type == runtime.ConsoleAPICalledTypeWarning {
 			var words []string
 			for _, a := range e.Args {
 				words = append(words, string(a.Value))
@@ -154,7 +140,7 @@ func (tab *Tab) hear(event any) {
 	}
 }
 
-// Messages takes what the browser complained of so far.
+// Messages returns what the console got since the last call.
 func (tab *Tab) Messages() []string {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
@@ -163,65 +149,68 @@ func (tab *Tab) Messages() []string {
 	return m
 }
 
-// Expect takes the complaints that contain text, as those that the test brought about.
+// Expect removes the messages that contain text: the test has caused them.
 func (tab *Tab) Expect(text string) {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
-	var others []string
-	for _, m := range tab.messages {
-		if !strings.Contains(m, text) {
-			others = append(others, m)
-		}
-	}
-	tab.messages = others
+	tab.messages = slices.DeleteFunc(tab.messages, func(m string) bool { return strings.Contains(m, text) })
 }
 
-// Hosts are the hosts that were asked for anything.
-func (tab *Tab) Hosts() (hosts []string) {
+// Hosts returns the hosts that the tab sent requests to.
+func (tab *Tab) Hosts() []string {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
-	for h := range tab.hosts {
-		hosts = append(hosts, h)
-	}
-	return hosts
+	return slices.Collect(maps.Keys(tab.hosts))
 }
 
-// Do runs browser actions that must succeed.
-func (tab *Tab) Do(what string, actions ...chromedp.Action) {
+// run runs an action that must succeed within the time that a test waits for anything.
+func run[T any](tab *Tab, what string, action chromedp.Action[T]) T {
 	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
-	if err := chromedp.Run(ctx, actions...); err != nil {
+	got, err := chromedp.Run(ctx, action)
+	if err != nil {
 		tab.t.Fatalf("%s: %v\n%s", what, err, strings.Join(tab.Messages(), "\n"))
 	}
+	return got
+}
+
+// call runs a command of the DevTools protocol that must succeed.
+func call[P, R any](tab *Tab, command cdp.Command[P, R], params P) {
+	tab.t.Helper()
+	run(tab, command.Method, func(ctx context.Context, t *chromedp.Target) (R, error) { return cdp.Call(ctx, t, command, params) })
 }
 
 // Go opens an address and waits until it is loaded.
 func (tab *Tab) Go(url string) {
 	tab.t.Helper()
-	tab.Do("open "+url, chromedp.Navigate(url))
+	run(tab, "open "+url, chromedp.Navigate(url))
 }
 
-// Reload loads the page again; a page that a form's post made is posted again.
+// Reload loads the page again. If a form's post made the page, the form is posted again.
 func (tab *Tab) Reload() {
 	tab.t.Helper()
-	tab.Do("reload", chromedp.Reload())
+	run(tab, "reload", chromedp.Reload())
 }
 
 // Click clicks the middle of an element with the mouse.
 func (tab *Tab) Click(selector string) {
 	tab.t.Helper()
-	tab.Do("click "+selector, chromedp.Click(selector, chromedp.ByQuery, chromedp.NodeVisible))
+	run(tab, "click "+selector, click(selector))
 }
 
-// ClickThrough clicks something that leads to another page and waits until that is loaded.
+// ClickThrough clicks an element that leads to another page and waits until that page is loaded.
 func (tab *Tab) ClickThrough(selector string) {
 	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
-	if _, err := chromedp.RunResponse(ctx, chromedp.Click(selector, chromedp.ByQuery, chromedp.NodeVisible)); err != nil {
+	if _, err := chromedp.RunResponse(ctx, click(selector)); err != nil {
 		tab.t.Fatalf("click %s: %v", selector, err)
 	}
+}
+
+func click(selector string) chromedp.Action[chromedp.Void] {
+	return chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible)
 }
 
 // Type empties a field and types into it.
@@ -236,18 +225,22 @@ func (tab *Tab) Type(selector, text string) {
 	tab.Keys(text)
 }
 
-// Keys presses keys, wherever the focus is.
+// Keys presses keys, in the element that has the focus.
 func (tab *Tab) Keys(keys string) {
 	tab.t.Helper()
-	tab.Do("press keys", chromedp.KeyEvent(keys))
+	run(tab, "press keys", chromedp.KeyEvent(keys))
 }
 
-// Eval evaluates an expression, which may be a promise, into out.
+// Eval evaluates an expression, which may be a promise, into out; nil drops its value.
 func (tab *Tab) Eval(expression string, out any) {
 	tab.t.Helper()
-	tab.Do("evaluate "+expression, chromedp.Evaluate(expression, out, func(p *runtime.EvaluateParams) *runtime.EvaluateParams {
-		return p.WithAwaitPromise(true)
-	}))
+	value := run(tab, "evaluate "+expression, chromedp.Evaluate[[]byte](expression, chromedp.EvalAwaitPromise))
+	if out == nil {
+		return
+	}
+	if err := json.Unmarshal(value, out); err != nil {
+		tab.t.Fatalf("evaluate %s: %v", expression, err)
+	}
 }
 
 // String evaluates an expression whose value is a string.
@@ -257,7 +250,7 @@ func (tab *Tab) String(expression string) (s string) {
 	return s
 }
 
-// Text is the text of an element as it is shown.
+// Text returns the visible text of an element.
 func (tab *Tab) Text(selector string) string {
 	tab.t.Helper()
 	return tab.String(fmt.Sprintf("document.querySelector(%q).innerText", selector))
@@ -281,53 +274,64 @@ func (tab *Tab) Until(expression string) {
 // Size sets the size of the window in CSS pixels.
 func (tab *Tab) Size(width, height int64) {
 	tab.t.Helper()
-	tab.Do("resize", chromedp.EmulateViewport(width, height))
+	run(tab, "resize", chromedp.EmulateViewport(width, height))
 }
 
-// Prefer sets a media feature, such as prefers-color-scheme to dark.
+// Prefer sets media features: names and values in turn, such as "prefers-color-scheme", "dark".
 func (tab *Tab) Prefer(features ...string) {
 	tab.t.Helper()
 	var list []*emulation.MediaFeature
-	for i := 0; i < len(features); i += 2 {
-		list = append(list, &emulation.MediaFeature{Name: features[i], Value: features[i+1]})
+	for pair := range slices.Chunk(features, 2) {
+		list = append(list, &emulation.MediaFeature{Name: pair[0], Value: pair[1]})
 	}
-	tab.Do("prefer", emulation.SetEmulatedMedia().WithFeatures(list))
+	call(tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: list})
 }
 
-// NoScript switches JavaScript off for the pages to come. Eval still works.
+// NoScript switches JavaScript off for the pages that follow. Eval still works.
 func (tab *Tab) NoScript() {
 	tab.t.Helper()
 	tab.plain = true
-	tab.Do("switch scripts off", emulation.SetScriptExecutionDisabled(true))
+	tab.scripts(false)
+}
+
+func (tab *Tab) scripts(on bool) {
+	tab.t.Helper()
+	call(tab, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
 }
 
 // Offline cuts the tab off from the network, or connects it again.
 func (tab *Tab) Offline(off bool) {
 	tab.t.Helper()
-	tab.Do("cut off", network.EmulateNetworkConditions(off, 0, -1, -1))
+	call(tab, network.OverrideNetworkState, network.OverrideNetworkStateParams{Offline: off, DownloadThroughput: -1, UploadThroughput: -1})
+	call(tab, network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{
+		MatchedNetworkConditions: []*network.Conditions{{Offline: off, DownloadThroughput: -1, UploadThroughput: -1}},
+	})
 }
 
-// Locate grants or denies the page at origin the visitor's location, and says where that is.
+// Locate allows or denies the page at origin to know the visitor's location, and sets it.
 func (tab *Tab) Locate(origin string, allow bool, lat, long float64) {
 	tab.t.Helper()
-	setting := browser.PermissionSettingDenied
-	if allow {
-		setting = browser.PermissionSettingGranted
+	p := browser.SetPermissionParams{
+		Permission: &browser.PermissionDescriptor{Name: "geolocation"}, Setting: browser.PermissionSettingDenied,
+		Origin: origin, BrowserContextID: chromedp.FromContext(tab.ctx).BrowserContextID,
 	}
-	c := chromedp.FromContext(tab.ctx)
-	tab.Do("set the permission", chromedp.ActionFunc(func(ctx context.Context) error {
-		return browser.SetPermission(&browser.PermissionDescriptor{Name: "geolocation"}, setting).
-			WithOrigin(origin).WithBrowserContextID(tab.visitor).Do(cdp.WithExecutor(ctx, c.Browser))
-	}), emulation.SetGeolocationOverride().WithLatitude(lat).WithLongitude(long).WithAccuracy(10))
+	if allow {
+		p.Setting = browser.PermissionSettingGranted
+	}
+	if _, err := chromedp.CallBrowser(tab.ctx, browser.SetPermission, p); err != nil {
+		tab.t.Fatalf("set the permission: %v", err)
+	}
+	accuracy := 10.0 // metres
+	call(tab, emulation.SetGeolocationOverride, emulation.SetGeolocationOverrideParams{Latitude: &lat, Longitude: &long, Accuracy: &accuracy})
 }
 
-// Accessible lets axe-core look at the page and fails the test for each violation of WCAG 2.2 A and AA, and of axe's own
-// best practices.
+// Accessible fails the test for each violation that axe-core finds of WCAG 2.2 A and AA, and of its
+// own best practices.
 func (tab *Tab) Accessible(state string) {
 	tab.t.Helper()
-	if tab.plain { // axe waits for timers; the page's own scripts start only when one is opened
-		tab.Do("switch scripts on", emulation.SetScriptExecutionDisabled(false))
-		defer tab.Do("switch scripts off", emulation.SetScriptExecutionDisabled(true))
+	if tab.plain { // axe needs timers; the page's own scripts run only in a page opened later
+		tab.scripts(true)
+		defer tab.scripts(false)
 	}
 	var loaded bool
 	tab.Eval("typeof axe === 'object'", &loaded)
@@ -336,12 +340,11 @@ func (tab *Tab) Accessible(state string) {
 	}
 	var found []struct {
 		ID, Impact, Help string
-		Nodes            []struct {
-			HTML           string
-			FailureSummary string
-		}
+		Nodes            []struct{ HTML, FailureSummary string }
 	}
-	tab.Eval(`axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"], resultTypes: ["violations"]}).then((r) => r.violations)`, &found)
+	tab.Eval(`axe.run(document, {
+		runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"], resultTypes: ["violations"],
+	}).then((r) => r.violations)`, &found)
 	for _, v := range found {
 		for _, n := range v.Nodes {
 			tab.t.Errorf("%s: axe: %s (%s): %s\n%s\n%s", state, v.ID, v.Impact, v.Help, n.HTML, n.FailureSummary)
@@ -359,7 +362,8 @@ func (tab *Tab) NoOverflow(state string) {
 	}
 }
 
-// Picture writes a picture of the whole page into the folder that SCREENSHOTS names, if it does.
+// Picture writes a picture of the whole page into the folder that SCREENSHOTS names. Without
+// SCREENSHOTS it does nothing.
 func (tab *Tab) Picture(name string) {
 	tab.t.Helper()
 	dir := os.Getenv("SCREENSHOTS")
@@ -368,8 +372,7 @@ func (tab *Tab) Picture(name string) {
 	}
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
-	var png []byte
-	err := chromedp.Run(ctx, chromedp.FullScreenshot(&png, 100))
+	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, strings.ReplaceAll(name, "/", "-")+".png"), png, 0o600)
 	}
