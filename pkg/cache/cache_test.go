@@ -379,18 +379,66 @@ func TestLongLoad(t *testing.T) {
 	})
 }
 
-// Waiting for another process ends with the time of a load.
+// Waiting for another process ends with Options.Timeout, and is no sign that Redis is away.
 func TestWaitEnds(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		if err := plain(t, o).Set(t.Context(), "cache:t:k#lock", "token of the slow", time.Hour).Err(); err != nil {
+		if err := plain(t, o).Set(t.Context(), "cache:t:locked#lock", "another process", time.Hour).Err(); err != nil {
 			t.Fatal(err)
 		}
-		var s source
-		c := cache.New[int64](open(t, o), cache.Options{Name: "t", Timeout: 50 * time.Millisecond})
-		if r, err := c.Get(t.Context(), "k", s.load); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Get = %+v, %v; want a deadline", r, err)
+		var s, waiting source
+		client := open(t, o)
+		c := cache.New[int64](client, cache.Options{Name: "t"})
+		get(t, c, &s)
+		short := cache.New[int64](client, cache.Options{Name: "t", Timeout: 10 * time.Millisecond})
+		for range 20 {
+			if r, err := short.Get(t.Context(), "locked", waiting.load); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Get under a foreign lock = %+v, %v; want a deadline", r, err)
+			}
+			if r := get(t, c, &s); !r.Cached {
+				t.Error("after it, a cached key is loaded")
+			}
+		}
+		if n := waiting.loads.Load(); n != 0 {
+			t.Errorf("%d loads under a foreign lock", n)
 		}
 	})
+}
+
+// The end of a caller's context is that caller's error, and is no sign that Redis is away.
+func TestCallersDeadline(t *testing.T) {
+	server := stagetest.Real(t)
+	client, admin := open(t, server.Options()), plain(t, server.Options())
+	c := cache.New[int64](client, cache.Options{Name: "t"})
+	var s source
+	get(t, c, &s)
+	drop := func(ctx context.Context) error { return c.Drop(ctx, "other") }
+	for _, tc := range []struct {
+		name  string
+		after time.Duration // the deadline
+		call  func(context.Context) error
+	}{
+		{"Ping", -time.Second, client.Ping},
+		{"Drop", -time.Second, drop},
+		{"Get", -time.Second, func(ctx context.Context) error { _, err := c.Get(ctx, "k", s.load); return err }},
+		{"Drop that Redis does not answer", 20 * time.Millisecond, drop},
+	} {
+		if err := admin.Do(t.Context(), "CLIENT", "PAUSE", "60000", "WRITE").Err(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), tc.after)
+		if err := tc.call(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, cache.ErrAway) {
+			t.Errorf("%s: %v, want the caller's deadline", tc.name, err)
+		}
+		cancel()
+		if err := admin.Do(t.Context(), "CLIENT", "UNPAUSE").Err(); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			if r := get(t, c, &s); !r.Cached {
+				t.Errorf("a Get after %s is loaded, want it from the cache", tc.name)
+			}
+		}
+	}
 }
 
 // A caller who leaves does not take the value from those who stay.

@@ -2,7 +2,7 @@ package cache
 
 import (
 	"context"
-	"embed"
+	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,109 +13,101 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-//go:embed lua
-var files embed.FS
+//go:embed lua/begin.lua
+var beginText string
 
-var beginScript, renewScript, fillScript, failScript = script("begin"), script("renew"), script("fill"), script("fail")
+//go:embed lua/fill.lua
+var fillText string
 
-func script(name string) *redis.Script {
-	text, err := files.ReadFile("lua/" + name + ".lua")
-	if err != nil {
-		panic(err) // it is part of the program
-	}
-	return redis.NewScript(string(text))
-}
+var beginScript, fillScript = redis.NewScript(beginText), redis.NewScript(fillText)
 
 const (
-	callTimeout = 500 * time.Millisecond // a cache that takes longer does not help
-	awayFor     = time.Second            // how long an absent Redis is not asked
-	lease       = 2 * time.Second        // after which a process that was killed while it loaded is not waited for
+	callTimeout = 500 * time.Millisecond // of a call to Redis: a slower cache does not help
+	awayFor     = time.Second            // after a failed call, Redis is not called for this long
+	lease       = 2 * time.Second        // the lock of a process that was killed ends after this
 )
 
-// ErrAway: the cache's Redis cannot be reached.
+// ErrAway is wrapped by the error of a call that Redis did not answer in 500 ms, and of all calls
+// in the second after it.
 var ErrAway = errors.New("the cache is away")
 
 // Client is a connection to the Redis that holds caches. Its methods are safe for concurrent use.
 type Client struct {
 	rdb  *redis.Client
 	log  *slog.Logger
-	away atomic.Int64 // until when Redis is not asked, in Unix nanoseconds; 0 while it is there
+	away atomic.Int64 // Redis is not called before this Unix nanosecond; 0 while it answers
 }
 
-// Open prepares a client and connects to nothing. Of o it takes address, credentials and TLS. The caller closes it.
+// Open prepares a client and does not connect. Of o it takes address, credentials and TLS. The
+// caller closes it.
 func Open(o *redis.Options, log *slog.Logger) *Client {
 	if log == nil {
 		log = slog.Default()
 	}
 	c := *o
-	c.MaxRetries = -1 // loading is the way out, and it does not wait
+	c.MaxRetries = -1 // if Redis fails, the value is loaded instead
 	c.DialerRetries = 1
 	c.ContextTimeoutEnabled = true
-	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = callTimeout, callTimeout, callTimeout, callTimeout
+	c.DialTimeout, c.ReadTimeout, c.WriteTimeout = callTimeout, callTimeout, callTimeout
+	c.PoolTimeout = callTimeout / 2                    // ends before the call does
 	c.ReadBufferSize, c.WriteBufferSize = 4<<10, 4<<10 // entries are small
 	c.DisableIdentity = true
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return &Client{rdb: redis.NewClient(&c), log: log}
+	client := &Client{rdb: redis.NewClient(&c), log: log}
+	client.rdb.AddHook(client)
+	return client
 }
 
-// Pool tells about the connections, and how many there may be.
+// Pool returns the statistics of the connection pool and its size.
 func (c *Client) Pool() (*redis.PoolStats, int) { return c.rdb.PoolStats(), c.rdb.Options().PoolSize }
 
 // Close closes the connections.
 func (c *Client) Close() error { return c.rdb.Close() }
 
-// Ping is nil if Redis is there, else an error wrapping [ErrAway].
-func (c *Client) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return c.seen(ctx, c.rdb.Ping(ctx).Err())
-}
+// Ping returns nil if Redis answers, else an error wrapping [ErrAway].
+func (c *Client) Ping(ctx context.Context) error { return c.rdb.Ping(ctx).Err() }
 
-// get reads an entry; "" is none.
-func (c *Client) get(ctx context.Context, key string) (string, error) {
-	if c.skip() {
-		return "", ErrAway
-	}
-	text, err := c.rdb.Get(ctx, key).Result()
-	if errors.Is(err, redis.Nil) {
-		err = nil
-	}
-	return text, c.seen(ctx, err)
-}
-
-func (c *Client) run(ctx context.Context, s *redis.Script, keys []string, args ...any) (any, error) {
-	if c.skip() {
-		return nil, ErrAway
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	reply, err := s.Run(ctx, c.rdb, keys, args...).Result()
-	return reply, c.seen(ctx, err)
-}
-
-// skip reports whether Redis was found away a moment ago.
-func (c *Client) skip() bool {
-	until := c.away.Load()
-	return until != 0 && time.Now().UnixNano() < until
-}
-
-// seen remembers whether Redis was there. What Redis itself answered, such as that it is full, is an answer; that the
-// caller has left says nothing.
-func (c *Client) seen(ctx context.Context, err error) error {
-	var answer redis.Error
-	switch {
-	case err == nil, errors.As(err, &answer):
-		if c.away.Swap(0) != 0 {
-			c.log.Info("the cache is back")
+// ProcessHook implements redis.Hook. It gives a command callTimeout, and refuses it if Redis was
+// away less than awayFor ago. If ctx has ended, the error is that of ctx, and says nothing about
+// Redis.
+func (c *Client) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if time.Now().UnixNano() < c.away.Load() {
+			return ErrAway
 		}
-		return err
-	case errors.Is(ctx.Err(), context.Canceled):
-		return ctx.Err()
-	case errors.Is(err, redis.ErrPoolTimeout): // we ask for more than we have connections for; Redis may be well
+		short, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		err := next(short, cmd)
+		var reply redis.Error
+		switch {
+		case err == nil, errors.As(err, &reply): // what Redis replies, such as OOM, is an answer
+			if c.away.Swap(0) != 0 {
+				c.log.Info("the cache is back")
+			}
+			return err
+		case ended(ctx) != nil:
+			return ended(ctx)
+		case errors.Is(err, redis.ErrPoolTimeout): // too few connections; Redis may be well
+		case c.away.Swap(time.Now().Add(awayFor).UnixNano()) == 0:
+			c.log.Warn("the cache is away; every value is loaded", "err", err)
+		}
 		return fmt.Errorf("%w: %w", ErrAway, err)
 	}
-	if c.away.Swap(time.Now().Add(awayFor).UnixNano()) == 0 {
-		c.log.Warn("the cache is away; everything is loaded anew", "err", err)
+}
+
+// DialHook implements redis.Hook.
+func (c *Client) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessPipelineHook implements redis.Hook. The cache has no pipelines.
+func (c *Client) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// ended is ctx.Err(), but does not wait for the timer of ctx: a connection may notice the deadline
+// a moment before.
+func ended(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
 	}
-	return fmt.Errorf("%w: %w", ErrAway, err)
+	return ctx.Err()
 }

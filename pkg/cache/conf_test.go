@@ -8,7 +8,8 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// The file that compose and the chart mount: a restarted cache is warm, what is full evicts what ends first.
+// With the file that compose and the chart mount, a restarted cache is warm and a full one evicts
+// what expires first.
 func TestConf(t *testing.T) {
 	conf, err := filepath.Abs("../../charts/milepost/files/cache.conf")
 	if err != nil {

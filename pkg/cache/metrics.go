@@ -9,32 +9,39 @@ import (
 
 // metrics are those of one cache.
 type metrics struct {
-	requests *prometheus.CounterVec
-	loads    *prometheus.CounterVec
-	kept     *prometheus.CounterVec
-	seconds  prometheus.Histogram
+	registry              *prometheus.Registry
+	requests, loads, kept *prometheus.CounterVec
+	seconds               prometheus.Histogram
 }
 
 func newMetrics(name string) *metrics {
-	labels := prometheus.Labels{"cache": name}
-	return &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "milepost_cache_requests_total", ConstLabels: labels,
-			Help: "What was found in the cache: hit, missing (known not to exist), stale (served late, after expired), miss, expired, corrupt, away (Redis is).",
-		}, []string{"outcome"}),
-		loads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "milepost_cache_loads_total", ConstLabels: labels, Help: "Loads of what was not in the cache, by outcome.",
-		}, []string{"outcome"}),
-		kept: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "milepost_cache_kept_total", ConstLabels: labels,
-			Help: "What became of loaded values: kept, outdated (dropped while they were loaded), failed (Redis did not take them).",
-		}, []string{"outcome"}),
+	r, labels := prometheus.NewRegistry(), prometheus.Labels{"cache": name}
+	counter := func(name, help string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, ConstLabels: labels, Help: help}, []string{"outcome"})
+		r.MustRegister(c)
+		return c
+	}
+	m := &metrics{
+		registry: r,
+		requests: counter("milepost_cache_requests_total", "Look-ups: hit, missing (known not to exist), "+
+			"stale (an old value, since loading failed or took too long), miss, expired, corrupt, away (Redis is)."),
+		loads: counter("milepost_cache_loads_total", "Loads of values that were not in the cache, by outcome."),
+		kept: counter("milepost_cache_kept_total", "Loaded values by what became of them: kept, "+
+			"outdated (dropped while they were loaded), failed (Redis did not take them)."),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "milepost_cache_load_seconds", ConstLabels: labels, Help: "Time of a load.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 3, 9),
 		}),
 	}
+	r.MustRegister(m.seconds)
+	return m
 }
+
+// Describe implements [prometheus.Collector].
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) { m.registry.Describe(ch) }
+
+// Collect implements [prometheus.Collector].
+func (m *metrics) Collect(ch chan<- prometheus.Metric) { m.registry.Collect(ch) }
 
 func (m *metrics) asked(outcome string) { m.requests.WithLabelValues(outcome).Inc() }
 
@@ -48,18 +55,4 @@ func (m *metrics) loaded(start time.Time, err error) {
 		outcome = "failed"
 	}
 	m.loads.WithLabelValues(outcome).Inc()
-}
-
-// Describe is part of [prometheus.Collector].
-func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range []prometheus.Collector{m.requests, m.loads, m.kept, m.seconds} {
-		c.Describe(ch)
-	}
-}
-
-// Collect is part of [prometheus.Collector].
-func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range []prometheus.Collector{m.requests, m.loads, m.kept, m.seconds} {
-		c.Collect(ch)
-	}
 }

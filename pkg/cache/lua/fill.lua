@@ -1,8 +1,8 @@
--- Ends a load: keeps what it brought and gives the lock back, if the lock is still the caller's. It is not when the entry
--- was dropped meanwhile, and what was loaded may then be older than the drop.
+-- Ends a load: writes its entry and releases the lock, if the caller still holds it. The caller does
+-- not after a drop, and what it loaded may then be older than the drop.
 -- KEYS  1 entry  2 lock
--- ARGV  1 token  2 new entry  3 how long to keep it, in ms
--- Reply 1 if it was kept, else 0.
+-- ARGV  1 token of the caller  2 new entry  3 its time to live in ms
+-- Reply 1 if the entry was written, else 0.
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
 	return 0
 end
