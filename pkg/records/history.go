@@ -18,8 +18,8 @@ type Profile struct {
 	First, Last time.Time // submitted
 }
 
-// Profile returns the profile of email, and false if it has no record.
-func (s *Store) Profile(ctx context.Context, email string) (Profile, bool, error) {
+// Profile returns the profile of email: the zero Profile if it has no record.
+func (s *Store) Profile(ctx context.Context, email string) (Profile, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	// FerretDB v1 has neither $min nor $max in $group. Each of the three is one range of the index.
@@ -44,9 +44,9 @@ func (s *Store) Profile(ctx context.Context, email string) (Profile, bool, error
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return Profile{}, false, fmt.Errorf("find profile of an address: %w", err)
+		return Profile{}, fmt.Errorf("find profile of an address: %w", err)
 	}
-	return p, p.Submissions > 0, nil
+	return p, nil
 }
 
 // Place is where a page of a history ends. The zero value is its begin.

@@ -1,4 +1,4 @@
-// Package db is the stage that stores results, one document for each submission, and passes the address on.
+// Package db is the stage that stores each result as a document and passes the address on.
 package db
 
 import (
@@ -14,9 +14,10 @@ import (
 	"github.com/milepost/milepost/pkg/telemetry"
 )
 
-// Store is what the stage needs of the collection; [records.Store] is one.
+// Store is the collection of documents; [records.Store] is one.
 type Store interface {
-	// InsertMany stores records and answers for each: nil if it is stored, now or by an earlier delivery of its event.
+	// InsertMany stores records and returns an error for each: nil if the record is stored, now or
+	// by an earlier delivery of its event.
 	InsertMany(ctx context.Context, r []records.Record) []error
 	EnsureIndexes(ctx context.Context, log *slog.Logger) error
 	Ping(ctx context.Context) error
@@ -31,10 +32,11 @@ type Deps struct {
 	Admin  *telemetry.Admin // may be nil
 }
 
-// maxBatch is how many results go to the store in one round trip.
+// maxBatch is how many results one insert stores.
 const maxBatch = 256
 
-// Run works on calculated_distance until ctx ends, then drains. It waits for a Redis and a store that are not there.
+// Run works on calculated_distance until ctx ends, then drains. It waits while Redis or the store
+// is away.
 func Run(ctx context.Context, d Deps) error {
 	if d.Log == nil {
 		d.Log = slog.Default()
@@ -52,7 +54,7 @@ func Run(ctx context.Context, d Deps) error {
 	d.Admin.Watch(s.Name(), s.Ready)
 	indexing, stop := context.WithCancel(ctx)
 	indexed := make(chan error, 1)
-	go func() { indexed <- d.Store.EnsureIndexes(indexing, d.Log) }() // waits for the store; the stage need not
+	go func() { indexed <- d.Store.EnsureIndexes(indexing, d.Log) }() // waits for the store
 	err = s.Run(ctx)
 	stop()
 	if ierr := <-indexed; ierr != nil && !errors.Is(ierr, context.Canceled) {
@@ -67,8 +69,9 @@ type Handler struct {
 	Now   func() time.Time // default: time.Now
 }
 
-// Handle stores each result under its event ID, the idempotency key: an event that comes again finds its own document and
-// counts as done. What the store will never take is a dead letter; an outage pauses the stage.
+// Handle stores each result under its event ID, the idempotency key: an event that comes again
+// finds its own document and counts as done. A result that the store refuses for good is a dead
+// letter; an outage pauses the stage.
 func (h *Handler) Handle(ctx context.Context, in []stage.Event[event.Result]) []stage.Result {
 	now := time.Now
 	if h.Now != nil {

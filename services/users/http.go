@@ -8,43 +8,30 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/labstack/echo/v4"
-	"github.com/labstack/echo/v4/middleware"
 
 	"github.com/milepost/milepost/pkg/cache"
 	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/services/internal/jsonapi"
 )
 
 // maxIDs is how many events one request may ask about.
 const maxIDs = 100
 
-// Handler is the HTTP side of the service. With a token only requests that carry it are answered.
+// Handler answers requests. If token is not "", it answers only requests that carry the token.
 func (u *Users) Handler(token string, log *slog.Logger) http.Handler {
-	e := echo.New()
-	e.HTTPErrorHandler = func(err error, c echo.Context) { refuse(log, err, c) }
-	e.Use(routed, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
-		log.ErrorContext(c.Request().Context(), "handler panicked", "err", err, "stack", string(stack))
-		return err
-	}}), guard(token))
+	e := jsonapi.New(log, func(c echo.Context, err error) (int, string) { return explain(log, c, err) })
+	e.Use(guard(token))
 	e.GET("/users/:email", u.user)
 	e.GET("/submissions", u.submissions)
 	return e
 }
 
-// routed tells the route to whoever observes the request.
-func routed(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		c.Request().Pattern = c.Path()
-		return next(c)
-	}
-}
-
-// guard asks for the token. Comparing digests takes as long for any token.
+// guard asks for the token. It compares digests, so its time does not depend on the token.
 func guard(token string) echo.MiddlewareFunc {
 	want := sha256.Sum256([]byte("Bearer " + token))
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -62,28 +49,25 @@ func guard(token string) echo.MiddlewareFunc {
 
 // user is GET /users/{email}?limit=&after=.
 func (u *Users) user(c echo.Context) error {
-	text := c.Param("email")
-	if c.Request().URL.RawPath != "" { // echo then routes by it and leaves its escapes
-		var err error
-		if text, err = url.PathUnescape(text); err != nil {
-			return echo.NewHTTPError(http.StatusBadRequest, "the address is not escaped as a path is")
-		}
+	text, err := jsonapi.Param(c, "email")
+	if err != nil {
+		return err
 	}
 	email := event.Address(text)
 	if err := email.Validate(); err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest, err.Error())
+		return jsonapi.BadRequest(err.Error())
 	}
 	limit := defaultLimit
 	if text := c.QueryParam("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > maxLimit {
-			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("limit %q is not a number from 1 to %d", text, maxLimit))
+			return jsonapi.BadRequest(fmt.Sprintf("limit %q is not a number from 1 to %d", text, maxLimit))
 		}
 		limit = n
 	}
 	after, err := readPlace(c.QueryParam("after"))
 	if err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest, err.Error())
+		return jsonapi.BadRequest(err.Error())
 	}
 	p, err := u.Page(c.Request().Context(), email, after, limit)
 	if err != nil {
@@ -92,24 +76,24 @@ func (u *Users) user(c echo.Context) error {
 	return c.JSONBlob(http.StatusOK, p)
 }
 
-// submissions is GET /submissions?ids=ID,ID: those that are stored, without those that are not.
+// submissions is GET /submissions?ids=ID,ID. It leaves out events that are not stored.
 func (u *Users) submissions(c echo.Context) error {
 	var ids []string
 	for _, list := range c.QueryParams()["ids"] {
 		for id := range strings.SplitSeq(list, ",") {
 			if id == "" || len(id) > 64 {
-				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("%q is not an event ID", id))
+				return jsonapi.BadRequest(fmt.Sprintf("%q is not an event ID", id))
 			}
 			if !slices.Contains(ids, id) {
 				ids = append(ids, id)
 			}
 			if len(ids) > maxIDs {
-				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("at most %d ids are allowed", maxIDs))
+				return jsonapi.BadRequest(fmt.Sprintf("at most %d ids are allowed", maxIDs))
 			}
 		}
 	}
 	if len(ids) == 0 {
-		return echo.NewHTTPError(http.StatusBadRequest, "ids is missing: /submissions?ids=ID,ID")
+		return jsonapi.BadRequest("ids is missing: /submissions?ids=ID,ID")
 	}
 	all, err := u.Submissions(c.Request().Context(), ids)
 	if err != nil {
@@ -120,27 +104,17 @@ func (u *Users) submissions(c echo.Context) error {
 	}{all})
 }
 
-// refuse answers an error as JSON with its reason.
-func refuse(log *slog.Logger, err error, c echo.Context) {
-	if c.Response().Committed {
-		return
-	}
-	status, text := http.StatusInternalServerError, "something went wrong here; it was logged"
-	var known *echo.HTTPError
+// explain says how an error is answered.
+func explain(log *slog.Logger, c echo.Context, err error) (status int, text string) {
 	var failed *cache.FailedError
 	switch {
-	case errors.As(err, &known):
-		status, text = known.Code, fmt.Sprint(known.Message)
 	case errors.Is(err, cache.ErrMissing):
-		status, text = http.StatusNotFound, "User not found"
+		return http.StatusNotFound, "User not found"
 	case errors.Is(err, ErrStore), errors.As(err, &failed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		status, text = http.StatusServiceUnavailable, "the store does not answer; try again in a moment"
-		c.Response().Header().Set(echo.HeaderRetryAfter, "1")
 		log.WarnContext(c.Request().Context(), "not answered", "err", err)
-	default:
-		log.ErrorContext(c.Request().Context(), "request failed", "err", err)
+		c.Response().Header().Set(echo.HeaderRetryAfter, "1")
+		return http.StatusServiceUnavailable, "the store does not answer; try again in a moment"
 	}
-	if err := c.JSON(status, map[string]string{"error": text}); err != nil {
-		log.Debug("answer not sent", "err", err)
-	}
+	log.ErrorContext(c.Request().Context(), "request failed", "err", err)
+	return http.StatusInternalServerError, "something went wrong here; it was logged"
 }

@@ -25,15 +25,15 @@ const (
 	maxLimit     = 100
 )
 
-// Users knows who submitted what. It is a [prometheus.Collector].
+// Users reads profiles and submissions. It is a [prometheus.Collector].
 type Users struct {
 	store   Store
-	pages   *cache.Cache[json.RawMessage] // as they are sent, so that a hit is neither decoded nor encoded
+	pages   *cache.Cache[json.RawMessage] // as sent: a hit is not decoded
 	reads   *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 }
 
-// New makes a Users.
+// New returns a Users that reads s and caches in c.
 func New(c *cache.Client, s Store) *Users {
 	return &Users{
 		store: s,
@@ -51,10 +51,10 @@ func New(c *cache.Client, s Store) *Users {
 type Page struct {
 	User        User         `json:"user"`
 	Submissions []Submission `json:"submissions"`    // newest first
-	Next        string       `json:"next,omitempty"` // what ?after= takes for the next page; none on the last one
+	Next        string       `json:"next,omitempty"` // the next page's ?after=; "" on the last page
 }
 
-// User is an address and what it did.
+// User is the profile of an address.
 type User struct {
 	Email       event.Address `json:"email"`
 	Submissions int           `json:"submissions"`
@@ -72,11 +72,11 @@ type Submission struct {
 	StoredAt    time.Time `json:"stored_at"`
 }
 
-// errUnknown is the answer for an address that nobody submitted.
+// errUnknown: the address never submitted.
 var errUnknown = fmt.Errorf("user: %w", cache.ErrMissing)
 
-// Page returns, as JSON of a [Page], up to limit submissions of email from after the place. Only the first page of the usual
-// length is cached: it is what nearly everybody asks for, and one entry is dropped in one step.
+// Page returns the JSON of a [Page] with up to limit submissions of email after the place. Only the
+// first page of the default length is cached, so that one Drop removes all that is cached of email.
 func (u *Users) Page(ctx context.Context, email event.Address, after records.Place, limit int) (json.RawMessage, error) {
 	load := func(ctx context.Context) (json.RawMessage, error) {
 		p, err := u.load(ctx, email, after, limit)
@@ -94,30 +94,25 @@ func (u *Users) Page(ctx context.Context, email event.Address, after records.Pla
 
 // load reads profile and history at the same time.
 func (u *Users) load(ctx context.Context, email event.Address, after records.Place, limit int) (Page, error) {
-	type found struct {
-		records.Profile
-		ok bool
-	}
-	var profile found
+	var profile records.Profile
 	var history []records.Record
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		profile, err = read(ctx, u, "profile", func(ctx context.Context) (found, error) {
-			p, ok, err := u.store.Profile(ctx, string(email))
-			return found{p, ok}, err
+		profile, err = read(ctx, u, "profile", func(ctx context.Context) (records.Profile, error) {
+			return u.store.Profile(ctx, string(email))
 		})
 		return err
 	})
 	g.Go(func() (err error) {
 		history, err = read(ctx, u, "history", func(ctx context.Context) ([]records.Record, error) {
-			return u.store.History(ctx, string(email), after, limit+1) // one more tells whether there is a next page
+			return u.store.History(ctx, string(email), after, limit+1) // one more: a next page?
 		})
 		return err
 	})
 	if err := g.Wait(); err != nil {
 		return Page{}, err
 	}
-	if !profile.ok {
+	if profile.Submissions == 0 {
 		return Page{}, errUnknown
 	}
 	p := Page{
@@ -138,7 +133,7 @@ func submission(r records.Record) Submission {
 	return Submission{r.ID, r.Miles, r.Lat, r.Long, r.SubmittedAt.UTC(), r.StoredAt.UTC()}
 }
 
-// A place is written as its time in Unix milliseconds, a dash and the event ID.
+// writePlace returns the place of r: its time in Unix milliseconds, a dash and the event ID.
 func writePlace(r records.Record) string {
 	return strconv.FormatInt(r.SubmittedAt.UnixMilli(), 10) + "-" + r.ID
 }
@@ -157,7 +152,7 @@ func readPlace(text string) (records.Place, error) {
 	return records.Place{At: time.UnixMilli(ms), ID: id}, nil
 }
 
-// Submissions returns those of the events that are stored, in the order asked for.
+// Submissions returns the submissions of the events that are stored, in the order of ids.
 func (u *Users) Submissions(ctx context.Context, ids []string) ([]Submission, error) {
 	found, err := read(ctx, u, "by id", func(ctx context.Context) (map[string]records.Record, error) {
 		return u.store.FindByIDs(ctx, ids)
@@ -174,8 +169,8 @@ func (u *Users) Submissions(ctx context.Context, ids []string) ([]Submission, er
 	return all, nil
 }
 
-// Handle drops what is cached of an address that has just submitted. It cannot while the cache is away, and waits: the
-// cache may come back with the old answer.
+// Handle drops the cached page of an address that has just submitted. While the cache is away, the
+// event waits, because the cache may come back with the old page.
 func (u *Users) Handle(ctx context.Context, e stage.Event[event.Address]) (stage.Nothing, error) {
 	if err := u.pages.Drop(ctx, cacheKey(e.Body)); err != nil {
 		return stage.Nothing{}, stage.Down(fmt.Errorf("drop a cached page: %w", err))
@@ -183,7 +178,7 @@ func (u *Users) Handle(ctx context.Context, e stage.Event[event.Address]) (stage
 	return stage.Nothing{}, nil
 }
 
-// cacheKey stands for an address, which shall not be in Redis' keys.
+// cacheKey keeps the address itself out of Redis's keys.
 func cacheKey(email event.Address) string {
 	sum := sha256.Sum256([]byte(email))
 	return hex.EncodeToString(sum[:16])

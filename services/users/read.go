@@ -16,10 +16,11 @@ const (
 	firstPause     = 50 * time.Millisecond
 )
 
-// ErrStore is wrapped by the error of a read that the store did not answer.
+// ErrStore: the store did not answer a read.
 var ErrStore = errors.New("the store does not answer")
 
-// read asks the store, three times at most while the error may pass, with a growing pause. One attempt may take 1.5 s.
+// read asks the store up to three times, with growing pauses, while the error may pass. An attempt
+// may take 1.5 s.
 func read[T any](ctx context.Context, u *Users, what string, ask func(context.Context) (T, error)) (T, error) {
 	for n, pause := 1, firstPause; ; n, pause = n+1, 2*pause {
 		start := time.Now()
@@ -46,7 +47,7 @@ func read[T any](ctx context.Context, u *Users, what string, ask func(context.Co
 	}
 }
 
-// attempt ends in time even if ask does not heed its context, as a driver that waits for a lock may not.
+// attempt ends in time even if ask ignores its context, as a driver that waits for a lock may.
 func attempt[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()

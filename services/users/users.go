@@ -1,7 +1,6 @@
-// Package users answers who submitted what: an address' profile and its history, read from MongoDB at the same time and
-// cached until the address submits again. It is internal, since it shows addresses and places; the public door is web-api.
-//
-// What other systems call a user's orders are submissions here.
+// Package users answers with an address's profile and its history of submissions. It reads both
+// from MongoDB at the same time and caches them until the address submits again. It shows addresses
+// and places, so it is internal; the public service is web-api.
 package users
 
 import (
@@ -24,20 +23,20 @@ import (
 // Name is the service's and its stage's name.
 const Name = "users"
 
-// Settings are what an operator sets. Programs embed them in their configuration.
+// Settings are the operator's settings. Programs embed them in their configuration.
 type Settings struct {
-	UsersToken string `env:"USERS_TOKEN" secret:"yes" help:"the token that requests to users carry, as Authorization: Bearer …; unset: none is asked for"`
+	UsersToken string `env:"USERS_TOKEN" secret:"yes" help:"the token that requests to users must carry, as Authorization: Bearer …; unset: no token is needed"`
 }
 
-// Store is where submissions are found; [records.Store] is one.
+// Store has the submissions; [records.Store] is one.
 type Store interface {
-	// Profile returns what is known of email, and false if there is no record of it.
-	Profile(ctx context.Context, email string) (records.Profile, bool, error)
-	// History returns up to limit records of email, newest first, from after the record at place.
+	// Profile returns the profile of email: the zero Profile if there is no record of it.
+	Profile(ctx context.Context, email string) (records.Profile, error)
+	// History returns up to limit records of email after place, newest first.
 	History(ctx context.Context, email string, place records.Place, limit int) ([]records.Record, error)
-	// FindByIDs returns those of the events' records that are there, by event ID.
+	// FindByIDs returns the records that the events have, by event ID.
 	FindByIDs(ctx context.Context, ids []string) (map[string]records.Record, error)
-	// Ready is nil while the store is there.
+	// Ready returns nil while the store is there.
 	Ready() error
 }
 
@@ -46,15 +45,15 @@ type Deps struct {
 	Broker   *stage.Broker
 	Cache    *cache.Client
 	Store    Store
-	Listener net.Listener // where requests are answered; Run closes it
+	Listener net.Listener // for requests; Run closes it
 	Settings Settings
 	Tuning   config.Tuning
 	Log      *slog.Logger     // default: slog.Default()
 	Admin    *telemetry.Admin // may be nil
 }
 
-// Run answers requests and works on user:email until ctx ends, then drains both and returns nil. It waits for a Redis and a
-// store that are not there; without the cache requests are answered more slowly.
+// Run answers requests and works on user:email until ctx ends, then drains both and returns nil. It
+// waits while Redis or the store is away. Without the cache it answers more slowly.
 func Run(ctx context.Context, d Deps) error {
 	if d.Log == nil {
 		d.Log = slog.Default()
@@ -76,7 +75,7 @@ func Run(ctx context.Context, d Deps) error {
 		if err := d.Store.Ready(); err != nil {
 			return "", err
 		}
-		if err := s.Ready(); err != nil { // requests are answered all the same
+		if err := s.Ready(); err != nil { // the service still answers requests
 			return "answering requests; the stage: " + err.Error(), nil
 		}
 		return "", nil

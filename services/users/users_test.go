@@ -68,9 +68,9 @@ func (s *store) add(email string, n int) {
 	}
 }
 
-func (s *store) Profile(ctx context.Context, email string) (records.Profile, bool, error) {
+func (s *store) Profile(ctx context.Context, email string) (records.Profile, error) {
 	if err := s.read(ctx); err != nil {
-		return records.Profile{}, false, err
+		return records.Profile{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,7 +83,7 @@ func (s *store) Profile(ctx context.Context, email string) (records.Profile, boo
 			p.Last = r.SubmittedAt
 		}
 	}
-	return p, p.Submissions > 0, nil
+	return p, nil
 }
 
 func (s *store) History(ctx context.Context, email string, place records.Place, limit int) ([]records.Record, error) {
@@ -400,10 +400,10 @@ type late struct {
 	then func()
 }
 
-func (l *late) Profile(ctx context.Context, email string) (records.Profile, bool, error) {
-	p, ok, err := l.store.Profile(ctx, email)
+func (l *late) Profile(ctx context.Context, email string) (records.Profile, error) {
+	p, err := l.store.Profile(ctx, email)
 	l.then()
-	return p, ok, err
+	return p, err
 }
 
 // Without the cache requests are answered from the store, and the stage waits to drop what the cache may still have.

@@ -15,15 +15,16 @@ import (
 // https://s2geometry.io/resources/s2cell_statistics
 const cellLevel = 10
 
-// cell is the cell that holds a place.
+// cell returns the cell that contains a place.
 func cell(place s2.LatLng) s2.CellID { return s2.CellIDFromLatLng(place).Parent(cellLevel) }
 
-// maxCity is the most characters a city may have. The longest name in use, of a place in New Zealand, has 85.
+// maxCity is how many characters a city may have. The longest name in use, in New Zealand, has 85.
 const maxCity = 100
 
 var errCity = errors.New("a city is 1 to 100 letters, without control characters")
 
-// normal writes a city in one way, whatever case, spaces and accents it came with: "  SÃO   paulo" is "são paulo".
+// normal returns one spelling for all cases, spaces and encodings of a city: "  SÃO   paulo"
+// becomes "são paulo".
 func normal(city string) (string, error) {
 	if !utf8.ValidString(city) || strings.ContainsFunc(city, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }) {
 		return "", errCity

@@ -24,7 +24,7 @@ import (
 // Source is the name of the provider in answers.
 const Source = "open-meteo"
 
-// Errors of a provider, for errors.Is. What does not exist is [cache.ErrMissing].
+// Errors of a provider. An unknown city is [cache.ErrMissing].
 var (
 	ErrOff     = errors.New("weather is switched off")
 	ErrTimeout = errors.New("the weather provider did not answer in time")
@@ -33,14 +33,14 @@ var (
 const (
 	tryTimeout  = 2 * time.Second
 	tries       = 3
-	maxCalls    = 8               // at once, of one process
+	maxCalls    = 8               // at the same time
 	maxAnswer   = 1 << 20         // bytes
-	tolerance   = 5               // failures in a row after which the provider is left alone
-	restFor     = 5 * time.Second // for so long
-	longestWait = 2 * time.Second // that the provider may ask for with Retry-After before we give up
+	tolerance   = 5               // failures in a row before a rest
+	restFor     = 5 * time.Second // how long the provider is not asked
+	longestWait = 2 * time.Second // a longer Retry-After ends the tries
 )
 
-// Provider asks Open-Meteo, or who speaks as it does. Its methods are safe for concurrent use. It is a
+// Provider asks a provider with Open-Meteo's API. Its methods are safe for concurrent use. It is a
 // [prometheus.Collector].
 type Provider struct {
 	forecast, geocoding string
@@ -58,7 +58,8 @@ type Provider struct {
 	seconds prometheus.Histogram
 }
 
-// NewProvider makes a provider with the base URLs of the two services; "" switches one off. The caller closes it.
+// NewProvider takes the base URLs of the two services; "" switches a service off. The caller closes
+// it.
 func NewProvider(forecast, geocoding string) *Provider {
 	t := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -91,7 +92,7 @@ func (p *Provider) Describe(ch chan<- *prometheus.Desc) { p.calls.Describe(ch); 
 // Collect is part of [prometheus.Collector].
 func (p *Provider) Collect(ch chan<- prometheus.Metric) { p.calls.Collect(ch); p.seconds.Collect(ch) }
 
-// Temperature is that of the air 2 m above the ground at a place now, in °C.
+// Temperature returns the present temperature 2 m above the ground at a place, in °C.
 func (p *Provider) Temperature(ctx context.Context, at s2.LatLng) (float64, error) {
 	var answer struct {
 		Current struct {
@@ -107,12 +108,12 @@ func (p *Provider) Temperature(ctx context.Context, at s2.LatLng) (float64, erro
 		return 0, fmt.Errorf("ask for the temperature: %w", err)
 	}
 	if answer.Current.Temperature == nil {
-		return 0, errors.New("ask for the temperature: the provider's answer has none")
+		return 0, errors.New("ask for the temperature: the provider's answer has no temperature")
 	}
 	return *answer.Current.Temperature, nil
 }
 
-// Find looks a city up. Its error wraps [cache.ErrMissing] if there is none of that name.
+// Find looks a city up. The error of an unknown city wraps [cache.ErrMissing].
 func (p *Provider) Find(ctx context.Context, city string) (name string, at s2.LatLng, err error) {
 	var answer struct {
 		Results []struct {
@@ -137,7 +138,8 @@ func (p *Provider) Find(ctx context.Context, city string) (name string, at s2.La
 	return cmp.Or(r.Name, city), s2.LatLngFromDegrees(*r.Lat, *r.Long), nil
 }
 
-// get asks, again after a growing pause while there is hope and ctx has time, and decodes the answer.
+// get asks up to three times, with growing pauses, while the error may pass and ctx has time. It
+// decodes the answer.
 func (p *Provider) get(ctx context.Context, service, address string, query url.Values, answer any) error {
 	select {
 	case p.slots <- struct{}{}:
@@ -173,7 +175,7 @@ func (p *Provider) get(ctx context.Context, service, address string, query url.V
 	}
 }
 
-// rests is why the provider is left alone, if it is.
+// rests returns an error while the provider is not asked.
 func (p *Provider) rests() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -183,7 +185,7 @@ func (p *Provider) rests() error {
 	return nil
 }
 
-// note counts failures in a row. After a rest one more is enough for the next.
+// note counts failures in a row. After a rest one more failure starts the next.
 func (p *Provider) note(err error, final bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -196,7 +198,7 @@ func (p *Provider) note(err error, final bool) {
 	}
 }
 
-// refusal is an answer that is none.
+// refusal is an answer with another status than 200.
 type refusal struct {
 	status int
 	reason string
@@ -210,7 +212,7 @@ func (r *refusal) Error() string {
 	return fmt.Sprintf("the provider answered %d: %s", r.status, r.reason)
 }
 
-// passing reports whether the same question may have an answer soon.
+// passing reports whether the same question may soon be answered.
 func (r *refusal) passing() bool {
 	return r.status == http.StatusTooManyRequests || r.status == http.StatusRequestTimeout || r.status >= http.StatusInternalServerError
 }
@@ -228,11 +230,11 @@ func (p *Provider) try(ctx context.Context, service, address string, answer any)
 	return err
 }
 
-// read makes one request. Its errors do not hold the address, which has a place in it.
+// read makes one request. Its errors leave out the URL, which contains a place.
 func (p *Provider) read(ctx context.Context, address string, answer any) (status string, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return "error", errors.New("the provider's URL is none")
+		return "error", errors.New("the provider's URL is not a URL")
 	}
 	r.Header.Set("Accept", "application/json")
 	r.Header.Set("User-Agent", "milepost")
@@ -249,13 +251,13 @@ func (p *Provider) read(ctx context.Context, address string, answer any) (status
 	}
 	defer response.Body.Close()
 	status = strconv.Itoa(response.StatusCode)
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1)) // to the end, so that the connection is used again
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	if err != nil {
 		return "error", fmt.Errorf("read the provider's answer: %w", err)
 	}
 	if response.StatusCode != http.StatusOK {
 		var told struct{ Reason string }
-		_ = json.Unmarshal(body, &told) // a proxy on the way answers in its own words
+		_ = json.Unmarshal(body, &told) // a proxy may answer in another form
 		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
 		return status, &refusal{response.StatusCode, told.Reason, time.Duration(seconds) * time.Second}
 	}
@@ -263,7 +265,7 @@ func (p *Provider) read(ctx context.Context, address string, answer any) (status
 		return "error", errors.New("the provider's answer is too long")
 	}
 	if err := json.Unmarshal(body, answer); err != nil {
-		return "error", fmt.Errorf("the provider's answer is not what Open-Meteo's is: %w", err)
+		return "error", fmt.Errorf("the provider's answer is not like Open-Meteo's: %w", err)
 	}
 	return status, nil
 }

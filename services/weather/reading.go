@@ -10,19 +10,20 @@ import (
 	"github.com/milepost/milepost/pkg/cache"
 )
 
-// Weather knows how warm it is, from the cache or from the provider. It is a [prometheus.Collector] of the cache's metrics.
+// Weather finds temperatures in the cache or asks the provider. It is a [prometheus.Collector] of
+// the cache's metrics.
 type Weather struct {
 	provider *Provider
 	readings *cache.Cache[reading]
 }
 
-// reading is what the cache keeps.
+// reading is an entry of the cache.
 type reading struct {
 	City        string  `json:"city,omitempty"`
 	Temperature float64 `json:"temperature"` // °C
 }
 
-// New makes a Weather.
+// New returns a Weather that caches in c what p answers.
 func New(c *cache.Client, p *Provider) *Weather {
 	return &Weather{p, cache.New[reading](c, cache.Options{
 		Name:    Name,
@@ -33,7 +34,7 @@ func New(c *cache.Client, p *Provider) *Weather {
 	})}
 }
 
-// City is the temperature in a city. Its error wraps [cache.ErrMissing] if nobody knows the city.
+// City returns the temperature in a city. The error of an unknown city wraps [cache.ErrMissing].
 func (w *Weather) City(ctx context.Context, city string) (cache.Result[reading], error) {
 	name, err := normal(city)
 	if err != nil {
@@ -52,7 +53,7 @@ func (w *Weather) City(ctx context.Context, city string) (cache.Result[reading],
 	})
 }
 
-// At is the temperature at the middle of the cell that holds the place.
+// At returns the temperature at the centre of the place's cell.
 func (w *Weather) At(ctx context.Context, place s2.LatLng) (cache.Result[reading], error) {
 	if w.Off() {
 		return cache.Result[reading]{}, ErrOff
@@ -64,7 +65,7 @@ func (w *Weather) At(ctx context.Context, place s2.LatLng) (cache.Result[reading
 	})
 }
 
-// Off reports whether there is no provider to ask.
+// Off reports whether there is no provider.
 func (w *Weather) Off() bool { return w.provider.forecast == "" }
 
 // Describe is part of [prometheus.Collector].

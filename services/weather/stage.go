@@ -19,15 +19,16 @@ type Report struct {
 	Source      string  `json:"source"`
 }
 
-// Progress is what whoever watches the event may see: the temperature, without the place.
+// Progress is what watchers of the event may see: the temperature, without the place.
 func (r Report) Progress() any {
 	return struct {
 		Temperature string `json:"temperature"`
 	}{strconv.FormatFloat(r.Temperature, 'f', 1, 64) + " °C"}
 }
 
-// Handle warms the cache for the submitted place and reports its temperature. While the provider has no answer there is
-// no report and the event is done all the same: nobody waits for it, and the next of the place asks again.
+// Handle reports the temperature at the submitted place, which is then in the cache. If the
+// provider has no answer, the event is done without a report; the next event of the place asks
+// again.
 func (w *Weather) Handle(ctx context.Context, e stage.Event[event.Submission]) ([]stage.Message, error) {
 	place, err := geodesy.Parse(e.Body.Lat, e.Body.Long)
 	if err != nil {
@@ -36,9 +37,9 @@ func (w *Weather) Handle(ctx context.Context, e stage.Event[event.Submission]) (
 	r, err := w.At(ctx, place)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		return nil, ctx.Err() // this replica stops; another one may have the answer
+		return nil, ctx.Err() // this replica stops; another replica takes the event
 	case err != nil:
-		return nil, nil //nolint:nilerr // counted by the cache and the provider
+		return nil, nil //nolint:nilerr // cache and provider count it
 	}
 	return []stage.Message{{Body: Report{
 		ID: e.ID, Lat: e.Body.Lat, Long: e.Body.Long, Temperature: r.Value.Temperature, Source: source(r),

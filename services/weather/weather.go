@@ -1,10 +1,10 @@
-// Package weather answers how warm it is in a city or at a place, and tells the pipeline how warm it is where a submission
-// comes from. It joined the pipeline later than the other services: it reads the channel raw_input as a group of its own,
-// and no line of them changed for it.
+// Package weather answers with the temperature in a city or at a place, and reports the temperature
+// of each submission's place to the pipeline. It joined the pipeline later than the other services:
+// it reads the channel raw_input in a group of its own, without a change to them.
 //
-// Answers come from a cache for an hour. What is not there is asked of a provider that speaks as Open-Meteo does, once
-// for all who ask at the same time, in however many replicas. Of a place only the centre of its S2 cell, about 10 km wide,
-// leaves the process.
+// It caches answers for an hour and asks a provider with Open-Meteo's API for others. Requests for
+// the same place at the same time cause one call, in however many replicas. The provider gets only
+// the centre of the place's S2 cell, which is about 10 km wide.
 package weather
 
 import (
@@ -26,13 +26,13 @@ import (
 // Name is the service's and its stage's name.
 const Name = "weather"
 
-// Settings are what an operator sets. Programs embed them in their configuration.
+// Settings are the operator's settings. Programs embed them in their configuration.
 type Settings struct {
-	ProviderURL  Upstream `env:"WEATHER_PROVIDER_URL" envDefault:"https://api.open-meteo.com" help:"the weather provider, one that speaks as Open-Meteo does (free for non-commercial use, CC BY 4.0), or off"`
-	GeocodingURL Upstream `env:"GEOCODING_URL" envDefault:"https://geocoding-api.open-meteo.com" help:"where cities are looked up, one that speaks as Open-Meteo does, or off"`
+	ProviderURL  Upstream `env:"WEATHER_PROVIDER_URL" envDefault:"https://api.open-meteo.com" help:"the weather provider, with Open-Meteo's API (free for non-commercial use, CC BY 4.0), or off"`
+	GeocodingURL Upstream `env:"GEOCODING_URL" envDefault:"https://geocoding-api.open-meteo.com" help:"the geocoder that looks up cities, with Open-Meteo's API, or off"`
 }
 
-// Upstream is the base URL of somebody else's service; "" is none.
+// Upstream is the base URL of a provider; "" means off.
 type Upstream string
 
 // UnmarshalText reads a URL or "off".
@@ -53,15 +53,15 @@ func (u *Upstream) UnmarshalText(b []byte) error {
 type Deps struct {
 	Broker   *stage.Broker
 	Cache    *cache.Client
-	Listener net.Listener // where requests are answered; Run closes it
+	Listener net.Listener // for requests; Run closes it
 	Settings Settings
 	Tuning   config.Tuning
 	Log      *slog.Logger     // default: slog.Default()
 	Admin    *telemetry.Admin // may be nil
 }
 
-// Run answers requests and works on raw_input until ctx ends, then drains both and returns nil. It waits for a Redis that is
-// not there; requests are answered without.
+// Run answers requests and works on raw_input until ctx ends, then drains both and returns nil. It
+// answers requests also while Redis is away.
 func Run(ctx context.Context, d Deps) error {
 	if d.Log == nil {
 		d.Log = slog.Default()
@@ -82,7 +82,7 @@ func Run(ctx context.Context, d Deps) error {
 		r.MustRegister(w, p)
 	}
 	d.Admin.WatchNote(Name, func() (note string, err error) {
-		if err := s.Ready(); err != nil { // requests are answered all the same
+		if err := s.Ready(); err != nil { // the service still answers requests
 			return "answering requests; the stage: " + err.Error(), nil
 		}
 		return "", nil

@@ -22,8 +22,8 @@ func TestHistory(t *testing.T) {
 	if err := s.EnsureIndexes(t.Context(), quiet); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok, err := s.Profile(t.Context(), "ada@example.com"); ok || err != nil {
-		t.Errorf("Profile in an empty store = %v, %v; want none", ok, err)
+	if p, err := s.Profile(t.Context(), "ada@example.com"); p != (records.Profile{}) || err != nil {
+		t.Errorf("Profile in an empty store = %v, %v; want the zero Profile", p, err)
 	}
 	const n = 100
 	all := make([]records.Record, n)
@@ -35,9 +35,9 @@ func TestHistory(t *testing.T) {
 	bob := record(500)
 	bob.Email = "bob@example.com"
 	mustInsert(t, s, append(all, bob)...)
-	p, ok, err := s.Profile(t.Context(), "ada@example.com")
-	if want := (records.Profile{Submissions: n, First: at, Last: at.Add(14 * time.Millisecond)}); p != want || !ok || err != nil {
-		t.Errorf("Profile = %+v, %v, %v; want %+v", p, ok, err, want)
+	p, err := s.Profile(t.Context(), "ada@example.com")
+	if want := (records.Profile{Submissions: n, First: at, Last: at.Add(14 * time.Millisecond)}); p != want || err != nil {
+		t.Errorf("Profile = %+v, %v; want %+v", p, err, want)
 	}
 	var place records.Place
 	for seen := 0; seen < n; {

@@ -1,6 +1,6 @@
-// Package openmeteo is a stand-in for Open-Meteo's forecast and geocoding services, for tests and measurements. It
-// answers in their shapes (https://open-meteo.com/en/docs, https://open-meteo.com/en/docs/geocoding-api), with delays and
-// faults as told.
+// Package openmeteo is a stand-in for Open-Meteo's forecast and geocoding services, for tests and
+// measurements. Its answers are like theirs (https://open-meteo.com/en/docs,
+// https://open-meteo.com/en/docs/geocoding-api), with the delays and faults that a test sets.
 package openmeteo
 
 import (
@@ -21,12 +21,12 @@ type Fault int
 // The faults.
 const (
 	None     Fault = iota
-	Down           // 503 without a body of its own, as from a proxy
-	Limited        // 429, as when too much was asked
+	Down           // 503 without a body, as from a proxy
+	Limited        // 429
 	Hangs          // no answer until the client leaves
 	Cut            // the connection breaks in the middle of the answer
 	Nonsense       // a page instead of JSON
-	Empty          // JSON without what was asked for
+	Empty          // JSON without temperature and coordinates
 )
 
 // Server is a stand-in for both services.
@@ -37,8 +37,8 @@ type Server struct {
 	delay   time.Duration
 	fault   Fault
 	queries []string
-	now     int // requests that are not answered yet
-	most    int // of them there were
+	now     int // requests under way
+	most    int // at the same time
 	server  *http.Server
 }
 
@@ -75,14 +75,14 @@ func Start() (*Server, error) {
 // Close ends the stand-in.
 func (s *Server) Close() { _ = s.server.Close() }
 
-// Delay makes answers take that long.
+// Delay sets the time that answers take.
 func (s *Server) Delay(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.delay = d
 }
 
-// Fail makes answers have the fault from now on.
+// Fail sets the fault of answers; [None] ends it.
 func (s *Server) Fail(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +96,7 @@ func (s *Server) Queries() []string {
 	return append([]string(nil), s.queries...)
 }
 
-// Most is how many requests it had at the same time, at most.
+// Most is the largest number of requests at the same time.
 func (s *Server) Most() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,7 +149,7 @@ func (s *Server) answer(f func(r *http.Request) (int, any)) http.HandlerFunc {
 
 func problem(reason string) any { return map[string]any{"error": true, "reason": reason} }
 
-// Temperature is what the stand-in says of a place: made up, and never the same for two cells.
+// Temperature is the stand-in's made-up temperature of a place, different for each cell.
 func Temperature(lat, long float64) float64 {
 	return math.Round(10*(30-math.Abs(lat)/2+long/100)) / 10
 }

@@ -28,7 +28,7 @@ var service = program.Program[settings]{
 		if err != nil {
 			return err
 		}
-		defer func() { _ = broker.Close() }() // the stage has stopped; nothing is left that could be lost
+		defer func() { _ = broker.Close() }()
 		pool := records.NewPool(0)
 		store, err := records.OpenPool(cfg.URI(), string(cfg.MongoDatabase), pool)
 		if err != nil {

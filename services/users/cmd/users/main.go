@@ -1,4 +1,4 @@
-// Command users answers who submitted what.
+// Command users answers with addresses' profiles and submissions.
 package main
 
 import (
@@ -25,7 +25,7 @@ func main() { service.Main() }
 
 var service = program.Program[settings]{
 	Name:  users.Name,
-	Does:  "answers who submitted what",
+	Does:  "answers with addresses' profiles and submissions",
 	Admin: "127.0.0.1:9105",
 	Run:   run,
 }
@@ -41,7 +41,7 @@ func run(ctx context.Context, cfg settings, p *program.Process) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	defer func() { _ = store.Close(context.WithoutCancel(ctx)) }() // only reads; nothing is left that could be lost
+	defer func() { _ = store.Close(context.WithoutCancel(ctx)) }()
 	p.Admin.Registry().MustRegister(pool)
 	broker, err := p.Open(cfg.Broker)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Command weather answers how warm it is, and tells the pipeline.
+// Command weather answers with temperatures and reports them to the pipeline.
 package main
 
 import (
@@ -22,7 +22,7 @@ func main() { service.Main() }
 
 var service = program.Program[settings]{
 	Name:  weather.Name,
-	Does:  "answers how warm it is in a city or at a place, and tells the pipeline",
+	Does:  "answers with the temperature in a city or at a place, and reports it to the pipeline",
 	Admin: "127.0.0.1:9104",
 	Run:   run,
 }

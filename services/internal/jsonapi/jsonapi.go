@@ -1,0 +1,63 @@
+// Package jsonapi is the HTTP frame of the services that answer in JSON only.
+package jsonapi
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+)
+
+// New returns an Echo that tells observers the route, survives a handler's panic, and answers an
+// error as {"error": text}. An [echo.HTTPError] has its own status and text; explain says those of
+// any other error, and logs it if operators should know.
+func New(log *slog.Logger, explain func(c echo.Context, err error) (status int, text string)) *echo.Echo {
+	e := echo.New()
+	e.HTTPErrorHandler = func(err error, c echo.Context) {
+		if c.Response().Committed {
+			return
+		}
+		var status int
+		var text string
+		if known := (*echo.HTTPError)(nil); errors.As(err, &known) {
+			status, text = known.Code, fmt.Sprint(known.Message)
+		} else {
+			status, text = explain(c, err)
+		}
+		if err := c.JSON(status, map[string]string{"error": text}); err != nil {
+			log.Debug("answer not sent", "err", err)
+		}
+	}
+	e.Use(route, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
+		log.ErrorContext(c.Request().Context(), "handler panicked", "err", err, "stack", string(stack))
+		return err
+	}}))
+	return e
+}
+
+func route(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		c.Request().Pattern = c.Path()
+		return next(c)
+	}
+}
+
+// BadRequest is the error of a request that the client must change.
+func BadRequest(text string) error { return echo.NewHTTPError(http.StatusBadRequest, text) }
+
+// Param returns the part of the path that stands for name, unescaped.
+func Param(c echo.Context, name string) (string, error) {
+	text := c.Param(name)
+	if c.Request().URL.RawPath == "" {
+		return text, nil
+	}
+	text, err := url.PathUnescape(text) // Echo routes by RawPath and leaves its escapes
+	if err != nil {
+		return "", BadRequest("the path has a wrong escape; write % as %25")
+	}
+	return text, nil
+}
