@@ -73,7 +73,7 @@ func explain(_ echo.Context, err error) (status int, text string) {
 	case errors.Is(err, errCity):
 		return http.StatusBadRequest, err.Error()
 	case errors.Is(err, cache.ErrMissing):
-		return http.StatusNotFound, "nobody knows this city"
+		return http.StatusNotFound, "the geocoder knows no such city"
 	case errors.Is(err, ErrOff):
 		return http.StatusServiceUnavailable, err.Error()
 	case errors.Is(err, ErrTimeout), errors.Is(err, context.DeadlineExceeded):
