@@ -206,6 +206,8 @@ type terminal struct {
 	dir   string
 	env   []string
 	ports *strings.Replacer // the ports in documents may be taken here
+
+	exported string // the export lines so far: each command has a shell of its own
 }
 
 // newTerminal copies the repository's files, committed or not, without what was built or run in it. Replace lists what
@@ -219,7 +221,7 @@ func newTerminal(t *testing.T, env []string, replace ...string) *terminal {
 		t.Fatalf("copy the repository: %v\n%s", err, out)
 	}
 	env = append(append(os.Environ(), "TZ=UTC", "ADMIN_LISTEN=127.0.0.1:0", "WEATHER_PROVIDER_URL=off"), env...)
-	return &terminal{t, dir, env, strings.NewReplacer(replace...)}
+	return &terminal{t: t, dir: dir, env: env, ports: strings.NewReplacer(replace...)}
 }
 
 // start starts commands in the background. Signals go to all processes that they start.
@@ -236,7 +238,11 @@ func (c *terminal) start(commands string) *process {
 // run runs a command to its end.
 func (c *terminal) run(command string) (output string, code int) {
 	c.t.Helper()
-	return run(c.t, c.dir, c.env, "/bin/sh", "-ec", c.ports.Replace(command))
+	if strings.HasPrefix(command, "export ") {
+		c.exported += c.ports.Replace(command)
+		return "", 0
+	}
+	return run(c.t, c.dir, c.env, "/bin/sh", "-ec", c.exported+c.ports.Replace(command))
 }
 
 // logged counts the lines of sent_emails.

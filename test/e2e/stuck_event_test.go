@@ -93,7 +93,7 @@ func TestStuckEvent(t *testing.T) {
 		p.golden(name+".txt", text)
 		p.golden(name+".json", object)
 	}
-	for _, c := range commands(t, 2) {
+	for _, c := range commands(t, 1) {
 		p.does(t, c, bob, letters[bob])
 	}
 
