@@ -17,31 +17,35 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
-// Adoption puts messages of foreign programs, which only PUBLISH, into the channel's stream. Each channel has one adopter
-// at a time, however many stages and replicas read it. It must adopt each bare message, once, and none that a Publisher
-// or a stage has put into the stream already. A subscriber cannot tell them apart by their content.
+// Adoption puts messages of foreign programs, which only PUBLISH, into the channel's stream. Each
+// channel has one adopter at a time, however many stages and replicas read it. It must adopt each
+// bare message, once, and none that a Publisher or a stage has put into the stream already. A
+// subscriber cannot tell them apart by their content.
 //
-// Which messages are in the stream. A script that adds entries first publishes their number on <channel>:kept, then the
-// messages on <channel>. Redis runs a script without interruption and sends a subscriber all messages in the order in
-// which they were published. So a subscriber of both channels skips as many messages as announced: none comes in between.
+// Which messages are in the stream. A script that adds entries first publishes their number on
+// <channel>:kept, then the messages on <channel>. Redis runs a script without interruption and
+// sends a subscriber all messages in the order in which they were published. So a subscriber of
+// both channels skips as many messages as announced: none comes in between.
 //
-// Who adopts. A time-limited lease alone does not settle that: while the old adopter still reads messages from its socket, the new
-// one adopts already. So the order of messages settles it:
+// Who adopts. A time-limited lease alone does not settle that: while the old adopter still reads
+// messages from its socket, the new one adopts already. So the order of messages settles it:
 //
 //  1. A candidate subscribes to both channels and waits until Redis confirms it.
-//  2. One script takes the lease, <channel>:adopter, with a token made for this subscription, and publishes the marker
-//     "owner:<token>" on <channel>:kept.
-//  3. A subscriber adopts the messages after its own marker and before the next foreign one. All subscribers see the
-//     markers at the same place among the messages, so each message has one adopter, however late it is read.
+//  2. One script takes the lease, <channel>:adopter, with a token made for this subscription, and
+//     publishes the marker "owner:<token>" on <channel>:kept.
+//  3. A subscriber adopts the messages after its own marker and before the next foreign one. All
+//     subscribers see the markers at the same place among the messages, so each message has one
+//     adopter, however late it is read.
 //
-// The tick of every stage looks whether the lease is there; if it is not, the stage is a candidate. An adopter whose lease
-// ran out takes it again on the same subscription. An adopter that stops gives up the lease and reads on until its
-// successor's marker, for leaveAdoption at most. When the subscription breaks, token and count are void. A number that
-// comes while messages are still to be skipped starts the count anew, and is counted as odd.
+// The tick of every stage looks whether the lease is there; if it is not, the stage is a candidate.
+// An adopter whose lease ran out takes it again on the same subscription. An adopter that stops
+// gives up the lease and reads on until its successor's marker, for leaveAdoption at most. When the
+// subscription breaks, token and count are void. A number that comes while messages are still to be
+// skipped starts the count anew, and is counted as odd.
 //
-// The subscription is never held up: messages wait in memory and another goroutine adds them to the stream. An event
-// keeps its ID when that is repeated, so a lost reply can double an entry, but not an event. While nobody adopts, a bare
-// PUBLISH is delivered at most once, as Redis promises.
+// The subscription is never held up: messages wait in memory and another goroutine adds them to the
+// stream. An event keeps its ID when that is repeated, so a lost reply can double an entry, but not
+// an event. While nobody adopts, a bare PUBLISH is delivered at most once, as Redis promises.
 
 const (
 	adoptMost     = 128             // messages in one script call
@@ -57,7 +61,8 @@ type ownership struct {
 	odd   int // numbers that came while messages were still to be skipped
 }
 
-// kept takes a message of <channel>:kept and tells whether another subscriber owns the channel from here on.
+// kept takes a message of <channel>:kept and tells whether another subscriber owns the channel from
+// here on.
 func (o *ownership) kept(payload string) (foreign bool) {
 	if token, ok := strings.CutPrefix(payload, "owner:"); ok {
 		o.mine = token == o.token
@@ -81,7 +86,8 @@ func (o *ownership) adopts() bool {
 	return o.mine
 }
 
-// adoptLoop is a candidate until ctx ends: whenever nobody adopts, it tries to, and adopts until another stage does.
+// adoptLoop is a candidate until ctx ends: whenever nobody adopts, it tries to, and adopts until
+// another stage does.
 func (s *Stage) adoptLoop(ctx, live context.Context) {
 	for {
 		select {
@@ -104,8 +110,8 @@ type adoption struct {
 	inbox inbox
 }
 
-// adopt subscribes, takes the lease and adopts until another subscriber owns the channel, the subscription breaks, or ctx
-// has ended and a successor has been waited for.
+// adopt subscribes, takes the lease and adopts until another subscriber owns the channel, the
+// subscription breaks, or ctx has ended and a successor has been waited for.
 func (s *Stage) adopt(ctx, live context.Context) error {
 	a := &adoption{s: s, order: ownership{token: uuid.NewString()}}
 	a.inbox.wake.L = &a.inbox.mu
@@ -134,7 +140,8 @@ func (s *Stage) adopt(ctx, live context.Context) error {
 	return err
 }
 
-// subscribe subscribes to the channel, its announcements, and the channel that tells how many adopters there are.
+// subscribe subscribes to the channel, its announcements, and the channel that tells how many
+// adopters there are.
 func (a *adoption) subscribe(live context.Context) error {
 	in, k := a.s.cfg.In, a.s.b.keys
 	to := []string{k.Live(in), k.Kept(in), k.Adopters(in)}
@@ -153,7 +160,8 @@ func (a *adoption) subscribe(live context.Context) error {
 	return nil
 }
 
-// lease takes the lease for that time, or gives it up with 0. It tells whether no other stage has it.
+// lease takes the lease for that time, or gives it up with 0. It tells whether no other stage has
+// it.
 func (a *adoption) lease(ctx context.Context, d time.Duration) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -166,8 +174,9 @@ func (a *adoption) lease(ctx context.Context, d time.Duration) (bool, error) {
 	return link.Int(r[0]) == 1, nil
 }
 
-// keepLease takes the lease again when it ran out and no other stage took it. When ctx ends it gives the lease up and waits for a
-// successor, whose marker ends helping, and then closes the subscription.
+// keepLease takes the lease again when it ran out and no other stage took it. When ctx ends it
+// gives the lease up and waits for a successor, whose marker ends helping, and then closes the
+// subscription.
 func (a *adoption) keepLease(ctx, helping context.Context) {
 	for ctx.Err() == nil {
 		select {
@@ -194,7 +203,8 @@ func (a *adoption) keepLease(ctx, helping context.Context) {
 
 var errRenewed = errors.New("the subscription was renewed by itself")
 
-// receive takes messages until another subscriber's marker, which is no error, or until the subscription ends.
+// receive takes messages until another subscriber's marker, which is no error, or until the
+// subscription ends.
 func (a *adoption) receive(live context.Context) error {
 	for {
 		r, err := a.sub.Receive(live)
@@ -220,7 +230,8 @@ func (a *adoption) receive(live context.Context) error {
 	}
 }
 
-// successor tells whether a stage may take over the adoption: one of this broker that stays, or one elsewhere.
+// successor tells whether a stage may take over the adoption: one of this broker that stays, or one
+// elsewhere.
 func (s *Stage) successor() bool {
 	running, staying := s.b.crew.on(s.cfg.In)
 	return staying > 0 || s.known.Load() > int64(running)
@@ -244,7 +255,8 @@ func (b *inbox) close() {
 	b.wake.Signal()
 }
 
-// next waits for messages and returns them without removing them; none when the inbox is closed and empty.
+// next waits for messages and returns them without removing them; none when the inbox is closed and
+// empty.
 func (b *inbox) next() []adopted {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -267,8 +279,8 @@ func (b *inbox) remove(batch []adopted) {
 	}
 }
 
-// add never waits: Redis ends a subscription whose messages are not taken. Over adoptBytes a message is dropped and
-// counted.
+// add never waits: Redis ends a subscription whose messages are not taken. Over adoptBytes a
+// message is dropped and counted.
 func (a *adoption) add(payload string) {
 	b := &a.inbox
 	b.mu.Lock()

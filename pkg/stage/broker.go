@@ -17,7 +17,8 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
-// Broker is one pipeline's Redis: what stages, publishers and tools share. Its methods are safe for concurrent use.
+// Broker is one pipeline's Redis, shared by its stages, publishers and tools. Its methods are safe
+// for concurrent use.
 type Broker struct {
 	opt     Options
 	log     *slog.Logger
@@ -31,8 +32,8 @@ type Broker struct {
 // callTimeout bounds one round trip. A blocking read waits readBlock of it.
 const callTimeout = link.CallTimeout
 
-// Open prepares the clients; it does not connect, and does not fail when Redis is not there yet. It refuses options that
-// cannot work. The caller closes it.
+// Open makes a broker. It does not connect, so it does not fail while Redis is away; an error names
+// the option that cannot work. The caller closes it.
 func Open(o Options) (*Broker, error) {
 	if o.Redis == nil {
 		return nil, errors.New("stage: Options.Redis is missing")
@@ -51,7 +52,7 @@ func Open(o Options) (*Broker, error) {
 		return nil, fmt.Errorf("stage: MaxBacklog %d, KeepEntries %d and MaxDead %d must be positive", o.MaxBacklog, o.KeepEntries, o.MaxDead)
 	}
 	c := *o.Redis
-	c.MaxRetries = -1 // a lost reply may mean that the command was run; what is safe to repeat we repeat ourselves
+	c.MaxRetries = -1 // the command of a lost reply may have run; the callers repeat what is safe to repeat
 	c.DialerRetries = 1
 	c.Protocol = 2
 	c.ContextTimeoutEnabled = true
@@ -65,7 +66,7 @@ func Open(o Options) (*Broker, error) {
 // Link is for the packages below this one, which share the broker's connection.
 func (b *Broker) Link() *link.Link { return b.link }
 
-// Pool tells about the connections of the broker's client, and how many there may be.
+// Pool returns the figures of the connection pool, and its largest size.
 func (b *Broker) Pool() (*redis.PoolStats, int) {
 	return b.link.Client.PoolStats(), b.link.Client.Options().PoolSize
 }
@@ -73,7 +74,7 @@ func (b *Broker) Pool() (*redis.PoolStats, int) {
 // Close closes the clients. Stages and publishers must have stopped.
 func (b *Broker) Close() error { return b.link.Client.Close() }
 
-// Ping answers whether Redis is there and writable: nil, or an error wrapping [ErrUnavailable]. Redis Cluster is refused.
+// Ping is nil if Redis answers, else an error wrapping [ErrUnavailable] or [ErrCluster].
 func (b *Broker) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -101,9 +102,10 @@ func def[T comparable](field *T, value T) {
 	}
 }
 
-// backoff waits between attempts: 50 ms doubled up to 1 s. It returns false when ctx has ended.
+// backoff waits between attempts: 50 ms, doubled up to 1 s.
 type backoff struct{ next time.Duration }
 
+// wait returns false if ctx ended.
 func (b *backoff) wait(ctx context.Context) bool {
 	def(&b.next, 50*time.Millisecond)
 	t := time.NewTimer(b.next)
@@ -117,8 +119,8 @@ func (b *backoff) wait(ctx context.Context) bool {
 	}
 }
 
-// crew knows the stages that run on this broker, so that one that stops does not wait for a successor among those that
-// stop with it.
+// crew knows the stages that run on this broker, so that one that stops does not wait for a
+// successor among those that stop with it.
 type crew struct {
 	mu   sync.Mutex
 	runs map[*Stage]context.Context

@@ -7,11 +7,13 @@ import (
 	"reflect"
 )
 
-// Validator is implemented by payload types that can be wrong although they decode. Its error makes a dead letter.
+// Validator is implemented by payload types that can be wrong although they decode. An error makes
+// the entry a dead letter.
 type Validator interface{ Validate() error }
 
-// PayloadReader and PayloadAppender are implemented by payload types that read and write their own bytes, faster than by reflection.
-// ReadPayload has a pointer receiver and must not keep b; AppendPayload appends to b.
+// PayloadReader and PayloadAppender are implemented by payload types that read and write their own
+// bytes, faster than by reflection. ReadPayload has a pointer receiver and must not keep b.
+// AppendPayload appends to b.
 type (
 	PayloadReader   interface{ ReadPayload(b []byte) error }
 	PayloadAppender interface {
@@ -19,8 +21,8 @@ type (
 	}
 )
 
-// decode reads a payload: a [PayloadReader] reads itself, a []byte or string kind is the bare bytes, anything else JSON. Keys it does
-// not know are ignored. A type with Validate is asked last.
+// decode reads a payload: a [PayloadReader] reads itself, a []byte or string kind is the bare
+// bytes, anything else JSON, whose unknown keys are ignored. Then a type with Validate is asked.
 func decode[T any](payload []byte) (T, error) {
 	var v T
 	if r, ok := any(&v).(PayloadReader); ok {

@@ -9,12 +9,12 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Options opens a pipeline's Redis. The zero value of a field means the default it names.
+// Options says how to open a pipeline's Redis. The zero value of a field means its default.
 type Options struct {
-	Redis *redis.Options // required: address, credentials, TLS; the client's own settings are overridden where they matter
+	Redis *redis.Options // required: address, credentials, TLS; Open overrides retries and timeouts
 	Log   *slog.Logger   // default: slog.Default()
-	// Tracer makes spans of publishing, adopting and handling, one trace for each event through all stages. Nil: none, and
-	// whatever traceparent an entry has is passed on.
+	// Tracer makes spans of publishing, adopting and handling: one trace for each event, through
+	// all stages. Nil: no spans; an entry's traceparent is passed on.
 	Tracer trace.TracerProvider
 
 	Lease       time.Duration // how long a consumer may be silent before it counts as gone. Default 10 s
@@ -26,21 +26,22 @@ type Options struct {
 // Output is a channel that a stage forwards to.
 type Output struct {
 	Channel string
-	Unread  bool // nobody need read it: it keeps its last KeepEntries while it has no group, and never holds the stage up
+	Unread  bool // may have no group: then it keeps its last KeepEntries and never blocks the stage
 }
 
-// Config describes a stage. The zero value of a field means the default it names.
+// Config describes a stage. The zero value of a field means its default.
 type Config struct {
 	Name string   // required: the stage's name, and its consumer group's
 	In   string   // required: the channel it reads
 	Out  []Output // the channels it may forward to
 
-	Optional bool // an optional group never holds the edge up: over MaxBacklog it is trimmed past and its loss counted
+	Optional bool // never blocks publishing: over MaxBacklog it is trimmed past and its loss counted
 	NoAdopt  bool // do not put bare PUBLISHes of In into its stream
 
-	// Consumer is a lasting identity, of which only one process may run at a time (the owner sees to that): nobody else
-	// takes over its pending entries, however long it is away, and it reads them first when it returns.
-	// Default: "<host>-<pid>-<random>", taken over by others one lease after it falls silent.
+	// Consumer is the name of a lasting consumer: however long it is away, its pending entries are
+	// not taken over, and it reads them first when it returns. The caller makes sure that only one
+	// process runs it. Default: "<host>-<pid>-<random>", taken over one lease after it falls
+	// silent.
 	Consumer string
 
 	Workers    int           // handler calls at once. Default 64 (one-event handlers), 1 (batch handlers)
@@ -51,7 +52,8 @@ type Config struct {
 	BackoffMax time.Duration // Default 5 min
 	Drain      time.Duration // how long a stopping stage may finish what it holds. Default 10 s
 
-	// Probe asks whether what the handler depends on is there. It is called when a handler returned an error, and each
-	// second while the stage is paused. Nil: an ordinary error never pauses the stage.
+	// Probe returns nil if what the handler depends on is there. It is called after a handler's
+	// error, and each second while the stage is paused. Nil: an ordinary error never pauses the
+	// stage.
 	Probe func(context.Context) error
 }

@@ -14,12 +14,12 @@ var (
 	ErrPermanent = errors.New("permanent")
 	// ErrDown marks an error of something the handler depends on; see [Down].
 	ErrDown = errors.New("dependency down")
-	// ErrBacklog: the channel holds more entries than MaxBacklog that a required group has not settled. Try later.
+	// ErrBacklog: a required group has more than MaxBacklog unsettled entries. Try later.
 	ErrBacklog = errors.New("too many events are waiting")
 	// ErrKeyReused: the idempotency key was used for another body.
 	ErrKeyReused = errors.New("idempotency key was used for another body")
-	// ErrUnavailable: Redis is away, loading, read-only or full, or its reply was lost, so that a publish may or may
-	// not have been kept.
+	// ErrUnavailable: Redis is away, loading, read-only or full, or its reply was lost: a publish
+	// may or may not have been kept.
 	ErrUnavailable = link.ErrUnavailable
 	// ErrNotFound: no such dead letter, group or channel.
 	ErrNotFound = errors.New("not found")
@@ -46,11 +46,11 @@ func (m *marked) Unwrap() []error { return []error{m.error, m.mark} }
 // Permanent marks err as one that no retry will mend: the entry becomes a dead letter at once.
 func Permanent(err error) error { return &marked{error: err, mark: ErrPermanent} }
 
-// Down marks err as an outage of something the handler needs. The stage stops reading, the entry stays pending and
-// counts nothing, and work resumes when Config.Probe succeeds (or, without a probe, when a later try does).
+// Down marks err as an outage of something the handler needs. The stage pauses and the entry stays
+// pending, with nothing counted, until Config.Probe succeeds; without a probe, for a second.
 func Down(err error) error { return &marked{error: err, mark: ErrDown} }
 
-// RetryAfter makes the entry due again d from now instead of after the usual backoff. It counts as a try.
+// RetryAfter makes the entry due again after d, instead of the usual backoff. It counts as a try.
 func RetryAfter(err error, d time.Duration) error {
 	return &marked{error: err, mark: errRetryAfter, after: d}
 }

@@ -22,7 +22,8 @@ const (
 	draining   state = "draining"
 )
 
-// gate lets the stage read while nothing shuts it. Each obstacle keeps it shut until it is opened again.
+// gate lets the stage read while nothing shuts it. Each obstacle keeps it shut until it is opened
+// again.
 type gate struct {
 	mu        sync.Mutex
 	changed   chan struct{}
@@ -70,7 +71,8 @@ func (g *gate) signal() {
 	g.changed = make(chan struct{})
 }
 
-// wait blocks until nothing but redisAway, which the reader itself finds out, shuts the gate, or until ctx ends.
+// wait blocks until nothing but redisAway, which the reader itself finds out, shuts the gate, or
+// until ctx ends.
 func (g *gate) wait(ctx context.Context) {
 	for {
 		g.mu.Lock()
@@ -88,7 +90,8 @@ func (g *gate) wait(ctx context.Context) {
 	}
 }
 
-// worst is the obstacle that somebody should know of first: the oldest fault, else starting or draining, else a full output.
+// worst is the obstacle that somebody should know of first: the oldest fault, else starting or
+// draining, else a full output.
 func (g *gate) worst() (worst obstacle, shut bool) {
 	weight := func(s state) int {
 		switch s {
@@ -110,7 +113,8 @@ func (g *gate) worst() (worst obstacle, shut bool) {
 	return worst, shut
 }
 
-// state is what status shows: what keeps the stage from working, and why, on one line. Both are "" while it works.
+// state is what status shows: what keeps the stage from working, and why, on one line. Both are ""
+// while it works.
 func (g *gate) state() (s state, why string) {
 	o, _ := g.worst()
 	if o.err != nil {

@@ -64,8 +64,8 @@ func (h *hand) room(ctx context.Context) int {
 	}
 }
 
-// replay follows the entries that were already pending for this consumer when it connected. A lasting consumer that has
-// settled them all does not die of them.
+// replay follows the entries that were already pending for this consumer when it connected. A
+// lasting consumer that has settled them all does not die of them.
 type replay struct {
 	read      atomic.Bool  // all of them were read
 	unsettled atomic.Int64 // of those that were read

@@ -6,24 +6,26 @@ import (
 	"fmt"
 )
 
-// Result is what a handler made of one event: its outputs, or the error that decides what becomes of the entry.
+// Result is what a handler made of one event: its outputs, or the error that decides what becomes
+// of the entry.
 type Result struct {
 	Out []Message
 	Err error
-	// Progress is shown to whoever watches the event, as JSON under the stage's name. Nil takes that of the first
-	// output that is a Progresser.
+	// Progress is shown in the event's progress, as JSON under the stage's name. Nil: that of the
+	// first output that is a Progresser.
 	Progress any
 }
 
-// Handler is a function over events that a [Stage] can run. Make one with [Each], [EachTo] or [Batch].
+// Handler is a function over events that a [Stage] can run. Make one with [Each], [EachTo] or
+// [Batch].
 type Handler struct {
 	max int // most events a call; 1 for the one-event forms
-	// call puts what became of each delivery into out, which is as long as in.
+	// call puts the result of each delivery into out, which is as long as in.
 	call func(ctx context.Context, in []*delivery, out []Result)
 }
 
-// Each handles one event a call and forwards what f returns to the stage's only output.
-// With Out = [Nothing] it forwards nothing. Calls run concurrently, Config.Workers at most.
+// Each handles one event a call and forwards what f returns to the stage's only output; with
+// Out = [Nothing] it forwards nothing. Calls run concurrently, Config.Workers at most.
 func Each[In, Out any](f func(ctx context.Context, e Event[In]) (Out, error)) Handler {
 	return EachTo(func(ctx context.Context, e Event[In]) ([]Message, error) {
 		out, err := f(ctx, e)
@@ -34,7 +36,8 @@ func Each[In, Out any](f func(ctx context.Context, e Event[In]) (Out, error)) Ha
 	})
 }
 
-// EachTo handles one event a call and forwards any number of messages, each to the channel it names.
+// EachTo handles one event a call and forwards any number of messages, each to the channel it
+// names.
 func EachTo[In any](f func(ctx context.Context, e Event[In]) ([]Message, error)) Handler {
 	return Handler{max: 1, call: func(ctx context.Context, in []*delivery, out []Result) {
 		body, err := decode[In](in[0].Payload)
@@ -46,9 +49,10 @@ func EachTo[In any](f func(ctx context.Context, e Event[In]) ([]Message, error))
 	}}
 }
 
-// Batch handles up to max events a call (what has gathered, without waiting for more). f returns one Result per event,
-// in the same order. A panic or a result of another length counts as an error of every event of the call. From its third try
-// on, and on its last, an event has a call of its own.
+// Batch handles up to max events a call: those that have gathered, without waiting for more. f
+// returns one Result for each event, in the same order. A panic, or a list of another length, is an
+// error of every event of the call. From its third try on, and on its last, an event has a call of
+// its own.
 func Batch[In any](max int, f func(ctx context.Context, in []Event[In]) []Result) Handler {
 	return Handler{max: max, call: func(ctx context.Context, in []*delivery, out []Result) {
 		events, at := make([]Event[In], 0, len(in)), make([]int, 0, len(in))

@@ -43,7 +43,8 @@ func (f afterRead) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// An entry in hand that is settled while a reply with it travels is not taken for a new one. What else is pending is new.
+// An entry in hand that is settled while a reply with it travels is not taken for a new one. What
+// else is pending is new.
 func TestSettledDuringReplay(t *testing.T) {
 	s := stageOf(t, stagetest.Embedded(t))
 	rdb := s.b.link.Client
@@ -87,8 +88,8 @@ func TestSettledDuringReplay(t *testing.T) {
 	}
 }
 
-// Deliveries are taken in order. One that is to be handled alone runs while nothing else does, and one that failed twice
-// has a call of its own.
+// Deliveries are taken in order. One that is to be handled alone runs while nothing else does, and
+// one that failed twice has a call of its own.
 func TestQueueOrder(t *testing.T) {
 	q := newQueue(8)
 	names := map[*delivery]string{}
@@ -134,8 +135,9 @@ func TestQueueOrder(t *testing.T) {
 	take()
 }
 
-// Any order of markers, announced batches and bare messages, seen from each of three subscribers that start at different
-// places: every bare message after the first marker is adopted by exactly one of them, and no announced one by any.
+// Any order of markers, announced batches and bare messages, seen from each of three subscribers
+// that start at different places: every bare message after the first marker is adopted by exactly
+// one of them, and no announced one by any.
 func FuzzOwnership(f *testing.F) {
 	for seed := range uint64(20) {
 		f.Add(seed, uint16(200))

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// With the build tag killpoints, a program ends itself with SIGKILL at the point that MILEPOST_KILL names, "<point>:<n>":
-// when it passes it for the nth time. Tests use it to die exactly there.
+// With the build tag killpoints, a program sends itself SIGKILL when it passes the point that
+// MILEPOST_KILL names ("<point>:<n>") for the nth time. Tests kill programs exactly there.
 var (
 	killAt, killNth = parseKill(os.Getenv("MILEPOST_KILL"))
 	passed          atomic.Int64

@@ -17,8 +17,8 @@ var (
 // memoryPatience bounds what a scrape waits for a Redis that does not answer.
 const memoryPatience = time.Second
 
-// collectMemory asks Redis how full it is, so that an alert can warn before it refuses to publish. A Redis that is away,
-// or embedded, does not tell. Each scrape asks: INFO memory takes Redis 4 µs.
+// collectMemory asks Redis how full it is, so that an alert can warn before it refuses to publish.
+// A Redis that is away, or embedded, does not tell. Each scrape asks: INFO memory takes Redis 4 µs.
 func (b *Broker) collectMemory(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), memoryPatience)
 	defer cancel()

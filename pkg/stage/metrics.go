@@ -6,7 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics of a broker's stages and publishers. Labels are stage and channel names, both of which are configuration.
+// metrics of a broker's stages and publishers. Labels are stage and channel names, both of which
+// are configuration.
 type metrics struct {
 	publishes                                          *prometheus.CounterVec
 	handledN, settledN, deadN, takenOver, adopted, odd *prometheus.CounterVec
@@ -59,7 +60,8 @@ func (m *metrics) all() []prometheus.Collector {
 		m.handler, m.wait, m.age, m.batch, m.paused, m.backlog, m.pending, m.oldest, m.deadNow, m.dueNow, m.lost, m.consumers}
 }
 
-// Describe and Collect make a Broker a prometheus.Collector: register it to export what its stages do.
+// Describe and Collect make a Broker a prometheus.Collector: register it to export what its stages
+// do.
 func (b *Broker) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range b.metrics.all() {
 		c.Describe(ch)
@@ -68,7 +70,8 @@ func (b *Broker) Describe(ch chan<- *prometheus.Desc) {
 	ch <- memoryMax
 }
 
-// Collect implements prometheus.Collector. It asks Redis how full it is, and waits a second at most for the answer.
+// Collect implements prometheus.Collector. It asks Redis how full it is, and waits a second at most
+// for the answer.
 func (b *Broker) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range b.metrics.all() {
 		c.Collect(ch)

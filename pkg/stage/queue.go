@@ -15,8 +15,9 @@ type queue struct {
 	draining bool // drain waits
 }
 
-// newQueue makes the queue of a stage with that Config.MaxTries. A delivery that failed twice, or has its last try before
-// it, is handled in a call of its own, so that it cannot fail the other events of a batch.
+// newQueue makes the queue of a stage with that Config.MaxTries. A delivery that failed twice, or
+// has its last try before it, is handled in a call of its own, so that it cannot fail the other
+// events of a batch.
 func newQueue(maxTries int) *queue {
 	q := &queue{apart: max(1, min(2, maxTries-1))}
 	q.wake.L = &q.mu
@@ -32,8 +33,9 @@ func (q *queue) push(in ...*delivery) {
 	}
 }
 
-// take waits for deliveries and returns up to most of them, which count as running until done. While a delivery that is
-// to be handled alone is running, nothing else runs. It returns nil when the queue is closed.
+// take waits for deliveries and returns up to most of them, which count as running until done.
+// While a delivery that is to be handled alone is running, nothing else runs. It returns nil when
+// the queue is closed.
 func (q *queue) take(most int) []*delivery {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -92,8 +94,8 @@ func (q *queue) close() {
 	q.wake.Broadcast()
 }
 
-// drain waits until nothing is queued or running, or until the queue is closed. While the queue is paused it waits only
-// for what is running.
+// drain waits until nothing is queued or running, or until the queue is closed. While the queue is
+// paused it waits only for what is running.
 func (q *queue) drain() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

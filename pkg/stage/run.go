@@ -12,10 +12,10 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
-// Run joins the stage's group, reads, handles and settles until ctx is cancelled. Then it drains: it stops reading,
-// finishes what it holds (for Config.Drain at most), settles it, and hands the rest back for another replica. It returns
-// nil after that, however much was handed back; an error means that waiting cannot help. It waits out every outage of
-// Redis. Run may be called once.
+// Run joins the stage's group, reads, handles and settles until ctx is cancelled. Then it drains:
+// it stops reading, finishes what it holds (for Config.Drain at most), settles it, and hands the
+// rest back for another replica. It returns nil after that, however much was handed back; an error
+// means that waiting cannot help. It waits out every outage of Redis. Run may be called once.
 func (s *Stage) Run(ctx context.Context) error {
 	defer s.b.crew.enter(ctx, s)()
 	starts, err := s.join(ctx, true)
@@ -36,8 +36,8 @@ func (s *Stage) Run(ctx context.Context) error {
 	return err
 }
 
-// running are the goroutines of a Run, and what ends them. Draining goes on after the signal that ended Run's own
-// context, which therefore ends only reading and the wish to adopt.
+// running are the goroutines of a Run, and what ends them. Draining goes on after the signal that
+// ended Run's own context, which therefore ends only reading and the wish to adopt.
 type running struct {
 	s                          *Stage
 	live, handling             context.Context // handling: of handler calls; live: of everything else
@@ -65,9 +65,9 @@ func (s *Stage) start(ctx context.Context) *running {
 
 var errDrained = errors.New("the drain's time is over")
 
-// stop drains and ends all goroutines. They end in the order in which an entry passes them, and liveness is renewed until
-// the last. If Redis does not answer meanwhile, stop gives up a call's time after the drain's: what is unsettled then
-// stays pending.
+// stop drains and ends all goroutines. They end in the order in which an entry passes them, and
+// liveness is renewed until the last. If Redis does not answer meanwhile, stop gives up a call's
+// time after the drain's: what is unsettled then stays pending.
 func (r *running) stop() {
 	over := time.AfterFunc(r.s.cfg.Drain, func() {
 		r.endHandling(errDrained)
@@ -106,9 +106,9 @@ type registration struct {
 	Optional bool     `json:"optional,omitempty"`
 }
 
-// join makes the consumer, its group and its stage known, and waits while Redis is away. first marks the start of this
-// process. It returns how often a lasting consumer has started without settling what it already held. It fails with
-// ErrCluster, or when ctx ends.
+// join makes the consumer, its group and its stage known, and waits while Redis is away. first
+// marks the start of this process. It returns how often a lasting consumer has started without
+// settling what it already held. It fails with ErrCluster, or when ctx ends.
 func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
 	var wait backoff
 	for {

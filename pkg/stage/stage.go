@@ -107,5 +107,6 @@ func consumerName() string {
 // Name is the stage's name.
 func (s *Stage) Name() string { return s.cfg.Name }
 
-// Ready is nil while the stage works, else it says what it waits for ("redis is away: …", "paused: mongo: …").
+// Ready is nil while the stage works, else it says what it waits for ("redis is away: …", "paused:
+// mongo: …").
 func (s *Stage) Ready() error { return s.gate.ready() }

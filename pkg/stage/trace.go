@@ -12,14 +12,15 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// A traced event has one trace from its publishing on. Each entry carries the traceparent of the span that wrote it, which is
-// the parent of the span of whoever handles the entry, of each attempt; what is forwarded carries the latter's.
+// A traced event has one trace from its publishing on. Each entry carries the traceparent of the
+// span that wrote it. That span is the parent of each attempt to handle the entry, and an attempt's
+// span is the parent of what is forwarded.
 //
 //	publish raw_input ─ process raw_input (failed)
 //	                  └ process raw_input ─ process calculated_distance ─ …
 //
-// Names and attributes are those of OpenTelemetry's semantic conventions for messaging. Errors are told by their kind only,
-// since their text may hold what somebody typed.
+// Names and attributes are those of OpenTelemetry's semantic conventions for messaging. A span has
+// only the kind of an error, since its text may hold what somebody typed.
 
 func newTracer(p trace.TracerProvider) trace.Tracer {
 	if p == nil {
@@ -28,8 +29,8 @@ func newTracer(p trace.TracerProvider) trace.Tracer {
 	return p.Tracer("github.com/milepost/milepost/pkg/stage", trace.WithSchemaURL(semconv.SchemaURL))
 }
 
-// parseTraceparent reads an entry's traceparent, https://www.w3.org/TR/trace-context/. What is none gives an invalid context,
-// which is no parent.
+// parseTraceparent reads a traceparent (https://www.w3.org/TR/trace-context/). One that cannot be
+// read gives an invalid context, which is no parent.
 func parseTraceparent(s string) trace.SpanContext {
 	if s == "" {
 		return trace.SpanContext{}
@@ -44,7 +45,8 @@ func traceparent(c trace.SpanContext) string {
 	return m["traceparent"]
 }
 
-// traceField is the log field with the trace's ID; without a trace it is empty, which slog leaves out.
+// traceField is the log field with the trace's ID; without a trace it is empty, which slog leaves
+// out.
 func traceField(traceparent string) slog.Attr {
 	if id := parseTraceparent(traceparent).TraceID(); id.IsValid() {
 		return slog.String("trace", id.String())
@@ -60,8 +62,8 @@ func about(in []*delivery) slog.Attr {
 	return slog.Group("", "event", in[0].EventID, traceField(in[0].Traceparent))
 }
 
-// Context returns ctx within the event's own trace. A batch handler that begins a span with it adds to that event's trace;
-// with ctx itself it adds to the batch's.
+// Context returns ctx within the event's own trace. A span that a batch handler begins with it
+// belongs to that event's trace; one begun with ctx itself, to the batch's.
 func (e Event[T]) Context(ctx context.Context) context.Context {
 	if c := parseTraceparent(e.Traceparent); c.IsValid() {
 		return trace.ContextWithRemoteSpanContext(ctx, c)
@@ -96,11 +98,11 @@ func sending(operation, channel, id string) trace.SpanStartOption {
 		semconv.MessagingOperationName(operation), semconv.MessagingDestinationName(channel), semconv.MessagingMessageID(id))
 }
 
-// spans are those of one handler call: one for each event in that event's trace, and if there are several, one for the call,
-// linked both ways.
+// spans are those of one handler call: one for each event, in that event's trace, and for several
+// events one for the call, linked both ways.
 type spans struct {
 	each []trace.Span
-	all  trace.Span // what the handler's own spans belong to
+	all  trace.Span // the parent of the handler's own spans
 }
 
 // begin begins the spans of a call; nil without a tracer.
@@ -151,7 +153,7 @@ func (p *spans) in(ctx context.Context) context.Context {
 	return trace.ContextWithSpan(ctx, p.all)
 }
 
-// end ends the spans by what the handler made of the events.
+// end ends the spans with the handler's results.
 func (p *spans) end(results []Result) {
 	if p == nil {
 		return
@@ -159,7 +161,7 @@ func (p *spans) end(results []Result) {
 	for i, span := range p.each {
 		endSpan(span, results[i].Err)
 	}
-	p.all.End() // again, if there was but one event: the second time does nothing
+	p.all.End() // for one event this is the same span, and a second End does nothing
 }
 
 func endSpan(span trace.Span, err error) {

@@ -7,10 +7,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// BareHop moves n events from the stream in to the stream out with a bare pipelined client that issues the commands the
-// stage's scripts issue where nobody listens, for benchmarks to compare with: XREADGROUP for a batch, then XACK and XADD for
-// each event; the next batch is read while this one is written. It makes the group "bare", which must not be there yet, and
-// returns the time it took.
+// BareHop moves n events from the stream in to the stream out with a bare pipelined client that
+// issues the commands the stage's scripts issue where nobody listens, for benchmarks to compare
+// with: XREADGROUP for a batch, then XACK and XADD for each event; the next batch is read while
+// this one is written. It makes the group "bare", which must not be there yet, and returns the time
+// it took.
 func BareHop(t testing.TB, rdb *redis.Client, in, out string, n int) time.Duration {
 	t.Helper()
 	ctx := t.Context()

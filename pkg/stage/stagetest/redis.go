@@ -1,4 +1,5 @@
-// Package stagetest starts Redis servers for tests: a real redis-server on a free port, or an embedded one.
+// Package stagetest starts Redis servers for tests: a real redis-server on a free port, or an
+// embedded one.
 package stagetest
 
 import (
@@ -28,8 +29,9 @@ type Server struct {
 	done chan struct{}
 }
 
-// Real starts a redis-server that ends with the test; args are further words of its command line, such as "--maxmemory",
-// "20mb". With CI=true a missing server fails the test, elsewhere it skips it.
+// Real starts a redis-server that ends with the test; args are further words of its command line,
+// such as "--maxmemory", "20mb". With CI=true a missing server fails the test, elsewhere it skips
+// it.
 func Real(t testing.TB, args ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
@@ -50,8 +52,8 @@ func Real(t testing.TB, args ...string) *Server {
 // Durable are the arguments that make a killed server lose no answered write.
 var Durable = []string{"--appendonly", "yes", "--appendfsync", "always"}
 
-// Start starts the server, again if it was killed, and waits until it answers. A log it left is mended first, as the
-// containers do: redis-server 7.0 would append behind a cut MULTI.
+// Start starts the server, again if it was killed, and waits until it answers. A log it left is
+// mended first, as the containers do: redis-server 7.0 would append behind a cut MULTI.
 func (s *Server) Start() {
 	s.t.Helper()
 	s.mend()
@@ -106,7 +108,8 @@ func (s *Server) Client() *redis.Client {
 	return redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1})
 }
 
-// Embedded starts an in-process Redis with a running clock that ends with the test, and returns what a client needs.
+// Embedded starts an in-process Redis with a running clock that ends with the test, and returns
+// what a client needs.
 func Embedded(t testing.TB) *redis.Options {
 	t.Helper()
 	m := miniredis.RunT(t)
@@ -134,10 +137,11 @@ func Both(t *testing.T, test func(t *testing.T, o *redis.Options)) {
 	t.Run("real", func(t *testing.T) { t.Parallel(); test(t, Real(t).Options()) })
 }
 
-// FreePort is a TCP port of the loopback address that was free a moment ago and that no other test gets until this one has
-// ended, also none of another process. It is not one that systems hand out to clients: a program that keeps trying to reach
-// a server that is away would in time be given the server's own port, and be connected to itself. Nor is the port 10,000
-// above, where a Redis in cluster mode listens too.
+// FreePort is a TCP port of the loopback address that was free a moment ago and that no other test
+// gets until this one has ended, also none of another process. It is not one that systems hand out
+// to clients: a program that keeps trying to reach a server that is away would in time be given the
+// server's own port, and be connected to itself. Nor is the port 10,000 above, where a Redis in
+// cluster mode listens too.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	for range 1000 {
