@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -17,7 +18,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/milepost/milepost/pkg/config"
-	"github.com/milepost/milepost/pkg/fanout"
 	"github.com/milepost/milepost/pkg/geodesy"
 )
 
@@ -104,51 +104,92 @@ func (o *overview) show(c echo.Context) error {
 		return echo.NewHTTPError(http.StatusTooManyRequests, fmt.Sprintf("at most %d overviews of one client are made at once", maxOverviews))
 	}
 	defer release()
-	var answer seen
-	var calls []fanout.Call[any]
-	// The weather first: its provider is farther away than any store.
-	if lat, long := c.QueryParam("lat"), c.QueryParam("long"); lat != "" || long != "" {
-		lat, long, _ := place(lat, long)
+	lat, long := c.QueryParam("lat"), c.QueryParam("long")
+	atPlace, ofIDs := lat != "" || long != "", c.QueryParams().Has("ids")
+	if atPlace {
+		lat, long, _ = place(lat, long)
 		if _, err := geodesy.Parse(lat, long); err != nil {
 			return echo.NewHTTPError(http.StatusBadRequest, err.Error())
 		}
-		calls = append(calls, fanout.Call[any]{Name: "weather", Timeout: weatherTimeout, Do: func(ctx context.Context) (any, error) {
-			var reply warmth
-			err := o.get(ctx, string(o.WeatherURL), "/api/weather?"+url.Values{"lat": {lat}, "long": {long}}.Encode(), "", &reply)
-			return &reply, err
-		}})
 	}
-	if c.QueryParams().Has("ids") {
-		ids, err := eventIDs(c)
-		if err != nil {
+	var ids []string
+	if ofIDs {
+		var err error
+		if ids, err = eventIDs(c); err != nil {
 			return err
 		}
-		calls = append(calls, fanout.Call[any]{Name: "submissions", Timeout: usersTimeout, Do: func(ctx context.Context) (any, error) {
+	}
+	if !atPlace && !ofIDs {
+		return echo.NewHTTPError(http.StatusBadRequest, "say what to look at: /overview?ids=ID,ID&lat=40.7128&long=-74.0060")
+	}
+	ctx := c.Request().Context()
+	var answer seen
+	var weather, submissions func() error
+	if atPlace {
+		weather = aside(ctx, weatherTimeout, &answer.Weather, func(ctx context.Context) (reply *warmth, err error) {
+			err = o.get(ctx, string(o.WeatherURL), "/api/weather?"+url.Values{"lat": {lat}, "long": {long}}.Encode(), "", &reply)
+			return reply, err
+		})
+	}
+	if ofIDs {
+		submissions = aside(ctx, usersTimeout, &answer.Submissions, func(ctx context.Context) ([]stored, error) {
 			var reply struct{ Submissions []stored }
 			err := o.get(ctx, string(o.UsersURL), "/submissions?ids="+strings.Join(ids, ","), o.UsersToken, &reply)
 			return reply.Submissions, err
-		}})
+		})
 	}
-	if len(calls) == 0 {
-		return echo.NewHTTPError(http.StatusBadRequest, "say what to look at: /overview?ids=ID,ID&lat=40.7128&long=-74.0060")
+	if atPlace {
+		o.came(ctx, "weather", weather(), &answer)
 	}
-	for _, a := range fanout.Do(c.Request().Context(), 0, calls...) {
-		if a.Err != nil {
-			why := reason(a.Name, a.Err)
-			o.parts.WithLabelValues(a.Name, "missing").Inc()
-			o.log.DebugContext(c.Request().Context(), "overview without a part", "part", a.Name, "why", why, "err", a.Err, "took", a.Took)
-			answer.Missing = append(answer.Missing, missing{a.Name, why})
-			continue
-		}
-		o.parts.WithLabelValues(a.Name, "came").Inc()
-		switch v := a.Value.(type) {
-		case []stored:
-			answer.Submissions = v
-		case *warmth:
-			answer.Weather = v
-		}
+	if ofIDs {
+		o.came(ctx, "submissions", submissions(), &answer)
 	}
 	return c.JSON(http.StatusOK, answer)
+}
+
+// came counts a part, and adds it to answer.Missing if err says that it did not come.
+func (o *overview) came(ctx context.Context, part string, err error, answer *seen) {
+	if err == nil {
+		o.parts.WithLabelValues(part, "came").Inc()
+		return
+	}
+	why := reason(part, err)
+	o.parts.WithLabelValues(part, "missing").Inc()
+	o.log.DebugContext(ctx, "overview without a part", "part", part, "why", why, "err", err)
+	answer.Missing = append(answer.Missing, missing{part, why})
+}
+
+// aside runs f in a goroutine. wait returns once f has, or at the deadline even if f ignores its
+// context, and then sets value if there is no error. A panic of f is an error.
+func aside[T any](ctx context.Context, timeout time.Duration, value *T, f func(context.Context) (T, error)) (wait func() error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1) // f may end after the deadline
+	go func() {
+		var r result
+		defer func() {
+			if p := recover(); p != nil {
+				r.err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			}
+			done <- r
+		}()
+		r.value, r.err = f(ctx)
+	}()
+	return func() error {
+		defer cancel()
+		select {
+		case r := <-done:
+			if r.err == nil {
+				*value = r.value
+			}
+			return r.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // refused is an answer of another service that is none.
