@@ -13,7 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// TestBase: with a base in front of all names, a pipeline makes no key and uses no channel without it.
+// TestBase: with a base in front of all names, a pipeline makes no key and uses no channel without
+// it.
 func TestBase(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b, err := Open(Options{Redis: o, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Lease: time.Second})

@@ -39,8 +39,8 @@ func stageHop(b *testing.B, o *redis.Options, n int) time.Duration {
 	return replicatedHop(b, o, n, 1, 2, 0)
 }
 
-// replicatedHop moves n events with replicas of a stage, each with so many workers. The handler waits for work, as for a
-// store, and forwards the event as it is.
+// replicatedHop moves n events with replicas of a stage, each with so many workers. The handler
+// waits for work, as for a store, and forwards the event as it is.
 func replicatedHop(b *testing.B, o *redis.Options, n, replicas, workers int, work time.Duration) time.Duration {
 	b.Helper()
 	var seen atomic.Int64
@@ -82,7 +82,8 @@ func replicatedHop(b *testing.B, o *redis.Options, n, replicas, workers int, wor
 	return time.Since(start)
 }
 
-// BenchmarkHop compares one hop of a stage with a bare pipelined client on the same server, in turns; the median of each.
+// BenchmarkHop compares one hop of a stage with a bare pipelined client on the same server, in
+// turns; the median of each.
 func BenchmarkHop(b *testing.B) {
 	for _, c := range []struct {
 		name string
@@ -124,8 +125,9 @@ func BenchmarkHop(b *testing.B) {
 	}
 }
 
-// BenchmarkBacklog drains backlogs of different sizes: the rate must not fall, nor the stage's memory grow, with the size.
-// The time includes the stage's start and its end, which is most of it for 1,000 events.
+// BenchmarkBacklog drains backlogs of different sizes: the rate must not fall, nor the stage's
+// memory grow, with the size. The time includes the stage's start and its end, which is most of it
+// for 1,000 events.
 func BenchmarkBacklog(b *testing.B) {
 	srv := stagetest.Real(b)
 	rdb := srv.Client()
@@ -150,8 +152,9 @@ func BenchmarkBacklog(b *testing.B) {
 	}
 }
 
-// BenchmarkReplicas drains one backlog with 1, 2 and 4 replicas of a stage: one that has nothing to do but forward, which
-// ends at the cores and at Redis, and one whose handler waits 1 ms, which ends at its workers.
+// BenchmarkReplicas drains one backlog with 1, 2 and 4 replicas of a stage: one that has nothing to
+// do but forward, which ends at the cores and at Redis, and one whose handler waits 1 ms, which
+// ends at its workers.
 func BenchmarkReplicas(b *testing.B) {
 	srv := stagetest.Real(b)
 	rdb := srv.Client()

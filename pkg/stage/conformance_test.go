@@ -238,14 +238,16 @@ func TestOutcomes(t *testing.T) {
 	})
 }
 
-// probe publishes messages of a foreign program on "in" until one came through: the lease of adopting is there a moment before
-// its marker is through.
+// probe publishes messages of a foreign program on "in" until one came through: the lease of
+// adopting is there a moment before its marker is through.
 func probe(t *testing.T, rdb *redis.Client, got *tally) {
 	t.Helper()
-	for n := 0; got.len() == 0; n++ {
+	n := 0
+	stagetest.Eventually(t, "a bare message is adopted", func() bool {
+		n++
 		rdb.Publish(t.Context(), "in", fmt.Sprint("probe ", n))
-		time.Sleep(time.Millisecond)
-	}
+		return got.len() > 0
+	})
 }
 
 func TestAdoption(t *testing.T) {
@@ -282,7 +284,8 @@ func TestAdoption(t *testing.T) {
 	})
 }
 
-// A process that stops just after another one has come hands adoption over to it, though it has not ticked since.
+// A process that stops just after another one has come hands adoption over to it, though it has not
+// ticked since.
 func TestAdoptionHandedOver(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		rdb := redis.NewClient(o)
@@ -318,8 +321,8 @@ func TestAdoptionHandedOver(t *testing.T) {
 	})
 }
 
-// A batch that only adopters would hear is not published. Whoever listens, in whatever way, hears all of it, and what others
-// publish meanwhile is adopted as ever.
+// A batch that only adopters would hear is not published. Whoever listens, in whatever way, hears
+// all of it, and what others publish meanwhile is adopted as ever.
 func TestHeard(t *testing.T) {
 	t.Parallel()
 	server := stagetest.Real(t)

@@ -18,8 +18,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// An event that spoils each batch it is in, by a panic or by an error for all, ends as a dead letter, and those that were in
-// its batches are handled.
+// An event that spoils each batch it is in, by a panic or by an error for all, ends as a dead
+// letter, and those that were in its batches are handled.
 func TestBadEntryInBatch(t *testing.T) {
 	for name, spoil := range map[string]func(in []stage.Event[string]) []stage.Result{
 		"panic":           func([]stage.Event[string]) []stage.Result { panic("poison") },
@@ -56,8 +56,8 @@ func TestBadEntryInBatch(t *testing.T) {
 	}
 }
 
-// A handler that ignores its context is given up on: its event fails, a worker takes its place, and what it returns in the end
-// is nobody's any more.
+// A handler that ignores its context is given up on: its event fails, a worker takes its place, and
+// what it returns in the end is nobody's any more.
 func TestHandlerHangs(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
@@ -102,7 +102,8 @@ func TestHandlerHangs(t *testing.T) {
 	})
 }
 
-// What is to be tried again later holds up nothing, and its tries are known to whoever tries it next.
+// What is to be tried again later holds up nothing, and its tries are known to whoever tries it
+// next.
 func TestRetryHoldsNothing(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
@@ -144,7 +145,8 @@ func TestRetryHoldsNothing(t *testing.T) {
 	})
 }
 
-// Concurrent calls of Publish share round trips: what gathers while Redis is held up goes in as few scripts as hold it.
+// Concurrent calls of Publish share round trips: what gathers while Redis is held up goes in as few
+// scripts as hold it.
 func TestPublishShares(t *testing.T) {
 	srv := stagetest.Real(t)
 	b := open(t, srv.Options())
@@ -182,13 +184,15 @@ func TestPublishShares(t *testing.T) {
 	if calls == nil {
 		t.Fatalf("no EVALSHA in\n%s", stats)
 	}
-	// The first call goes alone or with few, the others 128 at a time; on a busy machine some come late.
+	// The first call goes alone or with few, the others 128 at a time; on a busy machine some come
+	// late.
 	if k, err := strconv.Atoi(calls[1]); err != nil || k > n/10 {
 		t.Errorf("%d submissions at once took %s scripts, want a tenth of that at most", n, calls[1])
 	}
 }
 
-// A handler of one output that returns nil bytes forwards an empty message; none is forwarded only by one without outputs.
+// A handler of one output that returns nil bytes forwards an empty message; none is forwarded only
+// by one without outputs.
 func TestEmptyOutput(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)

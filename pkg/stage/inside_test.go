@@ -197,3 +197,46 @@ func TestOwnershipStartsOver(t *testing.T) {
 		t.Error("an empty token is a foreign one")
 	}
 }
+
+// A consumer that Redis has forgotten, and whose first attempt to join again finds no Redis, joins
+// with a later one.
+func TestJoinAgain(t *testing.T) {
+	server := stagetest.Real(t)
+	s := stageOf(t, server.Options())
+	s.gate.open(starting, "")
+	server.Kill()
+	joined := make(chan error, 1)
+	go func() {
+		_, err := s.join(t.Context(), false)
+		joined <- err
+	}()
+	stagetest.Eventually(t, "it waits for redis", func() bool { return s.Ready() != nil })
+	server.Start()
+	if err := <-joined; err != nil {
+		t.Fatalf("join with a Redis that came back: %v", err)
+	}
+	if err := s.Ready(); err != nil {
+		t.Errorf("Ready() after joining = %v", err)
+	}
+}
+
+// BenchmarkCall is what the runtime adds to a handler's call: a goroutine, a context with a
+// timeout, and the metrics.
+func BenchmarkCall(b *testing.B) {
+	s, err := brokerOf(b, &redis.Options{Addr: "127.0.0.1:1"}).New(Config{Name: "s", In: "in"},
+		Each(func(context.Context, Event[string]) (Nothing, error) { return Nothing{}, nil }))
+	if err != nil {
+		b.Fatal(err)
+	}
+	in := []*delivery{{Entry: entry.Entry{Payload: []byte("x")}}}
+	b.Run("handler", func(b *testing.B) {
+		for b.Loop() {
+			s.h.call(b.Context(), in, make([]Result, 1))
+		}
+	})
+	b.Run("call", func(b *testing.B) {
+		for b.Loop() {
+			s.call(b.Context(), in)
+		}
+	})
+}

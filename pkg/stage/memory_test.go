@@ -15,7 +15,8 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// fullnessOf is what a scrape of b says about Redis' memory: bytes by name, without what all the names begin with.
+// fullnessOf is what a scrape of b says about Redis' memory: bytes by name, without what all the
+// names begin with.
 func fullnessOf(t testing.TB, b *Broker) map[string]float64 {
 	t.Helper()
 	r := prometheus.NewPedanticRegistry()
@@ -100,7 +101,8 @@ func TestMemoryEmbedded(t *testing.T) {
 	}
 }
 
-// A Redis that takes connections and does not answer holds a scrape up for less than the time any other call has.
+// A Redis that takes connections and does not answer holds a scrape up for less than the time any
+// other call has.
 func TestMemoryHangs(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

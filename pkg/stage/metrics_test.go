@@ -35,7 +35,8 @@ func figure(t testing.TB, b *stage.Broker, name, of string) float64 {
 	return 0
 }
 
-// What comes again is counted: a retry, and what a stopped consumer handed back. So are a group's consumers.
+// What comes again is counted: a retry, and what a stopped consumer handed back. So are a group's
+// consumers.
 func TestMetricsRedelivered(t *testing.T) {
 	t.Parallel()
 	o := stagetest.Embedded(t)

@@ -38,7 +38,8 @@ func group(t testing.TB, b *stage.Broker, channel, name, what string, ok func(in
 
 func settled(g inspect.GroupStatus) bool { return g.Backlog == 0 && g.Pending == 0 }
 
-// A consumer that read and died has no liveness key: what it held is handled by another, once, with crashes raised.
+// A consumer that read and died has no liveness key: what it held is handled by another, once, with
+// crashes raised.
 func TestTakeOver(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
@@ -68,7 +69,8 @@ func TestTakeOver(t *testing.T) {
 	})
 }
 
-// A stopping stage hands back what it cannot finish, and another replica gets it at once, with no crash counted.
+// A stopping stage hands back what it cannot finish, and another replica gets it at once, with no
+// crash counted.
 func TestHandBack(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o, func(o *stage.Options) { o.Lease = time.Hour })
@@ -97,7 +99,8 @@ func TestHandBack(t *testing.T) {
 	})
 }
 
-// An outage of what the handler depends on pauses the stage: nothing is counted, nothing is lost, and it goes on by itself.
+// An outage of what the handler depends on pauses the stage: nothing is counted, nothing is lost,
+// and it goes on by itself.
 func TestPause(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
@@ -158,7 +161,8 @@ func TestPause(t *testing.T) {
 	})
 }
 
-// An event whose own dependency is down, which pauses the stage again and again, does not keep the others from being handled.
+// An event whose own dependency is down, which pauses the stage again and again, does not keep the
+// others from being handled.
 func TestPauseForOne(t *testing.T) {
 	for name, crashes := range map[string]string{"in turn": "0", "alone": "2"} {
 		t.Run(name, func(t *testing.T) {
@@ -252,7 +256,8 @@ func TestPressure(t *testing.T) {
 	})
 }
 
-// An optional group that nobody runs costs no refusal and no memory without bound; its loss is counted.
+// An optional group that nobody runs costs no refusal and no memory without bound; its loss is
+// counted.
 func TestOptionalGroupAway(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		const most = 300
@@ -297,7 +302,8 @@ func TestOptionalGroupAway(t *testing.T) {
 	})
 }
 
-// With no group at all, a listener is the reader: nothing is refused. Without one, the edge refuses.
+// With no group at all, a listener is the reader: nothing is refused. Without one, the edge
+// refuses.
 func TestNobodyReads(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		const most = 200
@@ -395,7 +401,8 @@ func TestRetireAndSkip(t *testing.T) {
 	})
 }
 
-// An output key of another type stops the stage before it acks anything, and it goes on when that is mended.
+// An output key of another type stops the stage before it acks anything, and it goes on when that
+// is mended.
 func TestWrongOutput(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
@@ -426,8 +433,8 @@ func TestWrongOutput(t *testing.T) {
 	})
 }
 
-// An output that takes no entry although it is a stream: what was acked for it is pending again, what the same event forwarded
-// elsewhere is taken back, and all goes on when that is mended.
+// An output that takes no entry although it is a stream: what was acked for it is pending again,
+// what the same event forwarded elsewhere is taken back, and all goes on when that is mended.
 func TestForwardRefused(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
@@ -512,7 +519,8 @@ func TestBadEntryRubbish(t *testing.T) {
 	})
 }
 
-// An entry whose body is gone while it was pending becomes a tombstone. (The embedded Redis forgets such an entry.)
+// An entry whose body is gone while it was pending becomes a tombstone. (The embedded Redis forgets
+// such an entry.)
 func TestBadEntryTombstone(t *testing.T) {
 	o := stagetest.Real(t).Options()
 	b := open(t, o)
@@ -537,7 +545,8 @@ func TestBadEntryTombstone(t *testing.T) {
 	}
 }
 
-// A full Redis refuses publishing; what is kept flows on, also through stages that start while it is full.
+// A full Redis refuses publishing; what is kept flows on, also through stages that start while it
+// is full.
 func TestFull(t *testing.T) {
 	srv := stagetest.Real(t, append([]string{"--maxmemory", "6mb", "--maxmemory-policy", "noeviction"}, stagetest.Durable...)...)
 	b := open(t, srv.Options())
@@ -567,8 +576,8 @@ func TestFull(t *testing.T) {
 	})
 }
 
-// Processes that die on one entry: it ends as a dead letter, and the bystanders are all handled. So it is with a lasting
-// consumer, whose entries nobody else takes up.
+// Processes that die on one entry: it ends as a dead letter, and the bystanders are all handled. So
+// it is with a lasting consumer, whose entries nobody else takes up.
 func TestBadEntryKills(t *testing.T) {
 	for name, consumer := range map[string]string{"replicas": "", "lasting": "journal-1"} {
 		t.Run(name, func(t *testing.T) {
@@ -611,8 +620,8 @@ func TestBadEntryKills(t *testing.T) {
 	}
 }
 
-// TestBadEntryChild is the process that TestBadEntryKills starts: it dies on the poison, after a while, and ends when a dead letter is
-// there.
+// TestBadEntryChild is the process that TestBadEntryKills starts: it dies on the poison, after a
+// while, and ends when a dead letter is there.
 func TestBadEntryChild(t *testing.T) {
 	addr := os.Getenv("STAGE_CHILD")
 	if addr == "" {
@@ -630,7 +639,8 @@ func TestBadEntryChild(t *testing.T) {
 	stagetest.Eventually(t, "a dead letter", func() bool { n, _ := inspect.New(b).DeadCount(t.Context(), "in"); return n > 0 })
 }
 
-// An entry that was handled alone and waits for a dependency to come back is not what a process dies of meanwhile.
+// An entry that was handled alone and waits for a dependency to come back is not what a process
+// dies of meanwhile.
 func TestAloneAndPaused(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
@@ -667,7 +677,8 @@ func TestAloneAndPaused(t *testing.T) {
 	})
 }
 
-// What a lasting consumer held is its own, however long it is away, until an operator gives it up; then it comes first.
+// What a lasting consumer held is its own, however long it is away, until an operator gives it up;
+// then it comes first.
 func TestLastingConsumer(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)

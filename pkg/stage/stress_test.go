@@ -15,8 +15,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Replicas of two stages are started and stopped at random while events come from the edge and from strangers: everything
-// arrives, and each forward happens once.
+// Replicas of two stages are started and stopped at random while events come from the edge and from
+// strangers: everything arrives, and each forward happens once.
 func TestStartStop(t *testing.T) {
 	t.Parallel()
 	srv := stagetest.Real(t)
@@ -71,7 +71,8 @@ func TestStartStop(t *testing.T) {
 	group(t, b, "in", "s", "all settled, and only who runs is known", func(g inspect.GroupStatus) bool { return settled(g) && len(g.Consumers) == 1 })
 }
 
-// A Redis that is killed and restarted under load loses nothing that was answered, and doubles nothing.
+// A Redis that is killed and restarted under load loses nothing that was answered, and doubles
+// nothing.
 func TestRedisRestarts(t *testing.T) {
 	t.Parallel()
 	srv := stagetest.Real(t, stagetest.Durable...)

@@ -29,7 +29,8 @@ func traced(t testing.TB, o *redis.Options) (*stage.Broker, *sdktrace.TracerProv
 	return open(t, o, func(o *stage.Options) { o.Tracer = p }), p, spans
 }
 
-// named waits until n spans of that name have ended and returns them in the order of their beginning.
+// named waits until n spans of that name have ended and returns them in the order of their
+// beginning.
 func named(t testing.TB, r *tracetest.SpanRecorder, name string, n int) []sdktrace.ReadOnlySpan {
 	t.Helper()
 	var found []sdktrace.ReadOnlySpan
@@ -61,7 +62,8 @@ func attributeOf(s sdktrace.ReadOnlySpan, key string) string {
 	return ""
 }
 
-// An event has one trace from the publish on, over a failed attempt, and what a handler adds belongs to it.
+// An event has one trace from the publish on, over a failed attempt, and what a handler adds
+// belongs to it.
 func TestTrace(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b, p, spans := traced(t, o)
@@ -116,7 +118,8 @@ func TestTrace(t *testing.T) {
 	})
 }
 
-// A call with several events has a span of its own, linked with those of the events, each in its own trace.
+// A call with several events has a span of its own, linked with those of the events, each in its
+// own trace.
 func TestTraceBatch(t *testing.T) {
 	t.Parallel()
 	b, _, spans := traced(t, stagetest.Embedded(t))
