@@ -4,8 +4,6 @@ import (
 	"os"
 	"testing"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
@@ -15,13 +13,11 @@ import (
 // a batch. The store is in memory.
 func BenchmarkDrain(b *testing.B) {
 	g := newRig(b, stagetest.Real(b).Options())
-	g.publishNumbered(0, b.N)
-	c := redis.NewClient(g.redis)
-	defer c.Close()
+	g.publish(0, b.N)
 	b.ResetTimer()
-	_, stop := g.start(func(d *Deps) { d.Store = numbers{}; d.Tuning = config.Tuning{} })
+	_, stop := g.start(func(d *Deps) { d.Tuning = config.Tuning{} })
 	stagetest.Eventually(b, "everything is settled", func() bool {
-		groups, err := c.XInfoGroups(b.Context(), event.UserEmail).Result()
+		groups, err := g.rdb.XInfoGroups(b.Context(), event.UserEmail).Result()
 		return err == nil && len(groups) > 0 && groups[0].EntriesRead == int64(b.N) && groups[0].Pending == 0
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")

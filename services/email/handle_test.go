@@ -15,32 +15,21 @@ import (
 	"github.com/milepost/milepost/services/email/journal"
 )
 
-// fakeStore answers from maps, or with err.
-type fakeStore struct {
-	byID   map[string]records.Record
-	newest map[string]records.Record
-	err    error
-	asked  []string // what was asked for, in order
+// askedStore keeps in order what the store was asked for.
+type askedStore struct {
+	memory
+	asked []string
 }
 
-func (s *fakeStore) Distances(_ context.Context, ids []string) (map[string]float64, error) {
+func (s *askedStore) Distances(ctx context.Context, ids []string) (map[string]float64, error) {
 	s.asked = append(s.asked, "ids "+strings.Join(ids, " "))
-	found := map[string]float64{}
-	for _, id := range ids {
-		if r, ok := s.byID[id]; ok {
-			found[id] = r.Miles
-		}
-	}
-	return found, s.err
+	return s.memory.Distances(ctx, ids)
 }
 
-func (s *fakeStore) Newest(_ context.Context, email string) (records.Record, bool, error) {
+func (s *askedStore) Newest(ctx context.Context, email string) (records.Record, bool, error) {
 	s.asked = append(s.asked, "newest "+email)
-	r, ok := s.newest[email]
-	return r, ok, s.err
+	return s.memory.Newest(ctx, email)
 }
-
-func (s *fakeStore) Ping(context.Context) error { return s.err }
 
 // fakeLog is a log in memory.
 type fakeLog struct {
@@ -104,7 +93,7 @@ func TestHandle(t *testing.T) {
 	ok := func(miles float64) want { return want{miles: miles, sent: sentAt} }
 	for name, tc := range map[string]struct {
 		in    []stage.Event[event.Address]
-		store fakeStore
+		away  bool // the store
 		log   fakeLog
 		want  []want
 		text  []string
@@ -123,9 +112,9 @@ func TestHandle(t *testing.T) {
 			asked: []string{"ids 1"},
 		},
 		"known and old, the store away": {
-			in:    []stage.Event[event.Address]{old(ev("k", ada))},
-			store: fakeStore{err: errStore},
-			want:  []want{{miles: 99, sent: earlier}},
+			in:   []stage.Event[event.Address]{old(ev("k", ada))},
+			away: true,
+			want: []want{{miles: 99, sent: earlier}},
 		},
 		"twice in a batch": {
 			in:    []stage.Event[event.Address]{ev("1", ada), ev("2", bob), ev("1", ada)},
@@ -157,7 +146,7 @@ func TestHandle(t *testing.T) {
 		},
 		"store away": {
 			in:    []stage.Event[event.Address]{ev("1", ada), bare(ev("x", ada))},
-			store: fakeStore{err: errStore},
+			away:  true,
 			want:  []want{{err: errStore}, {err: errStore}},
 			asked: []string{"ids 1", "newest ada@example.com"},
 		},
@@ -174,8 +163,11 @@ func TestHandle(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tc.store.byID = map[string]records.Record{"1": {ID: "1", Miles: 12}, "2": {ID: "2", Miles: 0.5}}
-			tc.store.newest = map[string]records.Record{string(ada): {Miles: 7}}
+			var store askedStore
+			store.put("1", "one@example.com", 12)
+			store.put("2", "two@example.com", 0.5)
+			store.put("n", ada, 7)
+			store.turn(tc.away)
 			tc.log.known = map[string]journal.Written{"k": {SentAt: earlier, Miles: 99}}
 			var copied strings.Builder
 			var utc Zone
@@ -183,7 +175,7 @@ func TestHandle(t *testing.T) {
 				t.Fatal(err)
 			}
 			h := Handler{
-				Store: &tc.store, Log: &tc.log, Office: "Velocity", Zone: utc,
+				Store: &store, Log: &tc.log, Office: "Velocity", Zone: utc,
 				Now: func() time.Time { return evening }, Copy: func(b []byte) { copied.Write(b) },
 			}
 			got := h.Handle(t.Context(), tc.in)
@@ -208,8 +200,8 @@ func TestHandle(t *testing.T) {
 			if !slices.Equal(tc.log.text, tc.text) {
 				t.Errorf("lines %q, want %q", tc.log.text, tc.text)
 			}
-			if !slices.Equal(tc.store.asked, tc.asked) {
-				t.Errorf("the store was asked %q, want %q", tc.store.asked, tc.asked)
+			if !slices.Equal(store.asked, tc.asked) {
+				t.Errorf("the store was asked %q, want %q", store.asked, tc.asked)
 			}
 			if want := strings.Join(append(tc.text, ""), "\n"); copied.String() != want {
 				t.Errorf("copy %q, want %q", copied.String(), want)
@@ -219,18 +211,20 @@ func TestHandle(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
-	for name, tc := range map[string]struct{ store, disk error }{
-		"fine": {}, "store": {store: errStore}, "disk": {disk: errDisk},
+	for name, tc := range map[string]struct {
+		away       bool // the store
+		disk, want error
+	}{
+		"fine": {}, "store": {away: true, want: errStore}, "disk": {disk: errDisk, want: errDisk},
 	} {
-		h := Handler{Store: &fakeStore{err: tc.store}, Log: &fakeLog{outErr: tc.disk}}
-		want := errors.Join(tc.store, tc.disk)
-		if got := h.probe(t.Context()); (got == nil) != (want == nil) {
-			t.Errorf("%s: probe = %v, want %v", name, got, want)
+		h := Handler{Store: &memory{off: tc.away}, Log: &fakeLog{outErr: tc.disk}}
+		if got := h.probe(t.Context()); !errors.Is(got, tc.want) {
+			t.Errorf("%s: probe = %v, want %v", name, got, tc.want)
 		}
 	}
 }
 
-// TestCopier: a reader that blocks or fails holds nobody up.
+// TestCopier: a reader that blocks or fails delays nothing.
 func TestCopier(t *testing.T) {
 	r, w := io.Pipe() // blocks, since nobody reads
 	c := newCopier(w, newFigures().dropped, quiet)

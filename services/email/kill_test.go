@@ -11,9 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,13 +19,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/config"
-	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // TestMain makes this program an email process when a test starts it again: EMAIL_REDIS names the
-// Redis, SENT_EMAILS the log. Its store knows every event of numbered.
+// Redis, SENT_EMAILS the log. Its store knows all numbered events.
 func TestMain(m *testing.M) {
 	addr := os.Getenv("EMAIL_REDIS")
 	if addr == "" {
@@ -48,56 +45,16 @@ func runProcess(addr string) error {
 		return err
 	}
 	return errors.Join(Run(ctx, Deps{
-		Broker: b, Store: numbers{}, Office: "Velocity", Settings: Settings{SentEmails: os.Getenv("SENT_EMAILS")},
+		Broker: b, Store: &memory{}, Office: "Velocity", Settings: Settings{SentEmails: os.Getenv("SENT_EMAILS")},
 		Stdout: os.Stdout, Log: log, Tuning: config.Tuning{Adopt: true},
 	}), b.Close())
 }
-
-// numbered is the event ID that stands for n, and numbers the store that knows it: its distance is
-// n miles.
-func numbered(n int) string { return fmt.Sprintf("0193abcd-0000-7000-8000-%012d", n) }
-
-type numbers struct{}
-
-func (numbers) Distances(_ context.Context, ids []string) (map[string]float64, error) {
-	found := map[string]float64{}
-	for _, id := range ids {
-		n, err := strconv.Atoi(id[strings.LastIndexByte(id, '-')+1:])
-		if err != nil {
-			return nil, err
-		}
-		found[id] = float64(n)
-	}
-	return found, nil
-}
-
-func (numbers) Newest(context.Context, string) (records.Record, bool, error) {
-	return records.Record{}, false, nil
-}
-
-func (numbers) Ping(context.Context) error { return nil }
 
 // child prepares an email process.
 func (g *rig) child(program string, environment ...string) *exec.Cmd {
 	c := exec.Command(program)
 	c.Env = append(os.Environ(), append(environment, "EMAIL_REDIS="+g.redis.Addr, "SENT_EMAILS="+g.path)...)
 	return c
-}
-
-// publishNumbered publishes the events [from, to).
-func (g *rig) publishNumbered(from, to int) {
-	var wg sync.WaitGroup
-	const at = 200 // publishers at once
-	for first := range min(at, to-from) {
-		wg.Go(func() {
-			for n := from + first; n < to; n += at {
-				if _, err := g.pub.Publish(context.Background(), stage.Submission{ID: numbered(n), Body: address(n)}); err != nil {
-					g.t.Errorf("publish: %v", err)
-				}
-			}
-		})
-	}
-	wg.Wait()
 }
 
 // balance starts a last process, waits until all is settled and compares events, lines and news.
@@ -118,12 +75,8 @@ func (g *rig) balance(events int) {
 	if len(dead) != 0 {
 		t.Errorf("%d dead letters, want none; the first: %+v", len(dead), dead[0])
 	}
-	g.wantLines(events)
-	var ids []string
-	for n := range events {
-		ids = append(ids, numbered(n))
-	}
-	g.wantNews(ids)
+	g.wantLines(0, events)
+	g.wantNews(events)
 }
 
 // TestKillPoints ends the process with SIGKILL at each point of the stage and of the journal.
@@ -142,7 +95,7 @@ func TestKillPoints(t *testing.T) {
 	} {
 		t.Run(strings.Join(plan, " "), func(t *testing.T) {
 			g := newRig(t, stagetest.Real(t).Options())
-			g.publishNumbered(0, events)
+			g.publish(0, events)
 			for _, kill := range plan {
 				c := g.child(program, "MILEPOST_KILL="+kill)
 				if out, _ := c.CombinedOutput(); c.ProcessState.ExitCode() != -1 {
@@ -168,7 +121,7 @@ func TestKilledUnderLoad(t *testing.T) {
 				loaded <- n
 				return
 			default:
-				g.publishNumbered(n, n+20)
+				g.publish(n, n+20)
 			}
 		}
 	}()
@@ -186,8 +139,6 @@ func TestKilledUnderLoad(t *testing.T) {
 	defer func() { kill(0); kill(1) }()
 	start(0)
 	start(1)
-	rdb := redis.NewClient(g.redis)
-	defer rdb.Close()
 	size := func() int64 {
 		fi, err := os.Stat(g.path)
 		if err != nil {
@@ -200,7 +151,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		until := size() + 1 + rand.Int64N(20_000)
 		stagetest.Eventually(t, "some more lines", func() bool { return size() >= until })
 		kill(n % 2)
-		p, err := rdb.XPending(t.Context(), "user:email", "email").Result()
+		p, err := g.rdb.XPending(t.Context(), "user:email", "email").Result()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +171,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	}
 }
 
-// TestStdoutGone: the process writes its log on when whoever read its standard output has gone.
+// TestStdoutGone: the process goes on writing its log when the reader of its standard output ends.
 func TestStdoutGone(t *testing.T) {
 	g := newRig(t, stagetest.Real(t).Options())
 	c := g.child(os.Args[0])
@@ -232,7 +183,7 @@ func TestStdoutGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
-	g.publishNumbered(0, 1)
+	g.publish(0, 1)
 	b := make([]byte, 256)
 	n, err := io.ReadAtLeast(out, b, 1)
 	if err != nil || !strings.Contains(string(b[:n]), lineOf(address(0), "0.0")) {
@@ -242,8 +193,8 @@ func TestStdoutGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for to := 2; to < 10; to++ {
-		g.publishNumbered(to-1, to)
-		g.wantLines(to)
+		g.publish(to-1, to)
+		g.wantLines(0, to)
 	}
 	if err := errors.Join(c.Process.Signal(syscall.SIGTERM), c.Wait()); err != nil {
 		t.Errorf("process ended with %v, want a drain", err)
