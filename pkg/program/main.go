@@ -145,7 +145,7 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 		case "-h", "-help", "--help", "help":
 			return p.help(stdout)
 		case "-version", "--version", "version":
-			_, err := fmt.Fprintln(stdout, p.Name, version())
+			_, err := fmt.Fprintln(stdout, p.Name, FullVersion())
 			return err
 		case "healthcheck":
 			cfg := base{AdminListen: p.Admin, StatusPage: p.StatusPage}
@@ -165,7 +165,7 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 	log := common.Logging.Open(stderr, p.Name)
 	telemetry.LogRedis(log)
 	admin := telemetry.NewAdmin()
-	tracer, flush, err := common.Tracing.Open(getenv, p.Name, version(), log)
+	tracer, flush, err := common.Tracing.Open(getenv, p.Name, FullVersion(), log)
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 	}
 	defer admin.Serve(listener, bool(common.Profiles), log)()
 	defer context.AfterFunc(ctx, admin.Stop)()
-	log.Info("starting", "version", version(), "admin", listener.Addr().String())
+	log.Info("starting", "version", FullVersion(), "admin", listener.Addr().String())
 	proc := &Process{Name: p.Name, Log: log, Admin: admin, Stdout: stdout}
 	if common.StatusPage {
 		proc.StatusPage = "http://" + listener.Addr().String() + "/"
@@ -221,8 +221,8 @@ func (p Program[C]) help(w io.Writer) error {
 	return err
 }
 
-// version is Version, or what the Go tool knows of the build.
-func version() string {
+// FullVersion is Version, or what the Go tool knows of the build.
+func FullVersion() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return cmp.Or(Version, "unknown")

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage"
 )
 
 // checkPause is how long check waits before it tries again.
@@ -26,9 +28,9 @@ func (t *tool) check() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Submit a place and wait for its email",
-		Long: `check tells whether the pipeline works from end to end: it submits a place through the page's door and waits until
-the stream email:sent has its email. What does not answer yet is tried again, with the same idempotency key, until --within
-is over. The log gets one line, of an address at example.com.`,
+		Long: `check tests the pipeline from end to end: it submits a place at --url and waits until the stream email:sent
+has its email. While web-api does not accept it, check tries again with the same idempotency key. The
+log gets one line, for an address at example.com.`,
 		Example: `  milepostctl --redis redis://127.0.0.1:6390 check
   milepostctl check --url http://milepost-web-api:8000 --within 2m`,
 		Args: cobra.NoArgs,
@@ -41,7 +43,9 @@ is over. The log gets one line, of an address at example.com.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), within)
 			defer cancel()
-			return t.through(ctx, strings.TrimRight(base, "/"))
+			return t.open(ctx, func(ctx context.Context, p pipeline) error {
+				return t.through(ctx, p, strings.TrimRight(base, "/")+"/distance")
+			})
 		},
 	}
 	f := cmd.Flags()
@@ -50,81 +54,84 @@ is over. The log gets one line, of an address at example.com.`,
 	return cmd
 }
 
-// passing is a submission on its way.
-type passing struct {
-	client   *http.Client
-	url      string
-	key      string // idempotency key
-	rdb      *redis.Client
-	after    string // the last entry of email:sent that is not its email
-	id       string // of the event, once it is accepted
-	accepted time.Time
-}
-
 // through submits until a submission is accepted, then waits for its email, until ctx ends.
-func (t *tool) through(ctx context.Context, base string) error {
-	options := *t.options
-	options.DialTimeout, options.MaxRetries, options.DialerRetries = t.timeout, -1, 1
-	p := passing{client: newClient(1, t.timeout), url: base + "/distance", key: "check-" + rand.Text(), rdb: redis.NewClient(&options)}
-	defer p.client.CloseIdleConnections()
-	defer func() { _ = p.rdb.Close() }() // nothing was written
-	for {
-		emailed, err := p.step(ctx)
-		switch {
-		case emailed:
-			if t.output == "json" {
-				return t.json(struct {
-					ID      string  `json:"id"`
-					Seconds float64 `json:"seconds"`
-				}{p.id, time.Since(p.accepted).Seconds()})
-			}
-			_, err = fmt.Fprintf(t.Out, "%s was emailed %s after it was accepted\n", p.id, time.Since(p.accepted).Round(time.Millisecond))
-			return err
-		case ctx.Err() == nil && err != nil:
-			fmt.Fprintf(t.Err, "%v; trying again\n", err)
+func (t *tool) through(ctx context.Context, p pipeline, url string) error {
+	rdb := t.client()
+	defer func() { _ = rdb.Close() }() // nothing was written
+	after := "0"
+	last, err := rdb.XRevRangeN(ctx, event.EmailSent, "+", "-", 1).Result()
+	if err != nil {
+		return fmt.Errorf("end of %s: %w: %w", event.EmailSent, stage.ErrUnavailable, err)
+	}
+	if len(last) > 0 {
+		after = last[0].ID
+	}
+	key, id := "check-"+rand.Text(), ""
+	for said := ""; ; {
+		if id, err = t.submit(ctx, url, key); err == nil {
+			break
 		}
-		select {
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.Canceled) {
-				return ctx.Err()
+		if text := err.Error(); text != said && ctx.Err() == nil {
+			said = text
+			fmt.Fprintf(t.Err, "%s; trying again\n", text)
+		}
+		if !pause(ctx, checkPause) {
+			return interrupted(ctx, err)
+		}
+	}
+	accepted := time.Now()
+	// web-api tracks the event in its Redis, by the script that keeps it.
+	if _, err := p.Progress(ctx, id); errors.Is(err, stage.ErrNotFound) {
+		return fmt.Errorf("%s accepted event %s, but uses another Redis than %s", url, id, t.where())
+	}
+	for {
+		got, err := rdb.XRead(ctx, &redis.XReadArgs{Streams: []string{event.EmailSent, after}, Count: 1000, Block: checkPause}).Result()
+		if err != nil && !pause(ctx, checkPause/10) {
+			return interrupted(ctx, fmt.Errorf("no email for event %s; `%s find %[1]s` shows where it is", id, t.called()))
+		}
+		for _, s := range got {
+			for _, e := range s.Messages {
+				after = e.ID
+				var sent event.Sent
+				if text, _ := e.Values["payload"].(string); json.Unmarshal([]byte(text), &sent) == nil && sent.ID == id {
+					took := time.Since(accepted)
+					return t.told(fmt.Sprintf("%s was emailed %s after it was accepted", id, took.Round(time.Millisecond)), struct {
+						ID      string  `json:"id"`
+						Seconds float64 `json:"seconds"`
+					}{id, took.Seconds()}, nil)
+				}
 			}
-			return fmt.Errorf("the time is over: %w", cmp.Or(err, fmt.Errorf("no email for event %s; `milepostctl find %[1]s` shows where it is", p.id)))
-		case <-time.After(checkPause):
 		}
 	}
 }
 
-// step does what comes next. Its error says why it could not be done yet.
-func (p *passing) step(ctx context.Context) (emailed bool, err error) {
-	if p.after == "" {
-		if p.after, err = lastEntry(ctx, p.rdb); err != nil {
-			p.after = ""
-			return false, fmt.Errorf("end of %s: %w", event.EmailSent, err)
-		}
+// interrupted is the error of a command whose ctx ended, because of the time or of a person.
+func interrupted(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
 	}
-	if p.id == "" {
-		header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}, "Idempotency-Key": {p.key}}
-		body := fmt.Sprintf(`{"email":"%s@example.com","lat":"40.7128","long":"-74.0060"}`, strings.ToLower(p.key))
-		answer, status := send(ctx, p.client, http.MethodPost, p.url, header, body)
-		var created struct{ ID string }
-		if status != "201" || json.Unmarshal(answer, &created) != nil || created.ID == "" {
-			return false, fmt.Errorf("submit at %s: %s", p.url, status)
-		}
-		p.id, p.accepted = created.ID, time.Now()
-	}
-	got, err := p.rdb.XRead(ctx, &redis.XReadArgs{Streams: []string{event.EmailSent, p.after}, Count: 1000, Block: checkPause}).Result()
-	if errors.Is(err, redis.Nil) {
-		return false, nil
-	}
+	return fmt.Errorf("the time is over: %w", cmp.Or(err, ctx.Err()))
+}
+
+// submit submits a place and returns the event ID.
+func (t *tool) submit(ctx context.Context, url, key string) (id string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	body := fmt.Sprintf(`{"email":"%s@example.com","lat":"40.7128","long":"-74.0060","track":true}`, strings.ToLower(key))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
-		return false, fmt.Errorf("read %s: %w", event.EmailSent, err)
+		return "", err
 	}
-	for _, e := range got[0].Messages {
-		p.after = e.ID
-		var sent event.Sent
-		if text, _ := e.Values["payload"].(string); json.Unmarshal([]byte(text), &sent) == nil && sent.ID == p.id {
-			return true, nil
-		}
+	r.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}, "Idempotency-Key": {key}}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return "", fmt.Errorf("submit: %w", err)
 	}
-	return false, nil
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	var created struct{ ID string }
+	if answer.StatusCode != http.StatusCreated || err != nil || json.Unmarshal(text, &created) != nil || created.ID == "" {
+		return "", fmt.Errorf("submit at %s: %s", url, answer.Status)
+	}
+	return created.ID, nil
 }

@@ -27,6 +27,8 @@ func TestCheck(t *testing.T) {
 		defer b.Close()
 		pub := b.Publisher("test", event.EmailSent)
 		defer pub.Close()
+		edge := b.Publisher("web-api", event.RawInput)
+		defer edge.Close()
 		const id = "018f0000-0000-7000-8000-000000000007"
 		var calls atomic.Int64
 		var key atomic.Pointer[string]
@@ -52,21 +54,28 @@ func TestCheck(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			if _, err := edge.Publish(context.Background(), stage.Submission{ID: id, Track: true, Body: s}); err != nil {
+				t.Error(err)
+			}
 			w.WriteHeader(http.StatusCreated)
 			fmt.Fprintf(w, `{"id":%q}`, id)
 		}))
 		defer server.Close()
 		s := runTool(t, o, "", "check", "--url", server.URL+"/", "--within", "30s")
-		if s.code != ExitOK || !strings.HasPrefix(s.out, id+" was emailed ") || !strings.Contains(s.err, "503; trying again") || calls.Load() != 2 {
+		if s.code != ExitOK || !strings.HasPrefix(s.out, id+" was emailed ") || !strings.Contains(s.err, "503 Service Unavailable; trying again") || calls.Load() != 2 {
 			t.Errorf("check of a page that answers at the second try, after %d: %s", calls.Load(), s)
 		}
 		lost = true
 		if s := runTool(t, o, "", "check", "--url", server.URL, "--within", "700ms"); s.code != ExitError || !strings.Contains(s.err, "no email for event "+id) {
 			t.Errorf("check of a pipeline that loses: %s", s)
 		}
+		foreign := stagetest.Embedded(t)
+		if s := runTool(t, foreign, "", "check", "--url", server.URL, "--within", "30s"); s.code != ExitError || !strings.Contains(s.err, "uses another Redis than "+foreign.Addr) {
+			t.Errorf("check of another pipeline's page: %s", s)
+		}
 		server.Close()
-		if s := runTool(t, o, "", "check", "--url", server.URL, "--within", "100ms"); s.code != ExitError || !strings.Contains(s.err, "submit at "+server.URL+"/distance") {
-			t.Errorf("check of nobody: %s", s)
+		if s := runTool(t, o, "", "check", "--url", server.URL, "--within", "1s"); s.code != ExitError || strings.Count(s.err, "connection refused") != 2 {
+			t.Errorf("check of nobody: %s; want the reason once while it tries, and at the end", s)
 		}
 	})
 	for _, args := range [][]string{{"check", "--url", "x"}, {"check", "--within", "0s"}, {"check", "more"}} {

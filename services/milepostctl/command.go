@@ -1,5 +1,5 @@
-// Package milepostctl is the command-line tool of a pipeline: it publishes, listens, looks at channels and groups, and
-// deals with dead letters. It needs the pipeline's Redis and nothing else.
+// Package milepostctl is the command-line tool of a pipeline: it publishes, listens, looks at
+// channels and groups, and handles dead letters. It needs only the pipeline's Redis.
 package milepostctl
 
 import (
@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -16,7 +18,9 @@ import (
 
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/operate"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 // Exit codes of the tool.
@@ -26,17 +30,17 @@ const (
 	ExitUsage    = 2 // the command line or a variable is wrong; nothing was tried
 	ExitNotFound = 3 // what was named does not exist
 	ExitAway     = 4 // Redis cannot be reached, or is not ready
-	ExitFindings = 5 // doctor or status --check found something wrong
+	ExitFindings = 5 // doctor or status --check found a problem
 )
 
-// IO is what the tool has of the world.
+// IO is the tool's surroundings.
 type IO struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Getenv   func(string) string
-	Terminal bool // a person is at In and can be asked
+	Terminal bool // In is a terminal: a person can answer
 
-	// Screen is the size of the terminal that Out is, in characters; nil if it is none.
+	// Screen is the size of the terminal that Out is, in characters; nil if Out is none.
 	Screen func() (width, height int)
 }
 
@@ -45,43 +49,40 @@ func Main(ctx context.Context, args []string, world IO) int {
 	t := &tool{IO: world}
 	root := t.root()
 	root.SetArgs(args)
-	root.SetIn(world.In)
-	root.SetOut(world.Out)
-	root.SetErr(world.Err)
 	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
 		return ExitOK
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		return ExitError // interrupted; nothing to explain
+		return ExitError // interrupted; there is nothing to explain
 	}
 	fmt.Fprintf(world.Err, "milepostctl: %v\n", err)
 	var variable *config.VariableError
 	switch {
 	case errors.Is(err, stage.ErrUnavailable), errors.Is(err, stage.ErrCluster):
-		fmt.Fprintf(world.Err, "Redis was asked at %s. Start it, or name another one with --redis or REDIS_URL; `make run` has one at redis://127.0.0.1:6390.\n", t.where())
+		fmt.Fprintf(world.Err, "Redis was expected at %s. Start it, or name another one with --redis or REDIS_URL; "+
+			"`make run` has one at redis://127.0.0.1:6390.\n", t.where())
 		return ExitAway
 	case errors.Is(err, stage.ErrNotFound):
 		return ExitNotFound
-	case errors.Is(err, errFindings):
+	case errors.As(err, new(problems)):
 		return ExitFindings
-	case errors.As(err, &variable), errors.Is(err, errUsage), !t.started:
+	case errors.As(err, &variable), errors.As(err, new(usage)), !t.started:
 		fmt.Fprintf(world.Err, "See `%s --help`.\n", cmd.CommandPath())
 		return ExitUsage
 	}
 	return ExitError
 }
 
-// errUsage marks a command line that was found to make no sense after it was read.
-var errUsage = errors.New("wrong usage")
-
-// errFindings marks the end of a command that did its work and found something wrong.
-var errFindings = errors.New("something is wrong")
-
+// usage is an error about the command line.
 type usage string
 
-func (u usage) Error() string        { return string(u) }
-func (u usage) Is(target error) bool { return target == errUsage }
+func (u usage) Error() string { return string(u) }
+
+// problems is the end of a command that worked and found problems.
+type problems string
+
+func (p problems) Error() string { return string(p) }
 
 // needs refuses another number of arguments than the named ones.
 func needs(names ...string) cobra.PositionalArgs {
@@ -94,6 +95,22 @@ func needs(names ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// parent makes cmd a command that only has others: it prints its help, and refuses other words.
+func parent(cmd *cobra.Command) {
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+		if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+			text += "; did you mean " + strings.Join(like, " or ") + "?"
+		}
+		return usage(text)
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 }
 
 // tool is one run of the tool.
@@ -109,17 +126,20 @@ type tool struct {
 
 func (t *tool) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "milepostctl",
-		Short: "Publish, listen and look after a pipeline on Redis channels",
-		Long: `milepostctl publishes events, listens to channels, shows how far each stage is, finds an event, and lists, replays or
-drops dead letters. It talks to the pipeline's Redis; doctor and find also ask MongoDB, if MONGO_URL or MONGO_HOST is set.
+		Use:     "milepostctl",
+		Short:   "Publish, listen and look after a pipeline on Redis channels",
+		Version: program.FullVersion(),
+		Long: `milepostctl publishes events, listens to channels, shows how far each stage is, finds an event, and
+lists, replays or drops dead letters. It talks to the pipeline's Redis; doctor and find also ask
+MongoDB, if MONGO_URL or MONGO_HOST is set.
 
-On call: status says what is wrong, find where an event is and why, dead replay brings it back, doctor looks at settings.
+On call: status says what is wrong, find says where an event is and why, dead replay brings it back,
+doctor checks settings.
 
 Redis is found by --redis, else REDIS_URL, else REDIS_HOST and REDIS_PORT, else 127.0.0.1:6379.
 
-Exit status: 0 done; 1 tried, and it did not work; 2 wrong command line or variable; 3 no such event, dead letter, group or
-channel; 4 Redis cannot be reached; 5 doctor or status --check found something wrong.`,
+Exit status: 0 done; 1 tried, and it did not work; 2 wrong command line or variable; 3 no such event,
+dead letter, group or channel; 4 Redis cannot be reached; 5 doctor or status --check found a problem.`,
 		Example: `  milepostctl --redis redis://127.0.0.1:6390 status
   milepostctl publish raw_input '{"email":"ada@example.com","lat":"40.7128","long":"-74.0060"}'
   milepostctl listen
@@ -129,15 +149,28 @@ channel; 4 Redis cannot be reached; 5 doctor or status --check found something w
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: t.prepare,
-		// Without these, a wrong word ends in a page of help and success.
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetIn(t.In)
+	root.SetOut(t.Out)
+	root.SetErr(t.Err)
 	f := root.PersistentFlags()
 	f.StringVar(&t.redisURL, "redis", "", "URL of the pipeline's Redis, such as redis://127.0.0.1:6390 (default: REDIS_URL)")
 	f.StringVarP(&t.output, "output", "o", "text", "text for people, json for programs (one object a line)")
 	f.DurationVar(&t.timeout, "timeout", 10*time.Second, "how long Redis may take to answer")
-	root.AddCommand(t.publish(), t.listen(), t.dead(), t.status(), t.find(), t.doctor(), t.group(), t.claim(), t.check(), t.load(), t.newService(), t.removeService())
+	root.AddCommand(t.publish(), t.listen(), t.dead(), t.status(), t.find(), t.doctor(), t.group(), t.claim(), t.check(), t.load(),
+		t.newService(), t.removeService())
+	root.InitDefaultCompletionCmd()
+	parent(root)
+	for _, c := range root.Commands() {
+		if c.HasSubCommands() {
+			parent(c)
+		}
+		if c.Name() == "completion" {
+			for _, shell := range c.Commands() {
+				shell.Example = "  milepostctl completion " + shell.Name()
+			}
+		}
+	}
 	return root
 }
 
@@ -147,14 +180,14 @@ func (t *tool) prepare(*cobra.Command, []string) error {
 		return fmt.Errorf("--output: %q is not one of text, json", t.output)
 	}
 	if t.timeout <= 0 {
-		return fmt.Errorf("--timeout: %s is not a time to wait, such as 10s", t.timeout)
+		return fmt.Errorf("--timeout must be more than 0, such as 10s; it is %s", t.timeout)
 	}
 	var env config.Redis
 	if t.redisURL != "" {
 		if err := env.RedisURL.UnmarshalText([]byte(t.redisURL)); err != nil {
 			return fmt.Errorf("--redis: %q %w", config.Mask(t.redisURL), err)
 		}
-	} else if err := config.Load(t.Getenv, &env); err != nil {
+	} else if err := config.Load(t.redisEnv, &env); err != nil {
 		return err
 	}
 	t.options = env.Options()
@@ -162,10 +195,19 @@ func (t *tool) prepare(*cobra.Command, []string) error {
 	return nil
 }
 
+// redisEnv hides REDIS_PORT where REDIS_URL is set: in Kubernetes, a Service that is called redis
+// sets REDIS_PORT to a URL.
+func (t *tool) redisEnv(name string) string {
+	if name == "REDIS_PORT" && t.Getenv("REDIS_URL")+t.Getenv("REDIS_URL_FILE") != "" {
+		return ""
+	}
+	return t.Getenv(name)
+}
+
 // where is the Redis that is used, without credentials.
 func (t *tool) where() string { return fmt.Sprintf("%s, database %d", t.options.Addr, t.options.DB) }
 
-// called is how the tool was called, for the commands that it tells.
+// called is how the tool was called, to name further commands.
 func (t *tool) called() string {
 	if t.redisURL == "" {
 		return "milepostctl"
@@ -173,26 +215,79 @@ func (t *tool) called() string {
 	return operate.Tool(t.options)
 }
 
-// open opens the broker for f and closes it. What f returns is wrapped with nothing: its errors speak for themselves.
-func (t *tool) open(ctx context.Context, f func(context.Context, *stage.Broker) error) error {
+// client connects to the pipeline's Redis without the runtime. The caller closes it.
+func (t *tool) client() *redis.Client {
+	options := *t.options
+	options.DialTimeout, options.MaxRetries, options.DialerRetries = t.timeout, -1, 1
+	return redis.NewClient(&options)
+}
+
+// pipeline is the pipeline of this run.
+type pipeline struct {
+	*stage.Broker
+	*inspect.Pipeline
+}
+
+// open opens the pipeline for f and closes it. It returns f's errors as they are.
+func (t *tool) open(ctx context.Context, f func(context.Context, pipeline) error) error {
 	broker, err := stage.Open(stage.Options{Redis: t.options, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(ctx, broker), broker.Close())
+	return errors.Join(f(ctx, pipeline{broker, inspect.New(broker)}), broker.Close())
 }
 
-// with is open for what must be over within --timeout.
-func (t *tool) with(ctx context.Context, f func(context.Context, *stage.Broker) error) error {
-	return t.open(ctx, func(ctx context.Context, b *stage.Broker) error { return t.timed(ctx, b, f) })
+// with is open for an f that must end within --timeout.
+func (t *tool) with(ctx context.Context, f func(context.Context, pipeline) error) error {
+	return t.open(ctx, func(ctx context.Context, p pipeline) error {
+		return t.timed(ctx, func(ctx context.Context) error { return f(ctx, p) })
+	})
 }
 
-func (t *tool) timed(ctx context.Context, b *stage.Broker, f func(context.Context, *stage.Broker) error) error {
+// timed ends f after --timeout, with an error that wraps stage.ErrUnavailable.
+func (t *tool) timed(ctx context.Context, f func(context.Context) error) error {
 	call, cancel := context.WithTimeoutCause(ctx, t.timeout, fmt.Errorf("%w: no answer within %s", stage.ErrUnavailable, t.timeout))
 	defer cancel()
-	err := f(call, b)
+	err := f(call)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = cmp.Or(context.Cause(call), err)
 	}
 	return err
+}
+
+// channel refuses a channel that neither the application nor a stage or publisher names.
+func (p pipeline) channel(ctx context.Context, names ...string) error {
+	all, err := p.known(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if !slices.Contains(all, n) {
+			return fmt.Errorf("channel %s: %w; there are %s", visible(n), stage.ErrNotFound, visible(strings.Join(all, ", ")))
+		}
+	}
+	return nil
+}
+
+// known are the channels of the application and those that a stage or publisher names.
+func (p pipeline) known(ctx context.Context) ([]string, error) {
+	named, err := p.Channels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Clone(channels)
+	for _, c := range named {
+		if !slices.Contains(all, c) {
+			all = append(all, c)
+		}
+	}
+	return all, nil
+}
+
+// chosen are the named channels, which must exist, or all known ones if none is named.
+func (p pipeline) chosen(ctx context.Context, names []string) ([]string, error) {
+	if len(names) == 0 {
+		return p.known(ctx)
+	}
+	return names, p.channel(ctx, names...)
 }

@@ -2,6 +2,7 @@ package milepostctl
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,16 +25,14 @@ func (t *tool) dead() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dead",
 		Short: "Look at dead letters, replay or drop them",
-		Long: `A dead letter is an entry that a stage set aside: its payload made no sense, its handler called it hopeless, or it
-failed too often. It says why, and waits here until somebody replays or drops it.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Long: `A dead letter is an entry that a stage set aside: its payload could not be decoded, its handler called
+the error permanent, or it failed too often. It keeps its error until somebody replays or drops it.`,
 	}
 	cmd.AddCommand(t.deadList(), t.deadShow(), t.deadReplay(), t.deadDrop())
 	return cmd
 }
 
-// filter tells which dead letters are meant. Its zero value means all.
+// filter chooses dead letters. Its zero value chooses all.
 type filter struct {
 	group, id, error string
 	since, until     time.Duration
@@ -58,7 +57,7 @@ func (f *filter) match(d inspect.DeadLetter, now time.Time) bool {
 }
 
 // each calls do for every dead letter of channel that f matches, oldest first, until do returns false.
-func (f *filter) each(ctx context.Context, t *tool, b *stage.Broker, channel string, do func(inspect.DeadLetter) bool) error {
+func (f *filter) each(ctx context.Context, t *tool, p pipeline, channel string, do func(inspect.DeadLetter) bool) error {
 	now := time.Now()
 	var bar *progressbar.ProgressBar
 	defer func() {
@@ -68,11 +67,11 @@ func (f *filter) each(ctx context.Context, t *tool, b *stage.Broker, channel str
 	}()
 	for after := ""; ; {
 		var page []inspect.DeadLetter
-		err := t.timed(ctx, b, func(ctx context.Context, b *stage.Broker) (err error) {
-			page, err = inspect.New(b).DeadLetters(ctx, channel, after, deadPage)
-			if err == nil && len(page) == deadPage && bar == nil { // more than a moment's work
+		err := t.timed(ctx, func(ctx context.Context) (err error) {
+			page, err = p.DeadLetters(ctx, channel, after, deadPage)
+			if err == nil && len(page) == deadPage && bar == nil { // there are many
 				var n int
-				n, err = inspect.New(b).DeadCount(ctx, channel)
+				n, err = p.DeadCount(ctx, channel)
 				bar = t.bar(n, "dead letters")
 			}
 			return err
@@ -81,7 +80,7 @@ func (f *filter) each(ctx context.Context, t *tool, b *stage.Broker, channel str
 			return fmt.Errorf("dead letters of %s: %w", channel, err)
 		}
 		if bar != nil {
-			_ = bar.Add(len(page)) // it is a picture
+			_ = bar.Add(len(page)) // only a picture
 		}
 		for _, d := range page {
 			if f.match(d, now) && !do(d) {
@@ -95,8 +94,9 @@ func (f *filter) each(ctx context.Context, t *tool, b *stage.Broker, channel str
 	}
 }
 
-// letter writes all of a dead letter.
+// letter writes a whole dead letter.
 func (t *tool) letter(d inspect.DeadLetter) error {
+	replay := operate.Replay(t.called(), d)
 	if t.output == "json" {
 		return t.json(struct {
 			Entry   string    `json:"entry"`
@@ -108,9 +108,9 @@ func (t *tool) letter(d inspect.DeadLetter) error {
 			Crashes int       `json:"crashes"`
 			At      time.Time `json:"at"`
 			Dead    time.Time `json:"dead"`
-			Replay  string    `json:"replay"` // the command that does it
+			Replay  string    `json:"replay"` // the command that replays it
 			payload
-		}{d.Entry, d.Channel, d.Group, d.ID, d.Error, d.Tries, d.Crashes, d.At, d.Dead, operate.Replay(t.called(), d), payloadOf(d.Payload)})
+		}{d.Entry, d.Channel, d.Group, d.ID, d.Error, d.Tries, d.Crashes, d.At, d.Dead, replay, payloadOf(d.Payload)})
 	}
 	_, err := fmt.Fprintf(t.Out, `entry      %s
 channel    %s
@@ -123,16 +123,8 @@ submitted  %s
 set aside  %s
 payload    %q
 replay     %s
-`, d.Entry, d.Channel, visible(d.Group), visible(d.ID), visible(d.Error), d.Tries, d.Crashes,
-		clock(d.At), clock(d.Dead), d.Payload, operate.Replay(t.called(), d))
+`, d.Entry, d.Channel, visible(d.Group), visible(d.ID), visible(d.Error), d.Tries, d.Crashes, clock(d.At), clock(d.Dead), d.Payload, replay)
 	return err
-}
-
-func clock(at time.Time) string {
-	if at.IsZero() {
-		return "-"
-	}
-	return at.Local().Format("2006-01-02 15:04:05.000 -0700")
 }
 
 func (t *tool) deadList() *cobra.Command {
@@ -140,65 +132,24 @@ func (t *tool) deadList() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "list [CHANNEL...]",
-		Short: "List dead letters, oldest first, of all channels unless some are named",
+		Short: "List dead letters, oldest first, of all channels or of the named ones",
 		Example: `  milepostctl dead list
   milepostctl dead list raw_input --group distance --since 1h
   milepostctl dead list --error latitude --output json`,
 		ValidArgsFunction: t.completeChannels,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if limit < 0 {
-				return usage(fmt.Sprintf("--limit: %d is less than 0", limit))
+				return usage(fmt.Sprintf("--limit must be at least 0; it is %d", limit))
 			}
-			return t.open(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
-				var err error
-				if len(names) == 0 {
-					err = t.timed(ctx, b, func(ctx context.Context, b *stage.Broker) (err error) {
-						names, err = known(ctx, b)
-						return err
-					})
-					if err != nil {
-						return err
-					}
-				}
-				shown, more := 0, false
-				var rows [][]string
-				for _, channel := range names {
-					err := f.each(ctx, t, b, channel, func(d inspect.DeadLetter) bool {
-						if more = limit > 0 && shown == limit; more {
-							return false
-						}
-						shown++
-						if t.output == "json" {
-							err = t.letter(d)
-							return err == nil
-						}
-						rows = append(rows, []string{
-							d.Channel, d.Entry, visible(d.Group), d.Dead.Local().Format(time.DateTime), visible(d.ID), visible(d.Error), short(d.Payload),
-						})
-						return true
-					})
-					if err != nil {
-						return err
-					}
-					if more {
-						break
-					}
-				}
-				if err != nil || t.output == "json" {
+			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
+				err := t.timed(ctx, func(ctx context.Context) (err error) {
+					names, err = p.chosen(ctx, names)
+					return err
+				})
+				if err != nil {
 					return err
 				}
-				if shown == 0 {
-					_, err := fmt.Fprintf(t.Out, "no dead letters in %s\n", strings.Join(names, ", "))
-					return err
-				}
-				if err := table(t.Out, []string{"CHANNEL", "ENTRY", "GROUP", "SET ASIDE", "EVENT", "ERROR", "PAYLOAD"}, rows); err != nil {
-					return err
-				}
-				if more {
-					fmt.Fprintf(t.Err, "the first %d only; --limit 0 lists all\n", limit)
-				}
-				fmt.Fprintf(t.Err, "once the reason is mended: %s dead replay CHANNEL ENTRY...\n", t.called())
-				return nil
+				return t.listLetters(ctx, p, names, f, limit)
 			})
 		},
 	}
@@ -207,19 +158,46 @@ func (t *tool) deadList() *cobra.Command {
 	return cmd
 }
 
-// known are the application's channels and whatever others a stage or publisher has named.
-func known(ctx context.Context, b *stage.Broker) ([]string, error) {
-	registered, err := inspect.New(b).Channels(ctx)
-	if err != nil {
-		return nil, err
-	}
-	all := slices.Clone(channels)
-	for _, c := range registered {
-		if !slices.Contains(all, c) {
-			all = append(all, c)
+// listLetters writes the dead letters of the channels that f matches, up to a limit if it is not 0.
+func (t *tool) listLetters(ctx context.Context, p pipeline, channels []string, f filter, limit int) (err error) {
+	shown, more := 0, false
+	var rows [][]string
+	for _, channel := range channels {
+		var wrote error
+		err := f.each(ctx, t, p, channel, func(d inspect.DeadLetter) bool {
+			if more = limit > 0 && shown == limit; more {
+				return false
+			}
+			shown++
+			if t.output == "json" {
+				wrote = t.letter(d)
+				return wrote == nil
+			}
+			rows = append(rows, []string{
+				d.Channel, d.Entry, visible(d.Group), d.Dead.Local().Format(time.DateTime), visible(d.ID), visible(d.Error), short(d.Payload),
+			})
+			return true
+		})
+		if err := cmp.Or(err, wrote); err != nil {
+			return err
+		}
+		if more {
+			break
 		}
 	}
-	return all, nil
+	switch {
+	case t.output == "json":
+		return nil
+	case shown == 0:
+		_, err := fmt.Fprintf(t.Out, "no dead letters in %s\n", strings.Join(channels, ", "))
+		return err
+	}
+	err = table(t.Out, []string{"CHANNEL", "ENTRY", "GROUP", "SET ASIDE", "EVENT", "ERROR", "PAYLOAD"}, rows)
+	if more {
+		fmt.Fprintf(t.Err, "only the first %d; --limit 0 lists all\n", limit)
+	}
+	fmt.Fprintf(t.Err, "once the cause is fixed: %s dead replay CHANNEL ENTRY...\n", t.called())
+	return err
 }
 
 // short is a payload for one cell of a table, quoted.
@@ -234,7 +212,7 @@ func short(p []byte) string {
 func (t *tool) deadShow() *cobra.Command {
 	return &cobra.Command{
 		Use:               "show CHANNEL ENTRY",
-		Short:             "Show all of a dead letter",
+		Short:             "Show a whole dead letter",
 		Example:           `  milepostctl dead show raw_input 1763697600000-0`,
 		Args:              needs("CHANNEL", "ENTRY"),
 		ValidArgsFunction: t.completeLetters,
@@ -242,10 +220,10 @@ func (t *tool) deadShow() *cobra.Command {
 			if err := checkEntries(args[1:]); err != nil {
 				return err
 			}
-			return t.with(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
-				d, err := inspect.New(b).DeadLetter(ctx, args[0], args[1])
+			return t.with(cmd.Context(), func(ctx context.Context, p pipeline) error {
+				d, err := p.DeadLetter(ctx, args[0], args[1])
 				if err != nil {
-					return fmt.Errorf("dead letter %s of %s: %w", args[1], args[0], err)
+					return fmt.Errorf("dead letter %s of %s: %w", args[1], visible(args[0]), err)
 				}
 				return t.letter(d)
 			})
@@ -257,8 +235,8 @@ func (t *tool) deadReplay() *cobra.Command {
 	return t.deadChange(change{
 		verb: "replay", past: "replayed",
 		short: "Give dead letters back to the stage that failed, and to no other",
-		long: `replay puts dead letters back into their channel's stream, for the group that failed, with their counts at zero. Do it
-once the reason is mended; a letter that fails again comes back here.`,
+		long: `replay puts dead letters back into their channel's stream, for the group that failed, with their counts
+at zero. Fix the cause first: an entry that fails again becomes a dead letter again.`,
 		do: (*inspect.Pipeline).Replay,
 	})
 }
@@ -267,7 +245,7 @@ func (t *tool) deadDrop() *cobra.Command {
 	return t.deadChange(change{
 		verb: "drop", past: "dropped",
 		short: "Remove dead letters for good",
-		long:  "drop removes dead letters for good. What they held is lost.",
+		long:  "drop removes dead letters for good. Their payloads are lost.",
 		do:    (*inspect.Pipeline).Drop,
 	})
 }
@@ -297,21 +275,21 @@ func (t *tool) deadChange(c change) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			channel, entries := args[0], args[1:]
+			channel, entries, filtered := args[0], args[1:], f != filter{}
 			switch {
-			case len(entries) > 0 && (all || f != filter{}):
+			case len(entries) > 0 && (all || filtered):
 				return usage("name entries, or choose by filters or --all, not both")
-			case all && f != filter{}:
+			case all && filtered:
 				return usage("--all and a filter contradict each other")
-			case len(entries) == 0 && !all && f == filter{}:
+			case len(entries) == 0 && !all && !filtered:
 				return usage(fmt.Sprintf("which? Name entries, choose by filters, or say --all to %s all dead letters of %s", c.verb, channel))
 			}
 			if err := checkEntries(entries); err != nil {
 				return err
 			}
-			return t.open(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
+			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
 				if len(entries) == 0 {
-					err := f.each(ctx, t, b, channel, func(d inspect.DeadLetter) bool {
+					err := f.each(ctx, t, p, channel, func(d inspect.DeadLetter) bool {
 						entries = append(entries, d.Entry)
 						return true
 					})
@@ -319,15 +297,16 @@ func (t *tool) deadChange(c change) *cobra.Command {
 						return err
 					}
 					if len(entries) == 0 {
-						return fmt.Errorf("no dead letter of %s matches: %w", channel, stage.ErrNotFound)
+						return fmt.Errorf("no dead letter of %s matches: %w", visible(channel), stage.ErrNotFound)
 					}
 				}
 				if !yes {
-					if err := t.confirm("%s %s of %s?", title(c.verb), plural(len(entries), "dead letter"), channel); err != nil {
+					question := fmt.Sprintf("%s%s %s of %s?", strings.ToUpper(c.verb[:1]), c.verb[1:], plural(len(entries), "dead letter"), visible(channel))
+					if err := t.confirm(question); err != nil {
 						return err
 					}
 				}
-				return t.apply(cmd.Context(), b, c, channel, entries)
+				return t.apply(ctx, p, c, channel, entries)
 			})
 		},
 	}
@@ -337,62 +316,53 @@ func (t *tool) deadChange(c change) *cobra.Command {
 	return cmd
 }
 
-// apply does c to the entries, a page at a time, each with a time limit of its own: a person may have thought long.
-func (t *tool) apply(ctx context.Context, b *stage.Broker, c change, channel string, entries []string) error {
+// apply does c to the entries, a page at a time, each with a time limit of its own.
+func (t *tool) apply(ctx context.Context, p pipeline, c change, channel string, entries []string) error {
 	done := 0
 	bar := t.bar(len(entries), "dead letters")
 	for page := range slices.Chunk(entries, deadPage) {
 		n := 0
-		err := t.timed(ctx, b, func(ctx context.Context, b *stage.Broker) (err error) {
-			n, err = c.do(inspect.New(b), ctx, channel, page...)
+		err := t.timed(ctx, func(ctx context.Context) (err error) {
+			n, err = c.do(p.Pipeline, ctx, channel, page...)
 			return err
 		})
 		done += n
-		_ = bar.Add(len(page)) // it is a picture
+		_ = bar.Add(len(page)) // only a picture
 		if err != nil {
 			_ = bar.Finish()
-			return fmt.Errorf("%s dead letters of %s (%d of %d are): %w", c.verb, channel, done, len(entries), err)
+			return fmt.Errorf("%s dead letters of %s: after %d of %d: %w", c.verb, channel, done, len(entries), err)
 		}
 	}
 	_ = bar.Finish()
-	if t.output == "json" {
-		if err := t.json(map[string]any{"channel": channel, c.past: done, "asked": len(entries)}); err != nil {
-			return err
-		}
-	} else if _, err := fmt.Fprintf(t.Out, "%s %s\n", c.past, plural(done, "dead letter")); err != nil {
-		return err
+	err := t.told(fmt.Sprintf("%s %s", c.past, plural(done, "dead letter")), map[string]any{"channel": channel, c.past: done, "asked": len(entries)}, nil)
+	if err == nil && done < len(entries) {
+		err = fmt.Errorf("%d of %s: %w", len(entries)-done, plural(len(entries), "dead letter"), stage.ErrNotFound)
 	}
-	if done < len(entries) {
-		return fmt.Errorf("%d of %s: %w", len(entries)-done, plural(len(entries), "dead letter"), stage.ErrNotFound)
-	}
-	return nil
+	return err
 }
 
-// errDeclined: the person said no, or nobody could be asked.
+// errDeclined: the person said no, or there was nobody to ask.
 var errDeclined = errors.New("nothing was done")
 
-// confirm asks a person. Without one it refuses and names --yes.
-func (t *tool) confirm(format string, args ...any) error {
-	question := fmt.Sprintf(format, args...)
-	nobody := fmt.Errorf("%s %w: nobody is there to confirm; --yes does it without asking", question, errDeclined)
+// confirm asks a person. Without a terminal it refuses and names --yes.
+func (t *tool) confirm(question string) error {
 	if !t.Terminal {
-		return nobody
+		return fmt.Errorf("%s %w: there is no terminal to confirm it at; --yes does not ask", question, errDeclined)
 	}
 	fmt.Fprintf(t.Err, "%s [y/N] ", question)
 	answer, err := bufio.NewReader(t.In).ReadString('\n')
-	if answer == "" && err != nil {
-		return nobody // a null device looks like a terminal
-	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
 		return nil
+	case "":
+		if err != nil { // the end of the input, as of a null device
+			return fmt.Errorf("%w: there was no answer; --yes does not ask", errDeclined)
+		}
 	}
 	return errDeclined
 }
 
-func title(verb string) string { return strings.ToUpper(verb[:1]) + verb[1:] }
-
-// checkEntries refuses what cannot be an entry ID before Redis does.
+// checkEntries refuses words that cannot be entry IDs before Redis does.
 func checkEntries(entries []string) error {
 	for _, e := range entries {
 		ms, seq, ok := strings.Cut(e, "-")

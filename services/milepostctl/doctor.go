@@ -3,6 +3,7 @@ package milepostctl
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -10,19 +11,18 @@ import (
 
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/operate"
-	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
-// How a finding came out.
+// The states of a finding.
 const (
 	fine    = "ok"
-	warning = "warning" // works, and may not keep every promise
+	warning = "warning" // works, but may not keep every promise
 	failed  = "fail"    // events can be lost, or do not move
-	unknown = "unknown" // it could not be asked
+	unknown = "unknown" // the server did not say
 )
 
-// finding is one thing that doctor looked at.
+// finding is the result of one check.
 type finding struct {
 	Check  string `json:"check"`
 	State  string `json:"state"`
@@ -34,7 +34,7 @@ type finding struct {
 // examination collects findings.
 type examination struct{ all []finding }
 
-// add adds a finding. Means and change are for whoever does not know the setting.
+// add adds a finding.
 func (x *examination) add(check, state, found, means, change string) {
 	if state == fine {
 		change = ""
@@ -42,7 +42,7 @@ func (x *examination) add(check, state, found, means, change string) {
 	x.all = append(x.all, finding{check, state, found, means, change})
 }
 
-// limits are what the services are configured with, as far as the tool's own environment says so.
+// limits are those of the services, if the tool's environment has them too.
 type limits struct {
 	MaxBacklog int `env:"MAX_BACKLOG" envDefault:"1000000" min:"1" help:"as the services have it"`
 	MaxDead    int `env:"MAX_DEAD" envDefault:"100000" min:"1" help:"as the services have it"`
@@ -54,13 +54,14 @@ func (t *tool) doctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check Redis, the store and the pipeline, and say what to change",
-		Long: `doctor checks what the promises rest on: of Redis the version, persistence, memory and eviction, output buffers, its
-clock and its answer times; of the cache's Redis (CACHE_REDIS_URL) its eviction; of MongoDB (--mongo, MONGO_URL or
-MONGO_HOST) the version, the index, its clock and its answer times; of the pipeline groups that nobody runs, dead letters
-near MAX_DEAD, backlogs near MAX_BACKLOG, and adoption. Set MAX_DEAD and MAX_BACKLOG as the services have them.
+		Long: `doctor checks what the promises depend on. Of Redis: version, persistence, memory and eviction, output
+buffers, clock and response times. Of the cache's Redis (CACHE_REDIS_URL): eviction. Of MongoDB (--mongo,
+MONGO_URL or MONGO_HOST): version, index, clock and response times. Of the pipeline: groups without
+processes, dead letters near MAX_DEAD, backlogs near MAX_BACKLOG, and adoption. Set MAX_DEAD and
+MAX_BACKLOG as the services have them.
 
-Each finding says what it means and what to change. What Redis does not let it ask is "unknown". The exit status is 5 if
-anything failed; warnings alone end with 0.`,
+Each finding says what it means and what to change. What Redis does not tell is "unknown". The exit
+status is 5 if a check failed; warnings alone end with 0.`,
 		Example: `  milepostctl doctor
   milepostctl doctor --explain
   milepostctl doctor --mongo mongodb://127.0.0.1:27017/ --output json | jq 'select(.state != "ok")'`,
@@ -79,7 +80,7 @@ anything failed; warnings alone end with 0.`,
 				return err
 			}
 			var x examination
-			return t.open(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
+			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
 				if err := x.broker(ctx, t.options, t.timeout); err != nil {
 					return err
 				}
@@ -87,77 +88,83 @@ anything failed; warnings alone end with 0.`,
 				if named {
 					x.store(ctx, store, t.timeout)
 				} else {
-					x.add("mongo", unknown, "not asked", "The store keeps a document for each submission.", "Name it with --mongo or MONGO_URL to have it checked.")
+					x.add("mongo", unknown, "not asked", "The store keeps a document for each submission.", "Name it with --mongo or MONGO_URL to check it.")
 				}
-				if err := x.pipeline(ctx, b, l); err != nil {
-					x.add("stages", unknown, err.Error(), "What the stages report is read by a script.", "Mend what stands above first.")
+				if err := x.pipeline(ctx, p, l); err != nil {
+					x.add("stages", unknown, err.Error(), "A script reads what the stages report.", "Fix what is above first.")
 				}
 				return t.examined(x, explain)
 			})
 		},
 	}
 	mongo.flag(cmd)
-	cmd.Flags().BoolVar(&explain, "explain", false, "say of everything what it means, not only of what is wrong")
+	cmd.Flags().BoolVar(&explain, "explain", false, "explain every finding, not only those that are not ok")
 	return cmd
 }
 
 // examined writes the findings.
 func (t *tool) examined(x examination, explain bool) error {
-	count := map[string]int{}
 	var rows [][]string
+	var text strings.Builder
+	failures := 0
 	for _, f := range x.all {
-		count[f.State]++
+		if f.State == failed {
+			failures++
+		}
 		if t.output == "json" {
 			if err := t.json(f); err != nil {
 				return err
 			}
+			continue
 		}
 		rows = append(rows, []string{f.State, f.Check, printable(f.Found)})
+		if f.State != fine || explain {
+			fmt.Fprintf(&text, "\n%s: %s: %s\n  %s\n", f.State, f.Check, printable(f.Found), f.Means)
+		}
+		if f.Change != "" {
+			fmt.Fprintf(&text, "  To do: %s\n", f.Change)
+		}
 	}
 	if t.output != "json" {
 		if err := table(t.Out, []string{"STATE", "CHECK", "FOUND"}, rows); err != nil {
 			return err
 		}
-		for _, f := range x.all {
-			if f.State == fine && !explain {
-				continue
-			}
-			if _, err := fmt.Fprintf(t.Out, "\n%s: %s: %s\n  %s\n", f.State, f.Check, printable(f.Found), f.Means); err != nil {
-				return err
-			}
-			if f.Change != "" {
-				if _, err := fmt.Fprintf(t.Out, "  To do: %s\n", f.Change); err != nil {
-					return err
-				}
-			}
+		if _, err := io.WriteString(t.Out, text.String()); err != nil {
+			return err
 		}
 	}
-	if n := count[failed]; n > 0 {
-		return fmt.Errorf("%s: %w", plural(n, "failed check"), errFindings)
+	if failures > 0 {
+		return problems(plural(failures, "failed check"))
 	}
 	return nil
 }
 
-// pipeline looks at what the stages report.
-func (x *examination) pipeline(ctx context.Context, b *stage.Broker, l limits) error {
-	seen, err := inspect.New(b).Observer(0).Observe(ctx)
+// pipeline checks what the stages report.
+func (x *examination) pipeline(ctx context.Context, p pipeline, l limits) error {
+	seen, err := p.Observer(0).Observe(ctx)
 	if err != nil {
 		return err
 	}
 	rows := operate.Rows(seen)
+	x.stages(rows)
+	x.deadLetters(seen, l)
+	x.backlog(rows, l)
+	x.adoption(seen, rows)
+	return nil
+}
+
+func (x *examination) stages(rows []operate.Row) {
 	var idle, stuck []string
 	for _, r := range rows {
-		if r.State == operate.Running {
-			continue
-		}
-		word := fmt.Sprintf("%s (%s)", r.Stage, r.State)
-		if r.Backlog > 0 && !r.Optional {
+		switch word := fmt.Sprintf("%s (%s)", r.Stage, r.State); {
+		case r.State == operate.Running:
+		case r.Backlog > 0 && !r.Optional:
 			stuck = append(stuck, fmt.Sprintf("%s, %d waiting", word, r.Backlog))
-		} else {
+		default:
 			idle = append(idle, word)
 		}
 	}
-	state, found := fine, plural(len(rows), "stage")+" at work"
+	state, found := fine, plural(len(rows), "stage")+" running"
 	switch {
 	case len(stuck) > 0:
 		state, found = failed, strings.Join(slices.Concat(stuck, idle), "; ")
@@ -166,15 +173,16 @@ func (x *examination) pipeline(ctx context.Context, b *stage.Broker, l limits) e
 	case len(rows) == 0:
 		state, found = warning, "no stage has ever run here"
 	}
-	x.add("stages", state, found, "Entries are kept until every group has settled them: a group that nobody runs holds its events up, and fills Redis.",
+	x.add("stages", state, found, "Entries are kept until every group has settled them. A group without processes keeps them for ever, and Redis fills up.",
 		"Start the stage, or end its group with `milepostctl group retire CHANNEL STAGE`. `milepostctl status` says more.")
+}
 
-	state, found = fine, "none"
-	dead, near := 0, ""
+func (x *examination) deadLetters(seen inspect.Seen, l limits) {
+	state, found, near, dead := fine, "none", "", 0
 	for _, c := range seen.Channels {
 		dead += c.Dead
 		if c.Dead >= l.MaxDead*8/10 {
-			near = fmt.Sprintf("; %s has %d, and at %d the oldest go", c.Channel, c.Dead, l.MaxDead)
+			near = fmt.Sprintf("; %s has %d of %d", c.Channel, c.Dead, l.MaxDead)
 		}
 	}
 	if dead > 0 {
@@ -183,10 +191,12 @@ func (x *examination) pipeline(ctx context.Context, b *stage.Broker, l limits) e
 	if near != "" {
 		state = failed
 	}
-	x.add("dead letters", state, found, fmt.Sprintf("Dead letters wait for a person. A channel keeps %d (MAX_DEAD); over that the oldest are lost.", l.MaxDead),
-		"`milepostctl dead list` shows them with their reasons; mend these, then `milepostctl dead replay`, or drop what is rubbish.")
+	x.add("dead letters", state, found, fmt.Sprintf("Dead letters wait for a person. A channel keeps %d (MAX_DEAD); then the oldest are lost.", l.MaxDead),
+		"`milepostctl dead list` shows them with their errors. Fix the causes, then `milepostctl dead replay`; drop the rubbish.")
+}
 
-	state, found = fine, "none worth mentioning"
+func (x *examination) backlog(rows []operate.Row, l limits) {
+	state, found := fine, "small"
 	for _, r := range rows {
 		switch {
 		case r.Optional || r.Backlog < l.MaxBacklog/2:
@@ -196,22 +206,26 @@ func (x *examination) pipeline(ctx context.Context, b *stage.Broker, l limits) e
 			state, found = warning, fmt.Sprintf("%s has %d of %d", r.Stage, r.Backlog, l.MaxBacklog)
 		}
 	}
-	x.add("backlog", state, found, fmt.Sprintf("At %d events before a required group (MAX_BACKLOG) the edge answers 503.", l.MaxBacklog),
-		"Add replicas of the stage, or find out what it waits for with `milepostctl status`.")
+	x.add("backlog", state, found, fmt.Sprintf("When a required group has %d events to settle (MAX_BACKLOG), web-api answers 503.", l.MaxBacklog),
+		"Add replicas of the stage, or find out with `milepostctl status` what it waits for.")
+}
 
+func (x *examination) adoption(seen inspect.Seen, rows []operate.Row) {
+	runs := func(channel string) bool {
+		return slices.ContainsFunc(rows, func(r operate.Row) bool { return r.Consumers > 0 && (channel == "" || r.Channel == channel) })
+	}
 	var alone []string
 	for _, c := range seen.Channels {
-		if !c.Adopted && slices.ContainsFunc(rows, func(r operate.Row) bool { return r.Channel == c.Channel && r.Consumers > 0 }) {
+		if !c.Adopted && runs(c.Channel) {
 			alone = append(alone, c.Channel)
 		}
 	}
-	state, found = fine, "every channel that a stage reads has an adopter"
+	state, found := fine, "every channel with a running stage has an adopter"
 	if len(alone) > 0 {
 		state, found = warning, "none on "+strings.Join(alone, ", ")
-	} else if !slices.ContainsFunc(rows, func(r operate.Row) bool { return r.Consumers > 0 }) {
+	} else if !runs("") {
 		state, found = unknown, "no stage is running"
 	}
-	x.add("adoption", state, found, "One stage of each channel puts bare PUBLISHes from elsewhere into the stream. Without it they are gone unless somebody listens.",
-		"Let a stage of the channel run with ADOPT=on, which is the default. After a start it takes a moment.")
-	return nil
+	x.add("adoption", state, found, "One stage of each channel puts bare PUBLISHes of other programs into the stream. Without it they are lost to the stages.",
+		"Run a stage of the channel with ADOPT=on, the default. After a start, wait a moment.")
 }

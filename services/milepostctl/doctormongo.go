@@ -16,10 +16,10 @@ import (
 
 // store checks the document store.
 func (x *examination) store(ctx context.Context, c config.Mongo, patience time.Duration) {
-	const means = "Without the store the stages db and email pause; nothing is lost, and nothing arrives."
+	const means = "Without the store, the stages db and email pause: nothing is lost, and nothing arrives."
 	unusable := func(err error) {
 		if strings.Contains(c.URI(), "@") {
-			err = errors.New("its URL is not one that the driver understands") // err may quote the password
+			err = errors.New("the driver does not understand its URL") // err may quote the password
 		}
 		x.add("mongo answers", failed, err.Error(), means, "Correct MONGO_URL.")
 	}
@@ -50,14 +50,14 @@ func (x *examination) store(ctx context.Context, c config.Mongo, patience time.D
 	}
 	_ = run("buildInfo", &build) // "" is unknown
 	x.expect(nil, "mongo version", build.Version, atLeast(build.Version, 4, 4), failed, "The driver needs MongoDB 4.4 or newer.", "Upgrade MongoDB.")
-	role := "takes writes"
+	role := "accepts writes"
 	if hello.Set != "" {
 		role += ", replica set " + hello.Set
 	}
 	if hello.Primary || hello.Master {
-		x.add("mongo role", fine, role, "Documents are written with the agreement of a majority of the replica set, journaled.", "")
+		x.add("mongo role", fine, role, "Documents are written with a majority of the replica set, journaled.", "")
 	} else {
-		x.add("mongo role", failed, "takes no writes", "Documents go to the primary.", "Name the whole replica set in MONGO_URL, so that the driver finds its primary.")
+		x.add("mongo role", failed, "accepts no writes", "Only the primary accepts writes.", "Name the whole replica set in MONGO_URL; the driver then finds its primary.")
 	}
 	x.clock("mongo clock", func() (time.Time, error) {
 		err := run("hello", &hello)
@@ -66,9 +66,9 @@ func (x *examination) store(ctx context.Context, c config.Mongo, patience time.D
 	x.index(ctx, db.Collection(records.Collection))
 }
 
-// index looks for the one that finding an address' documents needs.
+// index looks for the index on the address.
 func (x *examination) index(ctx context.Context, users *mongo.Collection) {
-	const means = "Finding the documents of an address reads the whole collection without its index."
+	const means = "Without the index, finding the documents of an address reads the whole collection."
 	specs, err := users.Indexes().ListSpecifications(ctx)
 	if err != nil {
 		x.add("mongo index", unknown, err.Error(), means, "")
@@ -81,5 +81,5 @@ func (x *examination) index(ctx context.Context, users *mongo.Collection) {
 			return
 		}
 	}
-	x.add("mongo index", warning, "none on email and submitted_at", means, "Start db: it makes the index.")
+	x.add("mongo index", warning, "none on email and submitted_at", means, "Start db: it creates the index.")
 }

@@ -15,15 +15,15 @@ import (
 	"github.com/milepost/milepost/pkg/stage"
 )
 
-// server is a Redis and what it says of itself. What it does not let one ask is not there.
+// server is a Redis with its INFO and CONFIG, as far as it tells them.
 type server struct {
 	rdb    *redis.Client
 	info   map[string]string
 	config map[string]string
-	silent string // why config has not everything
+	silent string // why config is incomplete
 }
 
-// askServer connects and asks. The caller closes rdb.
+// askServer connects and reads both. The caller closes rdb.
 func askServer(ctx context.Context, o *redis.Options, patience time.Duration) (*server, error) {
 	c := *o
 	c.DialTimeout, c.ReadTimeout, c.MaxRetries, c.DialerRetries, c.ContextTimeoutEnabled = patience, patience, -1, 1, true
@@ -31,7 +31,7 @@ func askServer(ctx context.Context, o *redis.Options, patience time.Duration) (*
 	if err := s.rdb.Ping(ctx).Err(); err != nil {
 		return nil, errors.Join(err, s.rdb.Close())
 	}
-	// One section a call: an embedded Redis knows few, and answers others with an error.
+	// One section a call: an embedded Redis knows few and refuses the others.
 	for _, section := range []string{"server", "clients", "memory", "persistence", "replication", "cluster"} {
 		text, err := s.rdb.Info(ctx, section).Result()
 		if err != nil {
@@ -55,7 +55,7 @@ func askServer(ctx context.Context, o *redis.Options, patience time.Duration) (*
 	return s, nil
 }
 
-// say is a setting, from CONFIG or else from INFO, where it has another name; "" if neither tells.
+// say is a setting from CONFIG, else from INFO, where it has another name; "" if neither has it.
 func (s *server) say(config, info string) string {
 	if v, ok := s.config[config]; ok {
 		return v
@@ -63,16 +63,16 @@ func (s *server) say(config, info string) string {
 	return s.info[info]
 }
 
-// notTold adds a finding about a setting that cannot be asked.
+// notTold adds a finding about a setting that Redis does not tell.
 func (x *examination) notTold(s *server, check, means string) {
-	found := "it does not tell"
+	found := "not told"
 	if s != nil && s.silent != "" {
 		found = s.silent
 	}
-	x.add(check, unknown, found, means, "Look into the server's own configuration, or let this user ask: ACL SETUSER … +config|get +info.")
+	x.add(check, unknown, found, means, "Look at the server's configuration, or allow this user to read it: ACL SETUSER … +config|get +info.")
 }
 
-// expect adds a finding about a setting that should have a value; unknown if the server s does not tell.
+// expect adds a finding about a setting: fine if ok, else bad; unknown if got is empty.
 func (x *examination) expect(s *server, check, got string, ok bool, bad, means, change string) {
 	switch {
 	case got == "":
@@ -84,7 +84,7 @@ func (x *examination) expect(s *server, check, got string, ok bool, bad, means, 
 	}
 }
 
-// broker checks the pipeline's Redis. An error means that it cannot be reached.
+// broker checks the pipeline's Redis. It returns an error if it cannot be reached.
 func (x *examination) broker(ctx context.Context, o *redis.Options, patience time.Duration) error {
 	s, err := askServer(ctx, o, patience)
 	if err != nil {
@@ -93,16 +93,16 @@ func (x *examination) broker(ctx context.Context, o *redis.Options, patience tim
 	defer func() { _ = s.rdb.Close() }() // nothing was written
 	x.times("redis answers", func() error { return s.rdb.Ping(ctx).Err() })
 	if len(s.config) == 0 && s.info["redis_version"] == "" {
-		x.add("redis settings", unknown, "it tells none: "+s.silent, "Persistence, memory and eviction decide whether events can be lost.",
-			"The Redis inside of standalone is memory and has none. Of another, let this user ask: ACL SETUSER … +config|get +info.")
+		x.add("redis settings", unknown, "not told: "+s.silent, "Persistence, memory and eviction decide whether events can be lost.",
+			"The Redis inside of standalone is in memory and has none. Elsewhere, allow this user to read them: ACL SETUSER … +config|get +info.")
 	} else {
 		x.settings(s)
 	}
 	x.clock("redis clock", func() (time.Time, error) { return s.rdb.Time(ctx).Result() })
 	if err := s.rdb.Eval(ctx, "return redis.call('EXISTS', KEYS[1])", []string{"stages"}).Err(); err != nil {
-		x.add("redis scripts", failed, err.Error(), "Everything that the runtime does is a script.", "Allow this user EVAL, EVALSHA and the commands of streams (ACL SETUSER … +@scripting +@stream …).")
+		x.add("redis scripts", failed, err.Error(), "The runtime does everything by scripts.", "Allow this user EVAL, EVALSHA and the commands of streams (ACL SETUSER … +@scripting +@stream …).")
 	} else {
-		x.add("redis scripts", fine, "allowed", "Everything that the runtime does is a script.", "")
+		x.add("redis scripts", fine, "allowed", "The runtime does everything by scripts.", "")
 	}
 	return nil
 }
@@ -112,31 +112,31 @@ func (x *examination) settings(s *server) {
 	version := s.info["redis_version"]
 	x.expect(s, "redis version", version, atLeast(version, 7, 0), failed,
 		"The scripts and streams need Redis 7.0 or newer.", "Upgrade Redis.")
-	x.expect(s, "redis mode", s.info["cluster_enabled"], s.info["cluster_enabled"] == "0", failed,
-		"Scripts need all keys of a pipeline in one place and messages in one order, which Redis Cluster does not give. (0: off)", "Use a single Redis.")
+	x.expect(s, "redis mode", s.info["redis_mode"], s.info["redis_mode"] == "standalone", failed,
+		"Scripts need all keys of a pipeline on one server and messages in one order. Redis Cluster and Sentinel give neither.", "Use a single Redis.")
 	x.expect(s, "redis role", s.info["role"], s.info["role"] == "master", failed,
-		"Only a master takes writes.", "Name the master. Failover to a replica may lose the last writes, which no promise covers.")
+		"Only a master accepts writes.", "Name the master. Failover to a replica may lose the last writes; no promise covers that.")
 	appendonly := s.config["appendonly"]
 	if v, ok := s.info["aof_enabled"]; ok && appendonly == "" {
 		appendonly = map[string]string{"0": "no", "1": "yes"}[v]
 	}
 	x.expect(s, "redis appendonly", appendonly, appendonly == "yes", failed,
-		"Without the append-only file a restart of Redis forgets every event under way.",
+		"Without the append-only file, a restart of Redis loses every event under way.",
 		"In redis.conf `appendonly yes` (charts/milepost/files/broker.conf has all of this); now: CONFIG SET appendonly yes.")
 	bad := warning
 	if s.config["appendfsync"] == "no" {
 		bad = failed
 	}
 	x.expect(s, "redis appendfsync", s.config["appendfsync"], s.config["appendfsync"] == "always", bad,
-		"With always, an answer means that the write is on the disk. With everysec, a kill during a slow fsync loses answered writes: thousands in a trial.",
+		"With always, an answered write is on the disk. With everysec, a kill during a slow fsync loses answered writes: thousands in a trial.",
 		"In redis.conf `appendfsync always`; now: CONFIG SET appendfsync always.")
 	if status, ok := s.info["aof_last_write_status"]; ok && appendonly == "yes" {
 		x.expect(s, "redis writes its file", status, status == "ok", failed,
-			"Redis could not write the append-only file and refuses writes until it can.", "Make room on its disk.")
+			"Redis cannot write the append-only file, so it refuses writes.", "Make room on its disk.")
 	}
 	policy := s.say("maxmemory-policy", "maxmemory_policy")
 	x.expect(s, "redis eviction", policy, policy == "noeviction", failed,
-		"A policy that evicts throws away streams, retries and idempotency keys when memory is full. noeviction refuses to publish instead, which the edge says as 503.",
+		"A policy that evicts deletes streams, retries and idempotency keys when memory is full. With noeviction Redis refuses to publish, and web-api answers 503.",
 		"In redis.conf `maxmemory-policy noeviction`; now: CONFIG SET maxmemory-policy noeviction.")
 	x.memory(s)
 	x.buffers(s)
@@ -144,14 +144,14 @@ func (x *examination) settings(s *server) {
 }
 
 func (x *examination) memory(s *server) {
-	const means = "Without a limit a backlog grows until the system kills Redis; with one, publishing is refused while there is still room to work."
+	const means = "Without a limit a backlog grows until the system kills Redis. With one, publishing is refused while stages can still work."
 	limit, err := strconv.ParseInt(s.say("maxmemory", "maxmemory"), 10, 64)
 	if err != nil {
 		x.notTold(s, "redis memory", means)
 		return
 	}
 	if limit == 0 {
-		x.add("redis memory", warning, "no maxmemory", means, "In redis.conf `maxmemory 512mb`, and twice that for its container: rewriting the log takes as much again.")
+		x.add("redis memory", warning, "no maxmemory", means, "In redis.conf `maxmemory 512mb`. Its container needs twice that, because rewriting the log takes as much again.")
 		return
 	}
 	used, err := strconv.ParseInt(s.info["used_memory"], 10, 64)
@@ -167,13 +167,13 @@ func (x *examination) memory(s *server) {
 		state = warning
 	}
 	x.add("redis memory", state, fmt.Sprintf("%s of %s used, %.0f %%", size(used), size(limit), 100*share), means,
-		"See what waits with `milepostctl status`; raise maxmemory if it is meant to wait.")
+		"`milepostctl status` shows the backlogs. Raise maxmemory if they are intended.")
 }
 
-// buffers checks how much a subscriber may lag.
+// buffers checks how far a subscriber may lag behind.
 func (x *examination) buffers(s *server) {
 	const need = 64 << 20
-	means := "An adopter or a page's stream that is paused for a moment is cut off when its output buffer is full; what is published by others until it is back is lost to it."
+	means := "Redis disconnects a slow subscriber when its output buffer is full. An adopter then loses what other programs publish until it is back."
 	words := strings.Fields(s.config["client-output-buffer-limit"])
 	i := slices.Index(words, "pubsub")
 	if i < 0 || i+3 >= len(words) {
@@ -194,23 +194,23 @@ func (x *examination) clients(s *server) {
 	connected, err1 := strconv.Atoi(s.info["connected_clients"])
 	most, err2 := strconv.Atoi(s.info["maxclients"])
 	if err1 != nil || err2 != nil {
-		return // says little; not worth an "unknown"
+		return // not worth an "unknown"
 	}
 	state := fine
 	if connected*10 >= most*8 {
 		state = warning
 	}
-	x.add("redis clients", state, fmt.Sprintf("%d of %d", connected, most), "Over maxclients, Redis refuses connections.", "Raise maxclients, or see who connects with CLIENT LIST.")
+	x.add("redis clients", state, fmt.Sprintf("%d of %d", connected, most), "Over maxclients, Redis refuses connections.", "Raise maxclients, or look for the clients with CLIENT LIST.")
 }
 
-// times asks 20 times and judges how long the answers took.
+// times measures 20 answers.
 func (x *examination) times(check string, ask func() error) {
-	const means = "Every hop of an event is a round trip or two; slow answers slow everything."
+	const means = "Each hop of an event takes a round trip or two, so slow answers slow everything."
 	var took []time.Duration
 	for range 20 {
 		begin := time.Now()
 		if err := ask(); err != nil {
-			x.add(check, failed, err.Error(), means, "See why it ceased to answer.")
+			x.add(check, failed, err.Error(), means, "Find out why it stopped answering.")
 			return
 		}
 		took = append(took, time.Since(begin))
@@ -222,17 +222,17 @@ func (x *examination) times(check string, ask func() error) {
 		state = warning
 	}
 	x.add(check, state, fmt.Sprintf("in %s, the slowest of %d in %s", seconds(middle.Seconds()), len(took), seconds(slowest.Seconds())), means,
-		"Look at its CPU and disk, and at the network between; SLOWLOG GET names slow commands of Redis.")
+		"Look at its CPU and disk, and at the network. SLOWLOG GET shows slow commands of Redis.")
 }
 
-// clock compares a server's clock with ours, in the middle of the question.
+// clock compares a server's clock with ours at the middle of the request.
 func (x *examination) clock(check string, ask func() (time.Time, error)) {
-	const means = "Event IDs, due times and leases have times in them; clocks that differ make ages and rates wrong."
+	const means = "Event IDs, due times and leases contain times. If clocks differ, ages and rates are wrong."
 	begin := time.Now()
 	theirs, err := ask()
 	took := time.Since(begin)
 	if err != nil || theirs.IsZero() {
-		x.add(check, unknown, "it does not tell its time", means, "")
+		x.add(check, unknown, "not told", means, "")
 		return
 	}
 	off := theirs.Sub(begin.Add(took / 2)).Round(time.Millisecond)
@@ -243,12 +243,12 @@ func (x *examination) clock(check string, ask func() (time.Time, error)) {
 	if off.Abs() > time.Minute {
 		state = failed
 	}
-	x.add(check, state, fmt.Sprintf("%+d ms against this machine's", off.Milliseconds()), means, "Run a time service (NTP) on both machines.")
+	x.add(check, state, fmt.Sprintf("%+d ms against this machine's", off.Milliseconds()), means, "Run NTP on both machines.")
 }
 
-// cache checks the cache's Redis, if it is one of its own.
+// cache checks the cache's Redis, if there is one.
 func (x *examination) cache(ctx context.Context, c config.CacheRedis, patience time.Duration) {
-	const means = "The cache holds what can be had again. A Redis of its own that evicts keeps it from filling the pipeline's, which must not evict."
+	const means = "The cache can always be refilled. A Redis of its own may evict; the pipeline's must not, and the cache could fill it."
 	if c.CacheRedisURL == "" {
 		x.add("cache", fine, "the pipeline's own Redis (CACHE_REDIS_URL is not set)", means, "")
 		return
@@ -260,7 +260,7 @@ func (x *examination) cache(ctx context.Context, c config.CacheRedis, patience t
 	}
 	defer func() { _ = s.rdb.Close() }() // nothing was written
 	policy, limit := s.say("maxmemory-policy", "maxmemory_policy"), s.say("maxmemory", "maxmemory")
-	x.expect(s, "cache eviction", policy, policy != "noeviction", warning, means, "In its redis.conf `maxmemory-policy volatile-ttl`: what ends soonest goes first.")
+	x.expect(s, "cache eviction", policy, policy != "noeviction", warning, means, "In its redis.conf `maxmemory-policy volatile-ttl`: it evicts first what expires first.")
 	x.expect(s, "cache memory", limit, limit != "0", warning, means, "In its redis.conf `maxmemory 100mb`.")
 }
 
@@ -273,7 +273,7 @@ func atLeast(version string, major, minor int) bool {
 	return a > major || a == major && b >= minor
 }
 
-// size is a number of bytes as people read it.
+// size writes a number of bytes for people.
 func size(n int64) string {
 	switch {
 	case n == 0:

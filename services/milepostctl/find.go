@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
@@ -24,12 +25,12 @@ func (t *tool) find() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "find EVENT",
 		Short: "Show where an event is, since when, and why",
-		Long: `find looks for an event by its ID: in every channel's stream, among the retries and among the dead letters, in the
-progress kept for events that somebody watches, and in MongoDB if --mongo, MONGO_URL or MONGO_HOST names one. It says which
-stage has it, since when, how often it failed and with which error, and the command that helps.
+		Long: `find looks for an event by its ID: in the streams, among the retries and the dead letters, in the progress
+of events that are watched, and in MongoDB if --mongo, MONGO_URL or MONGO_HOST names one. It shows which
+stage has the event, since when, how often it failed, the error, and the command that helps.
 
-What every stage has settled leaves the streams soon after. So an event that went all the way is found by its document, by
-its progress for an hour, and else not at all.`,
+Entries leave a stream soon after every stage has settled them. So an event that went all the way is
+found by its document, for an hour by its progress if it was watched, and otherwise not at all.`,
 		Example: `  milepostctl find 01a1fcf2-c249-787c-93ac-7be164ea854e
   milepostctl find 01a1fcf2-c249-787c-93ac-7be164ea854e --mongo mongodb://127.0.0.1:27017/ --output json`,
 		Args: needs("EVENT"),
@@ -41,8 +42,8 @@ its progress for an hour, and else not at all.`,
 			if docs != nil {
 				defer func() { _ = docs.Close(context.WithoutCancel(cmd.Context())) }() // nothing was written
 			}
-			return t.open(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
-				found, err := t.search(ctx, b, docs, args[0])
+			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
+				found, err := t.search(ctx, p, docs, args[0])
 				if err != nil {
 					return err
 				}
@@ -67,34 +68,31 @@ func (m *mongoFlag) flag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&m.url, "mongo", "", "URL of the store, such as mongodb://127.0.0.1:27017/ (default: MONGO_URL, or MONGO_HOST and MONGO_PORT)")
 }
 
-// settings are where the store is; named is false if nothing says so.
+// settings say where the store is; named is false if nothing names it.
 func (m *mongoFlag) settings(t *tool) (s config.Mongo, named bool, err error) {
+	getenv := t.Getenv
 	if m.url != "" {
 		if err := s.MongoURL.UnmarshalText([]byte(m.url)); err != nil {
 			return s, false, usage(fmt.Sprintf("--mongo: %q %v", config.Mask(m.url), err))
 		}
-	}
-	named = m.url != ""
-	for _, v := range []string{"MONGO_URL", "MONGO_URL_FILE", "MONGO_HOST"} {
-		named = named || t.Getenv(v) != ""
-	}
-	if !named {
+		getenv = func(name string) string {
+			if strings.HasPrefix(name, "MONGO_URL") {
+				return ""
+			}
+			return t.Getenv(name)
+		}
+	} else if t.Getenv("MONGO_URL")+t.Getenv("MONGO_URL_FILE")+t.Getenv("MONGO_HOST") == "" {
 		return s, false, nil
 	}
 	url := s.MongoURL
-	err = config.Load(func(name string) string {
-		if m.url != "" && strings.HasPrefix(name, "MONGO_URL") {
-			return ""
-		}
-		return t.Getenv(name)
-	}, &s)
+	err = config.Load(getenv, &s)
 	if url != "" {
 		s.MongoURL = url
 	}
 	return s, true, err
 }
 
-// open is the store, nil if none is named.
+// open opens the store. It returns nil if nothing names one.
 func (m *mongoFlag) open(t *tool) (*records.Store, error) {
 	s, named, err := m.settings(t)
 	if err != nil || !named {
@@ -113,11 +111,11 @@ type found struct {
 	now      time.Time
 }
 
-// place is a [inspect.Place] with what to do.
+// place is an [inspect.Place] with advice.
 type place struct {
 	inspect.Place
 	Stage string `json:"stage_state,omitempty"` // of the stage that has it: running, not running, paused, …
-	Why   string `json:"why,omitempty"`         // it is not running
+	Why   string `json:"why,omitempty"`         // the stage is not running
 	Do    string `json:"do,omitempty"`          // the command that helps
 }
 
@@ -127,20 +125,20 @@ type progress struct {
 	At    time.Time `json:"at"`
 }
 
-// document has no address and no place: whoever may see those asks the store.
+// document has neither address nor place: whoever may see those asks the store.
 type document struct {
 	SubmittedAt time.Time `json:"submitted_at"`
 	StoredAt    time.Time `json:"stored_at"`
 }
 
-// search asks everyone who may know of an event.
-func (t *tool) search(ctx context.Context, b *stage.Broker, docs *records.Store, id string) (found, error) {
+// search looks for an event everywhere. docs may be nil.
+func (t *tool) search(ctx context.Context, p pipeline, docs *records.Store, id string) (found, error) {
 	var bar *progressbar.ProgressBar
-	places, err := inspect.New(b).Find(ctx, id, func(done, of int) {
+	places, err := p.Find(ctx, id, func(done, of int) {
 		if bar == nil {
 			bar = t.bar(of, "entries")
 		}
-		_ = bar.Set(done) // it is a picture
+		_ = bar.Set(done) // only a picture
 	})
 	if bar != nil {
 		_ = bar.Finish()
@@ -148,7 +146,7 @@ func (t *tool) search(ctx context.Context, b *stage.Broker, docs *records.Store,
 	if err != nil {
 		return found{}, err
 	}
-	seen, err := inspect.New(b).Observer(0).Observe(ctx)
+	seen, err := p.Observer(0).Observe(ctx)
 	if err != nil {
 		return found{}, err
 	}
@@ -169,7 +167,7 @@ func (t *tool) search(ctx context.Context, b *stage.Broker, docs *records.Store,
 		}
 		f.Places = append(f.Places, x)
 	}
-	steps, err := b.Progress(ctx, id)
+	steps, err := p.Progress(ctx, id)
 	if err != nil && !errors.Is(err, stage.ErrNotFound) {
 		return found{}, err
 	}
@@ -188,12 +186,12 @@ func (t *tool) search(ctx context.Context, b *stage.Broker, docs *records.Store,
 	return f, nil
 }
 
-// perhaps says what not being found may mean.
+// perhaps says why the event may be nowhere.
 func (f found) perhaps() string {
 	if f.Store == "asked" {
-		return ", and has no document: it never was accepted, or its dead letter was dropped"
+		return " and has no document: it was never accepted, or its dead letter was dropped"
 	}
-	return ": it went all the way (--mongo looks for its document), never was accepted, or its dead letter was dropped"
+	return ": it went all the way (--mongo looks for its document), was never accepted, or its dead letter was dropped"
 }
 
 func (t *tool) found(f found) error {
@@ -213,42 +211,36 @@ func (t *tool) found(f found) error {
 	default:
 		fmt.Fprintf(&b, "document   %s\n", printable(f.Store))
 	}
-	for i, p := range f.Progress {
-		label := "progress"
-		if i > 0 {
-			label = ""
-		}
+	label := "progress"
+	for _, p := range f.Progress {
 		fmt.Fprintf(&b, "%-10s %s: %s %s\n", label, visible(p.Stage), p.State, clock(p.At))
+		label = ""
 	}
-	if len(f.Places) > 0 {
-		b.WriteByte('\n')
-		var rows [][]string
-		for _, p := range f.Places {
-			rows = append(rows, []string{
-				visible(p.Channel), orDash(p.Group), p.State, operate.Ago(f.now, p.Since), strconv.Itoa(p.Tries), strconv.Itoa(p.Crashes), p.why(f.now),
-			})
+	var rows [][]string
+	var advice strings.Builder
+	for _, p := range f.Places {
+		group := "-"
+		if p.Group != "" {
+			group = visible(p.Group)
 		}
+		rows = append(rows, []string{
+			visible(p.Channel), group, p.State, operate.Ago(f.now, p.Since), strconv.Itoa(p.Tries), strconv.Itoa(p.Crashes), p.why(f.now),
+		})
+		if text := p.advice(); text != "" {
+			fmt.Fprintf(&advice, "\n%s\n", text)
+		}
+		if p.Do != "" {
+			fmt.Fprintf(&advice, "    %s\n", p.Do)
+		}
+	}
+	if len(rows) > 0 {
+		b.WriteByte('\n')
 		if err := table(&b, []string{"CHANNEL", "STAGE", "WHERE", "SINCE", "TRIES", "CRASHES", "WHY"}, rows); err != nil {
 			return err
 		}
-		for _, p := range f.Places {
-			if advice := p.advice(); advice != "" {
-				fmt.Fprintf(&b, "\n%s\n", advice)
-			}
-			if p.Do != "" {
-				fmt.Fprintf(&b, "    %s\n", p.Do)
-			}
-		}
 	}
-	_, err := io.WriteString(t.Out, b.String())
+	_, err := io.WriteString(t.Out, b.String()+advice.String())
 	return err
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return visible(s)
 }
 
 // why says in a few words what keeps the event there.
@@ -257,15 +249,17 @@ func (p place) why(now time.Time) string {
 	if p.Error != "" {
 		parts = append(parts, visible(p.Error))
 	}
-	switch p.State {
-	case inspect.Retrying:
+	switch {
+	case p.State == inspect.Retrying:
 		parts = append(parts, "next try in "+operate.Ago(p.Due, now))
-	case inspect.Pending:
-		parts = append(parts, "in the hands of "+visible(p.Consumer))
-	case inspect.Unread:
-		parts = append(parts, "no stage reads this channel")
+	case p.State == inspect.Pending:
+		parts = append(parts, "delivered to "+visible(p.Consumer))
+	case p.State == inspect.Unread && p.Channel == event.EmailSent:
+		parts = append(parts, "done: the email is sent")
+	case p.State == inspect.Unread:
+		parts = append(parts, "done: no stage reads this channel")
 	}
-	if p.State != inspect.Settled && p.State != inspect.Aside && p.State != inspect.Unread && p.Stage != "" && p.Stage != operate.Running {
+	if p.open() && p.Stage != "" && p.Stage != operate.Running {
 		parts = append(parts, fmt.Sprintf("%s is %s: %s", p.Group, p.Stage, printable(p.Why)))
 	}
 	if len(parts) == 0 {
@@ -274,21 +268,27 @@ func (p place) why(now time.Time) string {
 	return strings.Join(parts, "; ")
 }
 
+// open is true while the stage still has to handle the event.
+func (p place) open() bool {
+	return p.State == inspect.Waiting || p.State == inspect.Pending || p.State == inspect.Retrying
+}
+
 // advice is what to do about it.
 func (p place) advice() string {
+	group := visible(p.Group)
 	switch {
 	case p.State == inspect.Aside:
-		return "Once the reason is mended, give it back to " + visible(p.Group) + ":"
-	case p.State == inspect.Settled || p.State == inspect.Unread:
+		return "Once the cause is fixed, replay it:"
+	case !p.open():
 		return ""
 	case p.Stage == operate.NotRunning:
-		return "Start " + visible(p.Group) + ": it takes the event up by itself."
+		return "Start " + group + ": it handles the event by itself."
 	case p.State == inspect.Retrying:
-		return "Mend the reason: " + visible(p.Group) + " tries it again by itself, and sets it aside if it keeps failing."
+		return "Fix the cause: " + group + " tries it again by itself, and sets it aside if it keeps failing."
 	case p.State == inspect.Pending:
-		return "If it stays there, look at the process that holds it:"
+		return "If it stays there, look at the process that has it:"
 	case p.Stage != operate.Running:
-		return "Mend what " + visible(p.Group) + " waits for: it takes the event up by itself."
+		return "Fix what " + group + " waits for: it handles the event by itself."
 	}
-	return visible(p.Group) + " will come to it; see whether its backlog grows."
+	return group + " will handle it; see whether its backlog grows."
 }

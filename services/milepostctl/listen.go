@@ -15,38 +15,47 @@ import (
 
 func (t *tool) listen() *cobra.Command {
 	var count int
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "listen [CHANNEL...]",
-		Short: "Show what travels on the channels, live",
-		Long: `listen subscribes to the channels, to all of the application's if none is named, and shows each message as it comes.
-It takes nothing away from the stages, and like any subscriber it sees only what is published while it listens.`,
+		Short: "Show the messages on the channels, live",
+		Long: `listen subscribes to the channels, by default to those of the application, and shows each message as it
+comes. It takes nothing away from the stages. Like any subscriber it sees only what is published while
+it listens.`,
 		Example: `  milepostctl listen
   milepostctl listen calculated_distance --output json | jq -r .payload
   milepostctl listen email:sent --count 1`,
 		ValidArgsFunction: t.completeChannels,
 		RunE: func(cmd *cobra.Command, names []string) error {
+			if count < 0 {
+				return usage(fmt.Sprintf("--count must be at least 0; it is %d", count))
+			}
 			if len(names) == 0 {
 				names = channels
-			}
-			if count < 0 {
-				return usage(fmt.Sprintf("--count: %d is less than 0", count))
+			} else if !force {
+				err := t.with(cmd.Context(), func(ctx context.Context, p pipeline) error { return p.channel(ctx, names...) })
+				if errors.Is(err, stage.ErrNotFound) {
+					err = fmt.Errorf("%w; --force listens all the same", err)
+				}
+				if err != nil {
+					return err
+				}
 			}
 			return t.follow(cmd.Context(), names, count)
 		},
 	}
 	cmd.Flags().IntVarP(&count, "count", "n", 0, "end after this many messages (0: go on until interrupted)")
+	cmd.Flags().BoolVar(&force, "force", false, "listen to channels that no stage or publisher names")
 	return cmd
 }
 
-// follow writes count messages, or all until ctx ends. Once it has listened, it waits for a Redis that goes away.
+// follow shows count messages, or all until ctx ends. If Redis goes away later, it waits for it.
 func (t *tool) follow(ctx context.Context, names []string, count int) error {
-	options := *t.options
-	options.DialTimeout, options.MaxRetries, options.DialerRetries = t.timeout, -1, 1
-	client := redis.NewClient(&options)
+	client := t.client()
 	defer func() { _ = client.Close() }() // nothing was written
 	sub := client.Subscribe(ctx)
 	defer func() { _ = sub.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = sub.Close() })() // a blocked read does not heed ctx
+	defer context.AfterFunc(ctx, func() { _ = sub.Close() })() // a blocked read ignores ctx
 
 	if err := sub.Subscribe(ctx, names...); err != nil {
 		return fmt.Errorf("listen: %w: %w", stage.ErrUnavailable, err)
@@ -61,11 +70,10 @@ func (t *tool) follow(ctx context.Context, names []string, count int) error {
 		got, err := sub.ReceiveTimeout(ctx, time.Minute)
 		switch m := got.(type) {
 		case *redis.Subscription:
-			if confirmed++; confirmed < len(names) {
-				continue
+			if confirmed++; confirmed == len(names) {
+				confirmed, listened, away = 0, true, false
+				fmt.Fprintf(t.Err, "listening on %s\n", strings.Join(names, ", "))
 			}
-			confirmed, listened, away = 0, true, false
-			fmt.Fprintf(t.Err, "listening on %s\n", strings.Join(names, ", "))
 			continue
 		case *redis.Message:
 			shown++
@@ -74,11 +82,12 @@ func (t *tool) follow(ctx context.Context, names []string, count int) error {
 			}
 			continue
 		}
+		var timeout interface{ Timeout() bool }
 		switch {
 		case ctx.Err() != nil:
-			return nil // interrupted: that is how listening ends
+			return nil // interrupted: the usual end
 		case err == nil: // a pong
-		case isTimeout(err): // silence; find out whether anybody is there
+		case errors.As(err, &timeout) && timeout.Timeout(): // no message; is Redis there?
 			if err := sub.Ping(ctx); err != nil {
 				fmt.Fprintf(t.Err, "redis is away: %v\n", err)
 			}
@@ -86,21 +95,13 @@ func (t *tool) follow(ctx context.Context, names []string, count int) error {
 			return fmt.Errorf("listen: %w: %w", stage.ErrUnavailable, err)
 		default: // the next receive connects again
 			if !away {
-				fmt.Fprintf(t.Err, "redis is away: %v; what is published meanwhile is not shown\n", err)
+				fmt.Fprintf(t.Err, "redis is away: %v; messages published meanwhile are not shown\n", err)
 			}
 			away, confirmed = true, 0
-			select {
-			case <-ctx.Done():
-			case <-time.After(500 * time.Millisecond):
-			}
+			pause(ctx, 500*time.Millisecond)
 		}
 	}
 	return nil
-}
-
-func isTimeout(err error) bool {
-	var timeout interface{ Timeout() bool }
-	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 func (t *tool) show(m *redis.Message, width int) error {

@@ -5,75 +5,79 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
+	vegeta "github.com/tsenart/vegeta/v12/lib"
 )
 
+// load is what to send, and how fast.
+type load struct {
+	url, method, body string
+	header            http.Header
+
+	requests    int
+	duration    time.Duration // 0: until all requests are sent
+	concurrency int
+	rate        int // requests a second; 0: as fast as they are answered
+}
+
 func (t *tool) load() *cobra.Command {
-	var method, body string
+	var l load
 	var headers []string
-	l := load{}
 	cmd := &cobra.Command{
 		Use:   "load URL",
 		Short: "Send many requests and measure the answers",
-		Long: `load sends requests to a URL, --concurrency at once or --rate a second, and prints the total time, the mean time per
-request, percentiles and how many requests ended with which status.
+		Long: `load sends --requests requests, or as many as fit into --duration: --concurrency at a time, or --rate a
+second. It prints the total time, the mean time per request, percentiles, and how many requests ended
+with which status. {n} in the URL and in --data becomes the number of the request, from 0.
 
-With --rate a request's time counts from when it should have been sent. Of our services only web-api limits requests: start
-it with RATE_LIMIT=off to measure it.`,
+web-api limits requests: start it with RATE_LIMIT=off to measure it.`,
 		Example: `  milepostctl load http://127.0.0.1:8000/ --requests 1000 --concurrency 20
-  milepostctl load "http://127.0.0.1:8002/api/weather?lat=32.08&long=34.86" --rate 500 --duration 10s --output json`,
+  milepostctl load "http://127.0.0.1:8002/api/weather?lat=32.08&long=34.86" --rate 500 --duration 10s --output json
+  milepostctl load http://127.0.0.1:8000/distance -X POST -H "Content-Type: application/json" -H "Accept: application/json" -d '{"email":"load-{n}@example.com","lat":"40.7128","long":"-74.0060"}'`,
 		Args: needs("URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := errors.Join(l.check(), checkURL(args[0])); err != nil {
-				return err
+			l.url, l.header = args[0], http.Header{}
+			if f := cmd.Flags(); f.Changed("rate") && f.Changed("concurrency") {
+				return usage("choose --rate or --concurrency: with --rate as many requests are under way as it takes")
+			} else if l.duration > 0 && !f.Changed("requests") {
+				l.requests = 0
 			}
-			header := http.Header{}
 			for _, h := range headers {
 				name, value, ok := strings.Cut(h, ":")
 				if !ok {
 					return usage(fmt.Sprintf("--header: %q is not a header such as \"Accept: text/html\"", h))
 				}
-				header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+				l.header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 			}
-			client := newClient(l.concurrency, t.timeout)
-			defer client.CloseIdleConnections()
-			bar := t.bar(l.requests, "requests")
-			m := l.run(cmd.Context(), func(ctx context.Context, _ int) string {
-				_, status := send(ctx, client, method, args[0], header, body)
-				return status
-			}, func() { _ = bar.Add(1) })
-			_ = bar.Finish()
-			return t.measured(m)
+			if err := errors.Join(l.check(), checkURL(l.url)); err != nil {
+				return err
+			}
+			s := t.attack(cmd.Context(), l)
+			if t.output == "json" {
+				return t.json(s)
+			}
+			_, err := fmt.Fprint(t.Out, s)
+			return err
 		},
 	}
-	l.flags(cmd, 1000, 10)
 	f := cmd.Flags()
-	f.StringVarP(&method, "method", "X", http.MethodGet, "method of the requests")
-	f.StringVarP(&body, "data", "d", "", "body of the requests")
-	f.StringArrayVarP(&headers, "header", "H", nil, "a header of the requests, such as \"Accept: text/html\"; may be repeated")
-	cmd.AddCommand(t.loadPipeline(), t.loadWeather(), t.loadFanout(), t.delayServerCommand())
+	f.IntVarP(&l.requests, "requests", "n", 1000, "how many requests (0: as many as fit into --duration)")
+	f.DurationVar(&l.duration, "duration", 0, "stop sending after this time")
+	f.IntVarP(&l.concurrency, "concurrency", "c", 10, "how many requests at a time")
+	f.IntVar(&l.rate, "rate", 0, "how many requests a second, however long the answers take (0: as fast as they are answered)")
+	f.StringVarP(&l.method, "method", "X", http.MethodGet, "method of the requests")
+	f.StringVarP(&l.body, "data", "d", "", "body of the requests")
+	f.StringArrayVarP(&headers, "header", "H", nil, "header of the requests, such as \"Accept: text/html\"; may be repeated")
 	return cmd
-}
-
-func (l *load) flags(cmd *cobra.Command, requests, concurrency int) {
-	f := cmd.Flags()
-	f.IntVarP(&l.requests, "requests", "n", requests, "how many requests (0: as many as fit in --duration)")
-	f.DurationVar(&l.duration, "duration", 0, "stop beginning requests after this time")
-	f.IntVarP(&l.concurrency, "concurrency", "c", concurrency, "how many at once, at most")
-	f.Float64Var(&l.rate, "rate", 0, "how many a second (0: as fast as they are answered)")
 }
 
 func (l *load) check() error {
@@ -81,9 +85,9 @@ func (l *load) check() error {
 	case l.requests < 0 || l.requests == 0 && l.duration <= 0:
 		return usage("say how much: --requests of at least 1, or --duration")
 	case l.concurrency < 1 || l.concurrency > 10_000:
-		return usage(fmt.Sprintf("--concurrency: %d is not from 1 to 10000", l.concurrency))
-	case l.rate < 0 || l.rate > 1e6:
-		return usage(fmt.Sprintf("--rate: %v is not from 0 to 1000000", l.rate))
+		return usage(fmt.Sprintf("--concurrency must be 1 to 10000; it is %d", l.concurrency))
+	case l.rate < 0 || l.rate > 1_000_000:
+		return usage(fmt.Sprintf("--rate must be 0 to 1000000; it is %d", l.rate))
 	}
 	return nil
 }
@@ -96,76 +100,74 @@ func checkURL(text string) error {
 	return nil
 }
 
-// newClient makes a client that keeps as many connections as it has requests at once.
-func newClient(concurrency int, timeout time.Duration) *http.Client {
-	return &http.Client{
-		Timeout: timeout,
-		Transport: &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: timeout}).DialContext,
-			MaxConnsPerHost:     concurrency,
-			MaxIdleConnsPerHost: concurrency,
-			MaxIdleConns:        0, // as many as there are hosts
-		},
+// upTo is a pacer that stops after some requests; 0 is no limit.
+type upTo struct {
+	vegeta.ConstantPacer
+	requests uint64
+}
+
+func (p upTo) Pace(elapsed time.Duration, sent uint64) (wait time.Duration, stop bool) {
+	if p.requests > 0 && sent >= p.requests {
+		return 0, true
+	}
+	return p.ConstantPacer.Pace(elapsed, sent)
+}
+
+// attack sends the load until it is done or ctx ends.
+func (t *tool) attack(ctx context.Context, l load) summary {
+	workers := uint64(l.concurrency)
+	if l.rate > 0 {
+		workers = 10_000
+	}
+	client := &http.Client{
+		Timeout:       t.timeout,
+		Transport:     &http.Transport{MaxIdleConnsPerHost: int(workers)},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	defer client.CloseIdleConnections()
+	attacker := vegeta.NewAttacker(vegeta.Client(client), vegeta.Workers(min(workers, uint64(l.concurrency))), vegeta.MaxWorkers(workers))
+	defer context.AfterFunc(ctx, func() { attacker.Stop() })()
+	var sent atomic.Int64
+	target := func(next *vegeta.Target) error {
+		n := strconv.FormatInt(sent.Add(1)-1, 10)
+		*next = vegeta.Target{
+			Method: l.method, URL: strings.ReplaceAll(l.url, "{n}", n),
+			Header: l.header, Body: []byte(strings.ReplaceAll(l.body, "{n}", n)),
+		}
+		return nil
+	}
+	bar := t.bar(l.requests, "requests")
+	var m vegeta.Metrics
+	s := summary{Status: map[string]int{}}
+	pacer := upTo{vegeta.ConstantPacer{Freq: l.rate, Per: time.Second}, uint64(l.requests)}
+	for answer := range attacker.Attack(target, pacer, l.duration, "") {
+		m.Add(answer)
+		s.Status[outcome(answer)]++
+		_ = bar.Add(1) // only a picture
+	}
+	_ = bar.Finish()
+	m.Close()
+	s.Requests, s.Total = int(m.Requests), (m.Duration + m.Wait).Seconds()
+	if s.Requests > 0 {
+		s.Mean, s.Rate = s.Total/float64(s.Requests), float64(s.Requests)/s.Total
+	}
+	at := m.Latencies
+	s.Latency = latency{at.Mean.Seconds(), at.P50.Seconds(), at.P90.Seconds(), at.P99.Seconds(), at.Max.Seconds()}
+	return s
 }
 
-// send makes a request and returns the answer's body and how it ended: its HTTP status or what went wrong.
-func send(ctx context.Context, client *http.Client, method, address string, header http.Header, body string) ([]byte, string) {
-	r, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
-	if err != nil {
-		return nil, "error: " + err.Error()
-	}
-	if len(header) > 0 {
-		r.Header = header.Clone()
-	}
-	response, err := client.Do(r)
-	if err != nil {
-		return nil, failure(err)
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, failure(err)
-	}
-	return answer, strconv.Itoa(response.StatusCode)
-}
-
-// failure is an error in words that many requests share.
-func failure(err error) string {
-	if isTimeout(err) {
+// outcome is the status of an answer, or why there is none, without the address of the request.
+func outcome(r *vegeta.Result) string {
+	switch {
+	case r.Code != 0:
+		return strconv.Itoa(int(r.Code))
+	case strings.Contains(r.Error, "Client.Timeout"):
 		return "timeout"
 	}
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Op + ": " + op.Err.Error()
-	}
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		return ue.Err.Error()
-	}
-	return err.Error()
+	return r.Error[strings.LastIndex(": "+r.Error, ": "):]
 }
 
-// bar shows progress to a person; to a program it shows nothing. Most is 0 if nobody knows how much will be done.
-func (t *tool) bar(most int, what string) *progressbar.ProgressBar {
-	if most == 0 {
-		most = -1
-	}
-	return progressbar.NewOptions(most,
-		progressbar.OptionSetWriter(t.Err), progressbar.OptionSetVisibility(watched(t.Err)),
-		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(what),
-		progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionClearOnFinish())
-}
-
-// watched reports whether a person sees what is written to w.
-func watched(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// summary is what was measured, for JSON.
+// summary is what was measured.
 type summary struct {
 	Requests int            `json:"requests"`
 	Total    float64        `json:"total_seconds"`
@@ -175,42 +177,23 @@ type summary struct {
 	Status   map[string]int `json:"status"`
 }
 
-func (m measured) summary() summary {
-	n := len(m.times)
-	s := summary{Requests: n, Total: m.total.Seconds(), Latency: latencyOf(m.times), Status: m.count}
-	if n > 0 {
-		s.Mean, s.Rate = s.Total/float64(n), float64(n)/s.Total
-	}
-	return s
+type latency struct {
+	Mean float64 `json:"mean"`
+	P50  float64 `json:"p50"`
+	P90  float64 `json:"p90"`
+	P99  float64 `json:"p99"`
+	Max  float64 `json:"max"`
 }
 
-func (t *tool) measured(m measured) error {
-	if t.output == "json" {
-		return t.json(m.summary())
-	}
-	return m.write(t.Out)
-}
-
-func (m measured) write(w io.Writer) error {
-	s := m.summary()
-	_, err := fmt.Fprintf(w, "requests    %d\ntotal time  %s\nmean        %s per request, %.1f requests a second\nlatency     %s\nstatus      %s\n",
-		s.Requests, seconds(s.Total), seconds(s.Mean), s.Rate, s.Latency, counted(s.Status))
-	return err
-}
-
-func (l latency) String() string {
-	return fmt.Sprintf("mean %s, p50 %s, p90 %s, p99 %s, max %s", seconds(l.Mean), seconds(l.P50), seconds(l.P90), seconds(l.P99), seconds(l.Max))
-}
-
-// seconds writes a time with as many decimals as tell something.
-func seconds(s float64) string {
-	switch {
-	case s < 0.001:
-		return fmt.Sprintf("%.0f µs", s*1e6)
-	case s < 0.1:
-		return fmt.Sprintf("%.2f ms", s*1e3)
-	}
-	return fmt.Sprintf("%.3f s", s)
+func (s summary) String() string {
+	l := s.Latency
+	return fmt.Sprintf(`requests    %d
+total time  %s
+mean        %s per request, %.1f requests a second
+latency     mean %s, p50 %s, p90 %s, p99 %s, max %s
+status      %s
+`, s.Requests, seconds(s.Total), seconds(s.Mean), s.Rate,
+		seconds(l.Mean), seconds(l.P50), seconds(l.P90), seconds(l.P99), seconds(l.Max), counted(s.Status))
 }
 
 // counted lists how often each came, the most frequent first.
@@ -222,8 +205,5 @@ func counted(count map[string]int) string {
 	for i, name := range names {
 		parts[i] = fmt.Sprintf("%s × %d", visible(name), count[name])
 	}
-	if len(parts) == 0 {
-		return "none"
-	}
-	return strings.Join(parts, ", ")
+	return cmp.Or(strings.Join(parts, ", "), "none")
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
@@ -128,7 +129,7 @@ func TestPublish(t *testing.T) {
 func TestPublishReadsInput(t *testing.T) {
 	o := stagetest.Embedded(t)
 	var out, errs bytes.Buffer
-	code := Main(t.Context(), []string{"--redis", "redis://" + o.Addr, "publish", "elsewhere", "-"}, IO{
+	code := Main(t.Context(), []string{"--redis", "redis://" + o.Addr, "publish", "elsewhere", "-", "--force"}, IO{
 		In: strings.NewReader("two\nlines\r\n"), Out: &out, Err: &errs, Getenv: func(string) string { return "" },
 	})
 	c := redis.NewClient(o)
@@ -253,7 +254,7 @@ func TestGroups(t *testing.T) {
 		for range 5 {
 			must(t, o, "publish", event.RawInput, golden)
 		}
-		if out := must(t, o, "group", "list", event.RawInput); !strings.Contains(out, "nobody runs it") {
+		if out := must(t, o, "group", "list", event.RawInput); !strings.Contains(out, "no process runs it") {
 			t.Errorf("group list of a stopped stage:\n%s", out)
 		}
 		if out := must(t, o, "group", "skip", event.RawInput, "distance", "--yes"); out != "group distance of raw_input skipped 5 entries it had not settled\n" {
@@ -327,7 +328,7 @@ func (w *signalWriter) Write(p []byte) (int, error) {
 func TestRedisAway(t *testing.T) {
 	away := &redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))}
 	for _, args := range [][]string{
-		{"status"}, {"status", "--watch"}, {"find", "01a1fcf2-c249-787c-93ac-7be164ea854e"}, {"doctor"}, {"listen"}, {"dead", "list"}, {"dead", "drop", "raw_input", "1-1", "-y"}, {"publish", "user:email", "ada@example.com"},
+		{"status"}, {"status", "--watch"}, {"find", "01a1fcf2-c249-787c-93ac-7be164ea854e"}, {"doctor"}, {"listen"}, {"check"}, {"dead", "list"}, {"dead", "drop", "raw_input", "1-1", "-y"}, {"publish", "user:email", "ada@example.com"},
 		{"group", "skip", "raw_input", "distance", "-y"}, {"claim", "user:email", "email", "--from", "x", "-y"},
 	} {
 		s := runTool(t, away, "", args...)
@@ -343,6 +344,10 @@ func TestWrongUsage(t *testing.T) {
 		says string
 	}{
 		{[]string{"frobnicate"}, `unknown command "frobnicate"`},
+		{[]string{"stauts"}, "did you mean status?"},
+		{[]string{"dead", "replai"}, "did you mean replay?"},
+		{[]string{"completion", "tcsh"}, `unknown command "tcsh"`},
+		{[]string{"publish", "raw_input", "{}", "--id", "nope"}, `--id: "nope" is not a UUID`},
 		{[]string{"dead", "frobnicate"}, `unknown command "frobnicate"`},
 		{[]string{"--frobnicate"}, "unknown flag"},
 		{[]string{"publish"}, "CHANNEL is missing"},
@@ -401,5 +406,50 @@ func TestHelp(t *testing.T) {
 	}
 	if s := runTool(t, nil, "", "--help"); s.code != ExitOK || !strings.Contains(s.out, "Exit status:") {
 		t.Errorf("--help: %s", s)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	if s := runTool(t, nil, "", "--version"); s.code != ExitOK || s.out != "milepostctl version "+program.FullVersion()+"\n" {
+		t.Errorf("--version: %s", s)
+	}
+}
+
+// REDIS_URL is used although a Service called redis has set REDIS_PORT.
+func TestForeignRedisPort(t *testing.T) {
+	o := stagetest.Embedded(t)
+	env := map[string]string{"REDIS_URL": "redis://" + o.Addr, "REDIS_PORT": "tcp://10.0.0.1:6379"}
+	if s := with(t, env, "status", "--sample", "0"); s.code != ExitOK {
+		t.Errorf("status with REDIS_URL and a foreign REDIS_PORT: %s", s)
+	}
+	delete(env, "REDIS_URL")
+	if s := with(t, env, "status"); s.code != ExitUsage || !strings.Contains(s.err, "REDIS_PORT") {
+		t.Errorf("status with a foreign REDIS_PORT alone: %s", s)
+	}
+}
+
+// A mistyped channel does not look like an empty one.
+func TestUnknownChannel(t *testing.T) {
+	o := stagetest.Embedded(t)
+	for _, args := range [][]string{
+		{"dead", "list", "raw_inptu"}, {"group", "list", "raw_inptu"}, {"listen", "raw_inptu", "-n", "1"}, {"publish", "raw_inptu", "x"},
+		{"status", "raw_inptu"}, {"dead", "drop", "raw_inptu", "--all", "-y"},
+	} {
+		if s := runTool(t, o, "", args...); s.code != ExitNotFound || !strings.Contains(s.err, "raw_inptu") || s.out != "" {
+			t.Errorf("milepostctl %q: %s; want exit status %d", args, s, ExitNotFound)
+		}
+	}
+	if keys, err := redis.NewClient(o).Keys(t.Context(), "*").Result(); err != nil || len(keys) > 0 {
+		t.Errorf("keys after commands about an unknown channel: %q, %v", keys, err)
+	}
+}
+
+// The question is shown once, with and without an answer.
+func TestConfirmOnce(t *testing.T) {
+	o := stagetest.Embedded(t)
+	for _, typed := range []string{"", "\x00"} {
+		if s := runTool(t, o, typed, "group", "skip", event.RawInput, "distance"); strings.Count(s.err, "Let group distance of raw_input skip") != 1 {
+			t.Errorf("group skip, typed %q: %s", typed, s)
+		}
 	}
 }

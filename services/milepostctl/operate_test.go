@@ -93,6 +93,9 @@ func TestDoctor(t *testing.T) {
 			"redis eviction": fine, "redis memory": fine, "redis pubsub buffers": fine, "redis clients": fine, "redis scripts": fine,
 			"cache eviction": fine, "cache memory": fine, "stages": fine, "dead letters": fine, "backlog": fine, "adoption": fine, "mongo": unknown,
 		})
+		if all["redis mode"].Found != "standalone" {
+			t.Errorf("redis mode: %+v", all["redis mode"])
+		}
 		if s := with(t, env, "doctor"); strings.Count(s.out, "To do:") != 1 {
 			t.Errorf("doctor advises something beside naming the store:\n%s", s.out)
 		}
@@ -179,7 +182,7 @@ func TestStatusSays(t *testing.T) {
 		}
 
 		if out := must(t, o, "--redis", "redis://"+o.Addr, "find", id); !strings.Contains(out, "raw_input  distance  waiting  ") ||
-			!strings.Contains(out, "distance is not running: no process runs it\n\nStart distance: it takes the event up by itself.\n    milepostctl --redis redis://"+o.Addr+" status raw_input\n") {
+			!strings.Contains(out, "distance is not running: no process runs it\n\nStart distance: it handles the event by itself.\n    milepostctl --redis redis://"+o.Addr+" status raw_input\n") {
 			t.Errorf("find of an event that waits: %s", out)
 		}
 		if s := runTool(t, o, "", "find", "01a1fcf2-c249-787c-93ac-7be164ea854e"); s.code != ExitNotFound || !strings.Contains(s.err, "it went all the way") {

@@ -3,18 +3,19 @@ package milepostctl
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
-	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
-// maxPayload is what publish reads from its input at most; Redis itself takes 512 MB.
+// maxPayload is the most that publish reads from its input, in bytes. Redis itself takes 512 MB.
 const maxPayload = 1 << 20
 
 func (t *tool) publish() *cobra.Command {
@@ -23,55 +24,55 @@ func (t *tool) publish() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "publish CHANNEL PAYLOAD",
 		Short: "Publish an event: kept for the stages, and live on the channel",
-		Long: `publish does what the pipeline itself does: one script keeps the payload in the channel's stream and publishes the
-same bytes on the channel. It prints the event ID, by which the event is known on its whole way.
+		Long: `publish does what the pipeline itself does: one script keeps the payload in the channel's stream and
+publishes the same bytes on the channel. It prints the event ID, which the event keeps on its way.
 
-A PAYLOAD of - is read from standard input, less its last line break. On the channels of the application a payload that no
-stage could work with is refused, unless --force is given: then it becomes a dead letter of each stage that reads it.`,
+A PAYLOAD of - is read from standard input, without its last line break. publish refuses a channel that
+no stage or publisher names, and on the application's channels a payload that its stages cannot decode.
+With --force it publishes such a payload all the same: it becomes a dead letter of each stage.`,
 		Example: `  milepostctl publish raw_input '{"email":"ada@example.com","lat":"40.7128","long":"-74.0060"}'
   milepostctl publish user:email ada@example.com
   milepostctl publish raw_input - --key order-4711 < payload.json`,
 		Args: needs("CHANNEL", "PAYLOAD"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			channel, body := args[0], []byte(args[1])
+			if s.ID != "" {
+				if _, err := uuid.Parse(s.ID); err != nil {
+					return usage(fmt.Sprintf("--id: %q is not a UUID", s.ID))
+				}
+			}
 			if args[1] == "-" {
 				read, err := io.ReadAll(io.LimitReader(t.In, maxPayload+1))
 				if err != nil {
 					return fmt.Errorf("read payload: %w", err)
 				}
 				if len(read) > maxPayload {
-					return fmt.Errorf("the payload has over %d bytes", maxPayload)
+					return fmt.Errorf("the payload is larger than %d bytes", maxPayload)
 				}
 				body = []byte(strings.TrimSuffix(strings.TrimSuffix(string(read), "\n"), "\r"))
 			}
-			if err := check(channel, body); err != nil && !force {
-				return fmt.Errorf("no stage on %s could work with this payload: %w; --force publishes it all the same", channel, err)
+			if err := decodable(channel, body); err != nil && !force {
+				return fmt.Errorf("no stage on %s can decode this payload: %w; --force publishes it all the same", channel, err)
 			}
 			s.Body, s.Digest = body, string(body)
-			return t.with(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
-				p := b.Publisher("milepostctl", channel)
-				receipt, err := p.Publish(ctx, s)
-				if closed := p.Close(); err == nil {
-					err = closed
+			return t.with(cmd.Context(), func(ctx context.Context, p pipeline) error {
+				if !force {
+					if err := p.channel(ctx, channel); err != nil {
+						return fmt.Errorf("%w; --force publishes all the same", err)
+					}
 				}
-				if err == nil { // the tool is not part of the pipeline, though status would show it as a publisher
-					err = inspect.New(b).Withdraw(ctx, "milepostctl")
-				}
+				receipt, err := p.publish(ctx, channel, s)
 				if err != nil {
-					return fmt.Errorf("publish on %s: %w", channel, err)
+					return fmt.Errorf("publish on %s: %w", visible(channel), err)
 				}
-				if t.output == "json" {
-					return t.json(struct {
-						ID      string `json:"id"`
-						Channel string `json:"channel"`
-						Repeat  bool   `json:"repeat"`
-					}{receipt.ID, channel, receipt.Repeat})
+				if receipt.Repeat && t.output != "json" {
+					fmt.Fprintln(t.Err, "the key was used before: nothing was published; this is the first event's ID")
 				}
-				if receipt.Repeat {
-					fmt.Fprintln(t.Err, "the key was used before; nothing was published, this is the first one's ID")
-				}
-				_, err = fmt.Fprintln(t.Out, receipt.ID)
-				return err
+				return t.told(receipt.ID, struct {
+					ID      string `json:"id"`
+					Channel string `json:"channel"`
+					Repeat  bool   `json:"repeat"`
+				}{receipt.ID, channel, receipt.Repeat}, nil)
 			})
 		},
 	}
@@ -79,12 +80,22 @@ stage could work with is refused, unless --force is given: then it becomes a dea
 	f.StringVar(&s.ID, "id", "", "event ID, a UUID (default: a new one)")
 	f.StringVar(&s.Key, "key", "", "idempotency key: a second publish with it within 24 h publishes nothing")
 	f.BoolVar(&s.Track, "track", false, "let the event's progress be watched for an hour")
-	f.BoolVar(&force, "force", false, "publish a payload that no stage can work with")
+	f.BoolVar(&force, "force", false, "publish on an unknown channel, or a payload that no stage can decode")
 	return cmd
 }
 
-// check tells whether a stage could read the payload. A channel that is not the application's takes anything.
-func check(channel string, body []byte) error {
+func (p pipeline) publish(ctx context.Context, channel string, s stage.Submission) (stage.Receipt, error) {
+	publisher := p.Publisher("milepostctl", channel)
+	receipt, err := publisher.Publish(ctx, s)
+	err = errors.Join(err, publisher.Close())
+	if err == nil { // the tool is not part of the pipeline, and status must not show it
+		err = p.Withdraw(ctx, "milepostctl")
+	}
+	return receipt, err
+}
+
+// decodable is why a stage of the application cannot decode the payload. Other channels take anything.
+func decodable(channel string, body []byte) error {
 	decode := func(v interface{ Validate() error }) error {
 		if err := json.Unmarshal(body, v); err != nil {
 			return err

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/stage"
-	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/services/milepostctl/newservice"
 )
 
@@ -79,8 +78,8 @@ how to retire the group.`,
 			group := fmt.Sprintf("Retire its group, or entries are kept for it:\n  milepostctl group retire %s %s",
 				cmp.Or(channel, "CHANNEL"), s.Name)
 			if channel != "" && (t.redisURL != "" || t.Getenv("REDIS_URL") != "" || t.Getenv("REDIS_HOST") != "") {
-				err := t.with(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
-					return inspect.New(b).Retire(ctx, channel, s.Name)
+				err := t.with(cmd.Context(), func(ctx context.Context, p pipeline) error {
+					return p.Retire(ctx, channel, s.Name)
 				})
 				switch {
 				case errors.Is(err, stage.ErrNotFound):

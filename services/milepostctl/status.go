@@ -23,15 +23,15 @@ func (t *tool) status() *cobra.Command {
 	var interval, sample time.Duration
 	cmd := &cobra.Command{
 		Use:   "status [CHANNEL...]",
-		Short: "Show how each stage is, and what is wrong",
-		Long: `status has a line for each stage: its state, what it has yet to settle (backlog), what of that is in somebody's hands
-(pending), since when the oldest of it waits, how fast it settles, how many processes run it, how many events it will try
-again, and its dead letters. Below it says what is wrong and what to do about it.
+		Short: "Show the state of each stage, and what is wrong",
+		Long: `status has a line for each stage: its state, how many entries it has not settled (BACKLOG), how many of
+them are delivered (PENDING), the age of the oldest, how many it settles a second, its consumers, the
+events that it will retry, and its dead letters. Below, it says what is wrong and what to do about it.
 
-The rate is measured for --sample. A number such as 100+ means that there may be more: only that many were looked at.
---watch looks again each --interval until interrupted, in place on a terminal, with further lines elsewhere. With --check
-the exit status is 5 if anything urgent is wrong: a stage that does not run while events wait, or is paused, or behind, or
-dead letters.`,
+The rate is measured for --sample. A number such as 100+ is a minimum: only that many were read. --watch
+repeats it every --interval until interrupted: in place on a terminal, else line by line. With --check
+the exit status is 5 if there is an urgent problem: a stage that is paused, behind, or not running while
+events wait, or dead letters.`,
 		Example: `  milepostctl status
   milepostctl status --watch
   milepostctl status user:email --output json
@@ -40,15 +40,15 @@ dead letters.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			switch {
 			case sample < 0:
-				return usage(fmt.Sprintf("--sample: %s is less than 0", sample))
+				return usage(fmt.Sprintf("--sample must be at least 0; it is %s", sample))
 			case interval < 100*time.Millisecond:
-				return usage(fmt.Sprintf("--interval: %s is less than 100ms", interval))
+				return usage(fmt.Sprintf("--interval must be at least 100ms; it is %s", interval))
 			case watch && check:
-				return usage("--watch and --check: one goes on, the other ends")
+				return usage("--watch and --check contradict each other")
 			}
-			return t.open(cmd.Context(), func(ctx context.Context, b *stage.Broker) error {
-				o := inspect.New(b).Observer(0)
-				seen, err := t.observe(ctx, o, names)
+			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
+				o := p.Observer(0)
+				seen, err := observe(ctx, o, names)
 				if err != nil {
 					return err
 				}
@@ -59,7 +59,7 @@ dead letters.`,
 					if !pause(ctx, sample) {
 						return nil
 					}
-					if seen, err = t.observe(ctx, o, names); err != nil {
+					if seen, err = observe(ctx, o, names); err != nil {
 						return err
 					}
 				}
@@ -67,21 +67,21 @@ dead letters.`,
 					return err
 				}
 				if n := urgent(seen); check && n > 0 {
-					return fmt.Errorf("%s: %w", plural(n, "urgent problem"), errFindings)
+					return problems(plural(n, "urgent problem"))
 				}
 				return nil
 			})
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&watch, "watch", "w", false, "look again and again until interrupted")
+	f.BoolVarP(&watch, "watch", "w", false, "repeat until interrupted")
 	f.DurationVar(&interval, "interval", time.Second, "how often --watch looks")
 	f.DurationVar(&sample, "sample", time.Second, "how long to measure rates (0: not at all)")
-	f.BoolVar(&check, "check", false, "end with exit status 5 if anything urgent is wrong")
+	f.BoolVar(&check, "check", false, "end with exit status 5 if there is an urgent problem")
 	return cmd
 }
 
-// pause waits and tells whether ctx is still alive.
+// pause waits and reports whether ctx is still alive.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -93,14 +93,11 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// observe looks at the pipeline, and at the named channels only if any are.
-func (t *tool) observe(ctx context.Context, o *inspect.Observer, names []string) (inspect.Seen, error) {
+// observe looks at the pipeline, or only at the named channels if there are names.
+func observe(ctx context.Context, o *inspect.Observer, names []string) (inspect.Seen, error) {
 	seen, err := o.Observe(ctx)
-	if err != nil {
-		return inspect.Seen{}, err
-	}
-	if len(names) == 0 {
-		return seen, nil
+	if err != nil || len(names) == 0 {
+		return seen, err
 	}
 	for _, n := range names {
 		if _, ok := seen.Channel(n); !ok {
@@ -120,15 +117,16 @@ func urgent(s inspect.Seen) (n int) {
 	return n
 }
 
-// statusOf writes what was seen, for JSON on one line.
+// statusOf writes what was seen; as JSON it is one line.
 func (t *tool) statusOf(w io.Writer, s inspect.Seen) error {
+	problems := operate.Problems(s, t.called())
 	if t.output == "json" {
 		return jsonTo(w, struct {
 			At       time.Time               `json:"at"`
 			Stages   []operate.Row           `json:"stages"`
 			Channels []inspect.ChannelStatus `json:"channels"`
 			Problems []operate.Problem       `json:"problems"`
-		}{s.At, operate.Rows(s), s.Channels, operate.Problems(s, t.called())})
+		}{s.At, operate.Rows(s), s.Channels, problems})
 	}
 	rows := stageRows(s)
 	if len(rows) == 0 {
@@ -138,7 +136,19 @@ func (t *tool) statusOf(w io.Writer, s inspect.Seen) error {
 	if err := table(w, stageHeading, rows); err != nil {
 		return err
 	}
-	return t.problems(w, s)
+	for _, p := range problems {
+		mark, command := "-", ""
+		if p.Urgent {
+			mark = "!"
+		}
+		if p.Command != "" {
+			command = "    " + p.Command + "\n"
+		}
+		if _, err := fmt.Fprintf(w, "\n%s %s\n  %s\n%s", mark, printable(p.Text), p.Do, command); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 var stageHeading = []string{"STAGE", "CHANNEL", "STATE", "BACKLOG", "PENDING", "OLDEST", "RATE", "CONSUMERS", "RETRIES", "DEAD"}
@@ -153,30 +163,12 @@ func stageRows(s inspect.Seen) (rows [][]string) {
 	return rows
 }
 
-func (t *tool) problems(w io.Writer, s inspect.Seen) error {
-	for _, p := range operate.Problems(s, t.called()) {
-		mark := "-"
-		if p.Urgent {
-			mark = "!"
-		}
-		if _, err := fmt.Fprintf(w, "\n%s %s\n  %s\n", mark, printable(p.Text), p.Do); err != nil {
-			return err
-		}
-		if p.Command != "" {
-			if _, err := fmt.Fprintf(w, "    %s\n", p.Command); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// watch shows what o sees until ctx ends, which is how it is meant to end.
+// watch shows what o sees until ctx ends, which is its usual end.
 func (t *tool) watch(ctx context.Context, o *inspect.Observer, seen inspect.Seen, names []string, interval time.Duration) (err error) {
 	inPlace := t.Screen != nil && t.output == "text"
 	if inPlace {
-		fmt.Fprint(t.Out, "\x1b[2J\x1b[?25l") // clear; the cursor would only flicker
-		defer fmt.Fprint(t.Out, "\x1b[?25h")  // and comes back
+		fmt.Fprint(t.Out, "\x1b[2J\x1b[?25l") // clear the screen and hide the cursor, which would flicker
+		defer fmt.Fprint(t.Out, "\x1b[?25h")  // show it again
 	}
 	heading := true
 	for ctx.Err() == nil {
@@ -194,13 +186,13 @@ func (t *tool) watch(ctx context.Context, o *inspect.Observer, seen inspect.Seen
 			heading = false
 		}
 		if err != nil {
-			return err // nobody reads any more
+			return err // the output is closed
 		}
 		if !pause(ctx, interval) {
 			return nil
 		}
 		var next inspect.Seen
-		if next, err = t.observe(ctx, o, names); err == nil {
+		if next, err = observe(ctx, o, names); err == nil {
 			seen = next
 		}
 	}
@@ -217,21 +209,21 @@ func (t *tool) lines(s inspect.Seen, heading bool) error {
 	if err := table(&b, slices.Insert(slices.Clone(stageHeading), 0, "TIME"), rows); err != nil {
 		return err
 	}
-	text := b.String()
+	text := b.Bytes()
 	if !heading {
-		_, text, _ = strings.Cut(text, "\n")
+		text = text[bytes.IndexByte(text, '\n')+1:]
 	}
-	_, err := io.WriteString(t.Out, text)
+	_, err := t.Out.Write(text)
 	return err
 }
 
-// redraw writes the screen anew from its top, no line longer than it is wide.
+// redraw draws the screen from its top. It cuts lines at its width.
 func (t *tool) redraw(s inspect.Seen, lost error) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s   every stage of %s   Ctrl-C ends it\n\n", s.At.Local().Format(time.DateTime), t.where())
 	err := t.statusOf(&b, s)
 	if lost != nil {
-		fmt.Fprintf(&b, "\n! %s; above is what was seen last\n", printable(lost.Error()))
+		fmt.Fprintf(&b, "\n! %s; above is the last answer\n", printable(lost.Error()))
 	}
 	width, height := t.Screen()
 	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")

@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	logging.Disable() // the client would print what the tool's own errors say
+	logging.Disable() // the client would repeat the tool's errors
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	world := milepostctl.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Terminal: isTerminal(os.Stdin)}
