@@ -1,5 +1,5 @@
-// Package operate turns what a [inspect.Observer] sees into what a person on call wants to know: a row for each stage, what is
-// wrong, and the command that mends it. The command-line tool and the status page say it in the same words.
+// Package operate turns what an [inspect.Observer] sees into what a person on call needs: a row for
+// each stage, what is wrong, and the command that helps. The tool and the status page share it.
 package operate
 
 import (
@@ -117,95 +117,40 @@ func reason(said string) (state, why string) {
 	}
 }
 
-// Problem is something that a person should know.
+// Problem is something that an operator should know.
 type Problem struct {
 	Stage   string `json:"stage,omitempty"`
 	Channel string `json:"channel,omitempty"`
 	Urgent  bool   `json:"urgent"` // events wait, or were set aside; else worth a look
 	Text    string `json:"text"`
 	Do      string `json:"do"`                // what to do about it, a sentence
-	Command string `json:"command,omitempty"` // the command that shows more or mends it
+	Command string `json:"command,omitempty"` // the command that helps
 }
 
 // late is how long an entry may wait before it is worth a word.
 const late = time.Minute
 
-// Problems lists what is wrong, in the order of the flow, what is urgent first. Tool is the command that the advice begins
-// with, see [Tool].
+// Problems lists what is wrong: urgent problems first, then in the order of the flow. The commands
+// begin with tool, see [Tool].
 func Problems(s inspect.Seen, tool string) []Problem {
 	var out []Problem
 	for _, c := range s.Channels {
 		if c.Kind != "stream" && c.Kind != "none" {
 			out = append(out, Problem{
 				Channel: c.Channel, Urgent: true, Text: fmt.Sprintf("the key %s is a %s, not a stream, so nothing can be kept there", c.Channel, c.Kind),
-				Do: "Something else writes it. Give that another key or another database, and remove the key.",
+				Do: "Another program writes it. Give that program another key or database, and delete this key.",
 			})
 		}
 	}
 	for _, r := range Rows(s) {
-		waits := ""
-		if r.Backlog > 0 {
-			waits = fmt.Sprintf("; %s, the oldest for %s", plural(r.Backlog, "event waits", "events wait"), Ago(s.At, r.Oldest))
-		}
-		switch {
-		case r.State == NotRunning && r.Backlog > 0:
-			out = append(out, Problem{
-				Stage: r.Stage, Channel: r.Channel, Urgent: !r.Optional, Text: r.Stage + " is not running: " + r.Why + waits,
-				Do: "Start it: what waits is kept.", Command: Command(tool, "group", "list", r.Channel),
-			})
-		case r.State == NotRunning:
-			out = append(out, Problem{
-				Stage: r.Stage, Channel: r.Channel, Text: r.Stage + " is not running: " + r.Why,
-				Do: "Start it: what comes is kept for it. If it is gone for good, retire its group.", Command: Command(tool, "group", "retire", r.Channel, r.Stage),
-			})
-		case r.State != Running:
-			out = append(out, Problem{
-				Stage: r.Stage, Channel: r.Channel, Urgent: r.State != Busy, Text: r.Stage + " is " + r.State + ": " + r.Why + waits,
-				Do: map[string]string{
-					Paused: "Mend what it depends on: it goes on by itself.",
-					HeldUp: "Look at the stage that reads this channel: it goes on when there is room.",
-					Busy:   "It goes on by itself.",
-				}[r.State],
-			})
-		case !r.Oldest.IsZero() && s.At.Sub(r.Oldest) > late:
-			out = append(out, Problem{
-				Stage: r.Stage, Channel: r.Channel, Urgent: !r.Optional, Text: r.Stage + " is behind" + waits,
-				Do: "If the backlog grows, add replicas; else look at the oldest event.", Command: Find(tool, r.OldestEvent),
-			})
-		}
-		if r.Retrying.N > 0 {
-			var next inspect.Retry // its own, unless it came between two looks at Redis
-			if i := slices.IndexFunc(s.Retries, func(x inspect.Retry) bool { return x.Group == r.Stage && x.Channel == r.Channel }); i >= 0 {
-				next = s.Retries[i]
-			}
-			out = append(out, Problem{
-				Stage: r.Stage, Channel: r.Channel,
-				Text: fmt.Sprintf("%s of %s will be tried again: %s", pluralCount(r.Retrying, "event", "events"), r.Stage, orUnknown(next.Error)),
-				Do:   "Mend the reason: each is tried again with growing pauses.", Command: Find(tool, next.ID),
-			})
-		}
-		if r.Dead.N > 0 {
-			text := fmt.Sprintf("%s set aside by %s", pluralCount(r.Dead, "event was", "events were"), r.Stage)
-			if i := slices.IndexFunc(s.Dead, func(x inspect.DeadLetter) bool { return x.Group == r.Stage && x.Channel == r.Channel }); i >= 0 {
-				text += ": " + orUnknown(s.Dead[i].Error)
-			}
-			out = append(out, Problem{
-				Stage: r.Stage, Channel: r.Channel, Urgent: true, Text: text,
-				Do: "Mend the reason, then replay them.", Command: Command(tool, "dead", "list", r.Channel, "--group", r.Stage),
-			})
-		}
-		if r.Lost > 0 {
-			out = append(out, Problem{
-				Stage: r.Stage, Channel: r.Channel, Text: fmt.Sprintf("%s is optional and was too far behind: it will never see %s", r.Stage, plural(r.Lost, "event", "events")),
-				Do: "Run more of it, or a larger MAX_BACKLOG.",
-			})
-		}
+		out = append(out, ofState(s, r, tool)...)
+		out = append(out, ofEvents(s, r, tool)...)
 	}
 	for _, c := range s.Channels {
 		if alive := slices.ContainsFunc(c.Groups, func(g inspect.GroupStatus) bool { _, _, n := state(g); return n > 0 }); alive && !c.Adopted {
 			out = append(out, Problem{
-				Channel: c.Channel, Text: "nobody adopts bare PUBLISHes on " + c.Channel + ", so what other programs publish there is not kept",
-				Do: "It takes a moment after a start; else a stage of the channel must run with ADOPT=on.",
+				Channel: c.Channel, Text: "no stage adopts bare PUBLISHes on " + c.Channel + ", so messages of other programs are not kept",
+				Do: "After a start it takes a moment. Otherwise run a stage of the channel with ADOPT=on.",
 			})
 		}
 	}
@@ -221,11 +166,77 @@ func Problems(s inspect.Seen, tool string) []Problem {
 	return out
 }
 
-func orUnknown(reason string) string {
-	if reason == "" {
-		return "no reason is known"
+// ofState is the problem that a stage does not run, or is behind.
+func ofState(s inspect.Seen, r Row, tool string) []Problem {
+	p := Problem{Stage: r.Stage, Channel: r.Channel, Text: r.Stage + " is " + r.State + ": " + r.Why}
+	waits := ""
+	if r.Backlog > 0 {
+		waits = fmt.Sprintf("; %s, the oldest for %s", plural(r.Backlog, "event waits", "events wait"), Ago(s.At, r.Oldest))
+		p.Text += waits
 	}
-	return reason
+	switch {
+	case r.State == NotRunning && r.Backlog > 0:
+		p.Urgent, p.Do = !r.Optional, "Start it: its events are kept."
+		p.Command = Command(tool, "group", "list", r.Channel)
+	case r.State == NotRunning:
+		p.Do = "Start it: its events are kept. If it is gone for good, retire its group."
+		p.Command = Command(tool, "group", "retire", r.Channel, r.Stage)
+	case r.State != Running:
+		p.Urgent, p.Do = r.State != Busy, map[string]string{
+			Paused: "Fix what it depends on: it continues by itself.",
+			HeldUp: "Look at the stage that reads this channel: it continues when there is room.",
+			Busy:   "It continues by itself.",
+		}[r.State]
+	case !r.Oldest.IsZero() && s.At.Sub(r.Oldest) > late:
+		p.Urgent, p.Text = !r.Optional, r.Stage+" is behind"+waits
+		p.Do, p.Command = "If the backlog grows, add replicas; otherwise look at the oldest event.", Find(tool, r.OldestEvent)
+	default:
+		return nil
+	}
+	return []Problem{p}
+}
+
+// ofEvents are the problems with events of a stage: retries, dead letters, lost ones.
+func ofEvents(s inspect.Seen, r Row, tool string) (out []Problem) {
+	if r.Retrying.N > 0 {
+		var next inspect.Retry // a zero one if the retry came after Redis was read
+		if i := slices.IndexFunc(s.Retries, func(x inspect.Retry) bool { return x.Group == r.Stage && x.Channel == r.Channel }); i >= 0 {
+			next = s.Retries[i]
+		}
+		out = append(out, Problem{
+			Stage: r.Stage, Channel: r.Channel,
+			Text: fmt.Sprintf("%s of %s will be tried again%s", pluralCount(r.Retrying, "event", "events"), r.Stage, because(r.Retrying, "next", next.Error)),
+			Do:   "Fix the cause: each is tried again with growing pauses.", Command: Find(tool, next.ID),
+		})
+	}
+	if r.Dead.N > 0 {
+		text := fmt.Sprintf("%s set aside by %s", pluralCount(r.Dead, "event was", "events were"), r.Stage)
+		if i := slices.IndexFunc(s.Dead, func(x inspect.DeadLetter) bool { return x.Group == r.Stage && x.Channel == r.Channel }); i >= 0 {
+			text += because(r.Dead, "newest", s.Dead[i].Error)
+		}
+		out = append(out, Problem{
+			Stage: r.Stage, Channel: r.Channel, Urgent: true, Text: text,
+			Do: "Fix the cause, then replay them.", Command: Command(tool, "dead", "list", r.Channel, "--group", r.Stage),
+		})
+	}
+	if r.Lost > 0 {
+		out = append(out, Problem{
+			Stage: r.Stage, Channel: r.Channel, Text: fmt.Sprintf("%s is optional and was too far behind: it will never see %s", r.Stage, plural(r.Lost, "event", "events")),
+			Do: "Add replicas of it, or raise MAX_BACKLOG.",
+		})
+	}
+	return out
+}
+
+// because is the error of one of n events, which is called which if there are more.
+func because(n Count, which, err string) string {
+	if err == "" {
+		err = "no error is known"
+	}
+	if n.N == 1 && !n.More {
+		return ": " + err
+	}
+	return ", the " + which + " one: " + err
 }
 
 func plural(n int, one, many string) string { return pluralCount(Count{N: n}, one, many) }

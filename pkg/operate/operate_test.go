@@ -44,7 +44,7 @@ func TestProblems(t *testing.T) {
 		"a lasting consumer is away": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].State = "away" },
 			[]string{"db is not running: its consumer b-1-00 is away", "Start it", "tool group retire calculated_distance db"}},
 		"paused": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].Why = "paused: mongo: refused" },
-			[]string{"! db is paused: mongo: refused", "goes on by itself", ""}},
+			[]string{"! db is paused: mongo: refused", "continues by itself", ""}},
 		"starting": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].Why = "starting" },
 			[]string{"db is waiting: starting", "by itself", ""}},
 		"one replica of two works": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
@@ -59,17 +59,17 @@ func TestProblems(t *testing.T) {
 		"retries": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
 			s.Channels[1].Due = 2
 			s.Retries = []inspect.Retry{{Channel: "calculated_distance", Group: "db", ID: "ev-1", Error: "not today"}, {Channel: "calculated_distance", Group: "db", ID: "ev-2"}}
-		}, []string{"2 events of db will be tried again: not today", "growing pauses", "tool find ev-1"}},
+		}, []string{"2 events of db will be tried again, the next one: not today", "growing pauses", "tool find ev-1"}},
 		"dead": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
 			s.Channels[0].Dead = 1
 			s.Dead = []inspect.DeadLetter{{Channel: "raw_input", Group: "distance", Error: "no sense"}}
 		}, []string{"! 1 event was set aside by distance: no sense", "replay", "tool dead list raw_input --group distance"}},
 		"not adopted": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) { s.Channels[0].Adopted = false },
-			[]string{"nobody adopts bare PUBLISHes on raw_input, so what other programs publish there is not kept", "ADOPT=on", ""}},
+			[]string{"no stage adopts bare PUBLISHes on raw_input, so messages of other programs are not kept", "ADOPT=on", ""}},
 		"lost": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Optional, db.Lost = true, 7 },
 			[]string{"db is optional and was too far behind: it will never see 7 events", "MAX_BACKLOG", ""}},
 		"wrong key": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) { s.Channels[0].Kind = "string" },
-			[]string{"! the key raw_input is a string, not a stream, so nothing can be kept there", "Something else writes it", ""}},
+			[]string{"! the key raw_input is a string, not a stream, so nothing can be kept there", "Another program writes it", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := operate.Problems(seen(tc.change), "tool")

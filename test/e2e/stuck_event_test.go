@@ -39,7 +39,7 @@ func TestStuckEvent(t *testing.T) {
 
 	// Nobody runs the stage.
 	p.untilFound(bob, "waiting", "email is not running: its consumer journal-")
-	p.untilPage(web, "email is not running", "Start it: what waits is kept.", "<code>"+bob+"</code>")
+	p.untilPage(web, "email is not running", "Start it: its events are kept.", "<code>"+bob+"</code>")
 	if out, code := p.run("milepostctl", "status", "--check", "--sample", "0"); code != 5 || !strings.Contains(out, "! email is not running") {
 		t.Errorf("status --check: exit status %d, want 5\n%s", code, out)
 	}
@@ -130,7 +130,7 @@ func TestStuckEvent(t *testing.T) {
 	alive(t, services)
 }
 
-// TestStuckEventReplay does what the READMEs say once the reason is mended, and asks the doctor about the store.
+// TestStuckEventReplay does what the READMEs say once the cause is fixed, and asks the doctor about the store.
 func TestStuckEventReplay(t *testing.T) {
 	p := newPipeline(t, "MAX_TRIES=1")
 	services := p.start(all...)
