@@ -1,15 +1,17 @@
 #!/bin/sh
-# Starts broker or cache in the working folder, /data in the image, with the configuration file that is the first argument.
+# Starts the broker or the cache in the working folder, which is /data in the image. The first argument
+# is the configuration file.
 set -eu
 
-# A log that a kill cut off is mended first: redis-server 7.0 alone mends a cut command, but appends behind a cut MULTI. The
-# tool asks before it cuts. A log that cannot be mended stops the start.
+# A kill can cut off the end of the log. redis-server 7.0 alone repairs a cut command, but appends behind
+# a cut MULTI. redis-check-aof repairs both; it asks before it cuts. A log that it cannot repair stops the
+# start. It would take a damaged manifest for a log and cut it; redis-server refuses such a manifest.
 manifest=appendonlydir/appendonly.aof.manifest
-if [ -f "$manifest" ]; then
+if [ -f "$manifest" ] && grep -q '^file ' "$manifest"; then
 	echo y | redis-check-aof --fix "$manifest"
 fi
 
-# The password, if there is one, comes by standard input: others on the machine can read the arguments.
+# The password comes by standard input, since other users of the machine can read arguments.
 password=$(printf %s "${REDIS_PASSWORD:-}" | sed 's/["\\]/\\&/g')
 exec redis-server "$1" - <<EOF
 requirepass "$password"

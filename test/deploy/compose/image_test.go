@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"debug/buildinfo"
 	"debug/elf"
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -30,100 +33,87 @@ const (
 // noService are the programs that compose does not keep running: one tries everything without it, one is a tool.
 var noService = []string{"standalone", "milepostctl"}
 
-// programs are the names of all programs that can be an image.
-func programs(t testing.TB) (names []string) {
-	t.Helper()
-	mains, err := filepath.Glob(filepath.Join(root, "services", "*", "cmd", "*"))
-	if err != nil || len(mains) == 0 {
-		t.Fatalf("no programs found: %v", err)
+// built is what the Dockerfile builds from what docker build sees: a folder with every program. Only the
+// places are others. It is built once, where images are for: on Linux.
+var built = sync.OnceValues(func() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "milepost-images"); err != nil {
+		return "", err
 	}
+	if err := copyContext(filepath.Join(dir, "src")); err != nil {
+		return dir, err
+	}
+	dockerfile, err := os.ReadFile(filepath.Join(root, "deploy/Dockerfile"))
+	if err != nil {
+		return dir, err
+	}
+	run := regexp.MustCompile(`(?m)^RUN (?:--mount=\S+\s+)*(.*go build.*)$`).FindAllStringSubmatch(strings.ReplaceAll(string(dockerfile), "\\\n", " "), -1)
+	if len(run) != 1 {
+		return dir, fmt.Errorf("the Dockerfile has %d RUN lines with go build, want 1", len(run))
+	}
+	var errs []error
+	for _, name := range programs() {
+		cmd := exec.Command("sh", "-c", strings.ReplaceAll(run[0][1], "/out/", dir+"/"))
+		cmd.Dir = filepath.Join(dir, "src")
+		cmd.Env = append(os.Environ(), "SERVICE="+name, "VERSION="+version, "TARGETOS=linux", "TARGETARCH="+runtime.GOARCH)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			errs = append(errs, fmt.Errorf("build %s: %w\n%s", name, err, out))
+		}
+	}
+	return dir, errors.Join(errs...)
+})
+
+var started bool // whether built has left a folder
+
+func build(t testing.TB) string {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("images hold Linux programs")
+	}
+	started = true
+	dir, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if started {
+		dir, _ := built()
+		_ = os.RemoveAll(dir) // a temporary folder
+	}
+	os.Exit(code)
+}
+
+// programs are the names of all programs that can be an image.
+func programs() (names []string) {
+	mains, _ := filepath.Glob(filepath.Join(root, "services", "*", "cmd", "*")) // the pattern is right
 	for _, dir := range mains {
 		names = append(names, filepath.Base(dir))
 	}
 	return names
 }
 
-// buildLine is the shell command of the Dockerfile that builds a program.
-func buildLine(t testing.TB) string {
-	t.Helper()
-	text, err := os.ReadFile("../../../deploy/Dockerfile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.ReplaceAll(string(text), "\\\n", " ")
-	var found []string
-	for line := range strings.Lines(lines) {
-		if run, ok := strings.CutPrefix(line, "RUN "); ok && strings.Contains(run, "go build") {
-			found = append(found, regexp.MustCompile(`--mount=\S+\s+`).ReplaceAllString(run, ""))
-		}
-	}
-	if len(found) != 1 {
-		t.Fatalf("the Dockerfile has %d RUN lines with go build, want 1", len(found))
-	}
-	return found[0]
-}
-
-var built struct {
-	sync.Once
-	dir string
-	out map[string]string // what a failed build said, by program
-}
-
-// build runs the Dockerfile's build of every program, once, in a copy of what docker build sees, and returns the folder that has
-// them. Only the places are others.
-func build(t testing.TB) string {
-	t.Helper()
-	line := buildLine(t)
-	built.Do(func() {
-		var err error
-		if built.dir, err = os.MkdirTemp("", "milepost-images"); err != nil {
-			t.Fatal(err)
-		}
-		built.out = map[string]string{}
-		src := filepath.Join(built.dir, "src")
-		copyContext(t, src)
-		for _, name := range programs(t) {
-			cmd := exec.Command("sh", "-c", strings.ReplaceAll(line, "/out/", built.dir+"/"))
-			cmd.Dir = src
-			cmd.Env = append(os.Environ(), "SERVICE="+name, "VERSION="+version, "TARGETOS=linux", "TARGETARCH="+runtime.GOARCH)
-			if out, err := cmd.CombinedOutput(); err != nil {
-				built.out[name] = err.Error() + "\n" + string(out)
-			}
-		}
-	})
-	for name, out := range built.out {
-		t.Errorf("build %s: %s", name, out)
-	}
-	if len(built.out) > 0 {
-		t.FailNow()
-	}
-	return built.dir
-}
-
 // copyContext copies the files of the repository that .dockerignore leaves.
-func copyContext(t testing.TB, to string) {
-	t.Helper()
+func copyContext(to string) error {
 	text, err := os.ReadFile(filepath.Join(root, ".dockerignore"))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	patterns, err := ignorefile.ReadAll(bytes.NewReader(text))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	ignored, err := patternmatcher.New(patterns)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
+	return fs.WalkDir(os.DirFS(root), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == "." {
 			return err
 		}
-		rel, err := filepath.Rel(root, path)
-		if err != nil || rel == "." {
-			return err
-		}
-		skip, err := ignored.MatchesOrParentMatches(rel)
+		skip, err := ignored.MatchesOrParentMatches(path)
 		switch {
 		case err != nil:
 			return err
@@ -132,29 +122,27 @@ func copyContext(t testing.TB, to string) {
 		case skip:
 			return nil
 		case d.IsDir():
-			return os.MkdirAll(filepath.Join(to, rel), 0o755)
+			return os.MkdirAll(filepath.Join(to, path), 0o755)
 		}
-		b, err := os.ReadFile(path)
+		b, err := os.ReadFile(filepath.Join(root, path))
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(to, rel), b, 0o644)
+		return os.WriteFile(filepath.Join(to, path), b, 0o644)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
-// What is not source stays out of the builder, and so out of its cache: documents, logs and secrets of the checkout.
+// Only source gets into the builder, and so into its cache: no documents, logs or secrets of the checkout.
 func TestBuildContext(t *testing.T) {
 	dir := t.TempDir()
-	copyContext(t, dir)
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		rel, _ := filepath.Rel(dir, path) // it is within
-		first, _, _ := strings.Cut(filepath.ToSlash(rel), "/")
-		name := d.Name()
-		if err == nil && rel != "." && (first != "pkg" && first != "services" || strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, ".env") || strings.HasPrefix(name, "sent_emails")) {
-			t.Errorf("docker build sees %s", rel)
+	if err := copyContext(dir); err != nil {
+		t.Fatal(err)
+	}
+	source := regexp.MustCompile(`^(pkg|services)(/|$)`)
+	never := regexp.MustCompile(`_test\.go$|\.md$|(^|/)(\.env|sent_emails|testdata)`)
+	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
+		if path != "." && (!source.MatchString(path) || never.MatchString(path)) {
+			t.Errorf("docker build sees %s", path)
 		}
 		return err
 	})
@@ -163,32 +151,29 @@ func TestBuildContext(t *testing.T) {
 	}
 }
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if built.dir != "" {
-		_ = os.RemoveAll(built.dir) // a temporary folder
-	}
-	os.Exit(code)
-}
-
-// help is what a program says of itself; it runs where images are built for, which is Linux.
-func help(t testing.TB, name string) string {
+// output is what a program of an image, or make, writes.
+func output(t testing.TB, dir, name string, args ...string) string {
 	t.Helper()
-	if runtime.GOOS != "linux" {
-		t.Skip("images hold Linux programs")
-	}
-	out, err := exec.Command(filepath.Join(build(t), name), "--help").Output()
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "MAKEFLAGS=", "MAKELEVEL=") // the make that runs the tests is another one
+	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%s --help: %v", name, err)
+		t.Fatalf("%s: %v", cmd, err)
 	}
 	return string(out)
 }
 
-// Each image's program is static, stamped, small, and built as the Makefile builds it.
+// help is what a program says of itself.
+func help(t testing.TB, name string) string {
+	t.Helper()
+	return output(t, "", filepath.Join(build(t), name), "--help")
+}
+
+// Each image's program is static, stamped, small, and built with the flags of `make build`.
 func TestImages(t *testing.T) {
 	dir := build(t)
-	flags := makeFlags(t)
-	for _, name := range programs(t) {
+	flags := regexp.MustCompile(`-ldflags "([^"]+)"`).FindStringSubmatch(output(t, root, "make", "-n", "build", "VERSION="+version))[1]
+	for _, name := range programs() {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(dir, name)
 			f, err := elf.Open(path)
@@ -196,22 +181,17 @@ func TestImages(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Close()
-			libs, err := f.ImportedLibraries()
-			interpreted := slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
-			if err != nil || len(libs) > 0 || interpreted {
-				t.Errorf("not static: libraries %q, interpreter %t, %v", libs, interpreted, err)
+			if slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC }) {
+				t.Error("it is not static")
 			}
 			info, err := buildinfo.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			settings := map[string]string{}
-			for _, s := range info.Settings {
-				settings[s.Key] = s.Value
-			}
-			if settings["-ldflags"] != flags || settings["CGO_ENABLED"] != "0" || settings["GOARCH"] != runtime.GOARCH {
-				t.Errorf("built with -ldflags %q, CGO_ENABLED=%s, GOARCH=%s; want %q, 0, %s",
-					settings["-ldflags"], settings["CGO_ENABLED"], settings["GOARCH"], flags, runtime.GOARCH)
+			for key, want := range map[string]string{"-ldflags": flags, "CGO_ENABLED": "0", "GOARCH": runtime.GOARCH} {
+				if i := slices.Index(info.Settings, debug.BuildSetting{Key: key, Value: want}); i < 0 {
+					t.Errorf("it is not built with %s=%s: %v", key, want, info.Settings)
+				}
 			}
 			size, err := os.Stat(path)
 			if err != nil {
@@ -230,27 +210,9 @@ func TestImages(t *testing.T) {
 			if !strings.Contains(help(t, name), name+" healthcheck ") {
 				t.Error("there is no subcommand healthcheck")
 			}
-			out, err := exec.Command(path, "--version").Output()
-			if err != nil || !strings.HasPrefix(string(out), name+" "+version+" ") {
-				t.Errorf("--version says %q, %v; want the version %s", out, err, version)
+			if out := output(t, "", path, "--version"); !strings.HasPrefix(out, name+" "+version+" ") {
+				t.Errorf("--version says %q, want the version %s", out, version)
 			}
 		})
 	}
-}
-
-// makeFlags are the linker's flags of `make build`.
-func makeFlags(t testing.TB) string {
-	t.Helper()
-	cmd := exec.Command("make", "-n", "build", "VERSION="+version)
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "MAKEFLAGS=", "MAKELEVEL=") // the make that runs the tests is another one
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("make -n build: %v\n%s", err, out)
-	}
-	m := regexp.MustCompile(`-ldflags "([^"]+)"`).FindSubmatch(out)
-	if m == nil {
-		t.Fatalf("make build has no -ldflags: %s", out)
-	}
-	return string(m[1])
 }

@@ -319,6 +319,9 @@ func TestAlerts(t *testing.T) {
 					if !slices.Equal(l, tc.want) {
 						t.Errorf("after %s it fires for %v, want %v", tc.at, l, tc.want)
 					}
+					if early := time.Duration(r.For) - every; early > 0 && len(firing(t, r, m, early)) > 0 {
+						t.Errorf("it fires after %s already", early)
+					}
 				})
 			}
 			if !some || !none {
@@ -329,22 +332,6 @@ func TestAlerts(t *testing.T) {
 	for name := range alertTests {
 		if !slices.ContainsFunc(alerts(t), func(r rulefmt.Rule) bool { return r.Alert == name }) {
 			t.Errorf("there is no alert %s", name)
-		}
-	}
-}
-
-// What lasts for less than `for` is not worth an alert.
-func TestAlertsWait(t *testing.T) {
-	for _, r := range alerts(t) {
-		for _, tc := range alertTests[r.Alert] {
-			if r.For == 0 || len(tc.want) == 0 {
-				continue
-			}
-			m := memory{}
-			m.write(t, tc.series...)
-			if got := firing(t, r, m, time.Duration(r.For)-every); len(got) > 0 {
-				t.Errorf("%s, %s: fires for %v after %s already", r.Alert, tc.name, got, time.Duration(r.For)-every)
-			}
 		}
 	}
 }

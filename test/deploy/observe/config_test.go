@@ -1,7 +1,7 @@
 package observe
 
 import (
-	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,71 +11,49 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// prometheus is what this test looks at of Prometheus' configuration.
-type prometheus struct {
-	RuleFiles     []string `yaml:"rule_files"`
-	ScrapeConfigs []struct {
-		JobName string `yaml:"job_name"`
-		DNS     []struct {
-			Names []string
-			Type  string
-			Port  int
-		} `yaml:"dns_sd_configs"`
-		Relabel []struct {
-			Source []string `yaml:"source_labels"`
-			Target string   `yaml:"target_label"`
-		} `yaml:"relabel_configs"`
-	} `yaml:"scrape_configs"`
-}
-
-// Compose's Prometheus scrapes every service on the admin port that it has, under names that rules and dashboards know.
+// Compose's Prometheus scrapes every service on its admin port, under names that rules and dashboards know.
 func TestPrometheusConfig(t *testing.T) {
 	b, err := os.ReadFile(files + "observability/prometheus.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var c prometheus
-	if err := yaml.Unmarshal(b, &c); err != nil {
-		t.Fatalf("prometheus.yml: %v", err)
+	var c struct {
+		RuleFiles     []string `yaml:"rule_files"`
+		ScrapeConfigs []struct {
+			JobName string `yaml:"job_name"`
+			DNS     []struct {
+				Names []string
+				Port  string
+			} `yaml:"dns_sd_configs"`
+			Relabel []map[string]any `yaml:"relabel_configs"`
+		} `yaml:"scrape_configs"`
 	}
-	if len(c.RuleFiles) != 1 || c.RuleFiles[0] != "alerts.yml" {
-		t.Errorf("rule_files = %q", c.RuleFiles)
+	if err := yaml.Unmarshal(b, &c); err != nil || len(c.ScrapeConfigs) != 1 || len(c.RuleFiles) != 1 {
+		t.Fatalf("prometheus.yml: %v, %+v", err, c)
 	}
-	got := map[string]string{}
-	for _, s := range c.ScrapeConfigs {
-		if !strings.Contains(s.JobName, "milepost") {
-			t.Errorf("job %s: the rules look for jobs with milepost in their names", s.JobName)
-		}
-		if len(s.Relabel) != 1 || fmt.Sprint(s.Relabel[0]) != "{[__meta_dns_name] container}" {
-			t.Errorf("job %s: a service's name does not become the label container: %v", s.JobName, s.Relabel)
-		}
-		for _, d := range s.DNS {
-			if len(d.Names) != 1 || d.Type != "A" {
-				t.Errorf("job %s: names %q, type %s", s.JobName, d.Names, d.Type)
-			}
-			got[d.Names[0]] = fmt.Sprint(d.Port)
-		}
+	s := c.ScrapeConfigs[0]
+	if c.RuleFiles[0] != "alerts.yml" || !strings.Contains(s.JobName, "milepost") || len(s.Relabel) != 1 || s.Relabel[0]["target_label"] != "container" {
+		t.Errorf("want the rules of alerts.yml, a job with milepost in its name, the service's name as the label container: %+v", c)
+	}
+	got, want := map[string]string{}, map[string]string{}
+	for _, d := range s.DNS {
+		got[d.Names[0]] = d.Port
 	}
 	mains, err := filepath.Glob("../../../services/*/cmd/*/main.go")
-	if err != nil || len(mains) == 0 {
-		t.Fatalf("no programs: %v", err)
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, path := range mains {
 		source, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		name := filepath.Base(filepath.Dir(path))
 		admin := regexp.MustCompile(`Admin:\s+"127\.0\.0\.1:(\d+)"`).FindSubmatch(source)
-		if admin == nil || name == "standalone" { // a tool, and what compose does not run
-			continue
+		if name := filepath.Base(filepath.Dir(path)); admin != nil && name != "standalone" { // a tool has none, and compose does not run standalone
+			want[name] = string(admin[1])
 		}
-		if got[name] != string(admin[1]) {
-			t.Errorf("%s is scraped on port %q; its admin port is %s", name, got[name], admin[1])
-		}
-		delete(got, name)
 	}
-	if len(got) > 0 {
-		t.Errorf("these are no programs: %v", got)
+	if !maps.Equal(got, want) || len(want) == 0 {
+		t.Errorf("Prometheus scrapes %v, want the admin ports %v", got, want)
 	}
 }

@@ -1,52 +1,43 @@
-//go:build unix
-
 package observe
 
 import (
+	"cmp"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
 // dashboard is what these tests look at of Grafana's model.
 type dashboard struct {
-	ID            *int   `json:"id"`
-	UID           string `json:"uid"`
-	Title         string `json:"title"`
-	SchemaVersion int    `json:"schemaVersion"`
-	Tags          []string
-	Panels        []panel `json:"panels"`
-	Templating    struct {
+	UID, Title string
+	Panels     []panel
+	Templating struct {
 		List []struct {
 			Name, Type, Definition, AllValue string
-			Query                            any
 			IncludeAll                       bool
 		}
 	}
 }
 
 type panel struct {
-	ID          int    `json:"id"`
-	Type        string `json:"type"`
-	Title       string
-	Description string
-	Datasource  datasource
-	GridPos     struct{ H, W, X, Y int }
-	FieldConfig struct {
-		Defaults struct{ Unit string }
-	}
-	Targets []struct {
+	ID                       int
+	Type, Title, Description string
+	Datasource               datasource
+	Targets                  []struct {
 		RefID, Expr, LegendFormat, Format string
 		Datasource                        datasource
-		Instant, Range                    bool
 	}
-	Panels []panel // of a folded row
 }
 
 type datasource struct{ Type, UID string }
@@ -72,79 +63,32 @@ func dashboards(t testing.TB) map[string]dashboard {
 	return all
 }
 
-// units are those of Grafana's that the dashboards use.
-var units = []string{"short", "none", "s", "bytes", "Bps", "cps", "reqps", "percentunit"}
-
+// Dashboards can be imported side by side, ask the data source that is chosen, and explain each panel.
 func TestDashboards(t *testing.T) {
 	uids := map[string]string{}
 	for name, d := range dashboards(t) {
-		if d.ID != nil || d.UID == "" || d.Title == "" || d.SchemaVersion < 36 {
-			t.Errorf("%s: id %v, uid %q, title %q, schemaVersion %d", name, d.ID, d.UID, d.Title, d.SchemaVersion)
-		}
-		if other, ok := uids[d.UID]; ok {
-			t.Errorf("%s and %s have the same uid", name, other)
+		if other, ok := uids[d.UID]; ok || d.UID == "" || d.Title == "" {
+			t.Errorf("%s: uid %q, title %q; %q has the same uid", name, d.UID, d.Title, other)
 		}
 		uids[d.UID] = name
-		variables := map[string]string{}
 		for _, v := range d.Templating.List {
-			variables[v.Name] = v.Type
 			if v.Type == "query" && (!v.IncludeAll || v.AllValue != ".*") {
 				t.Errorf("%s: variable %s leaves out series without the label when all are chosen", name, v.Name)
 			}
 		}
-		if variables["datasource"] != "datasource" {
-			t.Errorf("%s: the data source cannot be chosen; its variables are %v", name, variables)
-		}
 		ids, titles := map[int]bool{}, map[string]bool{}
-		var taken [][4]int
 		for _, p := range d.Panels {
 			at := name + ": " + p.Title
-			if p.ID <= 0 || ids[p.ID] {
-				t.Errorf("%s: id %d is nothing, or another panel's", at, p.ID)
+			if p.ID <= 0 || ids[p.ID] || p.Title == "" || titles[p.Title] {
+				t.Errorf("%s: id %d and title must be there, and no other panel's", at, p.ID)
 			}
-			ids[p.ID] = true
-			if p.Title == "" || titles[p.Title] {
-				t.Errorf("%s: the title is missing or another panel's", at)
+			ids[p.ID], titles[p.Title] = true, true
+			if p.Type != "row" && (p.Description == "" || len(p.Targets) == 0) {
+				t.Errorf("%s: no description or no query", at)
 			}
-			titles[p.Title] = true
-			g := p.GridPos
-			if g.W <= 0 || g.H <= 0 || g.X < 0 || g.X+g.W > 24 {
-				t.Errorf("%s: it is at %+v, and the page is 24 wide", at, g)
-			}
-			for _, o := range taken {
-				if g.X < o[0]+o[2] && o[0] < g.X+g.W && g.Y < o[1]+o[3] && o[1] < g.Y+g.H {
-					t.Errorf("%s: it is at %+v, where there is another at %v", at, g, o)
-				}
-			}
-			taken = append(taken, [4]int{g.X, g.Y, g.W, g.H})
-			if p.Type == "row" {
-				if len(p.Panels) > 0 || len(p.Targets) > 0 {
-					t.Errorf("%s: these tests do not look into folded rows", at)
-				}
-				continue
-			}
-			if p.Description == "" {
-				t.Errorf("%s: no description", at)
-			}
-			if !slices.Contains(units, p.FieldConfig.Defaults.Unit) {
-				t.Errorf("%s: unit %q", at, p.FieldConfig.Defaults.Unit)
-			}
-			if len(p.Targets) == 0 {
-				t.Errorf("%s: no query", at)
-			}
-			refs := map[string]bool{}
 			for _, q := range p.Targets {
-				for _, ds := range []datasource{p.Datasource, q.Datasource} {
-					if ds != (datasource{"prometheus", "${datasource}"}) {
-						t.Errorf("%s: its data source is %v, not the one that is chosen", at, ds)
-					}
-				}
-				if q.RefID == "" || refs[q.RefID] {
-					t.Errorf("%s: query %q is called %q, as another is", at, q.Expr, q.RefID)
-				}
-				refs[q.RefID] = true
-				if q.Instant == q.Range {
-					t.Errorf("%s: query %q is instant: %t, range: %t", at, q.Expr, q.Instant, q.Range)
+				if chosen := (datasource{"prometheus", "${datasource}"}); p.Datasource != chosen || q.Datasource != chosen {
+					t.Errorf("%s: its data source is %v, %v, not the one that is chosen", at, p.Datasource, q.Datasource)
 				}
 				if strings.Contains(q.Expr, "rate(") && !strings.Contains(q.Expr, "$__rate_interval") {
 					t.Errorf("%s: the window of %q does not grow with the time that is shown", at, q.Expr)
@@ -161,41 +105,38 @@ func filled(query string) string {
 
 var legendLabel = regexp.MustCompile(`{{\s*(\w+)\s*}}`)
 
-// Every query of dashboards and rules runs against what the programs really export, and finds it.
+// Every query of dashboards and rules asks for metrics, labels and values that are in METRICS.md, which a
+// test of test/e2e compares with what the programs export. Over such series it has an answer.
 func TestQueries(t *testing.T) {
-	m, at := scraped(t)
-	documented := metrics(t)
+	m, page := memory{}, metrics(t)
+	for _, r := range alerts(t) {
+		m.sample(t, r.Alert, r.Expr, page)
+	}
 	for name, d := range dashboards(t) {
 		for _, v := range d.Templating.List {
-			if v.Type != "query" {
-				continue
-			}
 			parts := regexp.MustCompile(`^label_values\((\w+), (\w+)\)$`).FindStringSubmatch(v.Definition)
-			if parts == nil {
+			if v.Type == "query" && parts == nil {
 				t.Errorf("%s: variable %s is %q, which these tests cannot read", name, v.Name, v.Definition)
-				continue
-			}
-			if len(m.ask(t, parts[1]+"{"+parts[2]+`!=""}`, at)) == 0 {
-				t.Errorf("%s: variable %s: %s has no label %s", name, v.Name, parts[1], parts[2])
+			} else if v.Type == "query" {
+				m.sample(t, name, "count by ("+parts[2]+") ("+parts[1]+")", page)
 			}
 		}
 		for _, p := range d.Panels {
 			for _, q := range p.Targets {
-				where := name + ": " + p.Title + ": " + q.Expr
-				exists(t, where, filled(q.Expr), m, documented)
-				got := m.ask(t, filled(q.Expr), at)
+				where, query := name+": "+p.Title+": "+q.Expr, filled(q.Expr)
+				m.sample(t, where, query, page)
+				got := m.ask(t, query, time.Unix(4*60, 0))
 				if len(got) == 0 {
 					t.Errorf("%s: no data", where)
-				}
-				for _, l := range legendLabel.FindAllStringSubmatch(q.LegendFormat, -1) {
-					if len(got) > 0 && !got[0].Metric.Has(l[1]) {
-						t.Errorf("%s: the legend has {{%s}}, the answer %s has not", where, l[1], got[0].Metric)
-					}
 				}
 				legends := map[string]bool{}
 				for _, s := range got {
 					legend := legendLabel.ReplaceAllStringFunc(q.LegendFormat, func(l string) string {
-						return s.Metric.Get(legendLabel.FindStringSubmatch(l)[1])
+						label := legendLabel.FindStringSubmatch(l)[1]
+						if !s.Metric.Has(label) {
+							t.Errorf("%s: the legend has {{%s}}, the answer %s has not", where, label, s.Metric)
+						}
+						return s.Metric.Get(label)
 					})
 					if q.Format != "table" && legends[legend] {
 						t.Errorf("%s: two lines called %q", where, legend)
@@ -205,89 +146,107 @@ func TestQueries(t *testing.T) {
 			}
 		}
 	}
-	for _, r := range alerts(t) {
-		exists(t, r.Alert, r.Expr, m, documented)
-		if got := m.ask(t, r.Expr, at); len(got) > 0 {
-			t.Errorf("%s: all is well, and yet it finds %v", r.Alert, got)
-		}
-	}
 }
 
-// exists checks each selector of a query: the programs have such a metric, with these labels, and each value it asks for
-// has been seen or is in METRICS.md. What it groups by are labels of what it groups.
-func exists(t *testing.T, where, query string, m memory, documented map[string]string) {
+// target are the labels that Prometheus adds to what it scrapes from a pod, and those of histograms and summaries.
+var target = []string{"job", "namespace", "pod", "container", "instance", "le", "quantile"}
+
+// sample checks the selectors of a query against METRICS.md, and writes a series for each value that it asks for.
+func (m memory) sample(t *testing.T, where, query string, page map[string]metric) {
 	t.Helper()
 	expr, err := parser.ParseExpr(query)
 	if err != nil {
-		t.Errorf("%s: %v", where, err)
-		return
+		t.Fatalf("%s: %v", where, err)
 	}
-	parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
-		switch n := n.(type) {
-		case *parser.VectorSelector:
-			has := m.labelsOf(n.Name)
-			if len(has) == 0 {
-				t.Errorf("%s: no program exports %s", where, n.Name)
-				return nil
-			}
-			for _, matcher := range n.LabelMatchers {
-				if matcher.Name == "__name__" || matcher.Value == ".*" {
-					continue
-				}
-				seen, ok := has[matcher.Name]
-				if !ok {
-					t.Errorf("%s: %s has no label %s", where, n.Name, matcher.Name)
-				}
-				for _, value := range strings.Split(matcher.Value, "|") {
-					row := documented[strings.TrimSuffix(n.Name, "_bucket")]
-					if regexp.MustCompile(`^[\w ]+$`).MatchString(value) && !slices.Contains(seen, value) && !strings.Contains(row, value) && matcher.Name != "code" {
-						t.Errorf("%s: no %s with %s=%q was seen, and METRICS.md names none", where, n.Name, matcher.Name, value)
+	parser.Inspect(expr, func(n parser.Node, path []parser.Node) error {
+		s, ok := n.(*parser.VectorSelector)
+		if !ok {
+			return nil
+		}
+		has, ok := page[strings.TrimSuffix(s.Name, "_bucket")]
+		if !ok || strings.HasSuffix(s.Name, "_bucket") && has.kind != "histogram" {
+			t.Errorf("%s: no program exports %s", where, s.Name)
+			return nil
+		}
+		known := append(slices.Clone(target), has.labels...)
+		for _, above := range path {
+			if a, ok := above.(*parser.AggregateExpr); ok && !a.Without {
+				for _, l := range a.Grouping {
+					if !slices.Contains(known, l) {
+						t.Errorf("%s: it groups by %s, which %s has not", where, l, s.Name)
 					}
 				}
 			}
-		case *parser.AggregateExpr:
-			parser.Inspect(n.Expr, func(inner parser.Node, _ []parser.Node) error {
-				if s, ok := inner.(*parser.VectorSelector); ok && !n.Without {
-					has := m.labelsOf(s.Name)
-					for _, l := range n.Grouping {
-						if _, ok := has[l]; !ok && len(has) > 0 {
-							t.Errorf("%s: it groups by %s, which %s has not", where, l, s.Name)
-						}
-					}
+		}
+		all := []map[string]string{{"__name__": s.Name}}
+		for _, l := range known {
+			all[0][l] = map[string]string{"le": "+Inf", "job": "shop/milepost-services"}[l]
+		}
+		for _, l := range known {
+			all[0][l] = cmp.Or(all[0][l], "x")
+		}
+		for _, asked := range s.LabelMatchers {
+			if !slices.Contains(append(known, "__name__"), asked.Name) {
+				t.Errorf("%s: %s has no label %s", where, s.Name, asked.Name)
+			}
+			if asked.Matches("x") || asked.Matches("shop/milepost-services") || asked.Name == "__name__" {
+				continue
+			}
+			var more []map[string]string
+			for value := range strings.SplitSeq(asked.Value, "|") {
+				if regexp.MustCompile(`^[\w ]+$`).MatchString(value) && !regexp.MustCompile(`\b`+value+`\b`).MatchString(has.values) && !slices.Contains(stages, value) {
+					t.Errorf("%s: METRICS.md names no %s with %s=%q", where, s.Name, asked.Name, value)
 				}
-				return nil
-			})
+				for _, l := range all {
+					l = maps.Clone(l)
+					l[asked.Name] = strings.NewReplacer(".*", "x", "..", "00").Replace(value)
+					more = append(more, l)
+				}
+			}
+			all = more
+		}
+		for _, l := range all {
+			if l := labels.FromMap(l); m[l.String()] == nil {
+				for minute := range 5 {
+					m.add(l, time.Unix(int64(60*minute), 0), float64(minute))
+				}
+			}
 		}
 		return nil
 	})
 }
 
-// labelsOf are the labels of a metric's series, each with its values.
-func (m memory) labelsOf(name string) map[string][]string {
-	out := map[string][]string{}
-	for _, s := range m {
-		if s.labels.Get("__name__") == name {
-			for l, v := range s.labels.Map() {
-				out[l] = append(out[l], v)
-			}
-		}
-	}
-	return out
+var stages = []string{"distance", "db", "email", "weather", "users"}
+
+// metric is a row of METRICS.md.
+type metric struct {
+	kind   string
+	labels []string
+	values string // the meaning, which has the values of labels, without what is in brackets
 }
 
-// metrics are the rows of METRICS.md, by the metric's name.
-func metrics(t testing.TB) map[string]string {
+// metrics are the rows of METRICS.md, and what every Go program exports.
+func metrics(t testing.TB) map[string]metric {
 	t.Helper()
 	b, err := os.ReadFile("../../../deploy/METRICS.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` .*$").FindAllStringSubmatch(string(b), -1) {
-		out[row[1]] = row[0]
+	out := map[string]metric{"up": {}}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| (\\w+) \\| ([^|]*)\\| (.*) \\|$").FindAllStringSubmatch(string(b), -1) {
+		out[m[1]] = metric{m[2], strings.FieldsFunc(m[3], func(r rune) bool { return r == ',' || r == ' ' }), regexp.MustCompile(`\([^)]*\)`).ReplaceAllString(m[4], "")}
 	}
-	if len(out) == 0 {
-		t.Fatal("METRICS.md has no metrics")
+	if len(out) < 50 {
+		t.Fatalf("METRICS.md has %d metrics", len(out))
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		out[f.GetName()] = metric{}
 	}
 	return out
 }

@@ -1,14 +1,12 @@
 package observe
 
 import (
-	"context"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/timestamp"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
@@ -17,8 +15,8 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// memory is a Prometheus' storage: the samples of each series, oldest first, by the series' labels. Prometheus' own
-// in-memory one brings its whole database and the clients of every cloud.
+// memory holds what Prometheus' storage would: the samples of each series, oldest first, by the series'
+// labels. Prometheus' own test storage brings its whole database and the clients of every cloud.
 type memory map[string]*series
 
 type series struct {
@@ -33,13 +31,14 @@ func (m memory) add(l labels.Labels, at time.Time, v float64) {
 		s = &series{labels: l}
 		m[l.String()] = s
 	}
-	s.samples = append(s.samples, sample{timestamp.FromTime(at), v})
+	s.samples = append(s.samples, sample{at.UnixMilli(), v})
 }
 
-// every is how far the samples of a written series are apart, and how often rules are evaluated.
+// every is the time between the samples of a written series, and between evaluations of a rule.
 const every = 15 * time.Second
 
-// write adds series in the notation of promtool's tests, such as `up{job="milepost"} 1x8 0x20`: 9 ones, then 21 zeros.
+// write adds series in the notation of promtool's tests, such as `up{job="milepost"} 1x8 0x20`: 9 ones,
+// then 21 zeros.
 func (m memory) write(t testing.TB, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
@@ -57,10 +56,10 @@ func (m memory) write(t testing.TB, lines ...string) {
 
 var engine = promql.NewEngine(promql.EngineOpts{MaxSamples: 1_000_000, Timeout: time.Minute})
 
-// ask evaluates a query that has a vector, or a scalar, as its value.
+// ask evaluates a query whose value is a vector or a scalar.
 func (m memory) ask(t testing.TB, query string, at time.Time) promql.Vector {
 	t.Helper()
-	q, err := engine.NewInstantQuery(t.Context(), m, nil, query, at)
+	q, err := engine.NewInstantQuery(t.Context(), &storage.MockQueryable{MockQuerier: &storage.MockQuerier{SelectMockFunction: m.find}}, nil, query, at)
 	if err != nil {
 		t.Fatalf("query %s: %v", query, err)
 	}
@@ -79,45 +78,28 @@ func (m memory) ask(t testing.TB, query string, at time.Time) promql.Vector {
 	return slices.Clone(v) // Close takes it back
 }
 
-// Querier makes memory a storage.Queryable. The engine leaves out what is outside of the times it asks for.
-func (m memory) Querier(int64, int64) (storage.Querier, error) { return querier{m}, nil }
-
-type querier struct{ m memory }
-
-func (q querier) Select(_ context.Context, _ bool, _ *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
-	var set set
-	for _, s := range q.m {
+// find returns the series that match, sorted. The engine itself ignores samples out of its range.
+func (m memory) find(_ bool, _ *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+	found := &set{}
+	for _, s := range m {
 		if !slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return !m.Matches(s.labels.Get(m.Name)) }) {
-			set.all = append(set.all, s)
+			found.all = append(found.all, s)
 		}
 	}
-	slices.SortFunc(set.all, func(a, b *series) int { return labels.Compare(a.labels, b.labels) })
-	return &set
+	slices.SortFunc(found.all, func(a, b *series) int { return labels.Compare(a.labels, b.labels) })
+	return found
 }
 
-func (querier) LabelValues(context.Context, string, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	return nil, nil, nil
-}
-
-func (querier) LabelNames(context.Context, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	return nil, nil, nil
-}
-
-func (querier) Close() error { return nil }
-
-// set walks through the series of an answer.
+// set iterates over series.
 type set struct {
 	all  []*series
 	next int
 }
 
 func (s *set) Next() bool { s.next++; return s.next <= len(s.all) }
-
 func (s *set) At() storage.Series {
-	at := s.all[s.next-1]
-	return storage.NewListSeries(at.labels, at.samples)
+	return storage.NewListSeries(s.all[s.next-1].labels, s.all[s.next-1].samples)
 }
-
 func (s *set) Err() error                        { return nil }
 func (s *set) Warnings() annotations.Annotations { return nil }
 

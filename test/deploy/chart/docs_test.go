@@ -2,10 +2,41 @@ package chart
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"gopkg.in/yaml.v3"
 )
+
+// Each value that is not a map of values, or is one only as a whole, has a comment "# -- " that says what it is. Those of
+// the services are described in defaults, and need none again.
+func TestValues(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(chartDir, "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file yaml.Node
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	var walk func(path string, n *yaml.Node)
+	walk = func(path string, n *yaml.Node) {
+		for i := 0; i < len(n.Content); i += 2 {
+			key, value := n.Content[i], n.Content[i+1]
+			at := path + "." + key.Value
+			switch {
+			case strings.HasPrefix(key.HeadComment, "# -- "):
+			case value.Kind == yaml.MappingNode && value.Style&yaml.FlowStyle == 0:
+				walk(at, value)
+			case !strings.HasPrefix(at, ".components."):
+				t.Errorf("values.yaml: %s has no comment", at)
+			}
+		}
+	}
+	walk("", file.Content[0])
+}
 
 // The way to the first email is six commands at most, and what they and the notes name is there.
 func TestMinikube(t *testing.T) {
