@@ -18,108 +18,108 @@ import (
 	"github.com/milepost/milepost/services/weather/openmeteo"
 )
 
-// tree draws the spans of a trace, a line each: service, kind and name, below their parents; siblings by start. It fails the
-// test if a span hangs in the air, begins before its parent, or has an address.
-func tree(t *testing.T, spans []otlptest.Span, trace string) string {
+// traces are the spans that have come to a collector.
+type traces struct{ *otlptest.Collector }
+
+// spans finds the spans of a trace that a service made under a name, in the order of their start. "" stands for any.
+func (c traces) spans(trace, service, name string) []otlptest.Span {
+	return slices.DeleteFunc(c.Spans(), func(s otlptest.Span) bool {
+		return trace != "" && s.Trace != trace || service != "" && s.Service != service || name != "" && s.Name != name
+	})
+}
+
+// first waits for such a span and returns the first.
+func (c traces) first(t *testing.T, trace, service, name string) (s otlptest.Span) {
 	t.Helper()
-	byParent := map[string][]otlptest.Span{}
-	byID := map[string]otlptest.Span{}
-	for _, s := range spans {
-		if s.Trace == trace {
-			byParent[s.Parent] = append(byParent[s.Parent], s)
-			byID[s.ID] = s
+	stagetest.Eventually(t, fmt.Sprintf("the span %q of %q has come", name, service), func() bool {
+		found := c.spans(trace, service, name)
+		if len(found) > 0 {
+			s = found[0]
 		}
+		return len(found) > 0
+	})
+	return s
+}
+
+// of returns the trace of an event once its line is written.
+func (c traces) of(t *testing.T, id string) (trace string) {
+	t.Helper()
+	stagetest.Eventually(t, "event "+id+" has a trace", func() bool {
+		i := slices.IndexFunc(c.Spans(), func(s otlptest.Span) bool { return s.Attributes["messaging.message.id"] == id })
+		if i >= 0 {
+			trace = c.Spans()[i].Trace
+		}
+		return i >= 0
+	})
+	c.first(t, trace, "", "write sent_emails")
+	return trace
+}
+
+// is waits until a trace has as many spans as want has lines, and compares them.
+func (c traces) is(t *testing.T, trace, want string) {
+	t.Helper()
+	stagetest.Eventually(t, "the trace is whole:"+want, func() bool {
+		return len(c.spans(trace, "", "")) >= strings.Count(want, "\n")-1
+	})
+	if got := "\n" + tree(t, c.spans(trace, "", ""), "", ""); got != want {
+		t.Errorf("the trace is %s, want %s", got, want)
+	}
+}
+
+// tree draws the spans below a parent, a line each: service, kind and name. Siblings are in the order of their lines. It
+// fails the test if a span begins before its parent or has an address.
+func tree(t *testing.T, spans []otlptest.Span, parent, indent string) string {
+	t.Helper()
+	var below []string
+	for _, s := range spans {
 		if strings.Contains(fmt.Sprint(s), "@") {
 			t.Errorf("a span has an address: %+v", s)
 		}
-	}
-	var lines []string
-	var draw func(parent, indent string)
-	draw = func(parent, indent string) {
-		slices.SortStableFunc(byParent[parent], func(a, b otlptest.Span) int { // of two at once, by service: distance, weather
-			return strings.Compare(a.Service, b.Service)
-		})
-		for _, s := range byParent[parent] {
-			if p := byID[parent]; s.Start.Before(p.Start.Add(-time.Millisecond)) {
-				t.Errorf("%s begins at %s, before its parent %s at %s", s.Name, s.Start, p.Name, p.Start)
-			}
-			failed := ""
-			if s.Error != "" {
-				failed = ": " + s.Error
-			}
-			lines = append(lines, indent+s.Service+" "+s.Kind+" "+s.Name+failed)
-			draw(s.ID, indent+"  ")
+		if s.Parent != parent {
+			continue
 		}
-	}
-	draw("", "")
-	if len(lines) != len(byID) {
-		t.Errorf("of the %d spans of the trace %s, %d have no parent in it", len(byID), trace, len(byID)-len(lines))
-	}
-	return "\n" + strings.Join(lines, "\n") + "\n"
-}
-
-// traceOf is the trace of an event, once a span of that name by that service has come.
-func traceOf(t *testing.T, c *otlptest.Collector, id, service, name string) (trace string) {
-	t.Helper()
-	stagetest.Eventually(t, fmt.Sprintf("%s has told of %q for event %s", service, name, id), func() bool {
-		for _, s := range c.Spans() {
-			if s.Attributes["messaging.message.id"] == id {
-				trace = s.Trace
-			}
+		if i := slices.IndexFunc(spans, func(p otlptest.Span) bool { return p.ID == parent }); i >= 0 && s.Start.Before(spans[i].Start.Add(-time.Millisecond)) {
+			t.Errorf("%s begins at %s, before its parent %s at %s", s.Name, s.Start, spans[i].Name, spans[i].Start)
 		}
-		return trace != "" && slices.ContainsFunc(c.Spans(), func(s otlptest.Span) bool {
-			return s.Trace == trace && s.Service == service && s.Name == name
-		})
-	})
-	return trace
+		line := indent + s.Service + " " + s.Kind + " " + s.Name
+		if s.Error != "" {
+			line += ": " + s.Error
+		}
+		below = append(below, line+"\n"+tree(t, spans, s.ID, indent+"  "))
+	}
+	slices.Sort(below)
+	return strings.Join(below, "")
 }
 
 // TestTrace follows submissions through all programs, each a process of its own, into a collector.
 func TestTrace(t *testing.T) {
 	t.Parallel()
-	collector := otlptest.Start(t)
+	c := traces{otlptest.Start(t)}
 	provider, err := openmeteo.Start()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer provider.Close()
-	p := newPipeline(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_BSP_SCHEDULE_DELAY=50", "WEATHER_PROVIDER_URL="+provider.URL)
+	p := newPipeline(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.URL, "OTEL_BSP_SCHEDULE_DELAY=50", "WEATHER_PROVIDER_URL="+provider.URL)
 	reads := p.start("users", "weather")
 	p.env = append(p.env, "USERS_URL="+reads[0].url, "WEATHER_URL="+reads[1].url)
 	services := append(reads, p.start(all...)...)
-	email := services[5]
 	waitAdopted(t, p)
-	look := p.look()
-	waiting := func(n int) { // until that many events wait for email, which does not run
-		t.Helper()
-		stagetest.Eventually(t, fmt.Sprintf("%d events wait for email", n), func() bool {
-			s, err := look.Status(t.Context(), event.UserEmail)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return slices.ContainsFunc(s.Groups, func(g inspect.GroupStatus) bool { return g.Name == "email" && g.Backlog == n })
-		})
+	t.Run("all stages", func(t *testing.T) { traceAllStages(t, p, c) })
+	t.Run("retry", func(t *testing.T) { traceRetry(t, p, c, services[5]) })
+	t.Run("batch", func(t *testing.T) { traceBatch(t, p, c, services[5]) })
+	t.Run("bare publish", func(t *testing.T) { traceBare(t, p, c) })
+	t.Run("overview", func(t *testing.T) { traceOverview(t, p, c) })
+	for _, s := range services {
+		noAddress(t, s)
 	}
-	eventuallyTree := func(trace, want string) {
-		t.Helper()
-		stagetest.Eventually(t, "the trace is whole:"+want, func() bool {
-			n := 0
-			for _, s := range collector.Spans() {
-				if s.Trace == trace {
-					n++
-				}
-			}
-			return n >= strings.Count(want, "\n")-1
-		})
-		if got := tree(t, collector.Spans(), trace); got != want {
-			t.Errorf("the trace is %s, want %s", got, want)
-		}
-	}
+}
 
-	// From the POST to the line, through all hops, and to whoever else reads.
+// One trace goes from the POST to the line, through all stages, and to all others that read.
+func traceAllStages(t *testing.T, p *pipeline, c traces) {
 	id := p.submit(visit{"ada@example.com", "40.7", "-74"})[0]
-	trace := traceOf(t, collector, id, "email", "write sent_emails")
-	eventuallyTree(trace, `
+	trace := c.of(t, id)
+	c.is(t, trace, `
 web-api server POST /distance
   web-api producer publish raw_input
     distance consumer process raw_input
@@ -129,81 +129,77 @@ web-api server POST /distance
         users consumer process user:email
     weather consumer process raw_input
 `)
-	for _, s := range collector.Spans() {
-		if s.Trace == trace && (s.Kind == "producer" || s.Kind == "consumer") {
-			for key, want := range map[string]string{"messaging.system": "redis", "messaging.message.id": id} {
-				if s.Attributes[key] != want {
-					t.Errorf("%s of %s has %s=%q, want %q", s.Name, s.Service, key, s.Attributes[key], want)
-				}
-			}
-			if _, channel, _ := strings.Cut(s.Name, " "); s.Attributes["messaging.destination.name"] != channel {
-				t.Errorf("%s of %s has the attributes %v", s.Name, s.Service, s.Attributes)
+	for _, s := range c.spans(trace, "", "") {
+		if s.Kind != "producer" && s.Kind != "consumer" {
+			continue
+		}
+		_, channel, _ := strings.Cut(s.Name, " ")
+		for key, want := range map[string]string{"messaging.system": "redis", "messaging.message.id": id, "messaging.destination.name": channel} {
+			if s.Attributes[key] != want {
+				t.Errorf("%s of %s has %s=%q, want %q", s.Name, s.Service, key, s.Attributes[key], want)
 			}
 		}
 	}
+}
 
-	// Over a retry: the document is not there when email looks for it.
+// waiting waits until n events wait for email, which does not run.
+func waiting(t *testing.T, p *pipeline, n int) {
+	t.Helper()
+	look := p.look()
+	stagetest.Eventually(t, fmt.Sprintf("%d events wait for email", n), func() bool {
+		s, err := look.Status(t.Context(), event.UserEmail)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(s.Groups, func(g inspect.GroupStatus) bool { return g.Name == "email" && g.Backlog == n })
+	})
+}
+
+// All tries of an event are in its trace. Here the document is missing when email looks for it first.
+func traceRetry(t *testing.T, p *pipeline, c traces, email *service) {
 	email.Stop()
-	id = p.submit(visit{"late@example.com", "1", "2"})[0]
+	id := p.submit(visit{"late@example.com", "1", "2"})[0]
 	docs := p.users()
 	docs.has(t, id)
-	waiting(1)
+	waiting(t, p, 1)
 	document := docs.take(t, id)
 	email.Start()
 	email.says("will be tried again")
 	docs.give(t, document)
-	trace = traceOf(t, collector, id, "email", "write sent_emails")
-	var attempts []otlptest.Span
-	for _, s := range collector.Spans() {
-		if s.Trace == trace && s.Service == "email" && s.Name == "process user:email" {
-			attempts = append(attempts, s)
-		}
+	trace := c.of(t, id)
+	tries := len(c.spans(trace, "email", "process user:email"))
+	if tries < 2 {
+		t.Fatalf("email has handled the event %d times, want 2 or more", tries)
 	}
-	failed := strings.Repeat("        email consumer process user:email: error\n", len(attempts)-1)
-	if len(attempts) < 2 {
-		t.Fatalf("email handled the event once: %+v", attempts)
-	}
-	eventuallyTree(trace, `
+	c.is(t, trace, `
 web-api server POST /distance
   web-api producer publish raw_input
     distance consumer process raw_input
       db consumer process calculated_distance
-`+failed+`        email consumer process user:email
+        email consumer process user:email
           email internal write sent_emails
-        users consumer process user:email
+`+strings.Repeat("        email consumer process user:email: error\n", tries-1)+`        users consumer process user:email
     weather consumer process raw_input
 `)
 	email.says("event=" + id)
-	if want := "trace=" + trace; !strings.Contains(email.Output(), want) {
-		t.Errorf("email's log does not tell the trace of what it tries again: no %q", want)
-	}
+	email.says("trace=" + trace)
+}
 
-	// Several at once: each trace is whole, and the batch is linked with all of them.
+// A batch has a span of its own, which is linked with its events. Each event's trace is whole.
+func traceBatch(t *testing.T, p *pipeline, c traces, email *service) {
 	email.Stop()
 	ids := p.submit(visits("batch", 5)...)
-	waiting(5)
+	waiting(t, p, 5)
 	email.Start()
-	var parents []string
+	var parents, linked []string
 	for _, id := range ids {
-		trace := traceOf(t, collector, id, "email", "write sent_emails")
-		for _, s := range collector.Spans() {
-			if s.Trace == trace && s.Name == "process user:email" && s.Service == "email" {
-				parents = append(parents, s.Parent)
-				if len(s.Links) != 1 {
-					t.Errorf("an event of a batch has the links %v, want one with the batch", s.Links)
-				}
-			}
+		s := c.first(t, c.of(t, id), "email", "process user:email")
+		parents = append(parents, s.Parent)
+		if len(s.Links) != 1 {
+			t.Errorf("an event of a batch has the links %v, want one with the batch", s.Links)
 		}
 	}
-	var batch otlptest.Span
-	stagetest.Eventually(t, "the batch has a span", func() bool {
-		i := slices.IndexFunc(collector.Spans(), func(s otlptest.Span) bool { return s.Service == "email" && s.Name == "process batch user:email" })
-		if i >= 0 {
-			batch = collector.Spans()[i]
-		}
-		return i >= 0
-	})
-	var linked []string
+	batch := c.first(t, "", "email", "process batch user:email")
 	for _, l := range batch.Links {
 		linked = append(linked, l.ID)
 	}
@@ -212,68 +208,42 @@ web-api server POST /distance
 	if !slices.Equal(linked, parents) || batch.Attributes["messaging.batch.message_count"] != "5" || batch.Kind != "consumer" {
 		t.Errorf("the batch %+v is linked with %v; its events come from %v", batch, linked, parents)
 	}
+}
 
-	// A bare PUBLISH begins a trace of its own, one for both groups.
-	if err := p.rdb.Publish(t.Context(), event.RawInput, `{"email":"bare@example.com","lat":"1","long":"2"}`).Err(); err != nil {
-		t.Fatal(err)
-	}
-	var adopted otlptest.Span
-	stagetest.Eventually(t, "the adoption has a span", func() bool {
-		i := slices.IndexFunc(collector.Spans(), func(s otlptest.Span) bool { return s.Name == "adopt raw_input" })
-		if i >= 0 {
-			adopted = collector.Spans()[i]
-		}
-		return i >= 0
-	})
-	traceOf(t, collector, adopted.Attributes["messaging.message.id"], "email", "write sent_emails")
-	eventuallyTree(adopted.Trace, fmt.Sprintf(`
-%s producer adopt raw_input
+// A bare PUBLISH begins a trace of its own, one for both groups.
+func traceBare(t *testing.T, p *pipeline, c traces) {
+	p.cli("PUBLISH", event.RawInput, `{"email":"bare@example.com","lat":"1","long":"2"}`)
+	adopted := c.first(t, "", "", "adopt raw_input")
+	c.is(t, c.of(t, adopted.Attributes["messaging.message.id"]), "\n"+adopted.Service+` producer adopt raw_input
   distance consumer process raw_input
     db consumer process calculated_distance
       email consumer process user:email
         email internal write sent_emails
       users consumer process user:email
   weather consumer process raw_input
-`, adopted.Service))
+`)
+}
 
-	// The questions of web-api.
+// An overview's trace has the requests to users and weather.
+func traceOverview(t *testing.T, p *pipeline, c traces) {
+	id := p.submit(visit{"overview@example.com", "1", "2"})[0]
 	if got := get(t, http.MethodGet, p.web[0].url+"/overview?lat=1&long=2&ids="+id); got != http.StatusOK {
 		t.Errorf("GET /overview: %d", got)
 	}
-	stagetest.Eventually(t, "the overview has a span", func() bool {
-		i := slices.IndexFunc(collector.Spans(), func(s otlptest.Span) bool { return s.Name == "GET /overview" })
-		if i >= 0 {
-			trace = collector.Spans()[i].Trace
-		}
-		return i >= 0
-	})
-	questions := func() (n int) {
-		for _, s := range collector.Spans() {
-			if s.Trace == trace {
-				n++
-			}
-		}
-		return n
-	}
-	stagetest.Eventually(t, "the overview's trace is whole", func() bool { return questions() >= 5 })
-	got := tree(t, collector.Spans(), trace)
-	for _, want := range []string{
-		"\nweb-api server GET /overview\n", "\n  web-api client GET\n    users server GET /submissions\n", "\n  web-api client GET\n    weather server GET /api/weather\n",
-	} {
-		if !strings.Contains(got, want) {
-			t.Errorf("the overview's trace is %s, which lacks %q", got, want)
-		}
-	}
-	for _, s := range services {
-		noAddress(t, s)
-	}
+	c.is(t, c.first(t, "", "web-api", "GET /overview").Trace, `
+web-api server GET /overview
+  web-api client GET
+    users server GET /submissions
+  web-api client GET
+    weather server GET /api/weather
+`)
 }
 
-// TestTraceCollectorAway: with a collector that is not there, or that never answers, the pipeline works and stops as without
-// one, and says so once.
+// TestTraceCollectorAway runs without a collector, and with one that never answers. The pipeline works and stops as
+// ever, and each program says so once.
 func TestTraceCollectorAway(t *testing.T) {
 	t.Parallel()
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections are made and nobody takes them
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and does not answer
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,21 +252,16 @@ func TestTraceCollectorAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := newPipeline(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+endpoint, "OTEL_BSP_SCHEDULE_DELAY=20", "OTEL_EXPORTER_OTLP_TIMEOUT=1000")
 			services := p.start(all...)
-			first := visits("first", 200)
+			first, second := visits("first", 200), visits("second", 200)
 			p.submit(first...)
 			p.delivered(addresses(first...)...)
 			for _, s := range services {
 				s.says("traces are not delivered")
 			}
-			second := visits("second", 200)
 			p.submit(second...)
 			p.delivered(addresses(append(first, second...)...)...)
 			for _, s := range services {
-				start := time.Now()
-				s.Stop()
-				if took := time.Since(start); took > 10*time.Second { // the drain's time; alone it takes a tenth of a second
-					t.Errorf("%s took %s to stop", s.name, took)
-				}
+				s.Stop() // its status is 0 only if the drain ended in time
 				warnings := slices.DeleteFunc(strings.Split(s.Output(), "\n"), func(l string) bool {
 					return !strings.Contains(l, "level=WARN") || !strings.Contains(l, "traces")
 				})
@@ -308,33 +273,22 @@ func TestTraceCollectorAway(t *testing.T) {
 	}
 }
 
-// TestTraceStandalone: in one process it is the same trace, under the name that the operator gave it.
+// TestTraceStandalone sees the same trace from one process, under the name that the operator gave it.
 func TestTraceStandalone(t *testing.T) {
 	t.Parallel()
-	collector := otlptest.Start(t)
-	p, s := newStandalone(t, "WEATHER_PROVIDER_URL=off", "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_SERVICE_NAME=all-in-one")
+	c := traces{otlptest.Start(t)}
+	p, s := newStandalone(t, "WEATHER_PROVIDER_URL=off", "OTEL_EXPORTER_OTLP_ENDPOINT="+c.URL, "OTEL_SERVICE_NAME=all-in-one")
 	id := p.submit(visit{"ada@example.com", "40.7", "-74"})[0]
 	s.says("Email sent to: ada@example.com")
 	s.Stop() // which finishes what is under way and delivers the last spans
-	want := `
+	c.is(t, c.of(t, id), `
 all-in-one server POST /distance
   all-in-one producer publish raw_input
+    all-in-one consumer process raw_input
     all-in-one consumer process raw_input
       all-in-one consumer process calculated_distance
         all-in-one consumer process user:email
         all-in-one consumer process user:email
           all-in-one internal write sent_emails
-    all-in-one consumer process raw_input
-`
-	trace := traceOf(t, collector, id, "all-in-one", "write sent_emails")
-	if got := tree(t, collector.Spans(), trace); sorted(got) != sorted(want) { // who of two is first is up to them
-		t.Errorf("the trace is %s, want %s", got, want)
-	}
-}
-
-// sorted are the lines of text in order.
-func sorted(text string) string {
-	lines := strings.Split(text, "\n")
-	slices.Sort(lines)
-	return strings.Join(lines, "\n")
+`)
 }
