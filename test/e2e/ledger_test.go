@@ -5,146 +5,50 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
-// ledger puts load on a pipeline and remembers what it was promised, to be compared with what became of it. Each
-// submission has an address of its own.
+// ledger puts load on a pipeline and notes what was promised for each submission. At the end it
+// compares that with the documents, the lines and the dead letters. Each submission has an address
+// of its own.
 type ledger struct {
 	p    *pipeline
 	last atomic.Int64 // number of the last submission
 
-	mu       sync.Mutex
-	accepted map[string]visit // answered 201, by event ID
-	open     map[string]visit // sent, but not answered 201: kept once or not at all; by address
-	bare     map[string]visit // only published, with PUBLISH; by address
-	refused  int              // answers 503
+	mu      sync.Mutex
+	entries map[string]ledgerEntry // by address
+	counts
 }
 
-func newLedger(p *pipeline) *ledger {
-	return &ledger{p: p, accepted: map[string]visit{}, open: map[string]visit{}, bare: map[string]visit{}}
+// ledgerEntry is a submission and what was promised for it.
+type ledgerEntry struct {
+	visit
+	promise
+	id string // the event ID, if it was answered 201
 }
 
-// burst is how often the load comes: many at once, so that there is something pending.
-const burst = 250 * time.Millisecond
+type promise int
 
-// load submits about perSecond times a second, in bursts, at each web-api in turn. Every second submission has an
-// idempotency key and is sent again until it is answered 201; the others are sent once, whatever comes back.
-// The returned function ends the load and waits for what is under way.
-func (l *ledger) load(perSecond int, edges ...*service) (stop func()) {
-	end := make(chan struct{})
-	var all sync.WaitGroup
-	all.Go(func() {
-		tick := time.NewTicker(burst)
-		defer tick.Stop()
-		for {
-			select {
-			case <-end:
-				return
-			case <-tick.C:
-			}
-			for range max(1, perSecond*int(burst)/int(time.Second)) {
-				all.Go(func() { l.submit(end, edges) })
-			}
-		}
-	})
-	return func() { close(end); all.Wait() }
-}
+const (
+	accepted promise = iota // answered 201: arrives once
+	bare                    // a PUBLISH that somebody heard: arrives once
+	open                    // not answered 201: arrives once or not at all
+)
 
-// keyedTries is how often a submission with a key is sent before it stays open.
-const keyedTries = 50
-
-// submit sends one submission.
-func (l *ledger) submit(end <-chan struct{}, edges []*service) {
-	n := l.last.Add(1)
-	v := visit{fmt.Sprintf("visitor-%d@example.com", n), fmt.Sprintf("%.4f", float64(n%1790)/10-89.5), fmt.Sprintf("%.4f", float64(n%3590)/10-179.5)}
-	key, tries := "", 1
-	if n%2 == 0 {
-		key, tries = v.Email, keyedTries
-	}
-	for try := range tries {
-		status, id, err := post(l.p.t, edges[(int(n)+try)%len(edges)].url, v, key)
-		switch {
-		case err == nil && status == http.StatusCreated:
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			if other, twice := l.accepted[id]; twice {
-				l.p.t.Errorf("event ID %s was given to %+v and to %+v", id, other, v)
-			}
-			l.accepted[id] = v
-			return
-		case err == nil && status == http.StatusServiceUnavailable:
-			l.mu.Lock()
-			l.refused++
-			l.mu.Unlock()
-		case err == nil:
-			l.p.t.Errorf("POST /distance of %+v: %d; want 201 or 503", v, status)
-		}
-		if try+1 < tries {
-			select {
-			case <-time.After(200 * time.Millisecond): // the client is asked to wait for Retry-After; a few may be impatient
-			case <-end:
-				tries = min(tries, try+10)
-			}
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.open[v.Email] = v
-}
-
-// publish is load from elsewhere: bare PUBLISHes of raw_input and calculated_distance, about perSecond a second, which
-// write to no stream. What nobody was subscribed to is not counted: Redis promises nothing for it.
-func (l *ledger) publish(perSecond int) (stop func()) {
-	rdb := l.p.redis.Client()
-	end, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		defer rdb.Close()
-		tick := time.NewTicker(time.Second / time.Duration(perSecond))
-		defer tick.Stop()
-		for n := 0; ; n++ {
-			select {
-			case <-end:
-				return
-			case <-tick.C:
-			}
-			v := visit{fmt.Sprintf("stranger-%d@example.com", n), "40.7128", "-74.0060"}
-			channel, payload := event.RawInput, fmt.Sprintf(`{"email":%q,"lat":%q,"long":%q}`, v.Email, v.Lat, v.Long)
-			if n%2 == 0 {
-				channel, payload = event.CalculatedDistance, fmt.Sprintf(`{"email":%q,"distance_from_velocity":12.5,"lat":%q,"long":%q}`, v.Email, v.Lat, v.Long)
-			}
-			heard, err := rdb.Publish(context.Background(), channel, payload).Result()
-			if err != nil {
-				l.p.t.Errorf("PUBLISH %s: %v", channel, err)
-				return
-			}
-			if heard > 0 {
-				l.mu.Lock()
-				l.bare[v.Email] = v
-				l.mu.Unlock()
-			}
-		}
-	}()
-	return func() { close(end); <-ended }
-}
+func (p promise) String() string { return [...]string{"accepted", "bare", "not answered 201"}[p] }
 
 // counts is the ledger at one moment.
 type counts struct {
-	accepted, bare, open, refused int // promised, published, unknown, and answers 503
+	accepted, bare, open, refused int // submissions by promise, and answers 503
 	kept                          int // of the open ones
 	documents, lines, dead        int
 }
@@ -154,7 +58,111 @@ func (c counts) String() string {
 		c.accepted, c.bare, c.open, c.kept, c.refused, c.documents, c.lines, c.dead)
 }
 
-// document is what the ledger wants to know of one.
+func newLedger(p *pipeline) *ledger {
+	return &ledger{p: p, entries: map[string]ledgerEntry{}}
+}
+
+// sofar returns the counts of what was submitted so far.
+func (l *ledger) sofar() counts {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.counts
+}
+
+func (l *ledger) note(v visit, p promise, id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries[v.Email] = ledgerEntry{v, p, id}
+	*[]*int{&l.accepted, &l.bare, &l.open}[p]++
+}
+
+// every calls do a number of times a second until stop is called. Stop waits for calls under way.
+func every(perSecond int, do func(stopped <-chan struct{})) (stop func()) {
+	end := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		tick := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer tick.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+				do(end)
+			}
+		}
+	})
+	return func() { close(end); all.Wait() }
+}
+
+// burst is the time between bursts of load: with many submissions at once, entries are pending.
+const burst = 250 * time.Millisecond
+
+// load submits about perSecond times a second, in bursts, at each web-api in turn, until stop is
+// called. Every second submission has an idempotency key and is sent again until it is answered 201.
+// The others are sent once.
+func (l *ledger) load(perSecond int, edges ...*service) (stop func()) {
+	var all sync.WaitGroup
+	end := every(int(time.Second/burst), func(stopped <-chan struct{}) {
+		for range max(1, perSecond*int(burst)/int(time.Second)) {
+			all.Go(func() { l.submit(stopped, edges) })
+		}
+	})
+	return func() { end(); all.Wait() }
+}
+
+// submit sends one submission, at most 50 times if it has a key.
+func (l *ledger) submit(stopped <-chan struct{}, edges []*service) {
+	n := l.last.Add(1)
+	v := visit{fmt.Sprintf("visitor-%d@example.com", n), fmt.Sprintf("%.4f", float64(n%1790)/10-89.5), fmt.Sprintf("%.4f", float64(n%3590)/10-179.5)}
+	key, tries := "", 1
+	if n%2 == 0 {
+		key, tries = v.Email, 50
+	}
+	for try := 0; try < tries; try++ {
+		status, id, err := post(l.p.t, edges[(int(n)+try)%len(edges)].url, v, key)
+		switch {
+		case err == nil && status == http.StatusCreated:
+			l.note(v, accepted, id)
+			return
+		case err == nil && status == http.StatusServiceUnavailable:
+			l.mu.Lock()
+			l.refused++
+			l.mu.Unlock()
+		case err == nil:
+			l.p.t.Errorf("POST /distance of %+v: %d; want 201 or 503", v, status)
+		}
+		select {
+		case <-time.After(200 * time.Millisecond): // sooner than Retry-After asks: an impatient client
+		case <-stopped:
+			tries = min(tries, try+10)
+		}
+	}
+	l.note(v, open, "")
+}
+
+// publish sends bare PUBLISHes on raw_input and calculated_distance until stop is called. Those that
+// nobody heard are not noted: Redis promises nothing for them.
+func (l *ledger) publish(perSecond int) (stop func()) {
+	n := 0
+	return every(perSecond, func(<-chan struct{}) {
+		n++
+		v := visit{fmt.Sprintf("stranger-%d@example.com", n), "40.7128", "-74.0060"}
+		channel, payload := event.RawInput, fmt.Sprintf(`{"email":%q,"lat":%q,"long":%q}`, v.Email, v.Lat, v.Long)
+		if n%2 == 0 {
+			channel, payload = event.CalculatedDistance, fmt.Sprintf(`{"email":%q,"distance_from_velocity":12.5,"lat":%q,"long":%q}`, v.Email, v.Lat, v.Long)
+		}
+		heard, err := l.p.rdb.Publish(context.Background(), channel, payload).Result()
+		if err != nil {
+			l.p.t.Errorf("PUBLISH %s: %v", channel, err)
+		}
+		if heard > 0 {
+			l.note(v, bare, "")
+		}
+	})
+}
+
+// document is what the ledger reads of one.
 type document struct {
 	ID    string  `bson:"_id"`
 	Email string  `bson:"email"`
@@ -163,68 +171,29 @@ type document struct {
 	Long  string  `bson:"long"`
 }
 
-// working tells what is not settled yet, "" if nothing is, and how much that is.
-func (l *ledger) working(look *inspect.Pipeline) (what string, n int) {
-	for _, c := range hops {
-		s, err := look.Status(l.p.t.Context(), c)
-		if err != nil {
-			return err.Error(), 0
-		}
-		n += s.Due
-		if s.Due > 0 {
-			what += fmt.Sprintf(" %s: %d retries due later.", c, s.Due)
-		}
-		for _, g := range s.Groups {
-			n += g.Backlog
-			if g.Backlog > 0 {
-				what += fmt.Sprintf(" %s: %d unsettled by %s, of these %d pending %+v.", c, g.Backlog, g.Name, g.Pending, g.Consumers)
-			}
-		}
-	}
-	return what, n
-}
-
-// deadLetters counts those of all channels and shows the first few.
-func (l *ledger) deadLetters(look *inspect.Pipeline) (n int) {
-	for _, c := range hops {
-		letters, err := look.DeadLetters(l.p.t.Context(), c, "", 10_000)
-		if err != nil {
-			l.p.t.Errorf("dead letters of %s: %v", c, err)
-		}
-		for _, d := range letters[:min(3, len(letters))] {
-			l.p.t.Errorf("dead letter of %s for %s: event %s, %q, tries %d, crashes %d", c, d.Group, d.ID, d.Error, d.Tries, d.Crashes)
-		}
-		n += len(letters)
-	}
-	return n
-}
-
-// balance waits until everything that was promised has arrived and nothing is under way, however long that takes while
-// there is progress, and compares the sets: each accepted event ID has its document, each document exactly one line, and
-// nothing else is there.
+// balance waits until everything promised has arrived and nothing is under way, for as long as there
+// is progress. Then it compares: each promised event has one document and one line, and nothing else
+// is there.
 func (l *ledger) balance() counts {
 	t := l.p.t
 	t.Helper()
 	look := l.p.look()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	want := len(l.accepted) + len(l.bare)
-	var quiet int
-	var seen string
-	for moved := time.Now(); quiet < 2; time.Sleep(100 * time.Millisecond) {
-		what, n := l.working(look)
-		lines := l.p.sent().total
-		quiet++
-		if what != "" || lines < want {
+	quiet, seen, moved := 0, "", time.Now()
+	for quiet < 2 {
+		what, left := l.p.unsettled(look, false)
+		sum := l.sofar()
+		sum.lines = l.p.sent().total
+		if quiet++; what != "" || sum.lines < sum.accepted+sum.bare {
 			quiet = 0
 		}
-		if now := fmt.Sprint(n, lines); now != seen {
+		if now := fmt.Sprint(left, sum.lines); now != seen {
 			seen, moved = now, time.Now()
 		}
 		if time.Since(moved) > patience {
-			t.Errorf("nothing has moved for %s, with %d lines of at least %d.%s", patience, lines, want, what)
+			t.Errorf("nothing has moved for %s. %s%s", patience, sum, what)
 			break
 		}
+		time.Sleep(100 * time.Millisecond) // between two looks, so that quiet means something
 	}
 
 	var docs []document
@@ -235,89 +204,78 @@ func (l *ledger) balance() counts {
 	if err != nil {
 		t.Fatalf("read the documents: %v", err)
 	}
-	sent := l.p.sent()
-	count, miles, total := sent.of, sent.miles, sent.total
-	sum := counts{accepted: len(l.accepted), bare: len(l.bare), open: len(l.open), refused: l.refused,
-		documents: len(docs), lines: total, dead: l.deadLetters(look)}
-	byID, perEmail := map[string]document{}, map[string]int{}
+	wrong := l.compare(docs, l.p.sent())
+	for _, c := range hops {
+		letters, err := look.DeadLetters(t.Context(), c, "", 10_000)
+		if err != nil {
+			t.Errorf("dead letters of %s: %v", c, err)
+		}
+		l.dead += len(letters)
+		for _, d := range letters {
+			wrong = append(wrong, fmt.Sprintf("dead letter of %s for %s: event %s, %q, tries %d, crashes %d", c, d.Group, d.ID, d.Error, d.Tries, d.Crashes))
+		}
+	}
+	slices.Sort(wrong)
+	for _, s := range wrong[:min(15, len(wrong))] {
+		t.Error(s)
+	}
+	if len(wrong) > 15 {
+		t.Errorf("… and %d more", len(wrong)-15)
+	}
+	return l.counts
+}
+
+// compare counts documents and lines, and returns what is wrong with them.
+func (l *ledger) compare(docs []document, sent lines) (wrong []string) {
+	l.documents, l.lines = len(docs), sent.total
+	stored := map[string][]document{}
 	for _, d := range docs {
-		byID[d.ID] = d
-		perEmail[d.Email]++
-	}
-	var wrong complaints
-	promised := maps.Clone(l.bare)
-	for id, v := range l.accepted {
-		promised[v.Email] = v
-		if d, ok := byID[id]; !ok {
-			wrong.add("accepted event %s of %s has no document", id, v.Email)
-		} else if d.Email != v.Email || d.Lat != v.Lat || d.Long != v.Long {
-			wrong.add("accepted event %s is %+v, but its document is %+v", id, v, d)
-		}
-	}
-	for email := range promised {
-		if perEmail[email] != 1 {
-			wrong.add("%s has %d documents, want 1", email, perEmail[email])
-		}
-		if count[email] != 1 {
-			wrong.add("%s has %d lines, want 1", email, count[email])
-		}
-	}
-	for email := range l.open {
-		if perEmail[email] > 1 || count[email] != perEmail[email] {
-			wrong.add("%s, not answered 201, has %d documents and %d lines; want one of each or none", email, perEmail[email], count[email])
-		}
-		sum.kept += perEmail[email]
-	}
-	for _, d := range docs {
-		if _, ours := promised[d.Email]; !ours && l.open[d.Email].Email == "" {
-			wrong.add("there is a document nobody submitted: %+v", d)
-		}
-		if got, err := strconv.ParseFloat(miles[d.Email], 64); count[d.Email] > 0 && (err != nil || got != d.Miles) {
-			wrong.add("the line of %s says %s miles, its document %v", d.Email, miles[d.Email], d.Miles)
+		stored[d.Email] = append(stored[d.Email], d)
+		if _, ours := l.entries[d.Email]; !ours {
+			wrong = append(wrong, fmt.Sprintf("nobody submitted the document %+v", d))
 		}
 	}
 	whole := 0
-	for email, n := range count {
+	for email, n := range sent.of {
 		whole += n
-		if perEmail[email] == 0 {
-			wrong.add("there is a line for %s, but no document", email)
+		if _, ours := l.entries[email]; !ours {
+			wrong = append(wrong, "nobody submitted the line of "+email)
 		}
 	}
-	if whole != total {
-		wrong.add("%d lines end in the middle", total-whole)
+	if whole != sent.total {
+		wrong = append(wrong, fmt.Sprintf("%d lines end in the middle", sent.total-whole))
 	}
-	wrong.tell(t)
-	if sum.dead != 0 {
-		t.Errorf("%d dead letters, want none", sum.dead)
-	}
-	return sum
-}
-
-// complaints are kept short: a broken ledger is broken in many places.
-type complaints []string
-
-func (c *complaints) add(format string, args ...any) { *c = append(*c, fmt.Sprintf(format, args...)) }
-
-func (c complaints) tell(t testing.TB) {
-	t.Helper()
-	slices.Sort(c)
-	for _, s := range c[:min(15, len(c))] {
-		t.Error(s)
-	}
-	if len(c) > 15 {
-		t.Errorf("… and %d more", len(c)-15)
-	}
-}
-
-// pending is the number of entries that some stage has been given and has not settled, of one group or of all ("").
-func (p *pipeline) pending(rdb *redis.Client, group string) (n int) {
-	for i, c := range hops {
-		g := all[i+1]
-		if group != "" && g != group {
+	for email, e := range l.entries {
+		its, n := stored[email], sent.of[email]
+		if e.promise == open && len(its) == 0 && n == 0 {
 			continue
 		}
-		if x, err := rdb.XPending(context.Background(), c, g).Result(); err == nil {
-			n += int(x.Count)
+		if len(its) != 1 || n != 1 {
+			wrong = append(wrong, fmt.Sprintf("%s, %s, has %d documents and %d lines, want one of each", email, e.promise, len(its), n))
+			continue
+		}
+		if e.promise == open {
+			l.kept++
+		}
+		d := its[0]
+		if e.id != "" && e.id != d.ID || d.Lat != e.Lat || d.Long != e.Long {
+			wrong = append(wrong, fmt.Sprintf("event %q is %+v, but its document is %+v", e.id, e.visit, d))
+		}
+		if miles, err := strconv.ParseFloat(sent.miles[email], 64); err != nil || miles != d.Miles {
+			wrong = append(wrong, fmt.Sprintf("the line of %s says %s miles, its document %v", email, sent.miles[email], d.Miles))
+		}
+	}
+	return wrong
+}
+
+// pending counts the entries that some stage has been given and has not settled, of one group or of
+// all ("").
+func (p *pipeline) pending(group string) (n int) {
+	for i, c := range hops {
+		if g := all[i+1]; group == "" || g == group {
+			if x, err := p.rdb.XPending(context.Background(), c, g).Result(); err == nil {
+				n += int(x.Count)
+			}
 		}
 	}
 	return n

@@ -129,7 +129,7 @@ func newPipelineOn(t testing.TB, tags string, redisArgs []string, env ...string)
 	server := stagetest.Real(t, slices.Concat(stagetest.Durable, redisArgs)...)
 	p := &pipeline{t: t, redis: server, log: filepath.Join(t.TempDir(), "sent_emails")}
 	p.bin = builds.programs(t, tags)
-	p.rdb = p.redis.Client()
+	p.rdb = redis.NewClient(p.redis.Options()) // which retries, as Redis comes and goes
 	t.Cleanup(func() { p.rdb.Close() })
 	p.store, p.mongo = newStore(t, p.bin)
 	p.store.Start()
@@ -404,25 +404,38 @@ func (p *pipeline) look() *inspect.Pipeline {
 // hops are the channels between the services, in order.
 var hops = []string{event.RawInput, event.CalculatedDistance, event.UserEmail}
 
+// unsettled tells what the groups have left to do on all channels, "" if nothing, and counts it. With running it leaves
+// out the groups that no process works for.
+func (p *pipeline) unsettled(look *inspect.Pipeline, running bool) (what string, n int) {
+	for _, c := range hops {
+		s, err := look.Status(p.t.Context(), c)
+		if err != nil {
+			return err.Error(), 0
+		}
+		n += s.Due
+		if s.Due > 0 {
+			what += fmt.Sprintf(" %s: %d retries are not yet due.", c, s.Due)
+		}
+		for _, g := range s.Groups {
+			works := slices.ContainsFunc(g.Consumers, func(c inspect.ConsumerStatus) bool { return c.State != "gone" })
+			if g.Backlog > 0 && (works || !running) {
+				n += g.Backlog
+				what += fmt.Sprintf(" %s: %d unsettled by %s, of these %d pending %+v.", c, g.Backlog, g.Name, g.Pending, g.Consumers)
+			}
+		}
+	}
+	return what, n
+}
+
 // idle waits until no running stage has anything left to do on any channel. It looks twice, because an entry that leaves
 // one channel after the look may enter the next.
 func (p *pipeline) idle() {
 	p.t.Helper()
-	look := p.look()
-	quiet := 0
+	look, quiet := p.look(), 0
 	stagetest.Eventually(p.t, "the pipeline is idle", func() bool {
 		quiet++
-		for _, c := range hops {
-			s, err := look.Status(p.t.Context(), c)
-			if err != nil {
-				p.t.Fatal(err)
-			}
-			for _, g := range s.Groups {
-				alive := slices.ContainsFunc(g.Consumers, func(c inspect.ConsumerStatus) bool { return c.State != "gone" })
-				if (alive && g.Backlog > 0) || s.Due > 0 {
-					quiet = 0
-				}
-			}
+		if what, _ := p.unsettled(look, true); what != "" {
+			quiet = 0
 		}
 		return quiet >= 2
 	})

@@ -154,13 +154,11 @@ func (c *chaos) kills() (n int) {
 func (c *chaos) progress(after time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.p.t.Logf("%4.0f s: %d kills, %d while entries were pending; accepted %d, lines %d", after.Seconds(), c.kills(), c.inTime, len(c.accepted), c.p.sent().total)
+	c.p.t.Logf("%4.0f s: %d kills, %d while entries were pending; accepted %d, lines %d", after.Seconds(), c.kills(), c.inTime, c.accepted, c.p.sent().total)
 }
 
 // killAtRandom kills a shipped program at some moment, if it can at one when entries are pending, and starts it again.
 func (c *chaos) killAtRandom(name string) {
-	rdb := c.p.redis.Client()
-	defer rdb.Close()
 	group := ""
 	if slices.Contains(all[1:], name) {
 		group = name
@@ -168,12 +166,12 @@ func (c *chaos) killAtRandom(name string) {
 	time.Sleep(rand.N(burst)) // any moment
 	before := 0
 	for until := time.Now().Add(2 * time.Second); before == 0 && time.Now().Before(until); {
-		before = c.p.pending(rdb, group)
+		before = c.p.pending(group)
 	}
 	c.kill(name)
 	// What a dead consumer has pending is pending still; Redis and the edge have none of their own.
 	if name != "redis" && name != "web-api" {
-		before = c.p.pending(rdb, group)
+		before = c.p.pending(group)
 	}
 	if before > 0 {
 		c.inTime++
@@ -274,15 +272,13 @@ var wirePoints = []wirePoint{
 // killOnWire kills who asks or who is asked in the middle of a request, and starts it again.
 func (c *chaos) killOnWire(x wirePoint) {
 	t := c.p.t
-	rdb := c.p.redis.Client()
-	defer rdb.Close()
 	trap := c.wires[x.asking].lay(x.text, x.after)
 	select {
 	case <-trap.sprung:
 	case <-time.After(patience):
 		t.Fatalf("%s sent no request with %q within %s", x.asking, x.text, patience)
 	}
-	if c.p.pending(rdb, "") > 0 {
+	if c.p.pending("") > 0 {
 		c.inTime++
 	}
 	switch x.victim {
@@ -304,8 +300,6 @@ func (c *chaos) killOnWire(x wirePoint) {
 func (c *chaos) killExactly(x point) {
 	t := c.p.t
 	s := c.services[x.service]
-	rdb := c.p.redis.Client()
-	defer rdb.Close()
 	s.Kill()
 	path, env := s.path, s.env
 	s.path = filepath.Join(c.exact, x.service)
@@ -320,7 +314,7 @@ func (c *chaos) killExactly(x point) {
 			t.Fatalf("%s, which was to die at %s, ended with status %d", x.service, at, code)
 		}
 		c.killed[x.service+" at "+at]++
-		if c.p.pending(rdb, x.service) > 0 {
+		if c.p.pending(x.service) > 0 {
 			c.inTime++
 		}
 		if rand.IntN(3) == 0 {

@@ -60,7 +60,7 @@ func TestPromiseExactlyOnceWires(t *testing.T) {
 		// Half open lasts longer than any call's timeout: nothing but that ends it.
 		round(halfOpen, 4*time.Second, wires[n%len(wires):n%len(wires)+1])
 		round(halfOpen, 100*time.Millisecond, wires)
-		t.Logf("%4.0f s: accepted %d", time.Since(start).Seconds(), l.taken())
+		t.Logf("%4.0f s: accepted %d", time.Since(start).Seconds(), l.sofar().accepted)
 	}
 	stop()
 	alive(t, services)
@@ -77,11 +77,4 @@ func TestPromiseExactlyOnceWires(t *testing.T) {
 	if total < len(wires) {
 		t.Errorf("%d connections were reset: hardly anything was tried", total)
 	}
-}
-
-// taken is the number of submissions answered 201 so far.
-func (l *ledger) taken() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.accepted)
 }

@@ -52,12 +52,12 @@ func TestPromiseOutageFullRedis(t *testing.T) {
 	stop := l.load(100, web)
 	stagetest.Eventually(t, "some submissions went all the way", func() bool { return p.sent().total > 20 })
 	p.store.Kill()
-	before := l.taken()
-	stagetest.Eventually(t, "more were accepted while the store was away", func() bool { return l.taken() > before+200 })
+	before := l.sofar().accepted
+	stagetest.Eventually(t, "more were accepted while the store was away", func() bool { return l.sofar().accepted > before+200 })
 
 	fill(t, p)
 	l.refusing(50)
-	t.Logf("full; accepted %d", l.taken())
+	t.Logf("full; accepted %d", l.sofar().accepted)
 	p.redis.Kill()
 	p.redis.Start()
 	fill(t, p)
@@ -108,11 +108,10 @@ func (l *ledger) refusing(n int) {
 	l.p.t.Helper()
 	taken, refused := -1, 0
 	stagetest.Eventually(l.p.t, fmt.Sprintf("%d submissions in a row are answered 503", n), func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if len(l.accepted) != taken {
-			taken, refused = len(l.accepted), l.refused
+		now := l.sofar()
+		if now.accepted != taken {
+			taken, refused = now.accepted, now.refused
 		}
-		return l.refused >= refused+n
+		return now.refused >= refused+n
 	})
 }

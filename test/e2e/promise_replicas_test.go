@@ -76,7 +76,7 @@ func TestPromiseReplicas(t *testing.T) {
 				s.Ready()
 			}
 		}
-		t.Logf("%4.0f s: accepted %d", time.Since(start).Seconds(), l.taken())
+		t.Logf("%4.0f s: accepted %d", time.Since(start).Seconds(), l.sofar().accepted)
 	}
 	quiet()
 	stop()
