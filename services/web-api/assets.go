@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"path"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/labstack/echo/v4"
@@ -20,9 +19,9 @@ import (
 //go:embed assets
 var assetFiles embed.FS
 
-// assets are the files that the page is made with, ready to send.
+// assets are the files of the page, ready to send.
 type assets struct {
-	version string // of all of them together: part of their addresses, so that browsers may keep them for ever
+	version string // hash of all files, part of their addresses: browsers may cache them for ever
 	files   map[string]asset
 }
 
@@ -60,14 +59,14 @@ func openAssets() (*assets, error) {
 	return a, nil
 }
 
-// kinds are fixed here because the machine's own table may say something else.
+// kinds are the media types. The system's own table differs between machines.
 var kinds = map[string]string{
 	".css": "text/css; charset=utf-8",
 	".js":  "text/javascript; charset=utf-8",
 	".svg": "image/svg+xml",
 }
 
-// url is the address of an asset.
+// url returns the address of an asset.
 func (a *assets) url(name string) (string, error) {
 	if _, ok := a.files[name]; !ok {
 		return "", fmt.Errorf("no asset %q", name)
@@ -75,8 +74,8 @@ func (a *assets) url(name string) (string, error) {
 	return "/assets/" + a.version + "/" + name, nil
 }
 
-// asset serves one. During a rolling update a page of another version may ask for it: it gets ours, but may not keep it
-// under the other's address.
+// asset serves an asset. During a rolling update, a page of another version may ask for it. The
+// answer is this version's file, which the browser must not cache under that address.
 func (s *site) asset(c echo.Context) error {
 	f, ok := s.assets.files[c.Param("name")]
 	if !ok {
@@ -89,7 +88,7 @@ func (s *site) asset(c echo.Context) error {
 	return send(c, http.StatusOK, f.kind, f.plain, f.zipped)
 }
 
-// send answers with a body, zipped if the client takes that.
+// send answers with a body, compressed if the client accepts gzip. A nil zipped is not sent.
 func send(c echo.Context, status int, kind string, plain, zipped []byte) error {
 	h := c.Response().Header()
 	h.Set("Vary", "Accept, Accept-Encoding")
@@ -102,17 +101,7 @@ func send(c echo.Context, status int, kind string, plain, zipped []byte) error {
 	return c.Blob(status, kind, body)
 }
 
-func takesGzip(r *http.Request) bool {
-	for coding := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
-		name, params, _ := strings.Cut(strings.ReplaceAll(coding, " ", ""), ";")
-		if strings.EqualFold(name, "gzip") {
-			return !strings.HasPrefix(params, "q=0") || strings.Trim(params, "q=0.") != ""
-		}
-	}
-	return false
-}
-
-// zip compresses as well as can be.
+// zip compresses as much as gzip can: it runs once at start.
 func zip(b []byte) ([]byte, error) {
 	var buf bytes.Buffer
 	w, err := gzip.NewWriterLevel(&buf, gzip.BestCompression)
@@ -123,7 +112,7 @@ func zip(b []byte) ([]byte, error) {
 	return buf.Bytes(), err
 }
 
-// zipFast compresses while somebody waits. A writer has more than a megabyte, so they are used again.
+// zipFast compresses within a request. A writer takes more than a megabyte, so writers are pooled.
 func zipFast(b []byte) ([]byte, error) {
 	var buf bytes.Buffer
 	w := fastZippers.Get().(*gzip.Writer)

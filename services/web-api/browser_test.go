@@ -315,7 +315,7 @@ func testLocation(t *testing.T, b *browsertest.Browser) {
 	denied := b.Open(t)
 	denied.Locate(base, false, 0, 0)
 	denied.Go(base)
-	denied.Until(`document.querySelector("#locate-note").innerText.includes("blocked")`)
+	denied.Until(`document.querySelector("#locate-note").innerText.includes("block your location")`)
 	denied.Until(`document.querySelector("#locate").hidden`)
 }
 
@@ -371,7 +371,7 @@ func testKept(t *testing.T, b *browsertest.Browser) {
 	// What an unknown event leads to, and rubbish in the storage.
 	tab.Eval(fmt.Sprintf(`localStorage.setItem("milepost.submissions", JSON.stringify([7, null, {id: %q, lat: "<b>1", long: "2", at: Date.now() - 7200e3, state: "", steps: []}]))`, someID), nil)
 	tab.Go(base)
-	tab.Until(`document.querySelector("#cards .late:not([hidden])")?.innerText.startsWith("Nothing more is known")`)
+	tab.Until(`document.querySelector("#cards .late:not([hidden])")?.innerText.startsWith("The server has no progress")`)
 	if got := tab.Text("#cards h3"); got != "<b>1, 2" {
 		t.Errorf("the card is named %q", got)
 	}
@@ -443,7 +443,7 @@ func testPlainHTTP(t *testing.T, b *browsertest.Browser) {
 	for _, to := range []string{base, named} {
 		tab.Go(evil.URL + "/?to=" + to + "/distance")
 		tab.ClickThrough("button")
-		if got := tab.Text("h1"); !strings.Contains(got, "a page of another site") {
+		if got := tab.Text("h1"); !strings.Contains(got, "page of another site") {
 			t.Errorf("a post of another site's page is answered %q", got)
 		}
 	}

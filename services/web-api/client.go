@@ -7,8 +7,9 @@ import (
 	"sync"
 )
 
-// clientAddress is who asks: the peer of the connection or, if that is a trusted proxy, the last address in
-// X-Forwarded-For that is not one itself. What stands before that address anyone could have written.
+// clientAddress returns the client's address: the peer of the connection or, if that is a trusted
+// proxy, the last address in X-Forwarded-For that is no trusted proxy. A client can forge what
+// stands before that address.
 func clientAddress(r *http.Request, trusted Networks) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -26,8 +27,8 @@ func clientAddress(r *http.Request, trusted Networks) netip.Addr {
 	return client
 }
 
-// clientName is what a client's limits are counted under: an IPv4 address, or the /64 of an IPv6 one, since that much is
-// commonly one household's or one machine's to choose from.
+// clientName returns the name that a client's limits are counted under: its IPv4 address, or the /64
+// of its IPv6 address, since one household or machine commonly has a whole /64.
 func clientName(a netip.Addr) string {
 	if a.Is6() {
 		if p, err := a.Prefix(64); err == nil {
@@ -37,14 +38,14 @@ func clientName(a netip.Addr) string {
 	return a.String()
 }
 
-// slots counts what each client holds open in this process.
+// slots limits what each client may hold open in this process.
 type slots struct {
 	max  Quota
 	mu   sync.Mutex
 	used map[string]int
 }
 
-// take reserves one for the client and returns how to give it back; ok is false if it has all it may.
+// take reserves a slot for the client; release gives it back. Not ok: the client has used all.
 func (s *slots) take(client string) (release func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,13 +10,14 @@ import (
 	"github.com/milepost/milepost/pkg/geodesy"
 )
 
-// degrees is one coordinate as people write it: a hemisphere before or after, a sign, degrees with a point or a comma,
-// perhaps minutes and seconds.
+// degrees matches one coordinate as people write it: a hemisphere before or after it, a sign, degrees
+// with a decimal point or comma, optional minutes and seconds.
 var degrees = regexp.MustCompile(`^([NSEW])?\s*([+-]?)\s*([0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)\s*(?:[°º]|DEG)?\s*` +
 	`(?:([0-9]+(?:[.,][0-9]+)?)\s*['′’]\s*(?:([0-9]+(?:[.,][0-9]+)?)\s*(?:["″”]|'')\s*)?)?([NSEW])?$`)
 
-// pairs are the ways to write two coordinates into one field: between them a semicolon, a slash, a comma with a blank
-// or a sign behind it, a comma between numbers with points, or a blank after a hemisphere or between bare numbers.
+// pairs match two coordinates in one field. They are separated by a semicolon, a slash, a comma before
+// a blank or a sign, a comma between numbers with points, or a blank after a hemisphere or between
+// bare numbers.
 var pairs = []*regexp.Regexp{
 	regexp.MustCompile(`^([^;/]+)[;/]([^;/]+)$`),
 	regexp.MustCompile(`^([^,]+(?:,[0-9]+)?[^,]*),\s+([^,]+(?:,[0-9]+)?[^,]*)$`),
@@ -29,7 +30,8 @@ var pairs = []*regexp.Regexp{
 	regexp.MustCompile(`^([+-]?[0-9.,]+°?)\s+([+-]?[0-9.,]+°?)$`),
 }
 
-// split takes both coordinates from a text such as "40.7128, -74.0060". An east or west that comes first is put second.
+// split reads both coordinates from a text such as "40.7128, -74.0060". It returns the latitude first
+// even if the longitude comes first.
 func split(text string) (lat, long string, ok bool) {
 	text = tidy(text)
 	for _, p := range pairs {
@@ -49,9 +51,9 @@ func split(text string) (lat, long string, ok bool) {
 	return "", "", false
 }
 
-// place makes decimal degrees of what was typed into the two fields. Text that is decimal degrees already stays as it is,
-// and so does what nobody understands: [event.Submission.Check] then says what is wrong with it. A text that contradicts
-// itself gives an error for its field.
+// place turns what was typed into the two fields into decimal degrees. It returns decimal degrees, and
+// text that it cannot read, unchanged: [event.Submission.Check] then says what is wrong. A text that
+// contradicts itself gives an error for its field.
 func place(lat, long string) (string, string, []*event.FieldError) {
 	if strings.TrimSpace(long) == "" {
 		if a, b, ok := split(lat); ok {
@@ -74,7 +76,7 @@ func place(lat, long string) (string, string, []*event.FieldError) {
 	return lat, long, wrong
 }
 
-// decimal reads one coordinate; axis is its hemispheres, the positive one first.
+// decimal reads one coordinate. Axis has its hemispheres, the positive one first.
 func decimal(name, axis, typed string) (string, error) {
 	if _, err := geodesy.ParseLongitude(typed); err == nil {
 		return strings.Trim(typed, " "), nil
@@ -94,7 +96,7 @@ func decimal(name, axis, typed string) (string, error) {
 	}
 	number = point(number)
 	if minutes != "" {
-		d, _ := strconv.ParseFloat(number, 64) // the expression above lets only numbers through
+		d, _ := strconv.ParseFloat(number, 64) // the expression matches only numbers
 		m, _ := strconv.ParseFloat(point(minutes), 64)
 		s, _ := strconv.ParseFloat(point(seconds), 64)
 		if m >= 60 || s >= 60 || strings.Contains(number, ".") {
@@ -113,7 +115,7 @@ func decimal(name, axis, typed string) (string, error) {
 
 func point(s string) string { return strings.Replace(s, ",", ".", 1) }
 
-// tidy replaces what word processors put in place of plain characters.
+// tidy replaces typographic characters with plain ones.
 func tidy(s string) string {
 	s = strings.NewReplacer("\u2212", "-", "\u2013", "-", "\u00a0", " ", "\u202f", " ", "\t", " ").Replace(s)
 	return strings.ToUpper(strings.TrimSpace(s))

@@ -18,8 +18,8 @@ import (
 // maxIDs is how many events one request may ask about.
 const maxIDs = 50
 
-// event is GET /events/{id}: what is known of one event, as a page, as JSON or as a stream. Whoever has the ID may see
-// it; it holds neither address nor coordinates.
+// event is GET /events/{id}: the progress of one event, as a page, as JSON or as a stream. The ID is
+// the capability to see it, so the answer has neither the address nor the coordinates.
 func (s *site) event(c echo.Context) error {
 	id, ok := eventID(c.Param("id"))
 	if !ok {
@@ -34,16 +34,16 @@ func (s *site) event(c echo.Context) error {
 		return s.stream(c, []string{id})
 	case typeHTML:
 		j := newJourney(id, steps)
-		j.waiting = j.late(s.now())
+		j.Waiting = j.late(s.now())
 		return s.page(c, http.StatusOK, "event", eventPage{j})
 	}
 	return c.JSON(http.StatusOK, newJourney(id, steps))
 }
 
 var errUnknownEvent = echo.NewHTTPError(http.StatusNotFound,
-	"nothing is known of this submission; progress is kept for an hour, and only where somebody asked for it")
+	"no progress is known for this submission; it is kept for one hour, and only if the client asked for it")
 
-// events is GET /events?ids=: one stream for all events of a page, or JSON for who cannot hold a stream.
+// events is GET /events?ids=: one stream for all events of a page, or JSON for a client that polls.
 func (s *site) events(c echo.Context) error {
 	ids, err := eventIDs(c)
 	if err != nil {
@@ -53,7 +53,7 @@ func (s *site) events(c echo.Context) error {
 		return s.stream(c, ids)
 	}
 	answer := struct {
-		Events []journey `json:"events"` // those that are known
+		Events []journey `json:"events"` // without unknown ones
 	}{[]journey{}}
 	for _, id := range ids {
 		steps, err := s.known(c, id)
@@ -68,7 +68,7 @@ func (s *site) events(c echo.Context) error {
 	return c.JSON(http.StatusOK, answer)
 }
 
-// eventIDs reads the parameter ids, each of them once.
+// eventIDs reads the parameter ids and drops repeats.
 func eventIDs(c echo.Context) ([]string, error) {
 	var ids []string
 	for _, list := range c.QueryParams()["ids"] {
@@ -91,13 +91,13 @@ func eventIDs(c echo.Context) ([]string, error) {
 	return ids, nil
 }
 
-// eventID reads an event ID in its usual form; others that a UUID could have are not used here.
+// eventID parses an event ID. It accepts only the usual form of a UUID.
 func eventID(s string) (string, bool) {
 	id, err := uuid.Parse(s)
 	return id.String(), err == nil && len(s) == 36
 }
 
-// known reads the steps of an event. Its error is an answer.
+// known reads the steps of an event. Its error is one to answer with.
 func (s *site) known(c echo.Context, id string) ([]stage.Step, error) {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), 3*time.Second)
 	defer cancel()

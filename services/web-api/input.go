@@ -20,25 +20,25 @@ import (
 )
 
 const (
-	maxBody = 64 << 10 // bytes of a request's body; a submission has a few hundred
-	maxKey  = 255      // bytes of an idempotency key
+	maxBody = 64 << 10 // bytes in a request's body; a submission has a few hundred
+	maxKey  = 255      // bytes in an idempotency key
 )
 
-// typed is a form as somebody sent it, right or wrong.
+// typed is a form as it was sent, correct or not.
 type typed struct {
 	Email, Lat, Long string
 	Key              string // the hidden one-time key
 }
 
-// input is what a request to submit asks for.
+// input is the content of a request to submit.
 type input struct {
 	typed      typed
 	submission event.Submission
-	wrong      []*event.FieldError // what is wrong with it, in the order of the fields
-	track      bool
+	wrong      []*event.FieldError // in the order of the fields
+	track      bool                // record its progress
 }
 
-// readInput reads a form or JSON. Its error is an [echo.HTTPError]: the body cannot be read at all.
+// readInput reads a form or JSON. If the body cannot be read, the error is an [echo.HTTPError].
 func readInput(w http.ResponseWriter, r *http.Request) (input, error) {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
@@ -74,7 +74,7 @@ func readInput(w http.ResponseWriter, r *http.Request) (input, error) {
 	}
 }
 
-// readForm takes what people type: the place in any of the ways that place understands.
+// readForm reads what people type: the place in any of the forms that [place] reads.
 func readForm(form url.Values) input {
 	in := input{track: true, typed: typed{
 		Email: form.Get("email"), Lat: form.Get("lat"), Long: form.Get("long"), Key: form.Get("idempotency_key"),
@@ -86,7 +86,7 @@ func readForm(form url.Values) input {
 	return in
 }
 
-// readJSON takes what programs send: decimal degrees, nothing to guess.
+// readJSON reads what programs send: decimal degrees only.
 func readJSON(body []byte) (input, error) {
 	var in input
 	var ask struct {
@@ -95,7 +95,8 @@ func readJSON(body []byte) (input, error) {
 	err := in.submission.ReadPayload(body)
 	s := in.submission
 	if err == nil {
-		// Nearly all send the submission as it is published, which asks for nothing more: one decoding less.
+		// Most clients send exactly the payload that is published, which cannot hold "track": skip
+		// the second decoding.
 		if plain, plainErr := s.AppendPayload(nil); plainErr != nil || !bytes.Equal(plain, body) {
 			err = json.Unmarshal(body, &ask)
 		}
@@ -108,7 +109,7 @@ func readJSON(body []byte) (input, error) {
 	return in, nil
 }
 
-// check completes wrong with what the submission says of itself, one error a field.
+// check sets in.wrong: one error a field, those given before those of the submission itself.
 func (in *input) check(wrong []*event.FieldError) {
 	in.wrong = in.submission.Check()
 	for _, w := range wrong {
@@ -129,10 +130,10 @@ func jsonError(err error) string {
 	if errors.As(err, &syntax) {
 		return fmt.Sprintf("%s at byte %d", strings.TrimPrefix(syntax.Error(), "json: "), syntax.Offset)
 	}
-	return "it does not fit"
+	return "a value has the wrong type"
 }
 
-// readMultipart reads the fields of a multipart form; files have no place in it.
+// readMultipart reads the fields of a multipart form and ignores files.
 func readMultipart(body []byte, boundary string) (url.Values, error) {
 	if boundary == "" {
 		return nil, echo.NewHTTPError(http.StatusBadRequest, "the multipart form has no boundary")
@@ -145,14 +146,14 @@ func readMultipart(body []byte, boundary string) (url.Values, error) {
 	return form.Value, nil
 }
 
-// digest tells submissions apart for the idempotency keys.
+// digest is a hash of the submission, to find an idempotency key that is reused for another one.
 func digest(s event.Submission) string {
 	sum := sha256.Sum256([]byte(string(s.Email) + "\x00" + s.Lat + "\x00" + s.Long))
 	return hex.EncodeToString(sum[:])
 }
 
-// idempotencyKey is the header's key as it is, or else the form's one-time key. The latter is joined with the digest: who
-// goes back and corrects the form means another submission, not a repeat, and should not be told that a key was reused.
+// idempotencyKey returns the header's key, else the form's one-time key with the digest: a visitor
+// who goes back and corrects the form makes a new submission and must not get "key reused".
 func idempotencyKey(r *http.Request, in input) (string, error) {
 	if key := r.Header.Get("Idempotency-Key"); key != "" {
 		if len(key) > maxKey {

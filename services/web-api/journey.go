@@ -12,53 +12,47 @@ import (
 	"github.com/milepost/milepost/pkg/stage"
 )
 
-// milestone is what the page has to say about a stage. Stages that are not listed here show up under their own name as
-// soon as they report.
+// milestone is a stage on the main way, with the page's words for it. The page shows any other stage
+// under its own name once it reports.
 type milestone struct {
 	Stage   string
 	Label   string
-	Waiting string // what to say while it is late
-	last    bool   // with it the journey is over
+	Waiting string // shown while it is late
+	last    bool   // it completes the submission
 }
 
 var milestones = []milestone{
-	{Stage: Name, Label: "Submitted", Waiting: "Still waiting for word from the pipeline."},
-	{Stage: "distance", Label: "Distance", Waiting: "Still waiting for the distance. Your submission is safe; it is worked on as soon as the distance service gets to it."},
-	{Stage: "db", Label: "Stored", Waiting: "Still waiting for the store. The distance is safe; it is stored as soon as the store answers."},
-	{Stage: "email", Label: "Emailed", Waiting: "Still waiting for the email. It is stored already; the email is written as soon as the email service gets to it.", last: true},
+	{Stage: Name, Label: "Submitted", Waiting: "Still waiting for the pipeline."},
+	{Stage: "distance", Label: "Distance", Waiting: "Still waiting for the distance. Your submission is safe. The distance service will handle it as soon as it can."},
+	{Stage: "db", Label: "Stored", Waiting: "Still waiting for the store. Your distance is safe. It will be stored as soon as the store answers."},
+	{Stage: "email", Label: "Emailed", Waiting: "Still waiting for the email. Your distance is stored. The email service will write the email as soon as it can.", last: true},
 }
 
-// step is a [stage.Step] as the browser gets it.
+// step is a [stage.Step] in JSON for browsers.
 type step struct {
 	ID     string          `json:"id"`
 	Stage  string          `json:"stage"`
 	State  string          `json:"state"` // "done", "retry" or "dead"
 	At     time.Time       `json:"at"`
-	Next   []string        `json:"next,omitempty"`   // the channels it went on to
-	Detail json.RawMessage `json:"detail,omitempty"` // what the stage shows of itself
+	Next   []string        `json:"next,omitempty"`   // channels that the stage published on
+	Detail json.RawMessage `json:"detail,omitempty"` // what the stage reports
 }
 
-// journey is what is known of a submission, ready to be shown.
+// journey is the progress of a submission, ready to be shown. assets/progress.js draws the same.
 type journey struct {
 	ID    string `json:"id"`
 	State string `json:"state"` // "under way", "done" or "dead"
 	Steps []step `json:"steps"` // in order of time
 
-	stops   []stop
-	miles   string
-	waiting string
+	Stops   []stop `json:"-"` // the milestones in their order, then other stages that reported
+	Miles   string `json:"-"` // "" until the distance is known
+	Waiting string `json:"-"` // the words of the milestone that is late; "" if none is
 }
 
-// Miles is the distance, once it is known.
-func (j journey) Miles() string { return j.miles }
-
-// Waiting is what to say of a step that is late.
-func (j journey) Waiting() string { return j.waiting }
-
-// stop is one line of the journey.
+// stop is one line of a journey.
 type stop struct {
 	Stage, Label, Waiting string
-	State                 string // as stage.Step's; "" while it is still to come, "passed" if a later one is done
+	State                 string // as stage.Step's; "" if still to come; "passed" if a later one is done
 	After                 string // time since the submission
 	Detail                string
 }
@@ -69,7 +63,7 @@ const (
 	dead     = "dead"
 )
 
-// newJourney merges the steps, the last one of each stage.
+// newJourney returns the journey of the steps. Of several steps of a stage, the last one counts.
 func newJourney(id string, steps []stage.Step) journey {
 	j := journey{ID: id, State: underWay, Steps: make([]step, len(steps))}
 	for i, s := range steps {
@@ -80,57 +74,54 @@ func newJourney(id string, steps []stage.Step) journey {
 	var start time.Time
 	for _, s := range j.Steps {
 		latest[s.Stage] = s
-		if s.Stage == Name {
+		if start.IsZero() || s.Stage == Name {
 			start = s.At
 		}
-	}
-	if start.IsZero() && len(steps) > 0 {
-		start = j.Steps[0].At
-	}
-	for _, m := range milestones {
-		s, ok := latest[m.Stage]
-		delete(latest, m.Stage)
-		stop := stop{Stage: m.Stage, Label: m.Label, Waiting: m.Waiting}
-		if ok {
-			stop.State, stop.After, stop.Detail = s.State, since(s.At.Sub(start)), detail(s.Detail)
-			if s.State == "done" {
-				for i := range j.stops {
-					if j.stops[i].State == "" { // a stand-in did it that reports nothing
-						j.stops[i].State = "passed"
-					}
-				}
-				if m.last {
-					j.State = arrived
-				}
-			}
-		}
-		j.stops = append(j.stops, stop)
-	}
-	others := slices.SortedFunc(maps.Values(latest), func(a, b step) int { return a.At.Compare(b.At) })
-	for _, s := range others {
-		j.stops = append(j.stops, stop{Stage: s.Stage, Label: s.Stage, State: s.State, After: since(s.At.Sub(start)), Detail: detail(s.Detail)})
-	}
-	for _, s := range j.Steps {
 		var shown struct{ Miles *float64 }
 		if json.Unmarshal(s.Detail, &shown) == nil && shown.Miles != nil {
-			j.miles = inMiles(*shown.Miles)
+			j.Miles = inMiles(*shown.Miles)
 		}
-		if s.State == "dead" && slices.ContainsFunc(milestones, func(m milestone) bool { return m.Stage == s.Stage }) {
+	}
+	add := func(m milestone, s step) {
+		stop := stop{Stage: m.Stage, Label: m.Label, Waiting: m.Waiting, State: s.State, Detail: detail(s.Detail)}
+		if s.State != "" {
+			stop.After = since(s.At.Sub(start))
+		}
+		j.Stops = append(j.Stops, stop)
+	}
+	for _, m := range milestones {
+		s := latest[m.Stage]
+		delete(latest, m.Stage)
+		switch s.State {
+		case "done":
+			for i := range j.Stops { // a program in place of an earlier stage may report nothing
+				if j.Stops[i].State == "" {
+					j.Stops[i].State = "passed"
+				}
+			}
+			if m.last && j.State != dead {
+				j.State = arrived
+			}
+		case "dead":
 			j.State = dead
 		}
+		add(m, s)
+	}
+	for _, s := range slices.SortedFunc(maps.Values(latest), func(a, b step) int { return a.At.Compare(b.At) }) {
+		add(milestone{Stage: s.Stage, Label: s.Stage}, s)
 	}
 	return j
 }
 
-// expected is how long a step takes at most when nothing is in the way, with room to spare.
+// expected is the time after which a step counts as late. A step normally takes milliseconds.
 const expected = 3 * time.Second
 
-// late is what the journey is waiting for, if at that time it has waited longer than expected.
+// late returns the words of the milestone that the journey waits for, if it is late at the time now.
 func (j journey) late(now time.Time) string {
 	if j.State != underWay || len(j.Steps) == 0 || now.Sub(j.Steps[len(j.Steps)-1].At) < expected {
 		return ""
 	}
-	for _, s := range j.stops {
+	for _, s := range j.Stops {
 		if s.State == "" || s.State == "retry" {
 			return s.Waiting
 		}
@@ -138,17 +129,11 @@ func (j journey) late(now time.Time) string {
 	return ""
 }
 
-// Stops are the lines of the journey: the known stages in their order, then what else reported.
-func (j journey) Stops() []stop { return j.stops }
-
-// since writes a duration as a person reads it.
+// since formats a duration for people.
 func since(d time.Duration) string {
 	switch {
-	case d < 0:
-		d = 0
-		fallthrough
 	case d < time.Second:
-		return fmt.Sprintf("%d ms", d.Milliseconds())
+		return fmt.Sprintf("%d ms", max(0, d.Milliseconds()))
 	case d < time.Minute:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	case d < time.Hour:
@@ -157,8 +142,7 @@ func since(d time.Duration) string {
 	return fmt.Sprintf("%d h", int(d.Hours()))
 }
 
-// detail writes what a stage showed of itself: the distance in words, anything else by its own names. Times are left out;
-// each step has its own.
+// detail formats what a stage reports: names and values, except times, since each step has its own.
 func detail(raw json.RawMessage) string {
 	var fields map[string]any
 	if json.Unmarshal(raw, &fields) != nil {
@@ -182,7 +166,7 @@ func detail(raw json.RawMessage) string {
 	return strings.Join(parts, ", ")
 }
 
-// inMiles writes a distance with two decimals and commas between thousands.
+// inMiles formats a distance with two decimals and commas between thousands.
 func inMiles(v float64) string {
 	whole, fraction, _ := strings.Cut(strconv.FormatFloat(v, 'f', 2, 64), ".")
 	for i := len(whole) - 3; i > 0; i -= 3 {
@@ -191,9 +175,9 @@ func inMiles(v float64) string {
 	return whole + "." + fraction + " miles"
 }
 
-// Words are the stop's state for who cannot see its mark.
+// Words describe the stop's state for screen readers.
 func (s stop) Words() string { return stateWords[s.State] }
 
 var stateWords = map[string]string{
-	"": "to come", "passed": "done", "done": "done", "retry": "failed, will be tried again", "dead": "failed and set aside",
+	"": "to come", "passed": "done", "done": "done", "retry": "failed, will be tried again", "dead": "failed for good",
 }

@@ -60,7 +60,7 @@ func TestJourney(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j := newJourney(someID, tc.steps)
 			got := ""
-			for _, s := range j.Stops() {
+			for _, s := range j.Stops {
 				got += fmt.Sprintf("[%s %s %s %s]", s.Stage, s.State, s.After, s.Detail)
 			}
 			if got != tc.want || j.State != tc.state {

@@ -13,14 +13,45 @@ import (
 
 // The map is drawn in tenths of degrees, x to the east and y to the south.
 
-// onMap is where a point is drawn.
+// mapView is what the page draws on the map of the world.
+type mapView struct {
+	Office           string
+	OfficeX, OfficeY int
+	OfficeLat        float64
+	OfficeLong       float64
+	Chosen           bool // there is a place to draw
+	X, Y             int
+	Line             string
+	Length           string
+}
+
+// mapOf returns the map with the office and, if t has a valid one, the place. Measure adds the
+// distance.
+func (s *site) mapOf(t typed, measure bool) mapView {
+	m := mapView{Office: s.office.Name, OfficeLat: s.office.Point.Lat.Degrees(), OfficeLong: s.office.Point.Lng.Degrees()}
+	m.OfficeX, m.OfficeY = onMap(s.office.Point)
+	lat, long, _ := place(t.Lat, t.Long)
+	point, err := geodesy.Parse(lat, long)
+	if err != nil {
+		return m
+	}
+	m.Chosen, m.Line = true, line(s.office.Point, point)
+	m.X, m.Y = onMap(point)
+	if miles, err := geodesy.Miles(s.office.Point, point); err == nil && measure {
+		m.Length = inMiles(miles)
+	}
+	return m
+}
+
+// onMap returns the place of a point on the map.
 func onMap(p geodesy.Point) (x, y int) {
 	return int(math.Round(p.Lng.Degrees() * 10)), int(math.Round(-p.Lat.Degrees() * 10))
 }
 
-// line is the path of the shortest way from p to q. It is that of the sphere: on a map of this size it is nowhere a
-// pixel off the ellipsoid's. Over the date line it leaves the map at one edge and comes back at the other, drawn as two
-// copies of which the map shows its part. Between antipodes, where all ways are as long, it is one of them.
+// line returns the SVG path of the shortest way from p to q, on the sphere: on a map of this size it
+// is less than a pixel off the way on the ellipsoid. A way over the date line is drawn twice, so that
+// it leaves the map at one edge and comes back at the other. Between antipodes all ways are equally
+// long; it returns one of them.
 func line(p, q geodesy.Point) string {
 	a, b := s2.PointFromLatLng(p), s2.PointFromLatLng(q)
 	if a.Distance(b) > s1.Angle(math.Pi-1e-9) {

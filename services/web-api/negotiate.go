@@ -13,8 +13,9 @@ const (
 	typeStream = "text/event-stream"
 )
 
-// accepted returns the offer that the request's Accept header likes best, the first one if it likes several as much or
-// none at all (RFC 9110, 12.5.1; answering something beats answering 406).
+// accepted returns the offer with the highest weight in the request's Accept header (RFC 9110,
+// 12.5.1). If weights are equal, or no offer is acceptable, it returns the first: an answer of
+// another type is more useful than a 406.
 func accepted(r *http.Request, offers ...string) string {
 	best, bestQ := offers[0], 0.0
 	for _, offer := range offers {
@@ -25,7 +26,8 @@ func accepted(r *http.Request, offers ...string) string {
 	return best
 }
 
-// quality is the weight of the most specific range that covers the media type; 1 if there is no range at all.
+// quality returns the weight of the most specific range that matches the media type offer. Without
+// any range it is 1.
 func quality(headers []string, offer string) float64 {
 	q, specific, any := 0.0, 0, false
 	for part := range strings.SplitSeq(strings.Join(headers, ","), ",") {
@@ -55,4 +57,24 @@ func quality(headers []string, offer string) float64 {
 		return 1
 	}
 	return q
+}
+
+// prefersJSON reports whether to answer with JSON. A client that sends JSON gets it by default,
+// any other client gets a page by default.
+func prefersJSON(r *http.Request) bool {
+	if strings.HasPrefix(r.Header.Get("Content-Type"), typeJSON) {
+		return accepted(r, typeJSON, typeHTML) == typeJSON
+	}
+	return accepted(r, typeHTML, typeJSON) == typeJSON
+}
+
+// takesGzip reports whether the client accepts gzip.
+func takesGzip(r *http.Request) bool {
+	for coding := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
+		name, params, _ := strings.Cut(strings.ReplaceAll(coding, " ", ""), ";")
+		if strings.EqualFold(name, "gzip") {
+			return !strings.HasPrefix(params, "q=0") || strings.Trim(params, "q=0.") != ""
+		}
+	}
+	return false
 }

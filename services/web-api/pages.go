@@ -9,37 +9,33 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/geodesy"
 )
 
 //go:embed templates
 var templateFiles embed.FS
 
-// pages are the templates.
-type pages struct{ all *template.Template }
-
-func openPages(a *assets) (*pages, error) {
+func openPages(a *assets) (*template.Template, error) {
 	t, err := template.New("").Funcs(template.FuncMap{"asset": a.url}).ParseFS(templateFiles, "templates/*.html")
 	if err != nil {
 		return nil, fmt.Errorf("open pages: %w", err)
 	}
-	return &pages{t}, nil
+	return t, nil
 }
 
 // mainPage is the page with the form.
 type mainPage struct {
 	Typed    typed
-	Notice   string // what went wrong with the whole of it
+	Notice   string // why the submission as a whole was refused
 	Wrong    []*event.FieldError
 	Accepted *acceptedView
 
 	Office  string
 	Samples []sample
 	Map     mapView
-	Blank   journey // what a card looks like before anything is known
+	Blank   journey // for a card without any step
 }
 
-// acceptedView is a submission that was just taken.
+// acceptedView is the submission that this request made.
 type acceptedView struct {
 	ID, Email, Lat, Long string
 	Repeat               bool
@@ -57,28 +53,16 @@ var samples = []sample{
 	{"North Pole", "90", "0"},
 }
 
-// mapView is what is drawn on the land.
-type mapView struct {
-	Office           string
-	OfficeX, OfficeY int
-	OfficeLat        float64
-	OfficeLong       float64
-	Chosen           bool // a place is
-	X, Y             int
-	Line             string
-	Length           string
-}
-
-// problemPage says why there is no other page.
+// problemPage shows an error.
 type problemPage struct {
 	Status int
 	Text   string
 }
 
-// eventPage follows one submission.
+// eventPage shows one submission.
 type eventPage struct{ Journey journey }
 
-// Error is what is wrong with a field, "" if nothing is.
+// Error returns what is wrong with a field; "" if it is correct.
 func (p mainPage) Error(field string) string {
 	for _, w := range p.Wrong {
 		if w.Field == field {
@@ -88,7 +72,7 @@ func (p mainPage) Error(field string) string {
 	return ""
 }
 
-// Title says first what happened, since it is read out first.
+// Title begins with the result, since screen readers read the title first.
 func (p mainPage) Title() string {
 	title := "How far are you from " + p.Office + "?"
 	switch {
@@ -109,37 +93,20 @@ func (s *site) mainPage(c echo.Context, status int, p mainPage) error {
 	at := p.Typed
 	if p.Accepted != nil {
 		p.Accepted.Journey = newJourney(p.Accepted.ID, nil)
-		p.Accepted.Journey.stops[0].State = "done"
+		p.Accepted.Journey.Stops[0].State = "done"
 		at = typed{Lat: p.Accepted.Lat, Long: p.Accepted.Long}
 	}
 	p.Map = s.mapOf(at, p.Accepted != nil)
-	// The form's own posts must say where they come from: under no-referrer a browser sends "Origin: null", and where
-	// it does not send Sec-Fetch-Site either (plain HTTP) they would look like another site's. Nothing leaves the site.
+	// Under no-referrer the browser posts the form with "Origin: null", and over plain HTTP without
+	// Sec-Fetch-Site: sameOrigin would refuse it. No referrer goes to another site.
 	c.Response().Header().Set("Referrer-Policy", "same-origin")
 	return s.page(c, status, "main", p)
 }
 
-// mapOf draws the office and, if it is one, the place.
-func (s *site) mapOf(t typed, measure bool) mapView {
-	m := mapView{Office: s.office.Name, OfficeLat: s.office.Point.Lat.Degrees(), OfficeLong: s.office.Point.Lng.Degrees()}
-	m.OfficeX, m.OfficeY = onMap(s.office.Point)
-	lat, long, _ := place(t.Lat, t.Long)
-	point, err := geodesy.Parse(lat, long)
-	if err != nil {
-		return m
-	}
-	m.Chosen, m.Line = true, line(s.office.Point, point)
-	m.X, m.Y = onMap(point)
-	if miles, err := geodesy.Miles(s.office.Point, point); err == nil && measure {
-		m.Length = inMiles(miles)
-	}
-	return m
-}
-
-// page answers with a template, complete or not at all.
+// page answers with a template. If it fails, nothing of the page has been sent.
 func (s *site) page(c echo.Context, status int, name string, data any) error {
 	var b bytes.Buffer
-	if err := s.pages.all.ExecuteTemplate(&b, name+".html", data); err != nil {
+	if err := s.pages.ExecuteTemplate(&b, name+".html", data); err != nil {
 		return fmt.Errorf("page %s: %w", name, err)
 	}
 	var zipped []byte

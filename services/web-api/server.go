@@ -12,7 +12,7 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 )
 
-// server has the limits of one request: a client that is slow or sends much is cut off, not waited for.
+// server returns the HTTP server. Its limits end the connection of a client that is too slow.
 func (s *site) server() *http.Server {
 	return &http.Server{
 		Handler:           s.admin.Observe(s.handler(), s.proxied),
@@ -25,7 +25,7 @@ func (s *site) server() *http.Server {
 	}
 }
 
-// handler is the routes.
+// handler returns the routes.
 func (s *site) handler() http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = s.refuse
@@ -41,8 +41,8 @@ func (s *site) handler() http.Handler {
 	return e
 }
 
-// secure sets the headers that every answer has. Scripts and styles come from this site's files only, so that nothing a
-// visitor types can become one.
+// secure sets the headers of every answer. Scripts and styles come from this site's files only, so
+// no text that a visitor types can become one.
 func secure(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		h := c.Response().Header()
@@ -59,44 +59,44 @@ func secure(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// sameOrigin refuses what another site makes a visitor's browser post. Programs that are no browser send neither Origin
-// nor Sec-Fetch-Site and get through.
+// sameOrigin refuses posts that another site's page makes a browser send. Programs other than
+// browsers send neither Origin nor Sec-Fetch-Site and pass.
 func (s *site) sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if err := s.origins.Check(c.Request()); err != nil {
-			return echo.NewHTTPError(http.StatusForbidden, "this was sent by a page of another site, so nothing was done").SetInternal(err)
+			return echo.NewHTTPError(http.StatusForbidden, "a page of another site sent this, so nothing was done").SetInternal(err)
 		}
 		return next(c)
 	}
 }
 
-// recovered logs a panic; the answer is a plain 500.
+// recovered logs a panic. The answer is a 500 without details.
 func (s *site) recovered(c echo.Context, err error, stack []byte) error {
 	s.log.ErrorContext(c.Request().Context(), "handler panicked", "err", err, "stack", string(stack))
 	return err
 }
 
-// routed tells the route to whoever observes the request, and logs it.
+// routed sets the request's route for the metrics and traces, and logs the request.
 func (s *site) routed(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
 		r, w := c.Request(), c.Response()
 		r.Pattern = c.Path()
 		if err := next(c); err != nil {
-			c.Error(err) // answers it, so that the status is known here
+			c.Error(err) // writes the answer now, so that the log has its status
 		}
 		s.log.DebugContext(r.Context(), "request", "method", r.Method, "route", r.Pattern, "status", w.Status, "bytes", w.Size, "took", time.Since(start))
 		return nil
 	}
 }
 
-// proxied tells whether the request comes from a trusted proxy, whose trace it then continues.
+// proxied reports whether a trusted proxy sent the request; its trace is then continued.
 func (s *site) proxied(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	return err == nil && s.settings.TrustedProxies.contain(peer.Addr().Unmap().WithZone(""))
 }
 
-// refuse answers an error as a page or as JSON, as the client likes it.
+// refuse answers an error, as a page or as JSON.
 func (s *site) refuse(err error, c echo.Context) {
 	if c.Response().Committed {
 		return
@@ -111,7 +111,7 @@ func (s *site) refuse(err error, c echo.Context) {
 				text = "there is no such page"
 			}
 		case http.StatusMethodNotAllowed:
-			text = fmt.Sprintf("%s is not a method of this address; it takes %s", c.Request().Method, c.Response().Header().Get(echo.HeaderAllow))
+			text = fmt.Sprintf("this address does not accept %s, only %s", c.Request().Method, c.Response().Header().Get(echo.HeaderAllow))
 		}
 	}
 	if status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable {
@@ -127,8 +127,8 @@ func (s *site) refuse(err error, c echo.Context) {
 	}
 }
 
-// problem is the JSON of every refusal.
+// problem is the JSON of every refused request.
 type problem struct {
 	Error  string            `json:"error"`
-	Fields map[string]string `json:"fields,omitempty"` // what is wrong with which field
+	Fields map[string]string `json:"fields,omitempty"` // field name to error
 }

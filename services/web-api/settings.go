@@ -11,8 +11,8 @@ import (
 	"github.com/milepost/milepost/pkg/config"
 )
 
-// Settings are what an operator may say about the HTTP edge, in the environment (see [config.Load]). Of a zero Settings
-// nothing is limited and nobody is trusted; Load fills in the defaults.
+// Settings configure the HTTP edge, from the environment (see [config.Load], which sets the
+// defaults). The zero Settings limits nothing and trusts nobody.
 type Settings struct {
 	Listen         config.Address `env:"LISTEN" envDefault:"127.0.0.1:8000" help:"address of the page"`
 	RateLimit      Quota          `env:"RATE_LIMIT" envDefault:"60" help:"submissions a minute per client (IPv6: per /64), or off"`
@@ -25,10 +25,10 @@ type Settings struct {
 // addressQuota is AddressLimit with its default.
 func (s Settings) addressQuota() Quota { return cmp.Or(s.AddressLimit, s.RateLimit) }
 
-// Quota is how many may be; zero or less means any number.
+// Quota is a maximum; zero or less means no limit.
 type Quota int
 
-const unlimited Quota = -1 // what "off" is, so that it differs from a variable that was not set
+const unlimited Quota = -1 // "off", which must differ from an unset variable
 
 // UnmarshalText reads a number or "off".
 func (q *Quota) UnmarshalText(b []byte) error {

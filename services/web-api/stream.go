@@ -15,18 +15,18 @@ import (
 	"github.com/milepost/milepost/pkg/stage"
 )
 
-// writeTimeout is how long a reader of a stream may stand still.
+// writeTimeout is how long one write to a stream may take.
 const writeTimeout = 10 * time.Second
 
-// stream sends the steps of the events as Server-Sent Events: first what is known, then what happens, until the reader
-// leaves or the server stops. A reader that lost the connection asks again and gets everything again, so events carry no
-// IDs of their own.
+// stream sends the steps of the events as Server-Sent Events: first all known steps, then each new
+// one, until the reader leaves or the server stops. A reader that reconnects gets all steps again,
+// so the stream needs no Last-Event-ID.
 //
 //	event: step
 //	data: {"id":…,"stage":"distance","state":"done","at":…,"detail":{"miles":…}}
 //
-// There may be thousands of streams, nearly always idle, so the connection is taken from the server together with the
-// buffers and the deep stack that a request has: about 15 kB a stream instead of 45.
+// There may be thousands of idle streams. Hijacking the connection frees the buffers and the deep
+// stack of the request: about 15 kB a stream instead of 45.
 func (s *site) stream(c echo.Context, ids []string) error {
 	r, w := c.Request(), c.Response()
 	client := clientName(clientAddress(r, s.settings.TrustedProxies))
@@ -37,13 +37,13 @@ func (s *site) stream(c echo.Context, ids []string) error {
 	}
 	h := w.Header()
 	h.Set(echo.HeaderContentType, typeStream)
-	h.Set("Connection", "close")     // the stream ends where the connection does
-	h.Set("X-Accel-Buffering", "no") // nginx would hold the steps back
+	h.Set("Connection", "close")     // the end of the connection ends the stream
+	h.Set("X-Accel-Buffering", "no") // or nginx would buffer the steps
 	if r.Method == http.MethodHead {
 		release()
 		return c.NoContent(http.StatusOK)
 	}
-	s.open.Add(1) // while the server still waits for this request, so that a stop waits for either
+	s.open.Add(1) // before the hijack: until then Shutdown waits for the request
 	conn, _, err := w.Hijack()
 	if err != nil {
 		s.open.Done()
@@ -60,7 +60,7 @@ func (s *site) stream(c echo.Context, ids []string) error {
 	return nil
 }
 
-// follow writes the answer on the connection, until the stream is over, and closes it.
+// follow writes the answer to the connection until the stream ends, and closes it.
 func (s *site) follow(conn net.Conn, header http.Header, ids []string) {
 	ctx, cancel := context.WithCancel(s.stopping)
 	defer cancel()
@@ -69,8 +69,8 @@ func (s *site) follow(conn net.Conn, header http.Header, ids []string) {
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		// The server has set a deadline for the request; a stream has none. Nothing is read after a request, so
-		// whatever comes is the end.
+		// A stream has no read deadline, unlike a request. The client sends nothing after its
+		// request, so whatever Read returns is the end.
 		_ = conn.SetReadDeadline(time.Time{})
 		var b [1]byte
 		_, _ = conn.Read(b[:])
@@ -91,11 +91,11 @@ func (s *site) follow(conn net.Conn, header http.Header, ids []string) {
 	<-read
 }
 
-// eventWriter writes a stream, and a heartbeat when nothing else was written for a while.
+// eventWriter writes a stream, and a heartbeat whenever it wrote nothing for a while.
 type eventWriter struct {
 	conn   net.Conn
-	failed func() // called when the reader is gone, or too slow to be kept
-	every  time.Duration
+	failed func()        // called when the reader has left or is too slow
+	every  time.Duration // between heartbeats
 
 	mu     sync.Mutex
 	beat   *time.Timer
@@ -110,11 +110,11 @@ func newEventWriter(conn net.Conn, every time.Duration, failed func()) *eventWri
 	return e
 }
 
-// open begins the answer. It has some body at once, or the reader would not know that it is connected.
+// open writes the header and the first bytes of the body, which tell the reader that it is connected.
 func (e *eventWriter) open(header http.Header) {
 	var b bytes.Buffer
 	b.WriteString("HTTP/1.1 200 OK\r\n")
-	_ = header.Write(&b) // a buffer takes everything
+	_ = header.Write(&b) // a bytes.Buffer never fails
 	b.WriteString("\r\nretry: 1000\n\n")
 	e.send(b.String())
 }
@@ -143,5 +143,5 @@ func (e *eventWriter) close() {
 	defer e.mu.Unlock()
 	e.closed = true
 	e.beat.Stop()
-	_ = e.conn.Close() // the reader may have done so before
+	_ = e.conn.Close() // fails if the reader has closed it before
 }

@@ -18,10 +18,10 @@ import (
 	"github.com/milepost/milepost/pkg/stage"
 )
 
-// publishTimeout is how long a submission may wait for Redis before it is answered 503.
+// publishTimeout is how long a submission waits for Redis before the answer is 503.
 const publishTimeout = 5 * time.Second
 
-// form is GET /: the empty page, or with a place filled in if the address names one (?at=40.7128,-74.0060).
+// form is GET /: the page, with a place filled in if the address has one (?at=40.7128,-74.0060).
 func (s *site) form(c echo.Context) error {
 	var t typed
 	if at := c.QueryParam("at"); at != "" {
@@ -32,7 +32,7 @@ func (s *site) form(c echo.Context) error {
 	return s.mainPage(c, http.StatusOK, mainPage{Typed: t})
 }
 
-// submit is POST /distance. It answers 201 when the submission is in the stream, and only then.
+// submit is POST /distance. It answers 201 only after the submission is in the stream.
 func (s *site) submit(c echo.Context) error {
 	r := c.Request()
 	in, err := readInput(c.Response(), r)
@@ -74,12 +74,13 @@ func (s *site) submit(c echo.Context) error {
 
 // created is the JSON of an accepted submission.
 type created struct {
-	ID     string `json:"id"`               // event ID; /events/{id} has its progress, if it is tracked
-	Repeat bool   `json:"repeat,omitempty"` // the idempotency key was known, so nothing new was begun
+	ID     string `json:"id"`               // event ID; /events/{id} has its progress if it is tracked
+	Repeat bool   `json:"repeat,omitempty"` // the idempotency key was known, so nothing was published
 }
 
-// limits are what a submission counts against: its client's minute, and its address' hour, since a form that sends
-// email to whomever one likes would be a cannon. The address itself stays out of Redis' keys.
+// limits returns the limits that a submission counts against: per client and minute, and per email
+// address and hour, so that nobody can flood an address by changing clients. The keys in Redis hold
+// a hash of the address.
 func (s *site) limits(r *http.Request, sub event.Submission) []stage.Limit {
 	var l []stage.Limit
 	if n := s.settings.RateLimit; n > 0 {
@@ -92,7 +93,8 @@ func (s *site) limits(r *http.Request, sub event.Submission) []stage.Limit {
 	return l
 }
 
-// unpublished answers a submission that is not known to be in the stream. Keyed tells that it had an idempotency key.
+// unpublished answers a submission whose publish failed or whose reply was lost. Keyed: it had an
+// idempotency key.
 func (s *site) unpublished(c echo.Context, in input, keyed bool, err error) error {
 	var over *stage.LimitError
 	switch {
@@ -110,14 +112,14 @@ func (s *site) unpublished(c echo.Context, in input, keyed bool, err error) erro
 	case errors.Is(err, stage.ErrBacklog):
 		s.metrics.submissions.WithLabelValues("backlog").Inc()
 		retryAfter(c, 5*time.Second)
-		return s.reject(c, http.StatusServiceUnavailable, in, "too many submissions are waiting already; yours was not taken. Try again in a few seconds")
+		return s.reject(c, http.StatusServiceUnavailable, in, "too many submissions are waiting; yours was not accepted. Try again in a few seconds")
 	case errors.Is(err, stage.ErrUnavailable), errors.Is(err, stage.ErrClosed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.metrics.submissions.WithLabelValues("unavailable").Inc()
 		s.log.WarnContext(c.Request().Context(), "submission refused", "err", err)
 		retryAfter(c, 2*time.Second)
-		notice := "submissions cannot be taken right now; try again in a few seconds"
+		notice := "submissions cannot be accepted right now; try again in a few seconds"
 		if keyed {
-			notice += ". Sending the same again does not double it"
+			notice += ". If you send the same again, it counts once"
 		}
 		return s.reject(c, http.StatusServiceUnavailable, in, notice)
 	}
@@ -137,14 +139,14 @@ func retryAfter(c echo.Context, d time.Duration) string {
 	return fmt.Sprintf("%d minutes", (seconds+59)/60)
 }
 
-// reject answers a submission that was read but not taken, with everything that was typed still in the form.
+// reject answers a submission that was not accepted. A page keeps everything that was typed.
 func (s *site) reject(c echo.Context, status int, in input, notice string, wrong ...*event.FieldError) error {
 	if !prefersJSON(c.Request()) {
 		return s.mainPage(c, status, mainPage{Typed: in.typed, Notice: sentence(notice), Wrong: wrong})
 	}
 	p := problem{Error: notice}
 	if len(wrong) > 0 {
-		p.Error, p.Fields = "the submission is not right", map[string]string{}
+		p.Error, p.Fields = "the submission has wrong fields", map[string]string{}
 		for _, w := range wrong {
 			p.Fields[w.Field] = w.Error()
 		}
@@ -152,15 +154,7 @@ func (s *site) reject(c echo.Context, status int, in input, notice string, wrong
 	return c.JSON(status, p)
 }
 
-// prefersJSON tells who gets JSON: who asks for it, and who sends it without asking for a page.
-func prefersJSON(r *http.Request) bool {
-	if strings.HasPrefix(r.Header.Get("Content-Type"), typeJSON) {
-		return accepted(r, typeJSON, typeHTML) == typeJSON
-	}
-	return accepted(r, typeHTML, typeJSON) == typeJSON
-}
-
-// sentence writes an error as a person reads it: with a capital and a full stop.
+// sentence turns an error's text into a sentence, with a capital letter and a full stop.
 func sentence(s string) string {
 	if s == "" {
 		return ""

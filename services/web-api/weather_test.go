@@ -23,6 +23,6 @@ func testWeather(t *testing.T, b *browsertest.Browser) {
 	weather.do(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	fillIn(tab)
 	tab.Click(submitButton)
-	tab.Until(`document.querySelector("#cards .weather")?.innerText === "The weather there is not known: the weather service: its provider does not answer."`)
+	tab.Until(`document.querySelector("#cards .weather")?.innerText === "The weather there is not available: the weather service: its provider does not answer."`)
 	tab.NoOverflow("no weather")
 }

@@ -1,5 +1,5 @@
-// Reading coordinates as people write them, for the map and for pasting. The server reads them again, by the same rules
-// (coordinates.go), and has the last word.
+// Reads coordinates as people write them, for the map and for pasting. The server reads them again by
+// the same rules (coordinates.go).
 
 const one = /^([NSEW])?\s*([+-]?)\s*([0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)\s*(?:[°º]|DEG)?\s*(?:([0-9]+(?:[.,][0-9]+)?)\s*['′’]\s*(?:([0-9]+(?:[.,][0-9]+)?)\s*(?:["″”]|'')\s*)?)?([NSEW])?$/;
 
@@ -17,7 +17,7 @@ const pairs = [
 
 const tidy = (text) => text.replace(/[\u2212\u2013]/g, "-").replace(/[\u00a0\u202f\t]/g, " ").trim().toUpperCase();
 
-// split takes latitude and longitude, still as text, from one text; null if it does not hold both.
+// split reads latitude and longitude, still as text, from one text; null if it does not have both.
 export function split(text) {
   for (const pair of pairs) {
     const m = pair.exec(tidy(text));
@@ -40,7 +40,7 @@ export function degrees(text, axis) {
   return sign === "-" || hemisphere === axis[1] ? -value : value;
 }
 
-// read takes both fields; null while they are not a place.
+// read reads both fields; null if they are not a place.
 export function read(lat, long) {
   const pair = long.trim() === "" ? split(lat) : lat.trim() === "" ? split(long) : null;
   const [a, b] = pair ?? [lat, long];

@@ -4,7 +4,7 @@ const svg = document.getElementById("map");
 const wrap = (degrees) => degrees - 360 * Math.round(degrees / 360);
 const radians = Math.PI / 180;
 
-// show draws the place and the shortest way to it from the office; without a place, neither.
+// show draws the place and the shortest way to it from the office; null removes both.
 export function show(place) {
   if (!svg) return;
   const dot = svg.querySelector("#place");
@@ -20,13 +20,13 @@ export function show(place) {
   line.setAttribute("d", way({ lat: Number(svg.dataset.lat), long: Number(svg.dataset.long) }, place));
 }
 
-// length writes the distance beside the map.
+// length shows the distance beside the map.
 export function length(text) {
   const out = document.getElementById("length");
   if (out) out.textContent = text;
 }
 
-// choose calls f with the place for each click on the map.
+// choose calls f with the latitude and the longitude of each click on the map.
 export function choose(f) {
   if (!svg) return;
   document.getElementById("map-hint").hidden = false;
@@ -37,12 +37,13 @@ export function choose(f) {
   });
 }
 
-// way is the path of a great circle: over the date line it leaves at one edge and comes back at the other.
+// way returns the SVG path of a great circle. Over the date line it leaves the map at one edge and
+// comes back at the other.
 function way(from, to) {
   const a = vector(from);
   let b = vector(to);
   let angle = Math.acos(Math.max(-1, Math.min(1, a[0] * b[0] + a[1] * b[1] + a[2] * b[2])));
-  if (angle > Math.PI - 1e-6) { // between antipodes all ways are as long: take one
+  if (angle > Math.PI - 1e-6) { // between antipodes all ways are equally long: take one
     b = vector({ lat: to.lat - 1e-3 * Math.sign(to.lat), long: to.long });
     angle = Math.acos(a[0] * b[0] + a[1] * b[1] + a[2] * b[2]);
   }

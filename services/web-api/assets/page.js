@@ -1,5 +1,5 @@
-// The page: submitting in place, choosing a place, and the submissions of this browser. Without it the same page works by
-// plain posts; what the server renders is what is shown here too.
+// The page: submit without a reload, choose a place, list this browser's submissions. Without
+// JavaScript the page works by plain posts. Cards and forms come from the server's HTML.
 import * as coordinates from "./coordinates.js";
 import * as map from "./map.js";
 import { Follower, draw, late, merge } from "./progress.js";
@@ -18,7 +18,7 @@ root.classList.add("js");
 if (document.getElementById("form")) startForm();
 else startEvent();
 
-// ---- one submission's own page
+// ---- the page of one submission
 
 function startEvent() {
   const card = document.querySelector(".card.alone");
@@ -48,7 +48,7 @@ function startForm() {
   if (document.getElementById("notice")) document.getElementById("notice").focus();
 }
 
-// startEntry takes over the form, each time the server sent a new one.
+// startEntry adds the listeners to the form, each time the server has sent a new one.
 function startEntry() {
   const form = document.getElementById("form");
   form.addEventListener("submit", submit);
@@ -104,14 +104,14 @@ async function submit(event) {
     if (card) accepted(document.adoptNode(card));
     document.getElementById("notice")?.focus();
   } catch (error) {
-    const reason = error instanceof TypeError ? "The server could not be reached. Try again; sending the same again does not double it." : error.message;
+    const reason = error instanceof TypeError ? "The server could not be reached. Try again: if you send the same again, it counts once." : error.message;
     complain(form, reason);
   } finally {
     form.removeAttribute("aria-busy");
   }
 }
 
-// complain says above the form that nothing was submitted; what was typed stays, and so does the one-time key.
+// complain says above the form that nothing was submitted. The form and its one-time key stay.
 function complain(form, reason) {
   document.getElementById("notice")?.remove();
   const note = document.createElement("div");
@@ -126,16 +126,16 @@ function complain(form, reason) {
   note.focus();
 }
 
-// offerLocation shows the button where the browser may tell where it is, and else why it is not there.
+// offerLocation shows the button if the browser may give its location, else the reason why not.
 async function offerLocation() {
   const button = document.getElementById("locate");
   const note = document.getElementById("locate-note");
   if (!navigator.geolocation) return;
   if (!isSecureContext) {
-    note.textContent = "Your location can be used on https pages only; this is not one.";
+    note.textContent = "Browsers give your location to https pages only, and this is not one.";
     return;
   }
-  const blocked = "Using your location is blocked in the browser's settings for this page.";
+  const blocked = "The browser's settings for this page block your location.";
   button.addEventListener("click", () => {
     note.textContent = "Asking for your location…";
     navigator.geolocation.getCurrentPosition(({ coords }) => {
@@ -157,7 +157,7 @@ async function offerLocation() {
 
 // ---- your submissions
 
-// accepted takes in the card of a submission that the server just took.
+// accepted adds the card of a submission that the server has accepted.
 function accepted(card) {
   const { id, lat, long } = card.dataset;
   const known = load().find((e) => e.id === id); // a repeat
@@ -170,8 +170,8 @@ function accepted(card) {
   map.show(coordinates.read(lat, long));
 }
 
-// add shows an entry as the first card and follows it while there may be news. True if it is so old that the server may
-// have forgotten it.
+// add shows an entry as the first card and follows it until it is complete. It returns true, and does
+// not follow it, if the entry is so old that the server may have no progress of it.
 function add(entry) {
   const card = document.getElementById("card").content.firstElementChild.cloneNode(true);
   const link = card.querySelector("a");
@@ -195,7 +195,7 @@ function onStep(step) {
   const place = card.querySelector("a")?.textContent;
   news.textContent = [place, label, detail].filter(Boolean).join(": ");
   if (miles && card.parentElement?.firstElementChild === card) map.length(miles);
-  if (over === "done") setTimeout(() => follower.leave(step.id), 5000); // stages beside the way may be on theirs still
+  if (over === "done") setTimeout(() => follower.leave(step.id), 5000); // other stages may still report
   const entry = load().find((e) => e.id === step.id);
   if (entry) save({ ...entry, state: over, steps });
 }
@@ -210,7 +210,7 @@ function onUnknown(id) {
 
 function unknown(card) {
   const out = card.querySelector(".late");
-  out.textContent = "Nothing more is known of it here: progress is kept for an hour.";
+  out.textContent = "The server has no progress of it any more: it is kept for one hour.";
   out.hidden = false;
 }
 
@@ -231,17 +231,18 @@ function forget() {
   document.getElementById("main").focus();
 }
 
-// load reads the entries, newest first. Another version of the page or a curious visitor may have written anything there.
+// load reads the entries, newest first. It checks them: another version of the page, or the visitor,
+// may have changed them.
 function load() {
   try {
     const list = JSON.parse(localStorage.getItem(storeName)) ?? [];
     return list.filter((e) => /^[0-9a-f-]{36}$/.test(e?.id) && Array.isArray(e.steps) && typeof e.at === "number").slice(0, keep);
   } catch {
-    return []; // nothing there, or storage is forbidden
+    return []; // not JSON, or storage is forbidden
   }
 }
 
-// save puts the entry in its place, or first if it is new.
+// save replaces the entry, or adds it as the first.
 function save(entry) {
   const list = load();
   const i = list.findIndex((e) => e.id === entry.id);

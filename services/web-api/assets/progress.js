@@ -1,10 +1,10 @@
-// Progress of submissions: following them, and showing it in cards. A card is drawn from the steps alone, by the same
-// rules as on the server (journey.go), so that a step that comes twice changes nothing.
+// Follows submissions and shows their progress in cards. A card depends on the steps alone, by the same
+// rules as on the server (journey.go), so a repeated step changes nothing.
 
-const lateAfter = 3000; // ms without news after which the card says what it waits for
-const words = { "": "to come", passed: "done", done: "done", retry: "failed, will be tried again", dead: "failed and set aside" };
+const lateAfter = 3000; // ms without a step until the card says what it waits for
+const words = { "": "to come", passed: "done", done: "done", retry: "failed, will be tried again", dead: "failed for good" };
 
-// merge adds a step to those known, the later one of a stage; false if it is no news.
+// merge adds a step, or replaces an older one of its stage. It returns false if steps had it already.
 export function merge(steps, step) {
   const i = steps.findIndex((s) => s.stage === step.stage);
   if (i < 0) steps.push(step);
@@ -13,7 +13,8 @@ export function merge(steps, step) {
   return true;
 }
 
-// draw shows the steps in the card and returns {over, miles, label, detail}; label is that of the step named news.
+// draw shows the steps in the card and returns {over, miles, label, detail}, the last two of the stage
+// named news.
 export function draw(card, steps, news) {
   const list = card.querySelector(".stops");
   const first = steps.find((s) => s.stage === "web-api") ?? steps[0];
@@ -54,7 +55,7 @@ function set(stop, state) {
   stop.querySelector(".words").textContent = words[state] ?? state;
 }
 
-// late says in the card what it is waiting for.
+// late shows in the card what it waits for.
 export function late(card) {
   const next = card.querySelector(".stops .waiting");
   const out = card.querySelector(".late");
@@ -83,28 +84,29 @@ function describe(detail) {
   }).join(", ");
 }
 
-// Follower follows any number of events over one stream. It asks again when the connection is lost, and polls where no
-// stream gets through. A stream starts with all that is known, so nothing needs remembering between two of them.
+// Follower follows any number of events over one stream. It connects again when the connection is lost,
+// and polls if a proxy lets no stream through. Each stream begins with all known steps.
 export class Follower {
   #ids = new Set();
   #source = null;
   #timer = 0;
   #opening = 0;
   #failures = 0;
-  #heard = 0; // when anything came
-  #news = new Map(); // event ID -> when it had news, or was first asked about
+  #heard = 0; // time of the last message
+  #news = new Map(); // event ID -> time of its last step, or of the first check
   #onStep;
   #onQuiet;
   #onUnknown;
 
-  // onStep gets each step, onQuiet an ID without news for a while, onUnknown an ID that the server does not know.
+  // onStep gets each step, onQuiet the ID of an event without a step for lateAfter, onUnknown an ID
+  // that the server does not know.
   constructor(onStep, onQuiet, onUnknown) {
     this.#onStep = onStep;
     this.#onQuiet = onQuiet;
     this.#onUnknown = onUnknown;
     addEventListener("pagehide", () => this.#close());
     addEventListener("pageshow", (event) => event.persisted && this.#open());
-    addEventListener("online", () => this.#open()); // the old connection may look alive for long
+    addEventListener("online", () => this.#open()); // the old connection may seem alive for long
   }
 
   follow(id) {
@@ -112,14 +114,14 @@ export class Follower {
     this.#ids.add(id);
     this.#close();
     clearTimeout(this.#opening);
-    this.#opening = setTimeout(() => this.#open()); // one stream for all that are added now
+    this.#opening = setTimeout(() => this.#open()); // one stream for all events added now
   }
 
-  // check asks once about events of which the server may know nothing any more, and follows those it knows.
+  // check asks once about events that the server may not know any more, and follows those it knows.
   async check(ids) {
     if (ids.length === 0) return;
     ids.forEach((id) => this.#ids.add(id));
-    await this.#ask(ids).catch(() => {}); // the stream will tell what it can
+    await this.#ask(ids).catch(() => {}); // the stream gets what it can
     this.#open();
   }
 
@@ -141,7 +143,8 @@ export class Follower {
     source.addEventListener("open", () => { this.#failures = 0; });
     source.addEventListener("step", (event) => this.#hear(JSON.parse(event.data)));
     source.addEventListener("error", () => {
-      // The browser connects again by itself, unless the answer was no stream; a proxy may never let one through.
+      // The browser connects again by itself, unless the answer was no stream. Poll if a proxy
+      // never lets one through.
       if (source.readyState === EventSource.CLOSED || ++this.#failures > 3) this.#poll();
     });
     this.#timer = setInterval(() => this.#watch(), 1000);
@@ -160,7 +163,7 @@ export class Follower {
     this.#onStep(step);
   }
 
-  // late tells of the events that have had no news for a while.
+  // late reports the events that have had no step for lateAfter.
   #late() {
     for (const id of [...this.#ids]) {
       if (!this.#news.has(id)) this.#news.set(id, Date.now());
@@ -168,12 +171,12 @@ export class Follower {
     }
   }
 
-  // watch notices that nothing comes: the events may be late, or the stream is held up on its way.
+  // watch asks the server if the stream was silent for 10 s: a proxy may buffer it.
   #watch() {
     this.#late();
     if (Date.now() - this.#heard > 10e3) {
       this.#heard = Date.now();
-      this.#ask().catch(() => {}); // the stream is still there to tell
+      this.#ask().catch(() => {}); // the stream is still open
     }
   }
 
@@ -185,7 +188,7 @@ export class Follower {
     for (const id of ids) if (!events.some((e) => e.id === id)) this.#onUnknown(id);
   }
 
-  // poll asks every two seconds instead, and tries a stream again after five times.
+  // poll asks every two seconds. After five answers it tries a stream again.
   #poll() {
     this.#close();
     let times = 0;
@@ -194,7 +197,7 @@ export class Follower {
       try {
         await this.#ask();
       } catch {
-        return; // the next time may do better
+        return; // try again in two seconds
       }
       if (++times === 5 && this.#ids.size > 0) {
         this.#failures = 0;

@@ -1,5 +1,5 @@
-// World makes assets/world.svg from the land outlines of Natural Earth at 1:110 million (public domain,
-// https://www.naturalearthdata.com), as the npm package world-atlas 2.0.2 ships them in TopoJSON:
+// Generate makes ../assets/world.svg from the land outlines of Natural Earth at 1:110 million (public
+// domain, https://www.naturalearthdata.com), which the npm package world-atlas 2.0.2 has as TopoJSON:
 //
 //	npm pack world-atlas@2.0.2 && tar xzf world-atlas-2.0.2.tgz
 //	go run ./services/web-api/generate <package/land-110m.json >services/web-api/assets/world.svg
@@ -34,7 +34,7 @@ func main() {
 	if err := json.NewDecoder(os.Stdin).Decode(&t); err != nil {
 		log.Fatalf("read the topology: %v", err)
 	}
-	for _, arc := range t.Arcs { // each point is a step from the one before
+	for _, arc := range t.Arcs { // each point is relative to the one before
 		for i := range arc {
 			if i > 0 {
 				arc[i][0] += arc[i-1][0]
@@ -56,7 +56,7 @@ func main() {
 	fmt.Printf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1800 -900 3600 1800"><path id="land" d="%s"/></svg>`+"\n", d.String())
 }
 
-// ring joins arcs (^i means arc i backwards; a joint is in both of its arcs) into longitudes and latitudes.
+// ring joins arcs into longitudes and latitudes. ^i is arc i backwards. Neighbouring arcs share a point.
 func (t *topology) ring(arcs []int) (points [][2]float64) {
 	for _, a := range arcs {
 		arc := t.Arcs[max(a, ^a)]
@@ -77,8 +77,8 @@ func (t *topology) ring(arcs []int) (points [][2]float64) {
 	return points
 }
 
-// draw appends the ring as a closed path. A ring over the date line is unrolled and drawn once at each edge of the map;
-// one around the pole is closed along the pole.
+// draw appends the ring as a closed path. A ring over the date line is drawn at both edges of the map.
+// A ring around a pole is closed along the pole.
 func draw(d *strings.Builder, ring [][2]float64) {
 	east, west := -180.0, 180.0
 	for i := range ring {
@@ -100,7 +100,7 @@ func draw(d *strings.Builder, ring [][2]float64) {
 	}
 }
 
-// path appends the ring, moved east by shift degrees, without points that fall together in the drawing.
+// path appends the ring, moved east by shift degrees, without points that coincide in the drawing.
 func path(d *strings.Builder, ring [][2]float64, shift float64) {
 	var x, y, drawn int
 	for _, p := range ring {
@@ -123,7 +123,7 @@ func path(d *strings.Builder, ring [][2]float64, shift float64) {
 	d.WriteByte('z')
 }
 
-// number appends n after another number: a minus sign separates as well as a blank.
+// number appends n after another number. A minus sign separates them, else a blank does.
 func number(d *strings.Builder, n int) {
 	if n >= 0 {
 		d.WriteByte(' ')

@@ -1,4 +1,4 @@
-// Web-api serves the page, takes submissions in and shows their progress.
+// Web-api serves the page, accepts submissions and shows their progress.
 package main
 
 import (
@@ -21,14 +21,14 @@ type settings struct {
 func main() {
 	program.Program[settings]{
 		Name:      webapi.Name,
-		Does:      "serves the page, takes submissions in and shows their progress",
+		Does:      "serves the page, accepts submissions and shows their progress",
 		Admin:     "127.0.0.1:9100",
 		GCPercent: 400,
 		Run:       run,
 	}.Main()
 }
 
-// run opens what the edge needs and closes it.
+// run opens the connections and closes them.
 func run(ctx context.Context, cfg settings, p *program.Process) (err error) {
 	point, err := geodesy.Degrees(cfg.OfficeLat, cfg.OfficeLong)
 	if err != nil {

@@ -1,0 +1,76 @@
+package webapi
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/telemetry"
+)
+
+// publisher accepts submissions: a [stage.Publisher].
+type publisher interface {
+	Publish(context.Context, stage.Submission) (stage.Receipt, error)
+}
+
+// watcher follows their progress: a [stage.Watcher].
+type watcher interface {
+	Watch(ctx context.Context, ids []string, f func(stage.Step)) error
+}
+
+// history reads the progress of one: a [stage.Broker].
+type history interface {
+	Progress(ctx context.Context, id string) ([]stage.Step, error)
+}
+
+// site has the handlers, and what they share.
+type site struct {
+	publisher publisher
+	watcher   watcher
+	history   history
+	office    Office
+	settings  Settings
+	log       *slog.Logger
+	assets    *assets
+	pages     *template.Template
+	metrics   *metrics
+	admin     *telemetry.Admin
+	origins   *http.CrossOriginProtection
+	streams   slots
+	overview  *overview
+	open      sync.WaitGroup // streams
+	stopping  context.Context
+	stop      context.CancelFunc
+	heartbeat time.Duration
+	newKey    func() string // makes the form's one-time key
+	now       func() time.Time
+}
+
+func newSite(d Deps, p publisher, w watcher, h history) (*site, error) {
+	a, err := openAssets()
+	if err != nil {
+		return nil, err
+	}
+	t, err := openPages(a)
+	if err != nil {
+		return nil, err
+	}
+	s := &site{
+		publisher: p, watcher: w, history: h, office: d.Office, settings: d.Settings, log: d.Log,
+		assets: a, pages: t, metrics: newMetrics(d.Admin.Registry()), admin: d.Admin, origins: http.NewCrossOriginProtection(),
+		streams: slots{max: d.Settings.StreamLimit}, overview: newOverview(d), heartbeat: 15 * time.Second, newKey: rand.Text, now: time.Now,
+	}
+	for _, o := range d.Settings.TrustedOrigins {
+		if err := s.origins.AddTrustedOrigin(o); err != nil {
+			return nil, fmt.Errorf("trusted origin: %w", err)
+		}
+	}
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	return s, nil
+}
