@@ -10,23 +10,23 @@ TARGETS  := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 wind
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## the whole pipeline in one process, on embedded stores: the page, the log, the channels
+run: ## run the whole pipeline in one process, on embedded stores: the page, the log, the channels
 	@CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/standalone ./services/standalone/cmd/standalone
 	@exec bin/standalone
 
 .PHONY: build
-build: ## every program, into bin/
+build: ## build every program into bin/
 	CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/ $(addprefix ./,$(PROGRAMS))
 
 .PHONY: tail
 tail: ## follow the log of sent emails (SENT_EMAILS, default sent_emails)
 	@exec tail -n 20 -F "$${SENT_EMAILS:-sent_emails}"
 
-# What the tests start and Go does not bring: a Redis, a browser. One line each: what `command -v` looks for (any of
-# them will do), the Debian package, and what is not tested without it.
+# What the tests need beside Go, one line each: the commands, of which any will do; the Debian package;
+# what is not tested without it.
 define NEEDS
 redis-server|redis-server|everything that runs against a real Redis: the runtime's suite, the programs together
 chromium chromium-browser google-chrome|chromium|the page in a browser
@@ -40,7 +40,7 @@ MISSING = printf '%s\n' "$$NEEDS" | while IFS='|' read -r any package what; do \
 	if [ -z "$$found" ]; then printf '%s|%s|%s\n' "$$any" "$$package" "$$what"; fi; done
 
 .PHONY: deps
-deps: ## install what the tests need (as root on Debian or Ubuntu; elsewhere it only tells)
+deps: ## install what the tests need (as root on Debian or Ubuntu; elsewhere print what is missing)
 	@packages=$$($(MISSING) | cut -d'|' -f2 | tr '\n' ' '); \
 	if [ -z "$$packages" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && command -v apt-get >/dev/null; then \
@@ -53,7 +53,7 @@ deps: ## install what the tests need (as root on Debian or Ubuntu; elsewhere it 
 		fi
 
 .PHONY: test
-test: deps alone ## all tests; installs what they need only where `make deps` may
+test: deps alone ## run all tests, after make deps; what could not be tested is listed at the end
 	@status=0; \
 	if [ "$$($(GO) env CGO_ENABLED)" = 1 ]; then \
 		echo "$(GO) test -race ./pkg/stage ./pkg/cache"; $(GO) test -race -count=1 ./pkg/stage ./pkg/cache || status=$$?; fi; \
@@ -64,35 +64,43 @@ test: deps alone ## all tests; installs what they need only where `make deps` ma
 	exit $$status
 
 .PHONY: race
-race: ## all tests under the race detector, except those that build programs
+race: ## run all tests under the race detector, except those that build programs
 	$(GO) test -race -timeout 20m $(patsubst %,./%/...,$(filter-out services/standalone test,$(MODULES))) ./services/standalone/embedded/...
 
 .PHONY: chaos
-chaos: deps ## kill everything under load for CHAOS_SECONDS (default 300), cut wires, roll replicas; ends with the ledgers
+chaos: deps ## kill everything under load for CHAOS_SECONDS (default 300); ends with the ledgers
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-300} $(GO) test -count=1 -timeout 90m -parallel 1 -v \
 		-run TestPromise ./test/e2e
 
-# Anyone can depend on one of our modules, so each must build without the workspace around it.
+# Other programs can depend on one of our modules, so each must build without the workspace.
 .PHONY: alone
 alone:
 	@for m in $(MODULES); do (cd $$m && GOWORK=off $(GO) build ./...) || exit 1; done
 
-# Rules of staticcheck that are off, each with its reason. Everything else is on.
-#   ST1000  a package comment stands in one file per package, and a main's says nothing its service's does not
-#   ST1003  Lat, Long and Id come from the wire format; initialisms elsewhere are a reviewer's matter
-#   ST1005  an error may begin with the name of an environment variable: `REDIS_PORT: "redis" is not a port`
-#   ST1021, ST1022  "ErrAlive: consumers are running" and "Note, returned by a check, counts as ready" read better than
-#           sentences that must begin with the name and a verb
+# Rules of staticcheck that are off, each with its reason. All others are on.
+#   ST1000  one file of a package has the package comment; a main repeats its service's
+#   ST1003  Lat, Long and Id come from the wire format; reviewers look at other initialisms
+#   ST1005  an error may begin with an environment variable: `REDIS_PORT: "redis" is not a port`
+#   ST1021, ST1022  a comment such as "ErrAlive: consumers are running" is clearer than a sentence that
+#           must begin with the name and a verb
 CHECKS := all,-ST1000,-ST1003,-ST1005,-ST1021,-ST1022
 
 .PHONY: lint
-lint: vet cross ## gofmt, go vet, staticcheck, and a build for every system we promise
+lint: vet cross ## make vet and make cross
 
 .PHONY: vet
-vet: ## the part of lint that takes seconds: gofmt, go vet, staticcheck
+vet: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l pkg services test); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet $(patsubst %,./%/...,$(MODULES))
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -checks '$(CHECKS)' $(patsubst %,./%/...,$(MODULES))
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities in the code that is called (govulncheck); needs vuln.go.dev
+	@GOBIN=$(CURDIR)/bin $(GO) install golang.org/x/vuln/cmd/govulncheck@v1.9.0
+	@for m in $(MODULES); do \
+		out=$$(cd $$m && GOWORK=off $(CURDIR)/bin/govulncheck ./... 2>&1) && { echo "vuln: $$m: none known"; continue; }; \
+		case "$$out" in *"fetching vulnerabilities"*) echo "vuln: NOT CHECKED, vuln.go.dev cannot be reached"; exit 0;; esac; \
+		echo "$$out"; exit 1; done
 
 .PHONY: cross
 cross: ## build for linux, darwin and windows on amd64 and arm64
@@ -100,7 +108,7 @@ cross: ## build for linux, darwin and windows on amd64 and arm64
 		CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build $(patsubst %,./%/...,$(MODULES)) || exit 1; done
 
 .PHONY: bench
-bench: build ## measure everything on an idle Linux machine in 15 minutes; the report goes into dist/bench; MONGO_URL names the store
+bench: build ## measure for 15 minutes on an idle Linux machine: a table and dist/bench/report.json; MONGO_URL: the store
 	@CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/ ./test/bench ./test/bench/bare-echo
 	@bin/bench -out dist/bench $(BENCHFLAGS)
 
