@@ -182,26 +182,43 @@ func (t *tool) prepare(*cobra.Command, []string) error {
 	if t.timeout <= 0 {
 		return fmt.Errorf("--timeout must be more than 0, such as 10s; it is %s", t.timeout)
 	}
-	var env config.Redis
+	getenv := t.Getenv
 	if t.redisURL != "" {
-		if err := env.RedisURL.UnmarshalText([]byte(t.redisURL)); err != nil {
-			return fmt.Errorf("--redis: %q %w", config.Mask(t.redisURL), err)
-		}
-	} else if err := config.Load(t.redisEnv, &env); err != nil {
-		return err
+		getenv = instead(getenv, "REDIS_URL", t.redisURL)
+	}
+	if getenv("REDIS_URL")+getenv("REDIS_URL_FILE") != "" {
+		// In Kubernetes, a Service that is called redis sets REDIS_PORT to a URL.
+		getenv = instead(getenv, "REDIS_PORT", "")
+	}
+	var env config.Redis
+	if err := config.Load(getenv, &env); err != nil {
+		return ofFlag(err, "REDIS_URL", t.redisURL, "--redis")
 	}
 	t.options = env.Options()
 	t.started = true
 	return nil
 }
 
-// redisEnv hides REDIS_PORT where REDIS_URL is set: in Kubernetes, a Service that is called redis
-// sets REDIS_PORT to a URL.
-func (t *tool) redisEnv(name string) string {
-	if name == "REDIS_PORT" && t.Getenv("REDIS_URL")+t.Getenv("REDIS_URL_FILE") != "" {
-		return ""
+// instead is an environment with another value for a variable, and without its file.
+func instead(getenv func(string) string, name, value string) func(string) string {
+	return func(n string) string {
+		switch n {
+		case name:
+			return value
+		case name + "_FILE":
+			return ""
+		}
+		return getenv(n)
 	}
-	return t.Getenv(name)
+}
+
+// ofFlag makes an error about a variable one about the flag that set it.
+func ofFlag(err error, name, value, flag string) error {
+	var v *config.VariableError
+	if value != "" && errors.As(err, &v) && v.Name == name {
+		v.Name = flag
+	}
+	return err
 }
 
 // where is the Redis that is used, without credentials.

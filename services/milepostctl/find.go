@@ -72,24 +72,13 @@ func (m *mongoFlag) flag(cmd *cobra.Command) {
 func (m *mongoFlag) settings(t *tool) (s config.Mongo, named bool, err error) {
 	getenv := t.Getenv
 	if m.url != "" {
-		if err := s.MongoURL.UnmarshalText([]byte(m.url)); err != nil {
-			return s, false, usage(fmt.Sprintf("--mongo: %q %v", config.Mask(m.url), err))
-		}
-		getenv = func(name string) string {
-			if strings.HasPrefix(name, "MONGO_URL") {
-				return ""
-			}
-			return t.Getenv(name)
-		}
-	} else if t.Getenv("MONGO_URL")+t.Getenv("MONGO_URL_FILE")+t.Getenv("MONGO_HOST") == "" {
+		getenv = instead(getenv, "MONGO_URL", m.url)
+	}
+	if getenv("MONGO_URL")+getenv("MONGO_URL_FILE")+getenv("MONGO_HOST") == "" {
 		return s, false, nil
 	}
-	url := s.MongoURL
 	err = config.Load(getenv, &s)
-	if url != "" {
-		s.MongoURL = url
-	}
-	return s, true, err
+	return s, true, ofFlag(err, "MONGO_URL", m.url, "--mongo")
 }
 
 // open opens the store. It returns nil if nothing names one.

@@ -56,14 +56,12 @@ it listens.`,
 	return cmd
 }
 
-// follow shows count messages, or all until ctx ends. If Redis goes away later, it waits for it.
+// follow shows count messages, or all until ctx ends. If Redis goes away meanwhile, it waits for it.
 func (t *tool) follow(ctx context.Context, names []string, count int) error {
 	client := t.client()
 	defer func() { _ = client.Close() }() // nothing was written
 	sub := client.Subscribe(ctx)
 	defer func() { _ = sub.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = sub.Close() })() // a blocked read ignores ctx
-
 	if err := sub.Subscribe(ctx, names...); err != nil {
 		return fmt.Errorf("listen: %w: %w", stage.ErrUnavailable, err)
 	}
@@ -71,41 +69,27 @@ func (t *tool) follow(ctx context.Context, names []string, count int) error {
 	for _, n := range names {
 		width = max(width, len(n))
 	}
-	away, listened := false, false
-	confirmed := 0
-	for shown := 0; count == 0 || shown < count; {
-		got, err := sub.ReceiveTimeout(ctx, time.Minute)
+	// By default a message is dropped if the output takes none for a minute.
+	news := sub.ChannelWithSubscriptions(redis.WithChannelSendTimeout(24 * time.Hour))
+	again := ""
+	for confirmed, shown := 0, 0; count == 0 || shown < count; {
+		var got any
+		select {
+		case <-ctx.Done():
+			return nil // interrupted: the usual end
+		case got = <-news:
+		}
 		switch m := got.(type) {
-		case *redis.Subscription:
-			if confirmed++; confirmed == len(names) {
-				confirmed, listened, away = 0, true, false
-				fmt.Fprintf(t.Err, "listening on %s\n", strings.Join(names, ", "))
+		case *redis.Subscription: // one for each channel, and again after Redis was away
+			if confirmed++; confirmed%len(names) == 0 {
+				fmt.Fprintf(t.Err, "listening on %s%s\n", strings.Join(names, ", "), again)
+				again = " again; messages published while Redis was away were not shown"
 			}
-			continue
 		case *redis.Message:
 			shown++
 			if err := t.show(m, width); err != nil {
 				return err
 			}
-			continue
-		}
-		var timeout interface{ Timeout() bool }
-		switch {
-		case ctx.Err() != nil:
-			return nil // interrupted: the usual end
-		case err == nil: // a pong
-		case errors.As(err, &timeout) && timeout.Timeout(): // no message; is Redis there?
-			if err := sub.Ping(ctx); err != nil {
-				fmt.Fprintf(t.Err, "redis is away: %v\n", err)
-			}
-		case !listened:
-			return fmt.Errorf("listen: %w: %w", stage.ErrUnavailable, err)
-		default: // the next receive connects again
-			if !away {
-				fmt.Fprintf(t.Err, "redis is away: %v; messages published meanwhile are not shown\n", err)
-			}
-			away, confirmed = true, 0
-			pause(ctx, 500*time.Millisecond)
 		}
 	}
 	return nil
