@@ -27,7 +27,7 @@ func BenchmarkAnswer(b *testing.B) {
 		query()
 	}}
 	o := stagetest.Real(b).Options()
-	base, _ := serve(b, o, o, profile, "")
+	base := serve(b, o, o, profile, "").base
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
 	for name, path := range map[string]string{"cached": ada, "loaded": ada + "?limit=19"} { // other lengths than the usual are not cached
 		b.Run(name, func(b *testing.B) {

@@ -2,7 +2,6 @@ package users_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,12 +25,13 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry"
+	"github.com/milepost/milepost/services/internal/processtest"
 	"github.com/milepost/milepost/services/users"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// store is a store in memory that does before each read what it is told.
+// store is a store in memory that calls a function before each read.
 type store struct {
 	mu     sync.Mutex
 	all    []records.Record
@@ -119,36 +119,47 @@ func (s *store) FindByIDs(ctx context.Context, ids []string) (map[string]records
 
 func (s *store) Ready() error { return nil }
 
-// serve runs the service and returns its base URL.
-func serve(t testing.TB, broker, answers *redis.Options, s users.Store, token string) (string, *telemetry.Admin) {
+// service is a running service.
+type service struct {
+	base   string // URL
+	broker *stage.Broker
+	admin  *telemetry.Admin
+}
+
+func serve(t testing.TB, broker, answers *redis.Options, s users.Store, token string) service {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	b, err := stage.Open(stage.Options{Redis: broker, Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := cache.Open(answers, quiet)
-	admin := telemetry.NewAdmin()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		done <- users.Run(ctx, users.Deps{
-			Broker: b, Cache: c, Store: s, Listener: l, Log: quiet, Admin: admin, Settings: users.Settings{UsersToken: token},
-		})
-	}()
 	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
 		if err := errors.Join(b.Close(), c.Close()); err != nil {
 			t.Error(err)
 		}
 	})
-	return "http://" + l.Addr().String(), admin
+	admin := telemetry.NewAdmin()
+	base := processtest.Serve(t, func(ctx context.Context, l net.Listener) error {
+		return users.Run(ctx, users.Deps{
+			Broker: b, Cache: c, Store: s, Listener: l, Log: quiet, Admin: admin, Settings: users.Settings{UsersToken: token},
+		})
+	})
+	return service{base, b, admin}
+}
+
+// submission returns a function that publishes a submission of ada, and one that reports whether all
+// are settled.
+func (s service) submission(t testing.TB) (submit func(), settled func() bool) {
+	pub := s.broker.Publisher("test", event.UserEmail)
+	t.Cleanup(func() { _ = pub.Close() })
+	return func() {
+			if _, err := pub.Publish(context.Background(), stage.Submission{Body: event.Address("ada@example.com")}); err != nil {
+				t.Error(err)
+			}
+		}, func() bool {
+			st, err := inspect.New(s.broker).Status(context.Background(), event.UserEmail)
+			return err == nil && len(st.Groups) == 1 && st.Groups[0].Optional && st.Groups[0].Backlog == 0
+		}
 }
 
 type answer struct {
@@ -156,29 +167,10 @@ type answer struct {
 	Error string
 }
 
-func get(t testing.TB, address, token string) (int, answer) {
+func get(t testing.TB, address, token string) (status int, a answer) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if token != "" {
-		r.Header.Set("Authorization", token)
-	}
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var a answer
-	if err := json.Unmarshal(body, &a); err != nil {
-		t.Fatalf("GET %s answered %q: %v", address, body, err)
-	}
-	return response.StatusCode, a
+	status = processtest.GetJSON(t, address, token, &a)
+	return status, a
 }
 
 const ada = "/users/ada@example.com"
@@ -188,7 +180,7 @@ func TestUser(t *testing.T) {
 		var s store
 		s.add("ada@example.com", 3)
 		s.add("bob@example.com", 1)
-		base, _ := serve(t, o, o, &s, "")
+		base := serve(t, o, o, &s, "").base
 		for range 3 {
 			response, err := http.Get(base + ada)
 			if err != nil {
@@ -228,7 +220,7 @@ func TestToken(t *testing.T) {
 	var s store
 	s.add("ada@example.com", 1)
 	o := stagetest.Embedded(t)
-	base, _ := serve(t, o, o, &s, "secret")
+	base := serve(t, o, o, &s, "secret").base
 	for token, want := range map[string]int{"Bearer secret": 200, "": 401, "Bearer": 401, "Bearer secret2": 401, "secret": 401, "Basic secret": 401} {
 		for _, path := range []string{ada, "/submissions?ids=ev-00000"} {
 			if status, _ := get(t, base+path, token); status != want {
@@ -243,7 +235,7 @@ func TestPages(t *testing.T) {
 	var s store
 	s.add("ada@example.com", 10_000)
 	o := stagetest.Embedded(t)
-	base, _ := serve(t, o, o, &s, "")
+	base := serve(t, o, o, &s, "").base
 	next, seen := "", 0
 	for {
 		status, a := get(t, base+ada+"?limit=100&after="+next, "")
@@ -276,7 +268,7 @@ func TestConcurrent(t *testing.T) {
 	both.Add(2)
 	s.do(func(context.Context) error { both.Done(); both.Wait(); return nil })
 	o := stagetest.Embedded(t)
-	base, _ := serve(t, o, o, &s, "")
+	base := serve(t, o, o, &s, "").base
 	if status, a := get(t, base+ada, ""); status != 200 {
 		t.Errorf("GET = %d %q", status, a.Error)
 	}
@@ -304,7 +296,7 @@ func TestAttempts(t *testing.T) {
 				return nil
 			})
 			o := stagetest.Embedded(t)
-			base, _ := serve(t, o, o, &s, "")
+			base := serve(t, o, o, &s, "").base
 			status, a := get(t, base+"/submissions?ids=ev-00000", "")
 			if status != tc.status || s.reads.Load() != tc.reads || strings.Contains(a.Error, "operator") {
 				t.Errorf("GET = %d, %q after %d reads; want %d after %d", status, a.Error, s.reads.Load(), tc.status, tc.reads)
@@ -320,7 +312,7 @@ func TestStoreHangs(t *testing.T) {
 	end := make(chan struct{})
 	s.do(func(context.Context) error { <-end; return nil })
 	o := stagetest.Embedded(t)
-	base, _ := serve(t, o, o, &s, "")
+	base := serve(t, o, o, &s, "").base
 	if status, a := get(t, base+ada, ""); status != 503 || a.Error == "" {
 		t.Errorf("GET = %d, %q; want 503 and a reason", status, a.Error)
 	}
@@ -332,25 +324,10 @@ func TestStoreHangs(t *testing.T) {
 func TestInvalidation(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var s store
-		base, _ := serve(t, o, o, &s, "")
-		other, _ := serve(t, o, o, &s, "")
-		b, err := stage.Open(stage.Options{Redis: o, Log: quiet})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer b.Close()
-		pub := b.Publisher("test", event.UserEmail)
-		defer pub.Close()
-		submit := func() {
-			s.add("ada@example.com", 1)
-			if _, err := pub.Publish(context.Background(), stage.Submission{Body: event.Address("ada@example.com")}); err != nil {
-				t.Error(err)
-			}
-		}
-		settled := func() bool {
-			st, err := inspect.New(b).Status(context.Background(), event.UserEmail)
-			return err == nil && len(st.Groups) == 1 && st.Groups[0].Optional && st.Groups[0].Backlog == 0
-		}
+		service := serve(t, o, o, &s, "")
+		base, other := service.base, serve(t, o, o, &s, "").base
+		publish, settled := service.submission(t)
+		submit := func() { s.add("ada@example.com", 1); publish() }
 		count := func(base string) int {
 			_, a := get(t, base+ada, "")
 			return a.User.Submissions
@@ -368,9 +345,6 @@ func TestInvalidation(t *testing.T) {
 
 		// The history is read, then a submission comes and is worked on, then what was read arrives.
 		stagetest.Eventually(t, "all is settled", settled)
-		if err := b.Ping(t.Context()); err != nil {
-			t.Fatal(err)
-		}
 		rdb := redis.NewClient(o)
 		defer rdb.Close()
 		keys := rdb.Keys(t.Context(), "cache:users:*").Val()
@@ -384,8 +358,7 @@ func TestInvalidation(t *testing.T) {
 				stagetest.Eventually(t, "the submission is settled", settled)
 			})
 		}}
-		third, _ := serve(t, o, o, slow, "")
-		if n := count(third); n != 3 {
+		if n := count(serve(t, o, o, slow, "").base); n != 3 {
 			t.Errorf("the answer that was being read has %d submissions, want 3", n)
 		}
 		if n := count(other); n != 4 {
@@ -411,35 +384,24 @@ func TestCacheAway(t *testing.T) {
 	var s store
 	s.add("ada@example.com", 1)
 	server := stagetest.Real(t, stagetest.Durable...)
-	broker := stagetest.Embedded(t)
-	base, admin := serve(t, broker, server.Options(), &s, "")
+	service := serve(t, stagetest.Embedded(t), server.Options(), &s, "")
+	base := service.base
+	submit, settled := service.submission(t)
 	if status, a := get(t, base+ada, ""); status != 200 || a.User.Submissions != 1 {
 		t.Fatal(status, a)
 	}
 	server.Kill()
-	b, err := stage.Open(stage.Options{Redis: broker, Log: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	pub := b.Publisher("test", event.UserEmail)
-	defer pub.Close()
 	s.add("ada@example.com", 1)
-	if _, err := pub.Publish(t.Context(), stage.Submission{Body: event.Address("ada@example.com")}); err != nil {
-		t.Fatal(err)
-	}
+	submit()
 	stagetest.Eventually(t, "the stage waits for the cache", func() bool {
-		report, ok := admin.Ready()
+		report, ok := service.admin.Ready()
 		return ok && strings.Contains(report, "cache is away")
 	})
 	if status, a := get(t, base+ada, ""); status != 200 || a.User.Submissions != 2 {
 		t.Errorf("GET without the cache = %d, %+v", status, a)
 	}
 	server.Start()
-	stagetest.Eventually(t, "the old answer is dropped", func() bool {
-		st, err := inspect.New(b).Status(t.Context(), event.UserEmail)
-		return err == nil && len(st.Groups) == 1 && st.Groups[0].Backlog == 0
-	})
+	stagetest.Eventually(t, "the old answer is dropped", settled)
 	if _, a := get(t, base+ada, ""); a.User.Submissions != 2 {
 		t.Errorf("GET after the cache came back: %d submissions, want 2", a.User.Submissions)
 	}

@@ -17,7 +17,7 @@ func BenchmarkAnswer(b *testing.B) {
 	p := provider(b)
 	p.Delay(20 * time.Millisecond)
 	o := stagetest.Real(b).Options()
-	base, _ := replica(b, o, o, p.URL)
+	base := replica(b, o, o, p.URL).base
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
 	var place atomic.Int64
 	for name, path := range map[string]func() string{

@@ -25,6 +25,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry"
+	"github.com/milepost/milepost/services/internal/processtest"
 	"github.com/milepost/milepost/services/weather"
 	"github.com/milepost/milepost/services/weather/openmeteo"
 )
@@ -41,58 +42,43 @@ func provider(t testing.TB) *openmeteo.Server {
 	return s
 }
 
-// replica runs the service and returns its base URL and its admin.
-func replica(t testing.TB, broker, answers *redis.Options, provider string) (string, *telemetry.Admin) {
+// service is a running service.
+type service struct {
+	base   string // URL
+	broker *stage.Broker
+	admin  *telemetry.Admin
+}
+
+func replica(t testing.TB, broker, answers *redis.Options, provider string) service {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	b, err := stage.Open(stage.Options{Redis: broker, Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := cache.Open(answers, quiet)
-	admin := telemetry.NewAdmin()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		done <- weather.Run(ctx, weather.Deps{
-			Broker: b, Cache: c, Listener: l, Log: quiet, Admin: admin,
-			Settings: weather.Settings{ProviderURL: weather.Upstream(provider), GeocodingURL: weather.Upstream(provider)},
-		})
-	}()
 	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
 		if err := errors.Join(b.Close(), c.Close()); err != nil {
 			t.Error(err)
 		}
 	})
-	return "http://" + l.Addr().String(), admin
+	admin := telemetry.NewAdmin()
+	base := processtest.Serve(t, func(ctx context.Context, l net.Listener) error {
+		return weather.Run(ctx, weather.Deps{
+			Broker: b, Cache: c, Listener: l, Log: quiet, Admin: admin,
+			Settings: weather.Settings{ProviderURL: weather.Upstream(provider), GeocodingURL: weather.Upstream(provider)},
+		})
+	})
+	return service{base, b, admin}
 }
 
-func get(t testing.TB, address string) (int, weather.Answer, string) {
+func get(t testing.TB, address string) (status int, a weather.Answer, reason string) {
 	t.Helper()
-	response, err := http.Get(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var a struct {
+	var all struct {
 		weather.Answer
 		Error string
 	}
-	if err := json.Unmarshal(body, &a); err != nil {
-		t.Fatalf("GET %s answered %q: %v", address, body, err)
-	}
-	return response.StatusCode, a.Answer, a.Error
+	status = processtest.GetJSON(t, address, "", &all)
+	return status, all.Answer, all.Error
 }
 
 // newYork is a place as a visitor may type it.
@@ -101,7 +87,7 @@ const newYork = "/api/weather?lat=40.7128&long=-74.0060"
 func TestAnswers(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		p := provider(t)
-		base, _ := replica(t, o, o, p.URL)
+		base := replica(t, o, o, p.URL).base
 		paris := openmeteo.Temperature(48.85341, 2.3488)
 		for i, tc := range []struct {
 			path        string
@@ -143,7 +129,7 @@ func TestAnswers(t *testing.T) {
 func TestCellOnly(t *testing.T) {
 	p := provider(t)
 	o := stagetest.Embedded(t)
-	base, _ := replica(t, o, o, p.URL)
+	base := replica(t, o, o, p.URL).base
 	get(t, base+newYork)
 	centre := s2.CellIDFromLatLng(s2.LatLngFromDegrees(40.7128, -74.0060)).Parent(10).LatLng()
 	want := url.Values{"current": {"temperature_2m"}, "latitude": {fmt.Sprintf("%.4f", centre.Lat.Degrees())}, "longitude": {fmt.Sprintf("%.4f", centre.Lng.Degrees())}}
@@ -157,12 +143,11 @@ func TestOneCall(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		p := provider(t)
 		p.Delay(300 * time.Millisecond)
-		one, _ := replica(t, o, o, p.URL)
-		two, _ := replica(t, o, o, p.URL)
+		replicas := []string{replica(t, o, o, p.URL).base, replica(t, o, o, p.URL).base}
 		var wg sync.WaitGroup
 		for i := range 200 {
 			wg.Go(func() {
-				if status, _, reason := get(t, []string{one, two}[i%2]+newYork); status != 200 {
+				if status, _, reason := get(t, replicas[i%2]+newYork); status != 200 {
 					t.Errorf("GET = %d %s", status, reason)
 				}
 			})
@@ -191,7 +176,7 @@ func TestOutage(t *testing.T) {
 			t.Parallel()
 			p := provider(t)
 			o := stagetest.Embedded(t)
-			base, _ := replica(t, o, o, p.URL)
+			base := replica(t, o, o, p.URL).base
 			rdb := redis.NewClient(o)
 			t.Cleanup(func() { _ = rdb.Close() })
 			if status, _, _ := get(t, base+newYork); status != 200 {
@@ -252,7 +237,7 @@ func TestFewAtOnce(t *testing.T) {
 	p := provider(t)
 	p.Delay(50 * time.Millisecond)
 	o := stagetest.Embedded(t)
-	base, _ := replica(t, o, o, p.URL)
+	base := replica(t, o, o, p.URL).base
 	var wg sync.WaitGroup
 	for lat := range 60 {
 		wg.Go(func() {
@@ -324,15 +309,19 @@ func TestStageStops(t *testing.T) {
 	w := weather.New(c, provider)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
+	handled := make(chan error, 1)
 	go func() {
-		for len(p.Queries()) == 0 {
-			time.Sleep(time.Millisecond)
+		e := stage.Event[event.Submission]{ID: "ev-1", Body: event.Submission{Email: "ada@example.com", Lat: "1", Long: "2"}}
+		out, err := w.Handle(ctx, e)
+		if out != nil {
+			t.Errorf("Handle = %v, want no output", out)
 		}
-		stop()
+		handled <- err
 	}()
-	e := stage.Event[event.Submission]{ID: "ev-1", Body: event.Submission{Email: "ada@example.com", Lat: "1", Long: "2"}}
-	if out, err := w.Handle(ctx, e); !errors.Is(err, context.Canceled) || out != nil {
-		t.Errorf("Handle = %v, %v; want %v", out, err, context.Canceled)
+	stagetest.Eventually(t, "the provider is asked", func() bool { return len(p.Queries()) > 0 })
+	stop()
+	if err := <-handled; !errors.Is(err, context.Canceled) {
+		t.Errorf("Handle's error = %v, want %v", err, context.Canceled)
 	}
 }
 
@@ -340,35 +329,35 @@ func TestStageStops(t *testing.T) {
 func TestCacheAway(t *testing.T) {
 	p := provider(t)
 	server := stagetest.Real(t)
-	base, admin := replica(t, stagetest.Embedded(t), server.Options(), p.URL)
+	service := replica(t, stagetest.Embedded(t), server.Options(), p.URL)
 	server.Kill()
 	for n := range 3 {
-		if status, a, reason := get(t, base+newYork); status != 200 || a.Source != "open-meteo" || len(p.Queries()) != n+1 {
+		if status, a, reason := get(t, service.base+newYork); status != 200 || a.Source != "open-meteo" || len(p.Queries()) != n+1 {
 			t.Errorf("GET without a cache: %d, %+v, %s after %d calls", status, a, reason, len(p.Queries()))
 		}
 	}
-	stagetest.Eventually(t, "the service is ready without its cache", func() bool { _, ok := admin.Ready(); return ok })
+	stagetest.Eventually(t, "the service is ready without its cache", func() bool { _, ok := service.admin.Ready(); return ok })
 	server.Start()
-	stagetest.Eventually(t, "the cache is used again", func() bool { _, a, _ := get(t, base+newYork); return a.Source == "cache" })
+	stagetest.Eventually(t, "the cache is used again", func() bool { _, a, _ := get(t, service.base+newYork); return a.Source == "cache" })
 }
 
 // Without the pipeline's Redis requests are answered, and /readyz says what the stage waits for.
 func TestBrokerAway(t *testing.T) {
 	p := provider(t)
 	nowhere := &redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))}
-	base, admin := replica(t, nowhere, stagetest.Embedded(t), p.URL)
-	if status, _, reason := get(t, base+newYork); status != 200 {
+	service := replica(t, nowhere, stagetest.Embedded(t), p.URL)
+	if status, _, reason := get(t, service.base+newYork); status != 200 {
 		t.Errorf("GET without a broker: %d %s", status, reason)
 	}
 	stagetest.Eventually(t, "readiness names what the stage waits for", func() bool {
-		report, ok := admin.Ready()
+		report, ok := service.admin.Ready()
 		return ok && strings.Contains(report, "answering requests; the stage: ")
 	})
 }
 
 func TestOff(t *testing.T) {
 	o := stagetest.Embedded(t)
-	base, _ := replica(t, o, o, "")
+	base := replica(t, o, o, "").base
 	for _, path := range []string{newYork, newYork, "/api/weather/paris", "/api/weather/paris"} {
 		if status, _, reason := get(t, base+path); status != 503 || reason != weather.ErrOff.Error() {
 			t.Errorf("GET %s = %d %q; want 503, switched off", path, status, reason)
@@ -380,13 +369,9 @@ func TestOff(t *testing.T) {
 func TestStage(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		p := provider(t)
-		base, _ := replica(t, o, o, p.URL)
+		service := replica(t, o, o, p.URL)
 		replica(t, o, o, p.URL)
-		b, err := stage.Open(stage.Options{Redis: o, Log: quiet})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer b.Close()
+		b := service.broker
 		pub := b.Publisher("test", event.RawInput)
 		defer pub.Close()
 		rdb := redis.NewClient(o)
@@ -429,7 +414,7 @@ func TestStage(t *testing.T) {
 		if err != nil || !strings.Contains(fmt.Sprintf("%s", steps), " °C") || strings.Contains(fmt.Sprintf("%s", steps), "40.7") {
 			t.Errorf("progress %s, %v; want the temperature and not the place", steps, err)
 		}
-		if _, a, _ := get(t, base+newYork); a.Source != "cache" || len(p.Queries()) != 1 {
+		if _, a, _ := get(t, service.base+newYork); a.Source != "cache" || len(p.Queries()) != 1 {
 			t.Errorf("GET after the report: %+v after %d calls; want it from the cache", a, len(p.Queries()))
 		}
 		for range 10 {

@@ -96,8 +96,7 @@ func TestFull(t *testing.T) {
 		})
 	}
 	t.Run("ids", func(t *testing.T) { // the next segment cannot be begun, so this one stays in use
-		path := filepath.Join(t.TempDir(), "log")
-		j := open(t, path, segmentOf(200))
+		j, path := opened(t, segmentOf(200))
 		write(t, j, lines(0, 199)...)
 		limit(t, size(t, filepath.Join(path+".journal", idsName)))
 		for n := 199; n < 205; n++ {

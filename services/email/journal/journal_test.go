@@ -55,6 +55,15 @@ func open(t *testing.T, path string, with ...func(*Options)) *Journal {
 	return j
 }
 
+// opened opens the journal of a new log at path.
+func opened(t *testing.T, with ...func(*Options)) (j *Journal, path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "log")
+	j = open(t, path, with...)
+	t.Cleanup(func() { closed(t, j) })
+	return j, path
+}
+
 func segmentOf(n int) func(*Options) { return func(o *Options) { o.Segment = n } }
 
 func write(t *testing.T, j *Journal, ls ...Line) []Written {
@@ -70,6 +79,27 @@ func closed(t *testing.T, j *Journal) {
 	t.Helper()
 	if err := j.Close(); err != nil {
 		t.Fatalf("Close: %v", err)
+	}
+}
+
+func put(t *testing.T, path, s string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(s), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rename(t *testing.T, path, to string) {
+	t.Helper()
+	if err := os.Rename(path, to); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -113,8 +143,7 @@ func wantKnown(t *testing.T, j *Journal, known, all int) {
 }
 
 func TestWriteOnce(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	j := open(t, path)
+	j, path := opened(t)
 	first := write(t, j, lines(0, 3)...)
 	again, err := j.Write(noon.Add(time.Hour), []Line{line(3), line(1), line(3), line(0)})
 	if err != nil {
@@ -143,9 +172,7 @@ func TestWriteOnce(t *testing.T) {
 }
 
 func TestEventIDsOfAnyForm(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	j := open(t, path, segmentOf(4))
-	defer closed(t, j)
+	j, path := opened(t, segmentOf(4))
 	id := "0193abcd-0000-7000-8000-00000000000a"
 	ids := []string{"", "1", "ev-1", strings.ToUpper(id), id, "{" + id + "}", "urn:uuid:" + id, strings.Repeat("x", 5000)}
 	for range 2 {
@@ -159,9 +186,7 @@ func TestEventIDsOfAnyForm(t *testing.T) {
 }
 
 func TestLineBreakIsRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	j := open(t, path)
-	defer closed(t, j)
+	j, _ := opened(t)
 	for _, s := range []string{"a\nb", "a\r", "\n"} {
 		if _, err := j.Write(noon, []Line{{ID: id(1), Text: s}}); err == nil {
 			t.Errorf("Write(%q) was accepted", s)
@@ -173,9 +198,7 @@ func TestLineBreakIsRefused(t *testing.T) {
 // TestForeignEnd: what somebody else left without a line break does not swallow our first line.
 func TestForeignEnd(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	if err := os.WriteFile(path, []byte("note"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	put(t, path, "note")
 	j := open(t, path)
 	defer closed(t, j)
 	write(t, j, line(0))
@@ -184,38 +207,28 @@ func TestForeignEnd(t *testing.T) {
 }
 
 func TestRename(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	j := open(t, path)
-	defer closed(t, j)
+	j, path := opened(t)
 	write(t, j, lines(0, 2)...)
-	if err := os.Rename(path, path+".1"); err != nil {
-		t.Fatal(err)
-	}
+	rename(t, path, path+".1")
 	write(t, j, lines(2, 4)...)
 	wantContent(t, path+".1", text(lines(0, 2)))
 	wantContent(t, path, text(lines(2, 4)))
 
-	if err := os.Rename(path, path+".2"); err != nil { // logrotate's "create"
-		t.Fatal(err)
-	}
+	rename(t, path, path+".2") // logrotate's "create"
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	write(t, j, line(4))
 	wantContent(t, path, text(lines(4, 5)))
 
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
+	remove(t, path)
 	write(t, j, line(5))
 	wantContent(t, path, text(lines(5, 6)))
 	wantKnown(t, j, 6, 8)
 }
 
 func TestTruncatedLog(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	j := open(t, path)
-	defer closed(t, j)
+	j, path := opened(t)
 	write(t, j, lines(0, 2)...)
 	if err := os.Truncate(path, 0); err != nil {
 		t.Fatal(err)
@@ -225,8 +238,7 @@ func TestTruncatedLog(t *testing.T) {
 }
 
 func TestSegments(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	j := open(t, path, segmentOf(10))
+	j, path := opened(t, segmentOf(10))
 	for n := 0; n < 95; n += 3 {
 		write(t, j, lines(n, n+3)...)
 	}
@@ -248,8 +260,7 @@ func TestSegments(t *testing.T) {
 // TestOrder: events are known whatever the order of their IDs, which need not grow from one segment
 // to the next.
 func TestOrder(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	j := open(t, path, segmentOf(4))
+	j, path := opened(t, segmentOf(4))
 	order := []int{50, 51, 90, 53, 10, 11, 12, 13, 60, 61, 62, 63, 0, 99, 1, 2, 30, 31, 32, 33}
 	known := func() {
 		t.Helper()
@@ -347,22 +358,16 @@ func TestPaths(t *testing.T) {
 }
 
 func TestJournalRemovedInUse(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	j := open(t, path)
-	defer closed(t, j)
+	j, path := opened(t)
 	write(t, j, line(0))
-	if err := os.Rename(path+".journal", path+".aside"); err != nil {
-		t.Fatal(err)
-	}
+	rename(t, path+".journal", path+".aside")
 	if _, err := j.Write(noon, lines(1, 2)); err == nil {
 		t.Error("Write without the journal's folder succeeded")
 	}
 	if err := j.Probe(); err == nil {
 		t.Error("Probe without the journal's folder succeeded")
 	}
-	if err := os.Rename(path+".aside", path+".journal"); err != nil {
-		t.Fatal(err)
-	}
+	rename(t, path+".aside", path+".journal")
 	write(t, j, line(1))
 	wantContent(t, path, text(lines(0, 2)))
 }
@@ -412,8 +417,7 @@ func TestDamage(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "log")
-			j := open(t, path, segmentOf(4))
+			j, path := opened(t, segmentOf(4))
 			for n := range 11 {
 				write(t, j, line(n))
 			}

@@ -260,8 +260,7 @@ func TestStandby(t *testing.T) {
 
 // TestCloseHandsOver: a standby gets the journal as soon as it is closed.
 func TestCloseHandsOver(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	j := open(t, path)
+	j, path := opened(t)
 	waits, got := make(chan struct{}), make(chan *Journal, 1)
 	go func() {
 		k, err := Open(context.Background(), Options{Path: path, Log: quiet, Standby: func() { close(waits) }})

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,9 +37,7 @@ func (c crash) set(t *testing.T, dir, record, log string) {
 	t.Helper()
 	path := filepath.Join(dir, "log")
 	for name, s := range map[string]string{filepath.Join(path+".journal", "00000001.records"): c.before + record, path: log} {
-		if err := os.WriteFile(name, []byte(s), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		put(t, name, s)
 	}
 }
 
@@ -94,14 +91,10 @@ func TestCutLines(t *testing.T) {
 		wantContent(t, path, c.log+c.lines+text(lines(5, 6)))
 
 		c.set(t, dir, c.record, c.log+c.lines[:cut])
-		if err := os.Rename(path, path+"-20261121"); err != nil {
-			t.Fatal(err)
-		}
+		rename(t, path, path+"-20261121")
 		check(t, path+"-20261121")
 		wantContent(t, path, text(lines(5, 6)))
-		if err := os.Rename(path+"-20261121", path); err != nil {
-			t.Fatal(err)
-		}
+		rename(t, path+"-20261121", path)
 	}
 }
 
@@ -180,19 +173,5 @@ func TestPlaceGone(t *testing.T) {
 				remove(t, path)
 			}
 		})
-	}
-}
-
-func put(t *testing.T, path, s string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(s), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func remove(t *testing.T, path string) {
-	t.Helper()
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -35,9 +35,7 @@ func TestStats(t *testing.T) {
 	check(j, Stats{})
 	write(t, j, lines(0, 2)...)
 	check(j, Stats{Events: 2, Records: 1, Lines: 2})
-	if err := os.Rename(path, path+".1"); err != nil {
-		t.Fatal(err)
-	}
+	rename(t, path, path+".1")
 	write(t, j, lines(1, 4)...) // of which one is known; seals the segment
 	check(j, Stats{Events: 4, Records: 2, Lines: 4, Rotations: 1})
 	closed(t, j)
