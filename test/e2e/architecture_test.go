@@ -15,7 +15,6 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry/otlptest"
-	"github.com/milepost/milepost/services/weather/openmeteo"
 )
 
 // table reads the rows of the first table below a heading of ARCHITECTURE.md, without its head.
@@ -72,15 +71,7 @@ func keyRows(t *testing.T, channels []string) (rows []keyRow) {
 // ways: the channels with their writers, readers and payloads, the fields of entries, and the keys with their types.
 func TestArchitectureNames(t *testing.T) {
 	t.Parallel()
-	provider, err := openmeteo.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer provider.Close()
-	p := newPipeline(t, "RATE_LIMIT=60", "OTEL_EXPORTER_OTLP_ENDPOINT="+otlptest.Start(t).URL, "WEATHER_PROVIDER_URL="+provider.URL)
-	p.start(append([]string{"users", "weather"}, all...)...)
-	waitAdopted(t, p)
-
+	p, _ := newWhole(t, "RATE_LIMIT=60", "OTEL_EXPORTER_OTLP_ENDPOINT="+otlptest.Start(t).URL)
 	p.must("curl", "-fsS", p.web[0].url+"/distance", "-H", "Idempotency-Key: one", "-H", "Content-Type: application/json",
 		"-d", `{"email":"ada@example.com","lat":"40.7128","long":"-74.0060","track":true}`)
 	p.cli("PUBLISH", event.RawInput, `{"email":"bare@example.com","lat":"1","long":"2"}`)

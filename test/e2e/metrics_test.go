@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -179,7 +178,6 @@ func get(t *testing.T, method, address string) int {
 func exercise(t *testing.T, p *pipeline, users, weather string) {
 	t.Helper()
 	web, id := p.web[0].url, p.submit(visits("visitor", 3)...)[2]
-	waitAdopted(t, p)
 	p.cli("PUBLISH", event.RawInput, `{"email":"ada@example.com","lat":"91","long":"0"}`)
 	p.cli("PUBLISH", event.RawInput, `{"email":"bare@example.com","lat":"1","long":"2"}`)
 	stagetest.Eventually(t, "the emails are sent", func() bool { return p.sent().total == 4 })
@@ -205,8 +203,75 @@ func exercise(t *testing.T, p *pipeline, users, weather string) {
 	}
 }
 
-// TestMetrics asks every program what it counts, and compares that with deploy/METRICS.md, both ways.
+// truth is what the programs must report after exercise.
+var truth = []struct {
+	program, family, labels string
+	value                   float64
+}{
+	{"web-api", "http_requests_total", "method=POST route=/distance code=201", 3},
+	{"web-api", "http_request_duration_seconds", "method=POST route=/distance", 3},
+	{"web-api", "http_requests_total", "method=GET route=other code=404", 1},
+	{"web-api", "http_requests_total", "method=GET route=/events/:id code=404", 1},
+	{"web-api", "http_requests_total", "method=other code=405", 1},
+	{"web-api", "milepost_submissions_total", "outcome=accepted", 3},
+	{"web-api", "milepost_overview_parts_total", "part=weather outcome=came", 1},
+	{"users", "http_requests_total", "method=GET route=/users/:email code=200", 2},
+	{"users", "http_requests_total", "method=GET route=/submissions code=200", 1},
+	{"weather", "http_requests_total", "method=GET route=/api/weather code=400", 1},
+	{"weather", "http_requests_total", "route=other", 1},
+	{"distance", "stage_dead_total", "stage=distance", 1},
+	{"distance", "stage_settled_total", "outcome=forward", 4},
+	{"web-api", "stage_redis_memory_max_bytes", "", 512 << 20},
+	{"users", "stage_redis_memory_max_bytes", "", 512 << 20},
+	{"db", "stage_handled_total", "stage=db", 4},
+	{"db", "milepost_mongo_pool_connections", "state=max", 100},
+	{"email", "milepost_email_writer", "", 1},
+	{"email", "milepost_email_log_lines_total", "", 4},
+	{"email", "milepost_email_journal_events", "", 4},
+}
+
+// TestMetrics compares the metrics of every program with deploy/METRICS.md, both ways, and their values with what
+// happened.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
+	page := metricsPage(t)
+	p, services := newWhole(t)
+	if err := p.rdb.ConfigSet(t.Context(), "maxmemory", "512mb").Err(); err != nil {
+		t.Fatal(err)
+	}
+	exercise(t, p, services[0].url, services[1].url)
+	p.idle()
+	by := map[string]map[string]*dto.MetricFamily{}
+	for _, s := range services {
+		by[s.name] = s.scrape()
+		check(t, s.name, by[s.name], page)
+		if used := value(by[s.name]["stage_redis_memory_used_bytes"]); used < 100<<10 || used > 256<<20 {
+			t.Errorf("%s reports that Redis uses %v bytes", s.name, used)
+		}
+	}
+	for _, want := range truth {
+		if got := value(by[want.program][want.family], strings.Fields(want.labels)...); got != want.value {
+			t.Errorf("%s of %s{%s} is %v, want %v", want.family, want.program, want.labels, got, want.value)
+		}
+	}
+	if adopted := value(by["distance"]["stage_adopted_total"]) + value(by["weather"]["stage_adopted_total"]); adopted != 2 {
+		t.Errorf("%v bare publishes were adopted, want 2", adopted)
+	}
+
+	standby := p.service("email")
+	standby.Start()
+	standby.Ready()
+	got := standby.scrape()
+	if value(got["milepost_email_writer"]) != 0 || got["milepost_email_journal_events"] == nil {
+		t.Errorf("a standby reports that it writes: %v", got["milepost_email_writer"])
+	}
+	for _, s := range append(services, standby) {
+		noAddress(t, s)
+	}
+}
+
+// TestMetricsStandalone does the same with standalone.
+func TestMetricsStandalone(t *testing.T) {
 	t.Parallel()
 	page := metricsPage(t)
 	provider, err := openmeteo.Start()
@@ -214,105 +279,28 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer provider.Close()
-	external := []string{"WEATHER_PROVIDER_URL=" + provider.URL, "GEOCODING_URL=" + provider.URL}
-
-	t.Run("programs", func(t *testing.T) {
-		p := newPipelineOn(t, "", []string{"--maxmemory", "512mb"}, external...)
-		reads := p.start("users", "weather")
-		p.env = append(p.env, "USERS_URL="+reads[0].url, "WEATHER_URL="+reads[1].url)
-		services := append(reads, p.start(all...)...)
-		exercise(t, p, reads[0].url, reads[1].url)
-		p.idle()
-		by := map[string]map[string]*dto.MetricFamily{}
-		for _, s := range services {
-			by[s.name] = s.scrape()
-			check(t, s.name, by[s.name], page)
-		}
-
-		// What they say is true.
-		for _, want := range []struct {
-			program, family string
-			labels          []string
-			value           float64
-		}{
-			{"web-api", "http_requests_total", []string{"method=POST", "route=/distance", "code=201"}, 3},
-			{"web-api", "http_request_duration_seconds", []string{"method=POST", "route=/distance"}, 3},
-			{"web-api", "http_requests_total", []string{"method=GET", "route=other", "code=404"}, 1},
-			{"web-api", "http_requests_total", []string{"method=GET", "route=/events/:id", "code=404"}, 1},
-			{"web-api", "http_requests_total", []string{"method=other", "code=405"}, 1},
-			{"web-api", "milepost_submissions_total", []string{"outcome=accepted"}, 3},
-			{"web-api", "milepost_overview_parts_total", []string{"part=weather", "outcome=came"}, 1},
-			{"users", "http_requests_total", []string{"method=GET", "route=/users/:email", "code=200"}, 2},
-			{"users", "http_requests_total", []string{"method=GET", "route=/submissions", "code=200"}, 1},
-			{"weather", "http_requests_total", []string{"method=GET", "route=/api/weather", "code=400"}, 1},
-			{"weather", "http_requests_total", []string{"route=other"}, 1},
-			{"distance", "stage_dead_total", []string{"stage=distance"}, 1},
-			{"distance", "stage_settled_total", []string{"outcome=forward"}, 4},
-			{"web-api", "stage_redis_memory_max_bytes", nil, 512 << 20},
-			{"users", "stage_redis_memory_max_bytes", nil, 512 << 20},
-			{"db", "stage_handled_total", []string{"stage=db"}, 4},
-			{"db", "milepost_mongo_pool_connections", []string{"state=max"}, 100},
-			{"email", "milepost_email_writer", nil, 1},
-			{"email", "milepost_email_log_lines_total", nil, 4},
-			{"email", "milepost_email_journal_events", nil, 4},
-		} {
-			if got := value(by[want.program][want.family], want.labels...); got != want.value {
-				t.Errorf("%s of %s%v is %v, want %v", want.family, want.program, want.labels, got, want.value)
-			}
-		}
-		for _, s := range services {
-			if used := value(by[s.name]["stage_redis_memory_used_bytes"]); used < 100<<10 || used > 256<<20 {
-				t.Errorf("%s says that Redis uses %v bytes", s.name, used)
-			}
-		}
-		adopted := 0.0
-		for _, s := range []string{"distance", "weather"} {
-			adopted += value(by[s]["stage_adopted_total"])
-		}
-		if adopted != 2 {
-			t.Errorf("%v bare publishes were adopted, want 2", adopted)
-		}
-
-		standby := p.service("email")
-		standby.Start()
-		standby.Ready()
-		got := standby.scrape()
-		if value(got["milepost_email_writer"]) != 0 || got["milepost_email_journal_events"] == nil {
-			t.Errorf("a standby says that it writes: %v", got["milepost_email_writer"])
-		}
-		for _, s := range append(services, standby) {
-			noAddress(t, s)
-		}
+	p, s := newStandalone(t, "WEATHER_PROVIDER_URL="+provider.URL, "GEOCODING_URL="+provider.URL, "RATE_LIMIT=off")
+	waitAdopted(t, p)
+	address := regexp.MustCompile(`(?m)^  (Who submitted|Weather) +(http://\S+?)/(users/ADDRESS|api/weather/CITY)$`)
+	var at [][]string
+	stagetest.Eventually(t, "standalone says where users and weather are", func() bool {
+		at = address.FindAllStringSubmatch(s.Output(), -1)
+		return len(at) == 2
 	})
-
-	t.Run("standalone", func(t *testing.T) {
-		p, s := newStandalone(t, append(external, "RATE_LIMIT=off")...)
-		address := regexp.MustCompile(`(?m)^  (Who submitted|Weather) +(http://\S+?)/(users/ADDRESS|api/weather/CITY)$`)
-		stagetest.Eventually(t, "standalone says where things are", func() bool { return len(address.FindAllString(s.Output(), -1)) == 2 })
-		at := address.FindAllStringSubmatch(s.Output(), -1)
-		exercise(t, p, at[0][2], at[1][2])
-		families := map[string]*dto.MetricFamily{}
-		stagetest.Eventually(t, "standalone has all there is", func() bool {
-			families = s.scrape()
-			return value(families["stage_settled_total"], "stage=email", "outcome=forward") == 4
-		})
-		// An embedded Redis does not tell of its memory.
-		maps.DeleteFunc(page, func(name string, _ documented) bool { return strings.HasPrefix(name, "stage_redis_memory_") })
-		check(t, "standalone", families, page)
-		clients := []string{}
-		for _, m := range families["milepost_redis_pool_connections"].GetMetric() {
-			for _, l := range m.GetLabel() {
-				if l.GetName() == "client" {
-					clients = append(clients, l.GetValue())
-				}
-			}
-		}
-		slices.Sort(clients)
-		if got := fmt.Sprint(slices.Compact(clients)); got != "[cache pipeline]" {
-			t.Errorf("pools of the clients %s, want cache and pipeline", got)
-		}
-		noAddress(t, s)
+	exercise(t, p, at[0][2], at[1][2])
+	var families map[string]*dto.MetricFamily
+	stagetest.Eventually(t, "all events are settled", func() bool {
+		families = s.scrape()
+		return value(families["stage_settled_total"], "stage=email", "outcome=forward") == 4
 	})
+	// An embedded Redis does not report its memory.
+	maps.DeleteFunc(page, func(name string, _ documented) bool { return strings.HasPrefix(name, "stage_redis_memory_") })
+	check(t, "standalone", families, page)
+	pools := regexp.MustCompile(`milepost_redis_pool_connections\{client="\w+",state="max"\}`).FindAllString(s.metrics(), -1)
+	if len(pools) != 2 || !strings.Contains(pools[0], "cache") || !strings.Contains(pools[1], "pipeline") {
+		t.Errorf("pools of connections %q, want those of the clients cache and pipeline", pools)
+	}
+	noAddress(t, s)
 }
 
 // noAddress fails the test if an address stands in the service's log: only its local part is hidden.

@@ -31,6 +31,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/services/weather/openmeteo"
 )
 
 func TestMain(m *testing.M) {
@@ -114,21 +115,15 @@ type pipeline struct {
 // newPipeline starts Redis as broker.conf has it, and the store. Each of env is NAME=value, for every service.
 func newPipeline(t testing.TB, env ...string) *pipeline {
 	t.Helper()
-	return newTaggedPipeline(t, "", env...)
+	return newPipelineOn(t, nil, env...)
 }
 
-// newTaggedPipeline is newPipeline with programs that were built with these tags.
-func newTaggedPipeline(t testing.TB, tags string, env ...string) *pipeline {
-	t.Helper()
-	return newPipelineOn(t, tags, nil, env...)
-}
-
-// newPipelineOn is newTaggedPipeline with more words in the command line of redis-server.
-func newPipelineOn(t testing.TB, tags string, redisArgs []string, env ...string) *pipeline {
+// newPipelineOn is newPipeline with more words in the command line of redis-server.
+func newPipelineOn(t testing.TB, redisArgs []string, env ...string) *pipeline {
 	t.Helper()
 	server := stagetest.Real(t, slices.Concat(stagetest.Durable, redisArgs)...)
 	p := &pipeline{t: t, redis: server, log: filepath.Join(t.TempDir(), "sent_emails")}
-	p.bin = builds.programs(t, tags)
+	p.bin = builds.programs(t, "")
 	p.rdb = redis.NewClient(p.redis.Options()) // which retries, as Redis comes and goes
 	t.Cleanup(func() { p.rdb.Close() })
 	p.store, p.mongo = newStore(t, p.bin)
@@ -139,6 +134,23 @@ func newPipelineOn(t testing.TB, tags string, redisArgs []string, env ...string)
 	}, env...)
 	p.store.Ready()
 	return p
+}
+
+// newWhole starts a pipeline with all services and a provider of weather, and waits until bare PUBLISHes are adopted.
+// The services are users, weather and those of all, in this order.
+func newWhole(t testing.TB, env ...string) (*pipeline, []*service) {
+	t.Helper()
+	provider, err := openmeteo.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(provider.Close)
+	p := newPipeline(t, append(env, "WEATHER_PROVIDER_URL="+provider.URL, "GEOCODING_URL="+provider.URL)...)
+	reads := p.start("users", "weather")
+	p.env = append(p.env, "USERS_URL="+reads[0].url, "WEATHER_URL="+reads[1].url)
+	services := append(reads, p.start(all...)...)
+	waitAdopted(t, p)
+	return p, services
 }
 
 // newStandalone starts standalone, and returns a pipeline that knows its addresses.

@@ -45,7 +45,7 @@ func TestPromiseOutageStoreAway(t *testing.T) {
 // while it is full; and then brings the store back, and room.
 func TestPromiseOutageFullRedis(t *testing.T) {
 	t.Parallel()
-	p := newPipelineOn(t, "", []string{"--maxmemory", "24mb", "--maxmemory-policy", "noeviction"}, "LEASE=1s")
+	p := newPipelineOn(t, []string{"--maxmemory", "24mb", "--maxmemory-policy", "noeviction"}, "LEASE=1s")
 	services := p.start(all...)
 	web, distance := services[0], services[1]
 	l := newLedger(p)

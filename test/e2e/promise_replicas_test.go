@@ -89,7 +89,7 @@ func TestPromiseReplicas(t *testing.T) {
 }
 
 // waitAdopted waits until both channels that get bare PUBLISHes have an adopter.
-func waitAdopted(t *testing.T, p *pipeline) {
+func waitAdopted(t testing.TB, p *pipeline) {
 	t.Helper()
 	look := p.look()
 	stagetest.Eventually(t, "someone adopts bare PUBLISHes", func() bool {

@@ -15,7 +15,6 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry/otlptest"
-	"github.com/milepost/milepost/services/weather/openmeteo"
 )
 
 // traces are the spans that have come to a collector.
@@ -95,16 +94,7 @@ func tree(t *testing.T, spans []otlptest.Span, parent, indent string) string {
 func TestTrace(t *testing.T) {
 	t.Parallel()
 	c := traces{otlptest.Start(t)}
-	provider, err := openmeteo.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer provider.Close()
-	p := newPipeline(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.URL, "OTEL_BSP_SCHEDULE_DELAY=50", "WEATHER_PROVIDER_URL="+provider.URL)
-	reads := p.start("users", "weather")
-	p.env = append(p.env, "USERS_URL="+reads[0].url, "WEATHER_URL="+reads[1].url)
-	services := append(reads, p.start(all...)...)
-	waitAdopted(t, p)
+	p, services := newWhole(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.URL, "OTEL_BSP_SCHEDULE_DELAY=50")
 	t.Run("all stages", func(t *testing.T) { traceAllStages(t, p, c) })
 	t.Run("retry", func(t *testing.T) { traceRetry(t, p, c, services[5]) })
 	t.Run("batch", func(t *testing.T) { traceBatch(t, p, c, services[5]) })
