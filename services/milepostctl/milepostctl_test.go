@@ -193,28 +193,7 @@ func TestDeadLetters(t *testing.T) {
 			}
 		}
 
-		for name, tc := range map[string]struct {
-			typed string
-			args  []string
-			code  int
-			says  string
-		}{
-			"nobody to ask":     {"", []string{"drop", event.RawInput, "--all"}, ExitError, "--yes"},
-			"said no":           {"n\n", []string{"drop", event.RawInput, "--all"}, ExitError, "Drop 4 dead letters of raw_input? [y/N]"},
-			"hung up":           {"\x00", []string{"drop", event.RawInput, "--all"}, ExitError, "nothing was done"},
-			"which":             {"", []string{"replay", event.RawInput}, ExitUsage, "which?"},
-			"all and a filter":  {"", []string{"drop", event.RawInput, "--all", "--since", "1h"}, ExitUsage, "contradict"},
-			"entry and filter":  {"", []string{"drop", event.RawInput, "1-1", "--group", "x"}, ExitUsage, "not both"},
-			"no such entry":     {"", []string{"drop", event.RawInput, "1-1", "--yes"}, ExitNotFound, "not found"},
-			"not an entry":      {"", []string{"show", event.RawInput, "first"}, ExitUsage, "not an entry ID"},
-			"show what is gone": {"", []string{"show", event.RawInput, "1-1"}, ExitNotFound, "1-1 of raw_input"},
-			"nothing matches":   {"", []string{"drop", event.RawInput, "--error", "latitude", "--yes"}, ExitNotFound, "no dead letter"},
-		} {
-			s := runTool(t, o, tc.typed, append([]string{"dead"}, tc.args...)...)
-			if s.code != tc.code || !strings.Contains(s.err, tc.says) {
-				t.Errorf("%s: dead %q: %s; want exit status %d and %q", name, tc.args, s, tc.code, tc.says)
-			}
-		}
+		deadRefusals(t, o)
 		if n := len(list()); n != 4 {
 			t.Fatalf("%d dead letters are left after refusals, want 4", n)
 		}
@@ -239,6 +218,33 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("dead list at the end: %q", out)
 		}
 	})
+}
+
+// deadRefusals tries what must not change four dead letters.
+func deadRefusals(t *testing.T, o *redis.Options) {
+	t.Helper()
+	for name, tc := range map[string]struct {
+		typed string
+		args  []string
+		code  int
+		says  string
+	}{
+		"nobody to ask":     {"", []string{"drop", event.RawInput, "--all"}, ExitError, "--yes"},
+		"said no":           {"n\n", []string{"drop", event.RawInput, "--all"}, ExitError, "Drop 4 dead letters of raw_input? [y/N]"},
+		"hung up":           {"\x00", []string{"drop", event.RawInput, "--all"}, ExitError, "nothing was done"},
+		"which":             {"", []string{"replay", event.RawInput}, ExitUsage, "which?"},
+		"all and a filter":  {"", []string{"drop", event.RawInput, "--all", "--since", "1h"}, ExitUsage, "contradict"},
+		"entry and filter":  {"", []string{"drop", event.RawInput, "1-1", "--group", "x"}, ExitUsage, "not both"},
+		"no such entry":     {"", []string{"drop", event.RawInput, "1-1", "--yes"}, ExitNotFound, "not found"},
+		"not an entry":      {"", []string{"show", event.RawInput, "first"}, ExitUsage, "not an entry ID"},
+		"show what is gone": {"", []string{"show", event.RawInput, "1-1"}, ExitNotFound, "1-1 of raw_input"},
+		"nothing matches":   {"", []string{"drop", event.RawInput, "--error", "latitude", "--yes"}, ExitNotFound, "no dead letter"},
+	} {
+		s := runTool(t, o, tc.typed, append([]string{"dead"}, tc.args...)...)
+		if s.code != tc.code || !strings.Contains(s.err, tc.says) {
+			t.Errorf("%s: dead %q: %s; want exit status %d and %q", name, tc.args, s, tc.code, tc.says)
+		}
+	}
 }
 
 func TestGroups(t *testing.T) {

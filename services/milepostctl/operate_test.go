@@ -71,8 +71,7 @@ func expect(t *testing.T, what string, got map[string]string, all map[string]fin
 	}
 }
 
-// TestDoctor examines a Redis as the chart configures it, one that is configured badly, one that forbids questions, and the
-// embedded one.
+// TestDoctor examines a Redis as the chart configures it, one that forbids questions, and the embedded one.
 func TestDoctor(t *testing.T) {
 	t.Run("broker.conf", func(t *testing.T) {
 		t.Parallel()
@@ -103,35 +102,6 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("doctor --explain does not explain:\n%s", s.out)
 		}
 	})
-	t.Run("bad", func(t *testing.T) {
-		t.Parallel()
-		server := stagetest.Real(t, "--maxmemory-policy", "allkeys-lru", "--appendfsync", "everysec", "--client-output-buffer-limit", "pubsub 1mb 1mb 10")
-		cache := stagetest.Real(t)
-		o := server.Options()
-		env := map[string]string{"REDIS_URL": "redis://" + server.Addr, "CACHE_REDIS_URL": "redis://" + cache.Addr, "MAX_DEAD": "2", "MAX_BACKLOG": "4",
-			"MONGO_URL": fmt.Sprintf("mongodb://127.0.0.1:%d/?serverSelectionTimeoutMS=200", stagetest.FreePort(t))}
-		stop := running(t, o, func(string) error { return stage.Permanent(errRefused) })
-		for range 2 {
-			must(t, o, "publish", event.RawInput, "x", "--force")
-		}
-		stagetest.Eventually(t, "two dead letters", func() bool {
-			s := with(t, env, "dead", "list", "-o", "json")
-			return strings.Count(s.out, "\n") == 2
-		})
-		stop()
-		for range 4 {
-			must(t, o, "publish", event.RawInput, golden)
-		}
-		states, all := findings(t, env, ExitFindings)
-		expect(t, "a bad Redis", states, all, map[string]string{
-			"redis appendonly": failed, "redis appendfsync": warning, "redis eviction": failed, "redis memory": warning, "redis pubsub buffers": warning,
-			"cache eviction": warning, "cache memory": warning, "stages": failed, "dead letters": failed, "backlog": failed, "adoption": unknown,
-			"mongo answers": failed, "redis version": fine, "redis scripts": fine,
-		})
-		if !strings.Contains(all["stages"].Found, "distance (not running), 4 waiting") {
-			t.Errorf("doctor on a stage that nobody runs: %+v", all["stages"])
-		}
-	})
 	t.Run("forbidden", func(t *testing.T) {
 		t.Parallel()
 		server := stagetest.Real(t, stagetest.Durable...)
@@ -157,6 +127,37 @@ func TestDoctor(t *testing.T) {
 		states, all := findings(t, map[string]string{"REDIS_URL": "redis://" + stagetest.Embedded(t).Addr}, ExitOK)
 		expect(t, "the embedded Redis", states, all, map[string]string{"redis settings": unknown, "redis scripts": fine, "stages": warning})
 	})
+}
+
+// TestDoctorBad examines a Redis, a cache, a store and a pipeline that are all in a bad way.
+func TestDoctorBad(t *testing.T) {
+	t.Parallel()
+	server := stagetest.Real(t, "--maxmemory-policy", "allkeys-lru", "--appendfsync", "everysec", "--client-output-buffer-limit", "pubsub 1mb 1mb 10")
+	cache := stagetest.Real(t)
+	o := server.Options()
+	env := map[string]string{"REDIS_URL": "redis://" + server.Addr, "CACHE_REDIS_URL": "redis://" + cache.Addr, "MAX_DEAD": "2", "MAX_BACKLOG": "4",
+		"MONGO_URL": fmt.Sprintf("mongodb://127.0.0.1:%d/?serverSelectionTimeoutMS=200", stagetest.FreePort(t))}
+	stop := running(t, o, func(string) error { return stage.Permanent(errRefused) })
+	for range 2 {
+		must(t, o, "publish", event.RawInput, "x", "--force")
+	}
+	stagetest.Eventually(t, "two dead letters", func() bool {
+		s := with(t, env, "dead", "list", "-o", "json")
+		return strings.Count(s.out, "\n") == 2
+	})
+	stop()
+	for range 4 {
+		must(t, o, "publish", event.RawInput, golden)
+	}
+	states, all := findings(t, env, ExitFindings)
+	expect(t, "a bad Redis", states, all, map[string]string{
+		"redis appendonly": failed, "redis appendfsync": warning, "redis eviction": failed, "redis memory": warning, "redis pubsub buffers": warning,
+		"cache eviction": warning, "cache memory": warning, "stages": failed, "dead letters": failed, "backlog": failed, "adoption": unknown,
+		"mongo answers": failed, "redis version": fine, "redis scripts": fine,
+	})
+	if !strings.Contains(all["stages"].Found, "distance (not running), 4 waiting") {
+		t.Errorf("doctor on a stage that nobody runs: %+v", all["stages"])
+	}
 }
 
 // TestStatusSays what is wrong with a stage that nobody runs, and ends as a script can use it.
