@@ -18,9 +18,10 @@ import (
 	"github.com/milepost/milepost/services/distance"
 )
 
-// BenchmarkHop moves events from raw_input to calculated_distance, with the real stage and its defaults (reading,
-// measuring, adoption), and with a bare pipelined client that issues the same commands and does not look into the payload.
-// In turns on one server, both on one processor, as the program works; the median of each.
+// BenchmarkHop moves events from raw_input to calculated_distance: with the real stage and its
+// defaults, and with a bare pipelined client that issues the same commands and does not look into the
+// payload. Both run in turns on one server and on one processor, as the program does; the result is
+// the median of each.
 func BenchmarkHop(b *testing.B) {
 	const n = 100_000
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
@@ -61,7 +62,7 @@ func BenchmarkHop(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// fill puts n submissions into raw_input as the edge does.
+// fill adds n submissions to raw_input as web-api does.
 func fill(b *testing.B, rdb *redis.Client, n int) {
 	b.Helper()
 	for i := 0; i < n; {

@@ -1,4 +1,4 @@
-// Package distance is the stage that works out how far each submitted place is from the office.
+// Package distance is the stage that computes the distance from the office to each submitted place.
 package distance
 
 import (
@@ -21,16 +21,16 @@ type Deps struct {
 	Admin  *telemetry.Admin // may be nil
 }
 
-// maxBatch is how many submissions one handler call gets at most. A call costs more than measuring one distance.
+// maxBatch is how many submissions one call of the handler gets. A call costs more than one distance.
 const maxBatch = 256
 
-// Run works on raw_input until ctx ends, then drains. It waits for a Redis that is not there.
+// Run works on raw_input until ctx ends, then drains. It waits while Redis is away.
 func Run(ctx context.Context, d Deps) error {
 	c := d.Tuning.Apply(stage.Config{
 		Name: "distance",
 		In:   event.RawInput,
 		Out:  []stage.Output{{Channel: event.CalculatedDistance}},
-		// The rule only computes, so more workers than processors gain nothing.
+		// The rule only computes: more workers than processors gain nothing.
 		Workers: runtime.GOMAXPROCS(0),
 	})
 	s, err := d.Broker.New(c, stage.Batch(maxBatch, From(d.Office)))
@@ -41,8 +41,8 @@ func Run(ctx context.Context, d Deps) error {
 	return s.Run(ctx)
 }
 
-// From returns the rule: each submission becomes a result with its distance from office. The address and the coordinates
-// pass through as they came. A submission whose place cannot be measured becomes a dead letter.
+// From returns the rule: each submission becomes a result with its distance from office, and with
+// its address and coordinates unchanged. A submission with a wrong place becomes a dead letter.
 func From(office geodesy.Point) func(context.Context, []stage.Event[event.Submission]) []stage.Result {
 	return func(_ context.Context, in []stage.Event[event.Submission]) []stage.Result {
 		out := make([]stage.Result, len(in))

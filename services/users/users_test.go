@@ -147,8 +147,8 @@ func serve(t testing.TB, broker, answers *redis.Options, s users.Store, token st
 	return service{base, b, admin}
 }
 
-// submission returns a function that publishes a submission of ada, and one that reports whether all
-// are settled.
+// submission returns a function that publishes a submission of ada, and another that reports
+// whether all submissions are settled.
 func (s service) submission(t testing.TB) (submit func(), settled func() bool) {
 	pub := s.broker.Publisher("test", event.UserEmail)
 	t.Cleanup(func() { _ = pub.Close() })
@@ -230,7 +230,7 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// A history of 10,000 submissions, many of one millisecond, comes in pages without a gap or a repeat.
+// The pages of 10,000 submissions, many in the same millisecond, have no gap and no repeat.
 func TestPages(t *testing.T) {
 	var s store
 	s.add("ada@example.com", 10_000)
@@ -305,7 +305,8 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// A store that hangs, not heeding its deadline, is answered for in time, and well again as soon as it answers.
+// If the store hangs and ignores its deadline, the answer comes in time; it is right again as soon
+// as the store answers.
 func TestStoreHangs(t *testing.T) {
 	var s store
 	s.add("ada@example.com", 1)
@@ -320,7 +321,8 @@ func TestStoreHangs(t *testing.T) {
 	stagetest.Eventually(t, "the store's answer comes through", func() bool { status, _ := get(t, base+ada, ""); return status == 200 })
 }
 
-// A submission drops the cached answer, in all replicas; one that was being read meanwhile is not kept.
+// A submission drops the cached page in all replicas. A page that is being read meanwhile is not
+// cached.
 func TestInvalidation(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var s store
@@ -343,7 +345,7 @@ func TestInvalidation(t *testing.T) {
 			}
 		}
 
-		// The history is read, then a submission comes and is worked on, then what was read arrives.
+		// The history is read, then a submission comes and is settled, then the answer arrives.
 		stagetest.Eventually(t, "all is settled", settled)
 		rdb := redis.NewClient(o)
 		defer rdb.Close()
@@ -379,7 +381,8 @@ func (l *late) Profile(ctx context.Context, email string) (records.Profile, erro
 	return p, err
 }
 
-// Without the cache requests are answered from the store, and the stage waits to drop what the cache may still have.
+// While the cache is away, requests are answered from the store, and the stage waits to drop the
+// cached page.
 func TestCacheAway(t *testing.T) {
 	var s store
 	s.add("ada@example.com", 1)

@@ -125,7 +125,7 @@ func TestAnswers(t *testing.T) {
 	})
 }
 
-// Only the middle of the cell leaves the process, never the typed place.
+// Only the centre of the cell leaves the process, never the typed place.
 func TestCellOnly(t *testing.T) {
 	p := provider(t)
 	o := stagetest.Embedded(t)
@@ -211,7 +211,7 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// A provider that failed again and again is left alone for a moment, then asked again.
+// After several failures the provider is not asked for a moment, then asked again.
 func TestRest(t *testing.T) {
 	p := provider(t)
 	p.Fail(openmeteo.Down)
@@ -232,7 +232,7 @@ func TestRest(t *testing.T) {
 	})
 }
 
-// However much is asked at once, a process makes a few calls at a time, and everything is answered.
+// A process makes few calls at the same time, and all requests are answered.
 func TestFewAtOnce(t *testing.T) {
 	p := provider(t)
 	p.Delay(50 * time.Millisecond)
@@ -252,7 +252,7 @@ func TestFewAtOnce(t *testing.T) {
 	}
 }
 
-// What may pass is tried again after a growing pause, or the one that the provider asks for; what will not is not.
+// An error that may pass is tried again after a growing pause, or after the provider's Retry-After.
 func TestTries(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status int
@@ -365,7 +365,7 @@ func TestOff(t *testing.T) {
 	}
 }
 
-// The stage reports the temperature of each submission, once for all replicas, and warms the cache for requests.
+// The stage reports the temperature of each submission once for all replicas, and caches it.
 func TestStage(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		p := provider(t)

@@ -1,4 +1,4 @@
-// Command distance runs the stage that works out distances.
+// Command distance runs the stage that computes distances.
 package main
 
 import (
@@ -19,7 +19,7 @@ func main() { service.Main() }
 
 var service = program.Program[settings]{
 	Name:       "distance",
-	Does:       "works out how far each submitted place is from the office",
+	Does:       "computes the distance from the office to each submitted place",
 	Admin:      "127.0.0.1:9101",
 	Processors: 1,
 	GCPercent:  400,
@@ -32,7 +32,7 @@ var service = program.Program[settings]{
 		if err != nil {
 			return err
 		}
-		defer func() { _ = broker.Close() }() // the stage has stopped; nothing is left that could be lost
+		defer func() { _ = broker.Close() }()
 		return distance.Run(ctx, distance.Deps{Broker: broker, Office: office, Tuning: cfg.Tuning, Admin: p.Admin})
 	},
 }

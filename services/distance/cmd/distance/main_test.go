@@ -15,7 +15,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// start runs the program against the Redis at addr until stop is called, which returns the program's error.
+// start runs the program against the Redis at addr. stop ends it and returns its error.
 func start(t *testing.T, addr string) (admin string, stop func() error) {
 	t.Helper()
 	host, port, err := net.SplitHostPort(addr)
@@ -63,8 +63,9 @@ func get(url string) func() (string, error) {
 	}
 }
 
-// TestProgram publishes as a stranger does: what arrives on raw_input leaves on calculated_distance, what cannot be read
-// is set aside, and the program that found no Redis at its start works once there is one.
+// TestProgram publishes to raw_input as another program does: results come on calculated_distance,
+// unreadable messages become dead letters, and a program that found no Redis at its start works as
+// soon as there is one.
 func TestProgram(t *testing.T) {
 	server := stagetest.Real(t, stagetest.Durable...)
 	server.Kill()
