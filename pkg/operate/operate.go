@@ -93,10 +93,10 @@ func state(g inspect.GroupStatus) (state, why string, alive int) {
 		case c.State != "alive":
 		default:
 			alive++
-			if c.Why == "" {
+			if c.Obstacle == "" {
 				state, why = Running, ""
 			} else if state != Running {
-				state, why = reason(c.Why)
+				state, why = obstacle(c)
 			}
 		}
 	}
@@ -106,14 +106,13 @@ func state(g inspect.GroupStatus) (state, why string, alive int) {
 	return state, why, alive
 }
 
-// reason takes what a consumer says apart: "paused: the store is away".
-func reason(said string) (state, why string) {
-	word, rest, ok := strings.Cut(said, ": ")
-	switch {
-	case ok && (word == Paused || word == HeldUp):
-		return word, rest
+// obstacle is what keeps a consumer from working.
+func obstacle(c inspect.ConsumerStatus) (state, why string) {
+	switch c.Obstacle {
+	case Paused, HeldUp:
+		return c.Obstacle, c.Why
 	default:
-		return Busy, said
+		return Busy, strings.TrimSuffix(c.Obstacle+": "+c.Why, ": ")
 	}
 }
 

@@ -43,15 +43,18 @@ func TestProblems(t *testing.T) {
 			[]string{"db is not running: no process runs it", "Start it", "tool group retire calculated_distance db"}},
 		"a lasting consumer is away": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].State = "away" },
 			[]string{"db is not running: its consumer b-1-00 is away", "Start it", "tool group retire calculated_distance db"}},
-		"paused": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].Why = "paused: mongo: refused" },
+		"paused": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
+			db.Consumers[0].Obstacle, db.Consumers[0].Why = "paused", "mongo: refused"
+		},
 			[]string{"! db is paused: mongo: refused", "continues by itself", ""}},
-		"starting": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].Why = "starting" },
+		"starting": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].Obstacle = "starting" },
 			[]string{"db is waiting: starting", "by itself", ""}},
 		"one replica of two works": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
-			db.Consumers = append(db.Consumers, inspect.ConsumerStatus{Name: "c", State: "alive", Why: "starting"})
+			db.Consumers = append(db.Consumers, inspect.ConsumerStatus{Name: "c", State: "alive", Obstacle: "starting"})
 		}, nil},
 		"output full": {func(distance, _ *inspect.GroupStatus, _ *inspect.Seen) {
-			distance.Consumers[0].Why = "held up: calculated_distance: too many events are waiting"
+			distance.Consumers[0].Obstacle = "held up"
+			distance.Consumers[0].Why = "calculated_distance: too many events are waiting"
 		}, []string{"! distance is held up: calculated_distance: too many events are waiting", "when there is room", ""}},
 		"behind": {func(distance, _ *inspect.GroupStatus, _ *inspect.Seen) {
 			distance.Backlog, distance.Oldest, distance.OldestEvent = 1, now.Add(-2*time.Minute), "ev 1"

@@ -13,7 +13,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -166,12 +165,16 @@ func (a *adoption) lease(ctx context.Context, d time.Duration) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	in, k := a.s.cfg.In, a.s.b.keys
-	r, err := a.s.b.link.Run(ctx, script.Own, []string{k.Adopter(in), k.Stream(in)}, a.order.token, d.Milliseconds(), k.Kept(in))
-	if err != nil {
-		return false, err
+	var r struct {
+		Owned     bool
+		Consumers int64
 	}
-	a.s.known.Store(int64(link.Int(r[1]))) // the last tick may be older than a successor
-	return link.Int(r[0]) == 1, nil
+	err := a.s.b.link.RunJSON(ctx, &r, script.Own, []string{k.Adopter(in), k.Stream(in)},
+		a.order.token, d.Milliseconds(), k.Kept(in))
+	if err == nil {
+		a.s.known.Store(r.Consumers) // the last tick may be older than a successor
+	}
+	return r.Owned, err
 }
 
 // keepLease takes the lease again when it ran out and no other stage took it. When ctx ends it

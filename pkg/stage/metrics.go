@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/milepost/milepost/pkg/stage/internal/entry"
 )
 
 // metrics of a broker's stages and publishers. Labels are stage and channel names, both of which
@@ -137,16 +139,17 @@ func (m *stageMetrics) settled(x settlement, now time.Time) {
 	m.age.Observe(float64(now.UnixMicro())/1e6 - float64(x.d.At)/1e3)
 }
 
-func (m *stageMetrics) figures(f *figures) {
-	m.backlog.Set(float64(f.backlog))
-	m.pending.Set(float64(f.pending))
-	m.deadNow.Set(float64(f.dead))
-	m.dueNow.Set(float64(f.due))
-	m.lost.Set(float64(f.lost))
-	m.consumers.Set(float64(f.consumers))
+// figures takes in what a tick found.
+func (m *stageMetrics) figures(r *tickReply) {
+	m.backlog.Set(float64(r.Backlog))
+	m.pending.Set(float64(r.Pending))
+	m.deadNow.Set(float64(r.Dead))
+	m.dueNow.Set(float64(r.Due))
+	m.lost.Set(float64(r.Lost))
+	m.consumers.Set(float64(r.Consumers))
 	age := 0.0
-	if !f.oldest.IsZero() {
-		age = max(0, f.at.Sub(f.oldest).Seconds())
+	if oldest := entry.Time(r.Oldest); !oldest.IsZero() {
+		age = max(0, time.Since(oldest).Seconds())
 	}
 	m.oldest.Set(age)
 }

@@ -30,6 +30,9 @@ func parseStep(raw string) (Step, error) {
 		Detail           json.RawMessage
 	}
 	err := json.Unmarshal([]byte(raw), &s)
+	if text := ""; json.Unmarshal(s.Detail, &text) == nil {
+		s.Detail = json.RawMessage(text) // in a string, since Redis' cjson would round its numbers
+	}
 	return Step{ID: s.ID, Stage: s.Stage, State: s.State, At: time.UnixMilli(s.At), Next: s.Next, Detail: s.Detail}, err
 }
 

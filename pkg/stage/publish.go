@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -159,7 +158,7 @@ func (p *Publisher) register(ctx context.Context) bool {
 }
 
 func (p *Publisher) publish(ctx context.Context, batch []publishing) {
-	keys := []string{p.b.keys.Stream(p.channel), p.b.keys.Groups(p.channel)}
+	keys := []string{p.b.keys.Stream(p.channel)}
 	args := make([]any, 0, 3+4*len(batch))
 	args = append(args, p.b.opt.MaxBacklog, p.name, len(batch))
 	for _, x := range batch {
@@ -185,10 +184,11 @@ func (p *Publisher) publish(ctx context.Context, batch []publishing) {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	reply, err := p.b.link.Run(call, script.Publish, keys, args...)
+	replies, _ := reply.([]any)
 	for i, x := range batch {
 		a := published{err: err}
 		if err == nil {
-			a = p.answer(x.s, reply[i])
+			a = answer(x.s, replies[i])
 		}
 		x.answer <- a
 	}
@@ -200,21 +200,31 @@ func (s *Submission) plain() bool {
 	return !s.Track && s.Key == "" && s.Traceparent == "" && len(s.Limits) == 0
 }
 
-func (p *Publisher) answer(s Submission, reply any) published {
-	if link.Int(reply) == 1 {
+// answer reads the script's reply to one submission: 1 if it was kept, else JSON.
+func answer(s Submission, reply any) published {
+	text, refused := reply.(string)
+	if !refused {
 		return published{Receipt: Receipt{ID: s.ID}}
 	}
-	r := link.List(reply)
-	switch link.Text(r[0]) {
-	case "repeat":
-		return published{Receipt: Receipt{ID: link.Text(r[1]), Repeat: true}}
-	case "reused":
+	var r struct {
+		RepeatOf     string `json:"repeat_of"`
+		Reused, Full bool
+		Limit, Wait  int
+		Error        string
+	}
+	err := json.Unmarshal([]byte(text), &r)
+	switch {
+	case err != nil:
+		return published{err: fmt.Errorf("reply of the publish script: %w", err)}
+	case r.RepeatOf != "":
+		return published{Receipt: Receipt{ID: r.RepeatOf, Repeat: true}}
+	case r.Reused:
 		return published{err: ErrKeyReused}
-	case "full":
+	case r.Full:
 		return published{err: ErrBacklog}
-	case "limit":
-		return published{err: &LimitError{Limit: s.Limits[link.Int(r[1])-1], Retry: time.Duration(link.Int(r[2])) * time.Millisecond}}
+	case r.Limit > 0:
+		return published{err: &LimitError{Limit: s.Limits[r.Limit-1], Retry: time.Duration(r.Wait) * time.Millisecond}}
 	default: // a full Redis refuses to keep it
-		return published{err: fmt.Errorf("%w: %s", ErrUnavailable, link.Text(r[1]))}
+		return published{err: fmt.Errorf("%w: %s", ErrUnavailable, r.Error)}
 	}
 }

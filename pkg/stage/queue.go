@@ -1,6 +1,10 @@
 package stage
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/milepost/milepost/pkg/stage/internal/poison"
+)
 
 // queue holds deliveries until a worker takes them, in the order in which they were pushed.
 type queue struct {
@@ -19,7 +23,7 @@ type queue struct {
 // has its last try before it, is handled in a call of its own, so that it cannot fail the other
 // events of a batch.
 func newQueue(maxTries int) *queue {
-	q := &queue{apart: max(1, min(2, maxTries-1))}
+	q := &queue{apart: poison.OwnCallFrom(maxTries)}
 	q.wake.L = &q.mu
 	return q
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
 	"github.com/milepost/milepost/pkg/stage/internal/keys"
+	"github.com/milepost/milepost/pkg/stage/internal/poison"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 func (s *Stage) readLoop(ctx context.Context, starts int) error {
 	var wait backoff
 	// A lasting consumer that twice failed to get through what it held handles that alone, entry by entry.
-	careful := starts > 2
+	careful := poison.Careful(starts)
 	for ctx.Err() == nil {
 		err := s.readConn(ctx, &wait, careful)
 		switch {
@@ -181,7 +182,7 @@ func (s *Stage) accept(in []delivery) {
 		case d.Bodiless:
 			s.out.add(settlement{d: d, kind: dead, reason: "the entry was pending but its body is no longer in the stream"})
 		default:
-			d.alone = d.alone || d.Crashes >= 2
+			d.alone = d.alone || poison.HandledAlone(d.Crashes)
 			work = append(work, d)
 		}
 	}

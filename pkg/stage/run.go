@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -116,10 +115,10 @@ func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
 		switch {
 		case err == nil:
 			s.gate.open(redisAway, "")
-			if link.Int(reply[0]) == 1 {
+			if reply.Made {
 				s.log.Info("made the group", "channel", s.cfg.In)
 			}
-			return link.Int(reply[1]), nil
+			return reply.Starts, nil
 		case ctx.Err() != nil:
 			return 0, ctx.Err()
 		case errors.Is(err, ErrCluster):
@@ -132,10 +131,16 @@ func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
 	}
 }
 
-func (s *Stage) tryJoin(ctx context.Context, first bool) ([]any, error) {
+// joinReply is the script's reply, as its header says.
+type joinReply struct {
+	Made   bool
+	Starts int
+}
+
+func (s *Stage) tryJoin(ctx context.Context, first bool) (reply joinReply, err error) {
 	about, err := json.Marshal(registration{In: s.cfg.In, Out: s.cfg.Out, Optional: s.cfg.Optional})
 	if err != nil {
-		return nil, err
+		return reply, err
 	}
 	policy, start, lasting := "required", "", ""
 	if s.cfg.Optional {
@@ -151,13 +156,14 @@ func (s *Stage) tryJoin(ctx context.Context, first bool) ([]any, error) {
 	defer cancel()
 	if first {
 		if err := s.b.refuseCluster(ctx); err != nil {
-			return nil, err
+			return reply, err
 		}
 	}
 	k := s.b.keys
-	return s.b.link.Run(ctx, script.Join,
+	err = s.b.link.RunJSON(ctx, &reply, script.Join,
 		[]string{k.Stream(s.cfg.In), k.Groups(s.cfg.In), k.Floors(s.cfg.In), k.Stages(), k.Consumer(s.cfg.Name, s.name)},
 		s.cfg.Name, s.name, policy, s.b.opt.Lease.Milliseconds(), string(about), lasting, start)
+	return reply, err
 }
 
 // leave hands back what is pending and deletes the consumer. A lasting consumer keeps both.
@@ -170,16 +176,16 @@ func (s *Stage) leave(ctx context.Context) error {
 	}
 	var wait backoff
 	for {
-		reply, err := s.b.link.Run(ctx, script.Leave, []string{s.b.keys.Stream(s.cfg.In)}, s.cfg.Name, s.name, 128, s.b.opt.MaxDead)
+		n, err := s.b.link.RunInt(ctx, script.Leave, []string{s.b.keys.Stream(s.cfg.In)}, s.cfg.Name, s.name, 128, s.b.opt.MaxDead)
 		switch {
 		case err != nil:
 			if !errors.Is(err, ErrUnavailable) || !wait.wait(ctx) {
 				return fmt.Errorf("stage %s: hand back what is unfinished: %w", s.cfg.Name, err)
 			}
-		case link.Int(reply[0]) == 0:
+		case n == 0:
 			return nil
 		default:
-			s.log.Info("handed back", "entries", link.Int(reply[0]))
+			s.log.Info("handed back", "entries", n)
 		}
 	}
 }

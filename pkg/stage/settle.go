@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
-	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -129,7 +128,7 @@ func (q *settlements) done() {
 
 // settleLoop settles until everything is settled and no more will come, or ctx ends.
 func (s *Stage) settleLoop(ctx context.Context) {
-	keys := []string{s.b.keys.Stream(s.cfg.In), s.b.keys.Groups(s.cfg.In), s.b.keys.Due(s.cfg.In), s.b.keys.Dead(s.cfg.In)}
+	keys := []string{s.b.keys.Stream(s.cfg.In), s.b.keys.Groups(s.cfg.In), s.b.keys.Due(s.cfg.In)}
 	for _, o := range s.cfg.Out {
 		keys = append(keys, s.b.keys.Stream(o.Channel))
 	}
@@ -154,7 +153,8 @@ func (s *Stage) settle(ctx context.Context, keys []string, args []any, batch []s
 	for {
 		killSoon("stage.settle-sent")
 		call, cancel := context.WithTimeout(ctx, callTimeout)
-		reply, err := s.b.link.Run(call, script.Settle, keys, args...)
+		var reply settleReply
+		err := s.b.link.RunJSON(call, &reply, script.Settle, keys, args...)
 		cancel()
 		if err == nil {
 			killPoint("stage.after-settle")
@@ -230,11 +230,17 @@ func (x *settlement) more() []byte {
 	return entry.Netstrings(nil, x.d.Traceparent, track, string(x.progress))
 }
 
-// settled takes in the script's answer.
-func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
-	elsewhere, restored, problem := indices(reply[0]), indices(reply[1]), link.Text(reply[2])
-	if problem != "" && s.gate.shut(forwarding, "", errors.New(problem)) {
-		s.log.Error("an output refuses entries; trying again", "err", problem)
+// settleReply is the script's reply, as its header says. Indices begin with 1.
+type settleReply struct {
+	Elsewhere, Restored, Full []int
+	Problem                   string
+}
+
+// settled takes in the script's reply.
+func (s *Stage) settled(ctx context.Context, batch []settlement, reply settleReply) {
+	elsewhere, restored := indices(reply.Elsewhere), indices(reply.Restored)
+	if reply.Problem != "" && s.gate.shut(forwarding, "", errors.New(reply.Problem)) {
+		s.log.Error("an output refuses entries; trying again", "err", reply.Problem)
 	}
 	now, soon := time.Now(), tickEvery
 	release := batch
@@ -275,20 +281,19 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply []any) {
 	s.m.batch.Observe(float64(len(batch)))
 	s.replay.settled(release)
 	s.hand.release(release)
-	for i := range indices(reply[3]) {
-		s.pressed(s.cfg.Out[i].Channel, true)
+	for _, i := range reply.Full {
+		s.pressed(s.cfg.Out[i-1].Channel, true)
 	}
 }
 
-// indices makes a set, from 0, of a script's list of indices from 1.
-func indices(v any) map[int]bool {
-	l := link.List(v)
-	if len(l) == 0 {
+// indices makes a set, from 0, of indices from 1.
+func indices(list []int) map[int]bool {
+	if len(list) == 0 {
 		return nil
 	}
-	set := make(map[int]bool, len(l))
-	for _, i := range l {
-		set[link.Int(i)-1] = true
+	set := make(map[int]bool, len(list))
+	for _, i := range list {
+		set[i-1] = true
 	}
 	return set
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/internal/poison"
 )
 
 // Stage is a handler at work on a channel.
@@ -45,7 +47,7 @@ var channels = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`)
 func (b *Broker) New(c Config, h Handler) (*Stage, error) {
 	def(&c.Prefetch, 1024)
 	def(&c.Timeout, 30*time.Second)
-	def(&c.MaxTries, 8)
+	def(&c.MaxTries, poison.MaxTries)
 	def(&c.BackoffMin, 200*time.Millisecond)
 	def(&c.BackoffMax, 5*time.Minute)
 	def(&c.Drain, 10*time.Second)

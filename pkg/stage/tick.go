@@ -2,12 +2,13 @@ package stage
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/milepost/milepost/pkg/stage/internal/entry"
-	"github.com/milepost/milepost/pkg/stage/internal/link"
+	"github.com/milepost/milepost/pkg/stage/internal/poison"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -16,11 +17,15 @@ const (
 	moveMost  = 256 // entries that one tick moves at most; it ticks again at once if there are more
 )
 
-// figures are what the last tick saw of the stage's group.
-type figures struct {
-	backlog, pending, due, dead, lost, consumers int
-	oldest                                       time.Time // of the oldest unsettled entry; zero if there is none
-	at                                           time.Time
+// tickReply is the script's reply, as its header says.
+type tickReply struct {
+	Known, More                                  bool
+	Adopter                                      string
+	Full                                         []int
+	Backlog, Pending, Due, Dead, Lost, Consumers int
+	Oldest                                       string
+	TakenOver                                    int   `json:"taken_over"`
+	AllConsumers                                 int64 `json:"all_consumers"`
 }
 
 // tickLoop does the chores of this consumer once a second until ctx ends, in one script.
@@ -60,52 +65,55 @@ func (s *Stage) tickLoop(ctx context.Context) {
 
 // tick runs the script once and tells whether there is more to move at once.
 func (s *Stage) tick(ctx context.Context, keys []string, unread string) bool {
-	mayDeclareGone, lasting := "", ""
+	maxCrashes, lasting := any(""), ""
+	if s.b.link.UpFor(s.b.opt.Lease) {
+		maxCrashes = poison.MaxCrashes
+	}
 	if s.lasting {
 		lasting = "1"
 	}
-	if s.b.link.UpFor(s.b.opt.Lease) {
-		mayDeclareGone = "1"
-	}
-	works := "1"
-	if st, why := s.gate.state(); st != "" {
-		works = strings.TrimSuffix(string(st)+": "+why, ": ")
-	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	r, err := s.b.link.Run(call, script.Tick, keys,
-		s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(), s.b.opt.MaxBacklog, s.b.opt.MaxDead, mayDeclareGone, moveMost, unread, lasting, works)
+	var r tickReply
+	err := s.b.link.RunJSON(call, &r, script.Tick, keys, s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(),
+		s.b.opt.MaxBacklog, s.b.opt.MaxDead, maxCrashes, moveMost, unread, lasting, s.works())
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
 			s.log.Error("chores failed", "err", err)
 		}
 		return false
 	}
-	if link.Int(r[0]) == 0 {
+	if !r.Known {
 		if s.gate.ready() == nil {
 			s.log.Warn("redis does not know this consumer or its group any more; joining again", "consumer", s.name)
 		}
 		_, _ = s.join(ctx, false)
 		return false
 	}
-	if link.Text(r[1]) == "free" {
+	if r.Adopter == "free" {
 		select {
 		case s.free <- struct{}{}:
 		default:
 		}
 	}
-	for i, full := range link.List(r[3]) {
-		s.pressed(s.cfg.Out[i].Channel, link.Int(full) == 1)
+	for i, o := range s.cfg.Out {
+		s.pressed(o.Channel, slices.Contains(r.Full, i+1))
 	}
-	f := &figures{backlog: link.Int(r[4]), pending: link.Int(r[5]), due: link.Int(r[7]), dead: link.Int(r[8]), lost: link.Int(r[10]), consumers: link.Int(r[12]), at: time.Now()}
-	if id := link.Text(r[6]); id != "" {
-		f.oldest = entry.Time(id)
+	if r.TakenOver > 0 {
+		s.m.takenOver.Add(float64(r.TakenOver))
+		s.log.Warn("took over from consumers that are gone", "consumers", r.TakenOver)
 	}
-	if n := link.Int(r[9]); n > 0 {
-		s.m.takenOver.Add(float64(n))
-		s.log.Warn("took over from consumers that are gone", "consumers", n)
+	s.known.Store(r.AllConsumers)
+	s.m.figures(&r)
+	return r.More
+}
+
+// works is "1" while the stage works, else JSON of what keeps it from working, for status.
+func (s *Stage) works() string {
+	state, why := s.gate.state()
+	if state == "" {
+		return "1"
 	}
-	s.known.Store(int64(link.Int(r[11])))
-	s.m.figures(f)
-	return link.Int(r[2]) == 1
+	text, _ := json.Marshal(map[string]string{"state": string(state), "why": why})
+	return string(text)
 }

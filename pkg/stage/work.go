@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/stage/internal/keys"
-	"github.com/milepost/milepost/pkg/stage/internal/link"
+	"github.com/milepost/milepost/pkg/stage/internal/poison"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -224,10 +224,10 @@ func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
 	var wait backoff
 	for {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
-		reply, err := s.b.link.Run(call, script.Alone, []string{s.b.keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, d.EntryID)
+		times, err := s.b.link.RunInt(call, script.Alone, []string{s.b.keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, d.EntryID)
 		cancel()
 		if err == nil {
-			if times := link.Int(reply[0]); times > 3 {
+			if poison.Killed(times) {
 				d.Crashes += times - 1
 				s.out.add(settlement{d: d, kind: dead, reason: fmt.Sprintf("%d processes died handling it alone", times-1)})
 				return false

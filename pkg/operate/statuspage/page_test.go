@@ -52,8 +52,8 @@ func rate(r float64) *float64 { return &r }
 // troubled is a pipeline in which much is wrong.
 func troubled() inspect.Seen {
 	at := time.UnixMilli(1_795_245_232_000)
-	alive := func(why string) []inspect.ConsumerStatus {
-		return []inspect.ConsumerStatus{{Name: "host-1-00000000", State: "alive", Why: why}}
+	alive := func(obstacle, why string) []inspect.ConsumerStatus {
+		return []inspect.ConsumerStatus{{Name: "host-1-00000000", State: "alive", Obstacle: obstacle, Why: why}}
 	}
 	return inspect.Seen{
 		Overview: inspect.Overview{At: at,
@@ -66,12 +66,12 @@ func troubled() inspect.Seen {
 			},
 			Channels: []inspect.ChannelStatus{
 				{Channel: "raw_input", Kind: "stream", Adopted: true, Rate: rate(12.5), Dead: 101, Groups: []inspect.GroupStatus{
-					{Name: "distance", Rate: rate(12.5), Consumers: alive("")}, {Name: "weather", Optional: true, Rate: rate(0), Consumers: nil},
+					{Name: "distance", Rate: rate(12.5), Consumers: alive("", "")}, {Name: "weather", Optional: true, Rate: rate(0), Consumers: nil},
 				}},
 				{Channel: "calculated_distance", Kind: "stream", Adopted: true, Rate: rate(12.5), Due: 1, Groups: []inspect.GroupStatus{
-					{Name: "db", Backlog: 12345, Pending: 1024, Oldest: at.Add(-125 * time.Second), OldestEvent: "01a1fcf4-508b-795f-b2e6-0c1eaed65fcd", Consumers: alive("paused: mongo: ada@example.com <b>")},
+					{Name: "db", Backlog: 12345, Pending: 1024, Oldest: at.Add(-125 * time.Second), OldestEvent: "01a1fcf4-508b-795f-b2e6-0c1eaed65fcd", Consumers: alive("paused", "mongo: ada@example.com <b>")},
 				}},
-				{Channel: "user:email", Kind: "stream", Adopted: true, Rate: rate(0), Groups: []inspect.GroupStatus{{Name: "email", Backlog: 1, Oldest: at.Add(-2 * time.Minute), OldestEvent: "eve@example.com", Consumers: alive("")}}},
+				{Channel: "user:email", Kind: "stream", Adopted: true, Rate: rate(0), Groups: []inspect.GroupStatus{{Name: "email", Backlog: 1, Oldest: at.Add(-2 * time.Minute), OldestEvent: "eve@example.com", Consumers: alive("", "")}}},
 				{Channel: "weather_report", Kind: "stream"}, {Channel: "email:sent", Kind: "none"},
 			},
 		},

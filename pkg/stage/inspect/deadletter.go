@@ -9,7 +9,6 @@ import (
 
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
-	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -69,11 +68,7 @@ func (p *Pipeline) Replay(ctx context.Context, channel string, entries ...string
 	for i, e := range entries {
 		args[i] = e
 	}
-	r, err := p.link.Run(ctx, script.Replay, []string{p.link.Keys.Stream(channel), p.link.Keys.Dead(channel)}, args...)
-	if err != nil {
-		return 0, err
-	}
-	return link.Int(r[0]), nil
+	return p.link.RunInt(ctx, script.Replay, []string{p.link.Keys.Stream(channel), p.link.Keys.Dead(channel)}, args...)
 }
 
 // Drop removes dead letters for good and returns how many were still there.
@@ -83,7 +78,7 @@ func (p *Pipeline) Drop(ctx context.Context, channel string, entries ...string) 
 }
 
 func deadLetter(channel string, x redis.XMessage) DeadLetter {
-	field := func(name string) string { return link.Text(x.Values[name]) }
+	field := func(name string) string { return text(x.Values[name]) }
 	d := DeadLetter{
 		Entry: x.ID, Channel: channel, Group: field("group"), ID: field("id"), Payload: []byte(field("payload")),
 		Error: field("error"), Dead: entry.Time(x.ID),
@@ -94,4 +89,10 @@ func deadLetter(channel string, x redis.XMessage) DeadLetter {
 		d.At = time.UnixMilli(ms)
 	}
 	return d
+}
+
+// text is a field of an entry as go-redis returns it.
+func text(v any) string {
+	s, _ := v.(string)
+	return s
 }

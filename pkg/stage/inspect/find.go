@@ -12,7 +12,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
-	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
 // Where an event can be, for one stage.
@@ -150,7 +149,7 @@ func (s *search) stream(ctx context.Context, key string) (found []redis.XMessage
 			return nil, err
 		}
 		for _, x := range page {
-			if id := link.Text(x.Values["id"]); id == s.id || x.ID == s.id && id == "" {
+			if id := text(x.Values["id"]); id == s.id || x.ID == s.id && id == "" {
 				found = append(found, x)
 			}
 		}
@@ -193,11 +192,11 @@ func (s *search) retries(ctx context.Context, channel string) (out []Retry, err 
 func (s *search) groups(ctx context.Context, c ChannelStatus, x redis.XMessage) ([]Place, error) {
 	e := entry.Entry{EntryID: x.ID}
 	for k, v := range x.Values {
-		e.Field(k, link.Text(v), nil)
+		e.Field(k, text(v), nil)
 	}
 	e.Complete()
 	base := Place{
-		Channel: c.Channel, Entry: x.ID, At: e.Submitted(), Since: entry.Time(x.ID), Tries: e.Tries, Crashes: e.Crashes, Error: link.Text(x.Values["error"]),
+		Channel: c.Channel, Entry: x.ID, At: e.Submitted(), Since: entry.Time(x.ID), Tries: e.Tries, Crashes: e.Crashes, Error: text(x.Values["error"]),
 	}
 	if len(c.Groups) == 0 {
 		base.State = Unread

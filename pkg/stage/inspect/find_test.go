@@ -201,11 +201,12 @@ func TestStatusSaysWhy(t *testing.T) {
 				if err != nil || len(s.Groups) != 1 || len(s.Groups[0].Consumers) != 1 || s.Groups[0].Consumers[0].State != "alive" {
 					t.Fatalf("status of %s: %+v, %v; want one group with one consumer, alive", channel, s, err)
 				}
-				return s.Groups[0].Consumers[0].Why
+				c := s.Groups[0].Consumers[0]
+				return c.Obstacle + ", " + c.Why
 			}
-			stagetest.Eventually(t, "status says why", func() bool { return why() == "paused: the store is away" })
+			stagetest.Eventually(t, "status says why", func() bool { return why() == "paused, the store is away" })
 			up.Store(true)
-			stagetest.Eventually(t, "status says that it works", func() bool { return why() == "" })
+			stagetest.Eventually(t, "status says that it works", func() bool { return why() == ", " })
 		}
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/milepost/milepost/pkg/stage"
-	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -16,13 +15,13 @@ var ErrAlive = errors.New("consumers of the group are alive")
 // Retire ends a group that nobody runs any more: nothing is kept for it, and it holds nobody up. A stage of that name that
 // starts later begins at the start of what the stream then holds. [stage.ErrNotFound], [ErrAlive].
 func (p *Pipeline) Retire(ctx context.Context, channel, group string) error {
-	r, err := p.link.Run(ctx, script.Retire, []string{p.link.Keys.Stream(channel), p.link.Keys.Groups(channel), p.link.Keys.Floors(channel), p.link.Keys.Stages()}, group)
+	n, err := p.link.RunInt(ctx, script.Retire, []string{p.link.Keys.Stream(channel), p.link.Keys.Groups(channel), p.link.Keys.Floors(channel), p.link.Keys.Stages()}, group)
 	switch {
 	case err != nil:
 		return err
-	case link.Int(r[0]) == 0:
+	case n == 0:
 		return fmt.Errorf("group %s of %s: %w", group, channel, stage.ErrNotFound)
-	case link.Int(r[0]) == -1:
+	case n == -1:
 		return fmt.Errorf("group %s of %s: %w", group, channel, ErrAlive)
 	}
 	return nil
@@ -31,14 +30,14 @@ func (p *Pipeline) Retire(ctx context.Context, channel, group string) error {
 // Skip moves a group to the end of its stream and returns how many entries it will now never see: for a stage that comes
 // back after a foreign stand-in did its work. [stage.ErrNotFound].
 func (p *Pipeline) Skip(ctx context.Context, channel, group string) (int, error) {
-	r, err := p.link.Run(ctx, script.Skip, []string{p.link.Keys.Stream(channel), p.link.Keys.Groups(channel)}, group)
+	n, err := p.link.RunInt(ctx, script.Skip, []string{p.link.Keys.Stream(channel), p.link.Keys.Groups(channel)}, group)
 	if err != nil {
 		return 0, err
 	}
-	if link.Int(r[0]) < 0 {
+	if n < 0 {
 		return 0, fmt.Errorf("group %s of %s: %w", group, channel, stage.ErrNotFound)
 	}
-	return link.Int(r[0]), nil
+	return n, nil
 }
 
 // Claim gives what is pending for a consumer back to its group, for anyone to take, and forgets the consumer: the way out
@@ -49,13 +48,13 @@ func (p *Pipeline) Claim(ctx context.Context, channel, group, consumer string) (
 		return 0, err
 	}
 	for total := 0; ; {
-		r, err := p.link.Run(ctx, script.Leave, []string{p.link.Keys.Stream(channel)}, group, consumer, 128, p.link.MaxDead)
+		n, err := p.link.RunInt(ctx, script.Leave, []string{p.link.Keys.Stream(channel)}, group, consumer, 128, p.link.MaxDead)
 		if err != nil {
 			return total, err
 		}
-		if link.Int(r[0]) == 0 {
+		if n == 0 {
 			return total, nil
 		}
-		total += link.Int(r[0])
+		total += n
 	}
 }

@@ -202,7 +202,7 @@ func (p *Pipeline) Retries(ctx context.Context, channel string, count int) ([]Re
 	}
 	out := make([]Retry, 0, len(found))
 	for _, z := range found {
-		out = append(out, retryOf(channel, link.Text(z.Member), z.Score))
+		out = append(out, retryOf(channel, text(z.Member), z.Score))
 	}
 	return out, nil
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
-	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -56,8 +55,12 @@ type GroupStatus struct {
 type ConsumerStatus struct {
 	Name    string `json:"name"`
 	Pending int    `json:"pending"`
-	State   string `json:"state"`         // "alive", "gone" (its work will be taken over) or "away" (a lasting one that is not running)
-	Why     string `json:"why,omitempty"` // what keeps one that is alive from working: "paused: mongo: …"
+	State   string `json:"state"` // "alive", "gone" (its entries will be requeued) or "away" (a lasting one that is not running)
+
+	// What keeps one that is alive from working: "paused" (a dependency is down), "held up" (an output is full), "redis",
+	// "starting", …; and why. Both are "" while it works.
+	Obstacle string `json:"obstacle,omitempty"`
+	Why      string `json:"why,omitempty"`
 }
 
 // Overview is a pipeline at one moment: its stages and publishers and all channels that they name, in the order in which an
@@ -153,48 +156,64 @@ func (o Overview) Channel(name string) (ChannelStatus, bool) {
 	return o.Channels[i], true
 }
 
+// consumerReply is what the status script says of a consumer.
+type consumerReply struct {
+	ConsumerStatus
+	Works string // "1", or JSON of what keeps it from working
+}
+
+func (r consumerReply) status() ConsumerStatus {
+	c := r.ConsumerStatus
+	if r.State != "alive" || r.Works == "1" {
+		return c
+	}
+	var said struct{ State, Why string }
+	if err := json.Unmarshal([]byte(r.Works), &said); err != nil {
+		said.State = r.Works // an earlier version wrote one sentence
+	}
+	c.Obstacle, c.Why = said.State, said.Why
+	return c
+}
+
 // look runs the status script and returns Redis' time and a status for each channel.
 func (p *Pipeline) look(ctx context.Context, channels ...string) (time.Time, []ChannelStatus, error) {
 	streams := make([]string, len(channels))
 	for i, c := range channels {
 		streams[i] = p.link.Keys.Stream(c)
 	}
-	r, err := p.link.Run(ctx, script.Status, streams)
-	if err != nil {
+	var r struct {
+		At       int64
+		Channels []struct {
+			ChannelStatus
+			Newest   string
+			LastDead string `json:"last_dead"`
+			Groups   []struct {
+				GroupStatus
+				OldestEntry string          `json:"oldest_entry"`
+				Consumers   []consumerReply `json:"consumers"`
+			} `json:"groups"`
+		}
+	}
+	if err := p.link.RunJSON(ctx, &r, script.Status, streams); err != nil {
 		return time.Time{}, nil, err
 	}
 	all := make([]ChannelStatus, len(channels))
-	for i, v := range r[1:] {
-		all[i] = channelStatus(channels[i], link.List(v))
-	}
-	return time.UnixMilli(int64(link.Int(r[0]))), all, nil
-}
-
-// channelStatus reads what the script says of a channel.
-func channelStatus(channel string, r []any) ChannelStatus {
-	c := ChannelStatus{
-		Channel: channel, Kind: link.Text(r[0]), Entries: link.Int(r[1]), Dead: link.Int(r[2]), lastDead: link.Text(r[3]), Due: link.Int(r[4]),
-		Adopted: link.Text(r[5]) != "", Added: link.Int(r[6]), newest: link.Text(r[7]),
-	}
-	for _, v := range r[8:] {
-		row := link.List(v)
-		g := GroupStatus{
-			Name: link.Text(row[0]), Optional: link.Text(row[1]) == "optional", Backlog: link.Int(row[3]), Pending: link.Int(row[4]),
-			OldestEvent: link.Text(row[6]), Settled: link.Int(row[7]), Lost: link.Int(row[8]),
+	for i, found := range r.Channels {
+		c := &all[i]
+		*c = found.ChannelStatus
+		c.Channel, c.newest, c.lastDead = channels[i], found.Newest, found.LastDead
+		for _, group := range found.Groups {
+			g := group.GroupStatus
+			g.Oldest = entry.Time(group.OldestEntry)
+			for _, consumer := range group.Consumers {
+				g.Consumers = append(g.Consumers, consumer.status())
+			}
+			slices.SortFunc(g.Consumers, func(a, b ConsumerStatus) int { return strings.Compare(a.Name, b.Name) })
+			c.Groups = append(c.Groups, g)
 		}
-		if id := link.Text(row[5]); id != "" {
-			g.Oldest = entry.Time(id)
-		}
-		for i := 9; i+3 < len(row); i += 4 {
-			g.Consumers = append(g.Consumers, ConsumerStatus{
-				Name: link.Text(row[i]), Pending: link.Int(row[i+1]), State: link.Text(row[i+2]), Why: link.Text(row[i+3]),
-			})
-		}
-		slices.SortFunc(g.Consumers, func(a, b ConsumerStatus) int { return strings.Compare(a.Name, b.Name) })
-		c.Groups = append(c.Groups, g)
+		slices.SortFunc(c.Groups, func(a, b GroupStatus) int { return strings.Compare(a.Name, b.Name) })
 	}
-	slices.SortFunc(c.Groups, func(a, b GroupStatus) int { return strings.Compare(a.Name, b.Name) })
-	return c
+	return time.UnixMilli(r.At), all, nil
 }
 
 // inFlow sorts stages as an event passes them, those side by side by name. A stage's depth is the longest way to it; a way

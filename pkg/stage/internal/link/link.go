@@ -3,6 +3,7 @@ package link
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -52,18 +53,27 @@ func (l *Link) UpFor(d time.Duration) bool {
 	return !l.since.IsZero() && time.Since(l.since) >= d
 }
 
-// Run runs a script once. The client does not retry, so an error wrapping ErrUnavailable means that the script may or may
-// not have run.
-func (l *Link) Run(ctx context.Context, s *redis.Script, keys []string, args ...any) ([]any, error) {
+// Run runs a script once and returns its reply. The client does not retry: after an error wrapping
+// ErrUnavailable the script may or may not have run.
+func (l *Link) Run(ctx context.Context, s *redis.Script, keys []string, args ...any) (any, error) {
 	reply, err := s.Run(ctx, l.Client, keys, append(args, l.Keys.Base)...).Result()
-	if err = l.Check(ctx, err); err != nil {
-		return nil, err
+	return reply, l.Check(ctx, err)
+}
+
+// RunInt is Run for a script that replies with a number.
+func (l *Link) RunInt(ctx context.Context, s *redis.Script, keys []string, args ...any) (int, error) {
+	reply, err := l.Run(ctx, s, keys, args...)
+	n, _ := reply.(int64)
+	return int(n), err
+}
+
+// RunJSON is Run for a script that replies with a JSON object, which it decodes into v. An empty reply leaves v as it is.
+func (l *Link) RunJSON(ctx context.Context, v any, s *redis.Script, keys []string, args ...any) error {
+	reply, err := l.Run(ctx, s, keys, args...)
+	if text, _ := reply.(string); err == nil && text != "" {
+		err = json.Unmarshal([]byte(text), v)
 	}
-	list, ok := reply.([]any)
-	if !ok {
-		list = []any{reply}
-	}
-	return list, nil
+	return err
 }
 
 // Check notes whether Redis answered and returns err, wrapping ErrUnavailable if it means that Redis is away.
@@ -98,22 +108,4 @@ func Away(err error) bool {
 		}
 	}
 	return strings.Contains(msg, "max number of clients") || strings.Contains(msg, "command not allowed when used memory")
-}
-
-// Int is an integer of a script's reply, 0 if it is none.
-func Int(v any) int {
-	n, _ := v.(int64)
-	return int(n)
-}
-
-// Text is a string of a script's reply, "" if it is none.
-func Text(v any) string {
-	s, _ := v.(string)
-	return s
-}
-
-// List is a list of a script's reply, nil if it is none.
-func List(v any) []any {
-	l, _ := v.([]any)
-	return l
 }

@@ -1,21 +1,62 @@
--- What the scripts share; prepended to each of them.
---
--- The last ARGV of every script is the base of all names; the headers do not list it. A script gets its keys in KEYS.
--- It builds a channel's other keys from its stream's key, and the rest with the functions here.
+-- What the scripts share; it is put in front of each of them.
+
+-- Names. The last ARGV of every script is the base of all names; the headers do not list it. Keys
+-- come in KEYS. A channel's other keys are built from its stream's key, the rest from the base.
 local base = table.remove(ARGV)
 local function consumer_key(group, consumer) return base .. 'consumer:' .. group .. ':' .. consumer end
 local function progress_key(id) return base .. 'progress:' .. id end
 local function channel_name(stream) return string.sub(stream, #base + 1) end
 
--- write_first(): a full Redis refuses commands that may grow it, but not within a script that has already written. A
--- script that has to work while Redis is full begins with a write that Redis never refuses: an XACK, a PEXPIRE, or this
--- one, which changes nothing.
+-- write_first(): Redis refuses commands that may grow a full Redis, but not in a script that has
+-- already written. A script that must work on a full Redis begins with a write that is never
+-- refused: XACK, PEXPIRE, or this one, which changes nothing.
 local function write_first() redis.call('DEL', base .. 'none') end
 
--- full_redis() -> the error with which a full Redis refuses to grow, or nil. It asks with a write of nothing.
-local function full_redis()
+-- redis_full() -> the error with which a full Redis refuses to grow, or nil. It writes nothing.
+local function redis_full()
   local r = redis.pcall('SETRANGE', base .. 'none', 0, '')
   return type(r) == 'table' and r.err or nil
+end
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+-- record(t) -> t without its empty lists, which cjson would write as objects. json(t) -> the same
+-- as JSON. cjson keeps 14 digits of a number, so IDs are strings, and JSON of others stays a string.
+local function record(t)
+  for k, v in pairs(t) do
+    if type(v) == 'table' and next(v) == nil then t[k] = nil end
+  end
+  return t
+end
+local function json(t) return cjson.encode(record(t)) end
+
+-- put(flat, name, value): appends a name and a value, unless the value is nil or ''.
+local function put(flat, name, value)
+  if not value or value == '' then return end
+  flat[#flat + 1] = name
+  flat[#flat + 1] = value
+end
+
+-- map(flat) -> a table of a flat list of names and values.
+local function map(flat)
+  local out = {}
+  for i = 1, #flat, 2 do out[flat[i]] = flat[i + 1] end
+  return out
+end
+
+-- type_of(key) -> 'stream', 'none', … not_stream(word, key) -> an error that begins with word if the
+-- key exists and is no stream, else nil.
+local function type_of(key)
+  local kind = redis.call('TYPE', key)
+  return type(kind) == 'table' and kind.ok or kind
+end
+local function not_stream(word, key)
+  local kind = type_of(key)
+  if kind == 'stream' or kind == 'none' then return nil end
+  return redis.error_reply(word .. ' the key ' .. key .. ' is a ' .. kind .. ', not a stream')
 end
 
 -- pred(id) -> the greatest entry ID below id.
@@ -26,7 +67,8 @@ local function pred(id)
   return string.format('%.0f', tonumber(ms) - 1) .. '-18446744073709551615'
 end
 
--- before(a, b) -> whether entry ID a is below b. Sequences above 2^53 come only from pred and compare as the greatest.
+-- before(a, b) -> whether entry ID a is below b. Sequences above 2^53 come only from pred; they
+-- compare as the greatest.
 local function before(a, b)
   local am, as = string.match(a, '^(%d+)%-?(%d*)$')
   local bm, bs = string.match(b, '^(%d+)%-?(%d*)$')
@@ -35,32 +77,42 @@ local function before(a, b)
   return (tonumber(as) or 0) < (tonumber(bs) or 0)
 end
 
-local function now_ms()
-  local t = redis.call('TIME')
-  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-end
-
--- registered(channel) -> the fields of <channel>:groups as a table, and a list of {name=, required=} of its groups.
+-- registered(channel) -> the hash <channel>:groups, and a list of {name=, required=} of its groups.
 local function registered(channel)
-  local flat, fields, groups = redis.call('HGETALL', channel .. ':groups'), {}, {}
-  for i = 1, #flat, 2 do
-    fields[flat[i]] = flat[i + 1]
-    local name = string.match(flat[i], '^policy:(.*)$')
-    if name then groups[#groups + 1] = {name = name, required = flat[i + 1] == 'required'} end
+  local fields, groups = map(redis.call('HGETALL', channel .. ':groups')), {}
+  for name, value in pairs(fields) do
+    local group = string.match(name, '^policy:(.*)$')
+    if group then groups[#groups + 1] = {name = group, required = value == 'required'} end
   end
   return fields, groups
 end
 
--- in_redis(channel) -> group name -> {last = last delivered ID, pending = n}, of the groups that the stream has.
+-- count(fields, name) -> a counter of the hash <channel>:groups.
+local function count(fields, name) return tonumber(fields[name] or '0') end
+
+-- in_redis(channel) -> group name -> {last = last delivered ID, pending =, consumers =}, of the
+-- groups that the stream has.
 local function in_redis(channel)
-  local out = {}
-  local ok = redis.pcall('XINFO', 'GROUPS', channel)
-  if ok.err then return out end
-  for _, flat in ipairs(ok) do
-    local g = {}
-    for i = 1, #flat, 2 do g[flat[i]] = flat[i + 1] end
+  local out, infos = {}, redis.pcall('XINFO', 'GROUPS', channel)
+  if infos.err then return out end
+  for _, flat in ipairs(infos) do
+    local g = map(flat)
     out[g['name']] = {last = g['last-delivered-id'], pending = tonumber(g['pending']), consumers = tonumber(g['consumers'])}
   end
+  return out
+end
+
+-- all_consumers(groups) -> how many consumers the groups have, as in_redis returns them.
+local function all_consumers(groups)
+  local n = 0
+  for _, g in pairs(groups) do n = n + g.consumers end
+  return n
+end
+
+-- consumers(channel, group) -> list of {name=, pending=} of a group that the stream has.
+local function consumers(channel, group)
+  local out = {}
+  for i, flat in ipairs(redis.call('XINFO', 'CONSUMERS', channel, group)) do out[i] = map(flat) end
   return out
 end
 
@@ -72,81 +124,75 @@ local function liveness(group, consumer)
   return ttl == -1 and 'away' or 'gone'
 end
 
--- consumers(channel, group) -> list of {name=, pending=} of a group that the stream has.
-local function consumers(channel, group)
-  local out = {}
-  for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', channel, group)) do
-    local c = {}
-    for i = 1, #flat, 2 do c[flat[i]] = flat[i + 1] end
-    out[#out + 1] = c
-  end
-  return out
-end
+-- total(channel, fields) -> entries ever added, as far as our counters know.
+local function total(channel, fields) return redis.call('XLEN', channel) + count(fields, 'trimmed') end
 
 -- waiting(channel, fields, group) -> entries that the group has not settled.
 local function waiting(channel, fields, group)
-  local n = redis.call('XLEN', channel) + tonumber(fields['trimmed'] or '0') - tonumber(fields['done:' .. group] or '0')
-  if n < 0 then return 0 end
-  return n
+  return math.max(0, total(channel, fields) - count(fields, 'done:' .. group))
 end
 
--- trim(channel, max): removes what every group has settled; stores each group's floor. A group that Redis lost keeps its
--- stored floor. Over max entries, it removes what only optional groups have not settled, and counts their loss.
-local function trim(channel, max)
-  local fields, groups = registered(channel)
-  if #groups == 0 then return end
-  local there = in_redis(channel)
-  local all, required, floors = nil, nil, {}
+-- oldest(channel, group, pending, last) -> ID of the oldest entry that a group has not settled, and
+-- the entry; each nil if there is none. Of a pending entry the body may be gone.
+local function oldest(channel, group, pending, last)
+  local id = pending > 0 and redis.call('XPENDING', channel, group)[2]
+  if id then return id, redis.call('XRANGE', channel, id, id)[1] end
+  local entry = redis.call('XRANGE', channel, '(' .. last, '+', 'COUNT', 1)[1]
+  return entry and entry[1], entry
+end
+
+-- update_floors(channel, groups) -> group name -> floor: the ID up to which a group has settled
+-- everything. A group that Redis lost keeps its stored floor.
+local function update_floors(channel, groups)
+  local there, floors = in_redis(channel), {}
   for _, g in ipairs(groups) do
     local stored = redis.call('HGET', channel .. ':floors', g.name)
-    local floor = stored or '0-0'
-    local r = there[g.name]
+    local r, floor = there[g.name], stored or '0-0'
     if r then
-      floor = r.last
-      if r.pending > 0 then
-        local p = redis.call('XPENDING', channel, g.name)
-        if tonumber(p[1]) > 0 and p[2] then floor = pred(p[2]) end
-      end
+      local first = r.pending > 0 and redis.call('XPENDING', channel, g.name)[2]
+      floor = first and pred(first) or r.last
       if floor ~= stored then redis.call('HSET', channel .. ':floors', g.name, floor) end
     end
     floors[g.name] = floor
+  end
+  return floors
+end
+
+-- trim(channel, max): removes what every group has settled, and stores the groups' floors. Over max
+-- entries, it also removes what only optional groups have not settled, and counts that as lost.
+local function trim(channel, max)
+  local fields, groups = registered(channel)
+  if #groups == 0 then return end
+  local floors, all, required = update_floors(channel, groups), nil, nil
+  for _, g in ipairs(groups) do
+    local floor = floors[g.name]
     if not all or before(floor, all) then all = floor end
     if g.required and (not required or before(floor, required)) then required = floor end
   end
   local removed = redis.call('XTRIM', channel, 'MINID', '~', all)
   local over = redis.call('XLEN', channel) - max
-  if over > 0 and required ~= all then
-    local bound = required
-    if not bound then
-      bound = '0-0'
-      for _, f in pairs(floors) do if before(bound, f) then bound = f end end
-      if redis.call('XLEN', channel) > max then -- nothing but optional groups: the oldest entries go
-        removed = removed + redis.call('XTRIM', channel, 'MAXLEN', '~', max)
-      end
-    else
-      removed = removed + redis.call('XTRIM', channel, 'MINID', '~', bound, 'LIMIT', over + 100)
-    end
+  if over > 0 and not required then
+    removed = removed + redis.call('XTRIM', channel, 'MAXLEN', '~', max)
+  elseif over > 0 and required ~= all then
+    removed = removed + redis.call('XTRIM', channel, 'MINID', '~', required, 'LIMIT', over + 100)
   end
-  if removed > 0 then
-    redis.call('HINCRBY', channel .. ':groups', 'trimmed', removed)
-    fields['trimmed'] = tonumber(fields['trimmed'] or '0') + removed
-  end
-  if over > 0 then
-    local first = redis.call('XRANGE', channel, '-', '+', 'COUNT', 1)[1]
-    for _, g in ipairs(groups) do
-      if not g.required and (not first or before(floors[g.name], pred(first[1]))) then
-        local lost = waiting(channel, fields, g.name) - redis.call('XLEN', channel)
-        if lost > 0 then
-          redis.call('HINCRBY', channel .. ':groups', 'lost:' .. g.name, lost)
-          redis.call('HINCRBY', channel .. ':groups', 'done:' .. g.name, lost)
-        end
+  if removed > 0 then fields['trimmed'] = redis.call('HINCRBY', channel .. ':groups', 'trimmed', removed) end
+  if over <= 0 then return end
+  local first = redis.call('XRANGE', channel, '-', '+', 'COUNT', 1)[1]
+  for _, g in ipairs(groups) do
+    if not g.required and (not first or before(floors[g.name], pred(first[1]))) then
+      local lost = waiting(channel, fields, g.name) - redis.call('XLEN', channel)
+      if lost > 0 then
+        redis.call('HINCRBY', channel .. ':groups', 'lost:' .. g.name, lost)
+        redis.call('HINCRBY', channel .. ':groups', 'done:' .. g.name, lost)
       end
     end
   end
 end
 
--- full(channel, n, max) -> whether n more entries would put more than max before a required group. A channel that no
--- group reads is full over max entries, unless someone listens: then the listener is its reader, and the oldest go.
+-- full(channel, n, max) -> whether n more entries would put more than max before a required group.
+-- A channel that no group reads is full over max entries. If somebody listens to it, the listener is
+-- its reader, and the oldest entries go instead.
 local function full(channel, n, max)
   if redis.call('XLEN', channel) + n <= max then return false end
   local fields, groups = registered(channel)
@@ -165,8 +211,8 @@ local function full(channel, n, max)
   return false
 end
 
--- heard(channel) -> whether anyone is there to hear what is published on a channel, beside adopters, who only skip what is
--- announced. Patterns, replicas of Redis, and a Redis that does not tell, may stand for listeners and count as such.
+-- heard(channel) -> whether a published message has a listener. Adopters are none: they only skip
+-- what is announced. Patterns, replicas, and a Redis that does not tell, count as listeners.
 local function heard(channel)
   local n = redis.pcall('PUBSUB', 'NUMSUB', channel, channel .. ':adopters')
   local patterns = redis.pcall('PUBSUB', 'NUMPAT')
@@ -175,8 +221,9 @@ local function heard(channel)
   return type(info) ~= 'string' or not string.find(info, 'connected_slaves:0\r', 1, true)
 end
 
--- publish(channel, messages): publishes what was added to the stream, its number first, for adopters. Where nobody would hear
--- them, a batch that costs more to publish than to ask is not published.
+-- publish(channel, messages): publishes what was added to the stream, its number first, for
+-- adopters. More than FEW messages cost more than to ask for listeners; without one they are not
+-- published.
 local FEW = 8
 local function publish(channel, messages)
   if #messages > FEW and not heard(channel) then return end
@@ -184,23 +231,16 @@ local function publish(channel, messages)
   for _, m in ipairs(messages) do redis.call('PUBLISH', channel, m) end
 end
 
--- step(id, stage, state, now, rest): records what stage did with a tracked event and tells who watches.
--- rest is more JSON for the object, starting with a comma, or ''.
-local function step(id, stage, state, now, rest)
-  local json = '{"id":"' .. id .. '","stage":"' .. stage .. '","state":"' .. state .. '","at":' ..
-    string.format('%.0f', now) .. rest .. '}'
-  local key = progress_key(id)
-  redis.call('HSET', key, stage, json)
+-- step(s): records a step of a tracked event, and publishes it for watchers. s is
+-- {id=, stage=, state=, at=, next = list of channels, detail = JSON or nil}.
+local function step(s)
+  local key, text = progress_key(s.id), json(s)
+  redis.call('HSET', key, s.stage, text)
   redis.call('EXPIRE', key, 3600)
-  redis.call('PUBLISH', key, json)
+  redis.call('PUBLISH', key, text)
 end
 
--- pack(list) and unpack_list(s): a list of strings as netstrings ("3:abc"), any bytes allowed.
-local function pack(list)
-  local out = {}
-  for i, v in ipairs(list) do out[i] = #v .. ':' .. v end
-  return table.concat(out)
-end
+-- unpack_list(s) -> the strings of a packed list ("3:abc" each), any bytes allowed.
 local function unpack_list(s)
   local out, i = {}, 1
   while i <= #s do
@@ -212,77 +252,58 @@ local function unpack_list(s)
   return out
 end
 
--- with(flat, changes) -> the field/value list of an entry with some values replaced or added.
-local function with(flat, changes)
-  local out = {}
-  for i = 1, #flat, 2 do
-    if changes[flat[i]] == nil then
-      out[#out + 1] = flat[i]
-      out[#out + 1] = flat[i + 1]
-    end
-  end
-  for k, v in pairs(changes) do
-    if v ~= '' then
-      out[#out + 1] = k
-      out[#out + 1] = v
-    end
+-- flatten(fields) -> the flat list of an entry's fields, without those that are ''.
+local function flatten(fields)
+  local out = {'payload', fields.payload or ''}
+  for name, value in pairs(fields) do
+    if name ~= 'payload' then put(out, name, value) end
   end
   return out
 end
 
-local function field(flat, name)
-  for i = 1, #flat, 2 do
-    if flat[i] == name then return flat[i + 1] end
-  end
-end
-
--- bury(channel, group, flat, reason, now, max): writes a dead letter for an entry with these fields.
-local function bury(channel, group, flat, reason, now, max)
+-- bury(channel, group, fields, err, now, max): writes a dead letter for an entry with these fields.
+local function bury(channel, group, fields, err, now, max)
   redis.call('XADD', channel .. ':dead', 'MAXLEN', '~', max, '*',
-    'payload', field(flat, 'payload') or '', 'id', field(flat, 'id') or '', 'group', group, 'error', reason,
-    'tries', field(flat, 'tries') or '0', 'crashes', field(flat, 'crashes') or '0', 'at', field(flat, 'at') or '',
-    'traceparent', field(flat, 'traceparent') or '', 'track', field(flat, 'track') or '', 'adopted', field(flat, 'adopted') or '')
-  if field(flat, 'track') == '1' and field(flat, 'id') then step(field(flat, 'id'), group, 'dead', now, '') end
+    'payload', fields.payload or '', 'id', fields.id or '', 'group', group, 'error', err,
+    'tries', fields.tries or '0', 'crashes', fields.crashes or '0', 'at', fields.at or '',
+    'traceparent', fields.traceparent or '', 'track', fields.track or '', 'adopted', fields.adopted or '')
+  if fields.track == '1' and fields.id then step({id = fields.id, stage = group, state = 'dead', at = now}) end
 end
 
--- requeue(channel, group, consumer, gone, count, max_dead) -> how many of the consumer's pending entries were put back.
--- Each is acked and, if that answered 1, added anew for this group only. When the consumer is gone (it died), crashes is
--- raised; an entry that it was handling alone and that has now crashed five consumers becomes a dead letter, and so does
--- an entry whose body is no longer in the stream.
-local MAX_CRASHES = 5
-local function requeue(channel, group, consumer, gone, count, max_dead)
-  local ids = redis.call('XPENDING', channel, group, '-', '+', count, consumer)
+-- requeue(channel, group, consumer, most, max_dead, max_crashes) -> how many of the consumer's
+-- pending entries it looked at, at most most. Each is acked and, if XACK answered 1, added anew for
+-- this group only. max_crashes is nil unless the consumer is gone. Then crashes is raised, and an
+-- entry that was handled alone and now has max_crashes becomes a dead letter: the rule is in
+-- internal/poison. An entry whose body is no longer in the stream becomes a dead letter too.
+local function requeue(channel, group, consumer, most, max_dead, max_crashes)
   local acked, now = 0, now_ms()
   local alone = redis.call('HGET', channel .. ':groups', 'alone:' .. group .. ':' .. consumer)
   alone = alone and string.match(alone, '^(%S+)')
-  for _, p in ipairs(ids) do
+  local pending = redis.call('XPENDING', channel, group, '-', '+', most, consumer)
+  for _, p in ipairs(pending) do
     local id = p[1]
     local entry = redis.call('XRANGE', channel, id, id)[1]
     if redis.call('XACK', channel, group, id) == 1 then
       acked = acked + 1
+      local fields = map(entry and entry[2] or {})
+      local crashes = tonumber(fields.crashes or '0') + (max_crashes and 1 or 0)
+      fields['for'] = group
+      if max_crashes then fields.crashes = tostring(crashes) end
       if not entry then
         bury(channel, group, {}, 'the entry ' .. id .. ' was pending but its body is no longer in the stream', now, max_dead)
+      elseif max_crashes and alone == id and crashes >= max_crashes then
+        bury(channel, group, fields, crashes .. ' processes died handling it, at last alone', now, max_dead)
       else
-        local flat, crashes = entry[2], nil
-        local add = {['for'] = group}
-        if gone then
-          crashes = tonumber(field(flat, 'crashes') or '0') + 1
-          add['crashes'] = tostring(crashes)
-        end
-        flat = with(flat, add)
-        if gone and alone == id and crashes >= MAX_CRASHES then
-          bury(channel, group, flat, crashes .. ' processes died handling it, at last alone', now, max_dead)
-        else
-          redis.call('XADD', channel, '*', unpack(flat))
-        end
+        redis.call('XADD', channel, '*', unpack(flatten(fields)))
       end
     end
   end
   if acked > 0 then redis.call('HINCRBY', channel .. ':groups', 'done:' .. group, acked) end
-  return #ids
+  return #pending
 end
 
--- forget(channel, group, consumer) -> whether the consumer was deleted; not while it has pending entries.
+-- forget(channel, group, consumer) -> whether the consumer was deleted; not while it has pending
+-- entries.
 local function forget(channel, group, consumer)
   if #redis.call('XPENDING', channel, group, '-', '+', 1, consumer) > 0 then return false end
   redis.call('XGROUP', 'DELCONSUMER', channel, group, consumer)

@@ -1,9 +1,9 @@
--- Hands a stopping consumer's pending entries back to its group and, when none are left, deletes it.
+-- Hands a stopping consumer's pending entries back to its group. Deletes the consumer when it has none.
 -- KEYS  1 channel
 -- ARGV  1 group  2 consumer  3 most entries in one call  4 MAX_DEAD
 -- Reply entries handed back; call again while it is not 0
 write_first()
 if not in_redis(KEYS[1])[ARGV[1]] then return 0 end
-local n = requeue(KEYS[1], ARGV[1], ARGV[2], false, tonumber(ARGV[3]), tonumber(ARGV[4]))
+local n = requeue(KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), nil)
 if n == 0 then forget(KEYS[1], ARGV[1], ARGV[2]) end
 return n

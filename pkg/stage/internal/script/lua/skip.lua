@@ -1,4 +1,4 @@
--- Moves a group to the end of its stream: what it has not settled counts as settled.
+-- Moves a group to the end of its stream: its unsettled entries count as settled.
 -- KEYS  1 channel  2 <channel>:groups
 -- ARGV  1 group
 -- Reply entries skipped, or -1 if there is no such group
@@ -8,5 +8,5 @@ local fields = registered(KEYS[1])
 local n = waiting(KEYS[1], fields, group)
 redis.call('XGROUP', 'DESTROY', KEYS[1], group) -- its consumers find it gone, and join the new one
 redis.call('XGROUP', 'CREATE', KEYS[1], group, '$', 'MKSTREAM')
-redis.call('HSET', KEYS[2], 'done:' .. group, redis.call('XLEN', KEYS[1]) + tonumber(fields['trimmed'] or '0'))
+redis.call('HSET', KEYS[2], 'done:' .. group, total(KEYS[1], fields))
 return n
