@@ -1,5 +1,5 @@
-{{/* The environment of a component, as a list, from (list $ components name). What config and the component's env say goes
-before what the chart would say, and no variable is there twice. */}}
+{{/* The environment of a component, as a list, from (list $ components name). config and the
+component's env override the chart's own variables; no variable is there twice. */}}
 {{- define "milepost.env" -}}
 {{- $root := index . 0 -}}
 {{- $components := index . 1 -}}
@@ -9,7 +9,7 @@ before what the chart would say, and no variable is there twice. */}}
 {{- $plain := dict "ADMIN_LISTEN" (printf ":%d" (int $c.adminPort)) -}}
 {{- if $c.port -}}
 {{- $_ := set $plain "LISTEN" (printf ":%d" (int $c.port)) -}}
-{{- /* Connections come until every node knows that the pod is going. */ -}}
+{{- /* Connections still arrive until every node knows that the pod stops. */ -}}
 {{- $_ := set $plain "STOP_DELAY" "3s" -}}
 {{- end -}}
 {{- if and $c.exposed $root.Values.ingress.enabled $root.Values.ingress.trustedProxies -}}
@@ -48,13 +48,14 @@ before what the chart would say, and no variable is there twice. */}}
 {{ toYaml $all }}
 {{- end }}
 
-{{/* What someone meant who wrote a value without quotes: YAML reads off as false, and Helm 1000000 as 1e+06. */}}
+{{/* A value as its author meant it without quotes: YAML reads off as false, and Helm 1000000 as
+1e+06. */}}
 {{- define "milepost.text" -}}
 {{- if kindIs "bool" . }}{{ ternary "on" "off" . }}{{ else if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . }}{{ else }}{{ . }}{{ end -}}
 {{- end }}
 
-{{/* GOMEMLIMIT in bytes, from the limit of the container: 80 % of it, since the Go runtime does not count all that
-the kernel counts. */}}
+{{/* GOMEMLIMIT in bytes: 80 % of the container's limit, since the kernel counts more than the Go
+runtime. */}}
 {{- define "milepost.memoryLimit" -}}
 {{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
 {{- $limit := toString . -}}

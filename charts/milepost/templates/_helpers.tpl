@@ -13,8 +13,9 @@
 {{- end -}}
 {{- end }}
 
-{{/* The name of a part of the release, from (list $ part). At most 52 bytes, since a StatefulSet adds a hash to a label; one
-that is cut ends in a hash of its own, so that no two are the same. */}}
+{{/* The name of a part of the release, from (list $ part). It has at most 52 bytes, since a
+StatefulSet adds a hash to a label. A longer name is cut and gets a hash, so that names stay
+unique. */}}
 {{- define "milepost.name" -}}
 {{- $name := printf "%s-%s" (include "milepost.fullname" (index . 0)) (index . 1) -}}
 {{- if gt (len $name) 52 -}}
@@ -57,8 +58,8 @@ helm.sh/chart: {{ include "milepost.chart" $root }}
 {{- if get $image "digest" }}@{{ $image.digest }}{{ else }}:{{ default (get . "tag") $image.tag }}{{ end -}}
 {{- end }}
 
-{{/* Reference and pull policy of the image of one of our programs, from (list $ program image), where image may have some of
-the keys of .Values.image. */}}
+{{/* Reference and pull policy of the image of a program, from (list $ program image). Keys of
+image override those of .Values.image. */}}
 {{- define "milepost.programImage" -}}
 {{- $root := index . 0 -}}
 {{- $all := $root.Values.image -}}
@@ -78,13 +79,13 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* What every pod has, from (list $ the entry in values). */}}
+{{/* The part of the spec that all pods share, from (list $ the entry in values). */}}
 {{- define "milepost.pod" -}}
 {{- $root := index . 0 -}}
 {{- $c := index . 1 -}}
 serviceAccountName: {{ include "milepost.serviceAccount" $root }}
 automountServiceAccountToken: false
-# A Service called redis would make REDIS_PORT=tcp://… of every pod.
+# A Service called redis would set REDIS_PORT=tcp://… in every pod.
 enableServiceLinks: false
 {{- include "milepost.pullSecrets" $root }}
 {{- with $c.priorityClassName }}
@@ -101,7 +102,7 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* The components that are enabled, each with its defaults, as YAML: a map by name. */}}
+{{/* The enabled components with their defaults, as YAML: a map by name. */}}
 {{- define "milepost.components" -}}
 {{- $all := dict -}}
 {{- range $name, $own := .Values.components -}}
@@ -113,7 +114,8 @@ affinity: {{- toYaml . | nindent 2 }}
 {{ toYaml $all }}
 {{- end }}
 
-{{/* The names of components that use something, as JSON, from (list components what). */}}
+{{/* The names of the components that use a store or a service, as JSON, from (list components
+what). */}}
 {{- define "milepost.users" -}}
 {{- $what := index . 1 -}}
 {{- $names := list -}}

@@ -1,7 +1,7 @@
-{{/* Environment that says where broker, cache and mongo are. Passwords come from secrets: a variable of their own, and a URL
-made of it by the kubelet. */}}
+{{/* The environment with the addresses of broker, cache and mongo. A password comes from a secret
+into a variable of its own; the kubelet inserts it into the URL. */}}
 
-{{/* Name of the secret with a store's password, from (list $ role). */}}
+{{/* The name of the secret with a store's password, from (list $ role). */}}
 {{- define "milepost.secretName" -}}
 {{- $store := index (index . 0).Values (index . 1) -}}
 {{ default (include "milepost.name" .) $store.auth.existingSecret }}
@@ -17,14 +17,14 @@ made of it by the kubelet. */}}
 {{- if not $store.enabled }}{{ int $store.external.port }}{{ else if eq (index . 1) "mongo" }}27017{{ else }}6379{{ end -}}
 {{- end }}
 
-{{/* true if the role is played by anyone, from (list $ role). */}}
+{{/* true if there is such a store, in the chart or elsewhere, from (list $ role). */}}
 {{- define "milepost.present" -}}
 {{- $store := index (index . 0).Values (index . 1) -}}
 {{- if or $store.enabled $store.external.host $store.external.existingSecret }}true{{ end -}}
 {{- end }}
 
-{{/* A variable with a whole URL of a secret of the user's, or a password and a URL with it.
-From (dict "root" $ "role" role "name" variable "scheme" scheme "user" user "path" path). */}}
+{{/* A variable with a whole URL from a secret, or a password and a URL that contains it. From
+(dict "root" $ "role" role "name" variable "scheme" scheme "user" user "path" path). */}}
 {{- define "milepost.url" -}}
 {{- $store := index .root.Values .role -}}
 {{- if and (not $store.enabled) $store.external.existingSecret }}
@@ -88,14 +88,15 @@ metadata:
   namespace: {{ $root.Release.Namespace }}
   labels: {{- include "milepost.labels" . | nindent 4 }}
 spec:
-  # There is no other server to turn to. The services wait for this one by themselves, and reach it as soon as it answers.
+  # There is only this server. The services wait for it, and connect as soon as it answers.
   publishNotReadyAddresses: true
   selector: {{- include "milepost.selector" . | nindent 4 }}
   ports:
     - {name: {{ $port }}, port: {{ include "milepost.port" . }}, targetPort: {{ $port }}}
 {{- end }}
 
-{{/* The claim of a store's volume, from (list $ role). A StatefulSet's claims stay when the release is gone. */}}
+{{/* The claim of a store's volume, from (list $ role). Claims of a StatefulSet outlive the
+release. */}}
 {{- define "milepost.store.claim" -}}
 {{- $root := index . 0 -}}
 {{- $volume := (index $root.Values (index . 1)).persistence -}}

@@ -178,7 +178,7 @@ var alertTests = map[string][]alertTest{
 	},
 	"MilepostConsumersDie": {
 		{name: "again and again", series: []string{`stage_taken_over_total{stage="db"} 0x10 1x10 2x10 3x10 4x10 5x10`}, at: 15 * time.Minute,
-			want: []string{`{stage="db"}`}, says: "fell silent within 30 minutes"},
+			want: []string{`{stage="db"}`}, says: "died within 30 minutes"},
 		{name: "one", series: []string{`stage_taken_over_total{stage="db"} 0x10 1x50`}, at: 15 * time.Minute},
 	},
 	"MilepostEventsLost": {
@@ -242,7 +242,7 @@ var alertTests = map[string][]alertTest{
 	},
 	"MilepostTwoLogWriters": {
 		{name: "two write", series: []string{constant(`milepost_email_writer{instance="a"}`, 1, 5*time.Minute), constant(`milepost_email_writer{instance="b"}`, 1, 5*time.Minute)},
-			at: 4 * time.Minute, want: []string{`{}`}, says: "2 email processes say"},
+			at: 4 * time.Minute, want: []string{`{}`}, says: "2 email processes report"},
 		{name: "one writes", series: []string{constant(`milepost_email_writer{instance="a"}`, 1, 5*time.Minute), constant(`milepost_email_writer{instance="b"}`, 0, 5*time.Minute)}, at: 4 * time.Minute},
 		{name: "two namespaces", series: []string{constant(`milepost_email_writer{namespace="a"}`, 1, 5*time.Minute), constant(`milepost_email_writer{namespace="b"}`, 1, 5*time.Minute)}, at: 4 * time.Minute},
 	},
