@@ -70,98 +70,110 @@ var (
 	evening  = time.Date(2026, 11, 21, 21, 36, 47, 180_900_000, time.UTC)
 )
 
+// handled is what Handle makes of an event.
+type handled struct {
+	miles float64
+	sent  time.Time
+	err   error
+}
+
+const ada, bob = event.Address("ada@example.com"), event.Address("bob@example.com")
+
+var (
+	sentAt  = evening.Truncate(time.Millisecond)
+	earlier = sentAt.Add(-time.Hour)
+)
+
+func now(miles float64) handled { return handled{miles: miles, sent: sentAt} }
+
+func ev(id string, to event.Address) addressEvent {
+	return addressEvent{ID: id, Body: to, At: evening.Add(-time.Second)}
+}
+
+func bare(e addressEvent) addressEvent { e.Adopted = true; return e }
+
+func old(e addressEvent) addressEvent { e.At = evening.Add(-31 * 24 * time.Hour); return e }
+
+func eveningLine(to, miles string) string {
+	return "21:36:47,180 root INFO Email sent to: " + to + "; Message: You are " + miles + " miles from Velocity."
+}
+
+// handleCases: the store has the events 1 (12 miles) and 2 (0.5), and 7 miles for ada's newest; the
+// log has the event k.
+var handleCases = map[string]struct {
+	in    []addressEvent
+	away  bool // the store
+	log   fakeLog
+	want  []handled
+	text  []string
+	asked []string
+}{
+	"a batch": {
+		in:    []addressEvent{ev("1", ada), ev("2", bob)},
+		want:  []handled{now(12), now(0.5)},
+		text:  []string{eveningLine("ada@example.com", "12.0"), eveningLine("bob@example.com", "0.5")},
+		asked: []string{"ids 1 2"},
+	},
+	"known": {
+		in:    []addressEvent{ev("k", ada), ev("1", ada)},
+		want:  []handled{{miles: 99, sent: earlier}, now(12)},
+		text:  []string{eveningLine("ada@example.com", "12.0")},
+		asked: []string{"ids 1"},
+	},
+	"known and old, the store away": {
+		in:   []addressEvent{old(ev("k", ada))},
+		away: true,
+		want: []handled{{miles: 99, sent: earlier}},
+	},
+	"twice in a batch": {
+		in:    []addressEvent{ev("1", ada), ev("2", bob), ev("1", ada)},
+		want:  []handled{now(12), now(0.5), now(12)},
+		text:  []string{eveningLine("ada@example.com", "12.0"), eveningLine("bob@example.com", "0.5")},
+		asked: []string{"ids 1 2"},
+	},
+	"one without a record": {
+		in:    []addressEvent{ev("none", ada), ev("2", bob), ev("none", ada)},
+		want:  []handled{{err: errNoRecord}, now(0.5), {err: errNoRecord}},
+		text:  []string{eveningLine("bob@example.com", "0.5")},
+		asked: []string{"ids none 2"},
+	},
+	"bare addresses": {
+		in:    []addressEvent{bare(ev("x", ada)), ev("2", bob), bare(ev("y", ada)), bare(ev("z", "eve@example.com"))},
+		want:  []handled{now(7), now(0.5), now(7), {err: errNoRecord}},
+		text:  []string{eveningLine("ada@example.com", "7.0"), eveningLine("bob@example.com", "0.5"), eveningLine("ada@example.com", "7.0")},
+		asked: []string{"ids 2", "newest ada@example.com", "newest eve@example.com"},
+	},
+	"forged address": {
+		in:    []addressEvent{ev("1", "ada@example.com\n21:36:47,180 root INFO"), ev("2", bob)},
+		want:  []handled{{err: stage.ErrPermanent}, now(0.5)},
+		text:  []string{eveningLine("bob@example.com", "0.5")},
+		asked: []string{"ids 2"},
+	},
+	"too old": {
+		in:   []addressEvent{old(ev("1", ada)), old(ev("1", ada))},
+		want: []handled{{err: errTooOld}, {err: errTooOld}},
+	},
+	"store away": {
+		in:    []addressEvent{ev("1", ada), bare(ev("x", ada))},
+		away:  true,
+		want:  []handled{{err: errStore}, {err: errStore}},
+		asked: []string{"ids 1", "newest ada@example.com"},
+	},
+	"disk full": {
+		in:    []addressEvent{ev("1", ada), ev("k", ada), ev("none", ada), ev("1", ada)},
+		log:   fakeLog{outErr: errDisk},
+		want:  []handled{{err: errDisk}, {miles: 99, sent: earlier}, {err: errNoRecord}, {err: errDisk}},
+		asked: []string{"ids 1 none"},
+	},
+	"journal away": {
+		in:   []addressEvent{ev("1", ada), ev("k", ada)},
+		log:  fakeLog{findErr: errDisk},
+		want: []handled{{err: errDisk}, {err: errDisk}},
+	},
+}
+
 func TestHandle(t *testing.T) {
-	const ada, bob = event.Address("ada@example.com"), event.Address("bob@example.com")
-	ev := func(id string, to event.Address) stage.Event[event.Address] {
-		return stage.Event[event.Address]{ID: id, Body: to, At: evening.Add(-time.Second)}
-	}
-	bare := func(e stage.Event[event.Address]) stage.Event[event.Address] { e.Adopted = true; return e }
-	old := func(e stage.Event[event.Address]) stage.Event[event.Address] {
-		e.At = evening.Add(-31 * 24 * time.Hour)
-		return e
-	}
-	line := func(to, miles string) string {
-		return "21:36:47,180 root INFO Email sent to: " + to + "; Message: You are " + miles + " miles from Velocity."
-	}
-	sentAt := evening.Truncate(time.Millisecond)
-	earlier := sentAt.Add(-time.Hour)
-	type want struct {
-		miles float64
-		sent  time.Time
-		err   error
-	}
-	ok := func(miles float64) want { return want{miles: miles, sent: sentAt} }
-	for name, tc := range map[string]struct {
-		in    []stage.Event[event.Address]
-		away  bool // the store
-		log   fakeLog
-		want  []want
-		text  []string
-		asked []string
-	}{
-		"a batch": {
-			in:    []stage.Event[event.Address]{ev("1", ada), ev("2", bob)},
-			want:  []want{ok(12), ok(0.5)},
-			text:  []string{line("ada@example.com", "12.0"), line("bob@example.com", "0.5")},
-			asked: []string{"ids 1 2"},
-		},
-		"known": {
-			in:    []stage.Event[event.Address]{ev("k", ada), ev("1", ada)},
-			want:  []want{{miles: 99, sent: earlier}, ok(12)},
-			text:  []string{line("ada@example.com", "12.0")},
-			asked: []string{"ids 1"},
-		},
-		"known and old, the store away": {
-			in:   []stage.Event[event.Address]{old(ev("k", ada))},
-			away: true,
-			want: []want{{miles: 99, sent: earlier}},
-		},
-		"twice in a batch": {
-			in:    []stage.Event[event.Address]{ev("1", ada), ev("2", bob), ev("1", ada)},
-			want:  []want{ok(12), ok(0.5), ok(12)},
-			text:  []string{line("ada@example.com", "12.0"), line("bob@example.com", "0.5")},
-			asked: []string{"ids 1 2"},
-		},
-		"one without a record": {
-			in:    []stage.Event[event.Address]{ev("none", ada), ev("2", bob), ev("none", ada)},
-			want:  []want{{err: errNoRecord}, ok(0.5), {err: errNoRecord}},
-			text:  []string{line("bob@example.com", "0.5")},
-			asked: []string{"ids none 2"},
-		},
-		"bare addresses": {
-			in:    []stage.Event[event.Address]{bare(ev("x", ada)), ev("2", bob), bare(ev("y", ada)), bare(ev("z", "eve@example.com"))},
-			want:  []want{ok(7), ok(0.5), ok(7), {err: errNoRecord}},
-			text:  []string{line("ada@example.com", "7.0"), line("bob@example.com", "0.5"), line("ada@example.com", "7.0")},
-			asked: []string{"ids 2", "newest ada@example.com", "newest eve@example.com"},
-		},
-		"forged address": {
-			in:    []stage.Event[event.Address]{ev("1", "ada@example.com\n21:36:47,180 root INFO"), ev("2", bob)},
-			want:  []want{{err: stage.ErrPermanent}, ok(0.5)},
-			text:  []string{line("bob@example.com", "0.5")},
-			asked: []string{"ids 2"},
-		},
-		"too old": {
-			in:   []stage.Event[event.Address]{old(ev("1", ada)), old(ev("1", ada))},
-			want: []want{{err: errTooOld}, {err: errTooOld}},
-		},
-		"store away": {
-			in:    []stage.Event[event.Address]{ev("1", ada), bare(ev("x", ada))},
-			away:  true,
-			want:  []want{{err: errStore}, {err: errStore}},
-			asked: []string{"ids 1", "newest ada@example.com"},
-		},
-		"disk full": {
-			in:    []stage.Event[event.Address]{ev("1", ada), ev("k", ada), ev("none", ada), ev("1", ada)},
-			log:   fakeLog{outErr: errDisk},
-			want:  []want{{err: errDisk}, {miles: 99, sent: earlier}, {err: errNoRecord}, {err: errDisk}},
-			asked: []string{"ids 1 none"},
-		},
-		"journal away": {
-			in:   []stage.Event[event.Address]{ev("1", ada), ev("k", ada)},
-			log:  fakeLog{findErr: errDisk},
-			want: []want{{err: errDisk}, {err: errDisk}},
-		},
-	} {
+	for name, tc := range handleCases {
 		t.Run(name, func(t *testing.T) {
 			var store askedStore
 			store.put("1", "one@example.com", 12)

@@ -30,6 +30,15 @@ func limit(t *testing.T, size int64) {
 	}
 }
 
+func size(t *testing.T, path string) int64 {
+	t.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi.Size()
+}
+
 // TestFull has the disk full at each byte of a batch's record and of its lines, and room again
 // later. The limit is the process', so this runs in one of its own.
 func TestFull(t *testing.T) {
@@ -48,13 +57,6 @@ func TestFull(t *testing.T) {
 	c := recordCrash(t, dir)
 	path := filepath.Join(dir, "log")
 	batch := lines(5, 7)
-	size := func(t *testing.T, path string) int64 {
-		fi, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return fi.Size()
-	}
 	marked := c.record[:len(c.record)-1] + string(rune(done))
 	big := strings.Repeat("note\n", 1000) // makes the log the file that is over the limit first
 	for name, tc := range map[string]struct{ log, grows, other string }{
@@ -95,27 +97,30 @@ func TestFull(t *testing.T) {
 			}
 		})
 	}
-	t.Run("ids", func(t *testing.T) { // the next segment cannot be begun, so this one stays in use
-		j, path := opened(t, segmentOf(200))
-		write(t, j, lines(0, 199)...)
-		limit(t, size(t, filepath.Join(path+".journal", idsName)))
-		for n := 199; n < 205; n++ {
-			write(t, j, line(n))
-		}
-		if j.ids.state.Sealed != 0 || !j.rollFailed {
-			t.Errorf("segment %d was moved to ids.db without room for it", j.ids.state.Sealed)
-		}
-		limit(t, -1)
-		write(t, j, line(205))
-		if j.ids.state.Sealed != 1 {
-			t.Error("the segment was not moved to ids.db when there was room")
-		}
-		closed(t, j)
-		j = open(t, path, segmentOf(200))
-		defer closed(t, j)
-		wantKnown(t, j, 206, 300)
-		wantContent(t, path, text(lines(0, 206)))
-	})
+	t.Run("ids", testFullIDs)
+}
+
+// testFullIDs: without room for the next segment, this one stays in use.
+func testFullIDs(t *testing.T) {
+	j, path := opened(t, segmentOf(200))
+	write(t, j, lines(0, 199)...)
+	limit(t, size(t, filepath.Join(path+".journal", idsName)))
+	for n := 199; n < 205; n++ {
+		write(t, j, line(n))
+	}
+	if j.ids.state.Sealed != 0 || !j.rollFailed {
+		t.Errorf("segment %d was moved to ids.db without room for it", j.ids.state.Sealed)
+	}
+	limit(t, -1)
+	write(t, j, line(205))
+	if j.ids.state.Sealed != 1 {
+		t.Error("the segment was not moved to ids.db when there was room")
+	}
+	closed(t, j)
+	j = open(t, path, segmentOf(200))
+	defer closed(t, j)
+	wantKnown(t, j, 206, 300)
+	wantContent(t, path, text(lines(0, 206)))
 }
 
 // TestFullDisk is TestFull on a file system that is really full.
