@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,9 +22,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestStuckEvent seeds events that do not arrive and finds them, the reason and the way out through the tool alone and
-// through the status page alone: while nobody runs their stage, while it fails again and again, and when it has set them
-// aside. Then it runs the command that the one and the other name, and sees the lines arrive.
+// TestStuckEvent has events that do not arrive: first their stage does not run, then it fails again and again, then it
+// has set them aside. Each time the tool alone and the status page alone show where they are, and why. At last both name
+// the command that brings the events back, and the lines arrive.
 func TestStuckEvent(t *testing.T) {
 	p := newPipeline(t, "MAX_TRIES=7", "STATUS_PAGE=on")
 	services := p.start(all...)
@@ -31,31 +32,69 @@ func TestStuckEvent(t *testing.T) {
 	p.submit(golden)
 	p.delivered(golden.Email)
 	email.Stop()
-
 	ids := p.submit(visit{"bob@example.com", "40.7128", "-74.0060"}, visit{"eve@example.com", "40.7128", "-74.0060"})
 	bob, eve := ids[0], ids[1]
 	docs := p.users()
 	docs.has(t, bob, eve)
 
-	// Nobody runs the stage.
+	// The stage does not run.
 	p.untilFound(bob, "waiting", "email is not running: its consumer journal-")
 	p.untilPage(web, "email is not running", "Start it: its events are kept.", "<code>"+bob+"</code>")
 	if out, code := p.run("milepostctl", "status", "--check", "--sample", "0"); code != 5 || !strings.Contains(out, "! email is not running") {
 		t.Errorf("status --check: exit status %d, want 5\n%s", code, out)
 	}
 
-	// It runs, and fails: somebody has deleted the documents.
+	// It runs and fails: the documents are gone.
 	backup := docs.take(t, bob, eve)
 	email.Start()
-	p.untilFound(eve, "retrying", "the store has no record of it")
-	p.untilPage(web, `data-event="`+eve+`"`, "the store has no record of it")
+	p.untilFound(eve, "retrying", reason)
+	p.untilPage(web, `data-event="`+eve+`"`, reason)
+
+	// It has set them aside.
 	letters := map[string]string{} // entry of each event's dead letter
 	for _, d := range p.dead(event.UserEmail, 2) {
 		letters[d.ID] = d.Entry
 	}
+	byTool := p.replayByTool(t, bob)
+	for name, args := range map[string][]string{
+		"find":       {"find", bob},
+		"dead-list":  {"dead", "list", event.UserEmail, "--id", bob},
+		"dead-show":  {"dead", "show", event.UserEmail, letters[bob]},
+		"group-list": {"group", "list", event.UserEmail},
+	} {
+		p.golden(name+".txt", p.must(append([]string{"milepostctl"}, args...)...))
+		p.golden(name+".json", p.must(append([]string{"milepostctl", "--output", "json"}, args...)...))
+	}
+	for _, b := range commands(t, 1) {
+		p.does(t, b, bob, letters[bob])
+	}
+	byPage := p.replayByPage(t, web, eve, letters[eve])
 
-	// It has set them aside. The tool alone: status names the command that lists them, that the command that replays them.
-	out, _ := p.run("milepostctl", "status", "--sample", "0", "--output", "json")
+	// The documents are restored, and the commands bring the events back.
+	docs.give(t, backup)
+	for _, command := range []string{byTool, byPage} {
+		if said := p.must("sh", "-ec", command); said != "replayed 1 dead letter\n" {
+			t.Errorf("%s: %q", command, said)
+		}
+	}
+	p.delivered(golden.Email, "bob@example.com", "eve@example.com")
+	p.dead(event.UserEmail, 0)
+	p.untilPage(web, "All stages are running")
+	if out := p.must("milepostctl", "find", bob, "--mongo", p.mongo); !strings.Contains(out, "document   stored") {
+		t.Errorf("find of an event that went all the way:\n%s", out)
+	}
+	alive(t, services)
+}
+
+// reason is why the events of TestStuckEvent are stuck.
+const reason = "the store has no record of it"
+
+// replayByTool finds the command that replays an event by the tool alone: status names the command that lists the dead
+// letters, and the list names the command that replays each.
+func (p *pipeline) replayByTool(t *testing.T, id string) (command string) {
+	t.Helper()
+	out := p.must("milepostctl", "status", "--sample", "0", "--output", "json")
+	p.golden("status.json", out)
 	var status struct {
 		Problems []struct {
 			Stage, Text, Command string
@@ -65,69 +104,38 @@ func TestStuckEvent(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &status); err != nil {
 		t.Fatalf("status -o json: %v in %s", err, out)
 	}
-	if len(status.Problems) != 1 || status.Problems[0].Stage != "email" || !status.Problems[0].Urgent || !strings.Contains(status.Problems[0].Text, "the store has no record of it") {
+	if len(status.Problems) != 1 || status.Problems[0].Stage != "email" || !status.Problems[0].Urgent || !strings.Contains(status.Problems[0].Text, reason) {
 		t.Fatalf("problems: %+v; want that email has set events aside, and why", status.Problems)
 	}
-	replay := ""
 	for line := range strings.Lines(p.must("sh", "-ec", status.Problems[0].Command+" --output json")) {
 		var d struct{ ID, Error, Replay string }
 		if err := json.Unmarshal([]byte(line), &d); err != nil {
 			t.Fatalf("%s: %v in %s", status.Problems[0].Command, err, line)
 		}
-		if d.ID == bob && strings.Contains(d.Error, "the store has no record of it") {
-			replay = d.Replay
+		if d.ID == id && strings.Contains(d.Error, reason) {
+			command = d.Replay
 		}
 	}
-	p.golden("status.json", out)
-	for name, args := range map[string][]string{
-		"find":       {"find", bob},
-		"dead-list":  {"dead", "list", event.UserEmail, "--id", bob},
-		"dead-show":  {"dead", "show", event.UserEmail, letters[bob]},
-		"group-list": {"group", "list", event.UserEmail},
-	} {
-		text, code := p.run(append([]string{"milepostctl"}, args...)...)
-		object, coded := p.run(append([]string{"milepostctl", "--output", "json"}, args...)...)
-		if code != 0 || coded != 0 {
-			t.Errorf("milepostctl %q: exit status %d, as JSON %d", args, code, coded)
-		}
-		p.golden(name+".txt", text)
-		p.golden(name+".json", object)
-	}
-	for _, c := range commands(t, 1) {
-		p.does(t, c, bob, letters[bob])
-	}
+	return command
+}
 
-	// The page alone, as a program and as a person without scripts see it.
+// replayByPage finds the command that replays an event by the status page alone, without scripts.
+func (p *pipeline) replayByPage(t *testing.T, web *service, id, entry string) (command string) {
+	t.Helper()
 	page := p.untilPage(web, "2 events were set aside by email")
-	_, card, _ := strings.Cut(page, `<li class="card" data-event="`+eve+`">`)
+	_, card, _ := strings.Cut(page, `<li class="card" data-event="`+id+`">`)
 	card, _, _ = strings.Cut(card, "</li>")
-	_, command, _ := strings.Cut(card, `<dt>Replay</dt><dd><code class="command">`)
+	_, command, _ = strings.Cut(card, `<dt>Replay</dt><dd><code class="command">`)
 	command, _, _ = strings.Cut(command, "</code>")
 	command = html.UnescapeString(command)
-	p.golden("page.json", p.page(web, "/status.json"))
-	if !strings.Contains(card, "the store has no record of it") || !strings.Contains(command, letters[eve]) {
-		t.Fatalf("the page's dead letter of %s is %q; want its reason and the command", eve, card)
+	if !strings.Contains(card, reason) || !strings.Contains(command, entry) {
+		t.Fatalf("the page's dead letter of %s is %q; want its reason and the command", id, card)
 	}
 	if strings.Contains(page, "@") {
 		t.Errorf("the page shows an address:\n%s", page)
 	}
-
-	// Once the documents are restored, the commands bring the events back.
-	docs.give(t, backup)
-	if said := p.must("sh", "-ec", replay); said != "replayed 1 dead letter\n" {
-		t.Errorf("%s: %q", replay, said)
-	}
-	p.written("bob@example.com", 1)
-	if said := p.must("sh", "-ec", command); said != "replayed 1 dead letter\n" {
-		t.Errorf("%s: %q", command, said)
-	}
-	p.delivered(golden.Email, "bob@example.com", "eve@example.com")
-	p.dead(event.UserEmail, 0)
-	p.untilPage(web, "All stages are running")
-	if out, code := p.run("milepostctl", "find", bob, "--mongo", p.mongo); code != 0 || !strings.Contains(out, "document   stored") {
-		t.Errorf("find of an event that went all the way: exit status %d\n%s", code, out)
-	}
-	alive(t, services)
+	p.golden("page.json", p.page(web, "/status.json"))
+	return command
 }
 
 // TestStuckEventReplay does what the READMEs say once the cause is fixed, and asks the doctor about the store.
@@ -162,31 +170,29 @@ func TestStuckEventReplay(t *testing.T) {
 // untilFound waits until find says all of words of an event.
 func (p *pipeline) untilFound(id string, words ...string) {
 	p.t.Helper()
-	out := ""
-	defer func() {
-		if p.t.Failed() {
-			p.t.Logf("find %s said last:\n%s", id, out)
-		}
-	}()
-	stagetest.Eventually(p.t, fmt.Sprintf("find %s says %q", id, words), func() bool {
-		out, _ = p.run("milepostctl", "find", id)
-		return containsAll(out, words)
-	})
+	p.until("find "+id, func() string { out, _ := p.run("milepostctl", "find", id); return out }, words)
 }
 
 // untilPage waits until the status page says all of words, and returns it.
 func (p *pipeline) untilPage(s *service, words ...string) (page string) {
 	p.t.Helper()
+	return p.until("the status page", func() string { return p.page(s, "/status") }, words)
+}
+
+// until asks until the answer has all of words.
+func (p *pipeline) until(what string, ask func() string, words []string) (answer string) {
+	p.t.Helper()
+	missing := func(w string) bool { return !strings.Contains(answer, w) }
 	defer func() {
-		if p.t.Failed() {
-			p.t.Logf("the page was last:\n%s", page)
+		if slices.ContainsFunc(words, missing) {
+			p.t.Logf("%s said last:\n%s", what, answer)
 		}
 	}()
-	stagetest.Eventually(p.t, fmt.Sprintf("the status page says %q", words), func() bool {
-		page = p.page(s, "/status")
-		return containsAll(page, words)
+	stagetest.Eventually(p.t, fmt.Sprintf("%s says %q", what, words), func() bool {
+		answer = ask()
+		return !slices.ContainsFunc(words, missing)
 	})
-	return page
+	return answer
 }
 
 // page is what a program's admin port answers.
@@ -206,15 +212,6 @@ func (p *pipeline) page(s *service, path string) string {
 		p.t.Fatalf("GET %s of %s: %s, %v\n%s", path, s.name, resp.Status, err, b)
 	}
 	return string(b)
-}
-
-func containsAll(text string, words []string) bool {
-	for _, w := range words {
-		if !strings.Contains(text, w) {
-			return false
-		}
-	}
-	return true
 }
 
 // does runs the commands of a document, with this event and entry in place of those that it shows.
