@@ -67,8 +67,9 @@ func keyRows(t *testing.T, channels []string) (rows []keyRow) {
 	return rows
 }
 
-// TestArchitectureNames runs all services and compares what is then in Redis with the tables of ARCHITECTURE.md, both
-// ways: the channels with their writers, readers and payloads, the fields of entries, and the keys with their types.
+// TestArchitectureNames runs all services and compares what is then in Redis with the tables of
+// ARCHITECTURE.md, both ways: the channels with their writers, readers and payloads, the fields of
+// entries, and the keys with their types.
 func TestArchitectureNames(t *testing.T) {
 	t.Parallel()
 	p, _ := newWhole(t, "RATE_LIMIT=60", "OTEL_EXPORTER_OTLP_ENDPOINT="+otlptest.Start(t).URL)

@@ -16,8 +16,9 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// TestBench runs test/bench with -short with the programs and looks at the report: that it is complete and
-// that its figures can be true. How fast anything is depends on the machine and is not looked at.
+// TestBench runs test/bench with -short with the programs and looks at the report: that it is
+// complete and that its figures can be true. How fast anything is depends on the machine and is not
+// looked at.
 func TestBench(t *testing.T) {
 	stagetest.Real(t) // skips or fails where there is no redis-server, as everything here does
 	bin := builds.programs(t, "")
@@ -62,8 +63,8 @@ func TestBench(t *testing.T) {
 				t.Errorf("appendfsync %s: %s is %v", s.Fsync, ratio, m[ratio])
 			}
 		}
-		// In short runs entries of one window are counted in another; on their way they are all added to three streams,
-		// acknowledged by three stages and published.
+		// In short runs entries of one window are counted in another; on their way they are all
+		// added to three streams, acknowledged by three stages and published.
 		if n := m["redis_commands_per_event"]; n < 6 || n > 200 {
 			t.Errorf("appendfsync %s: %v Redis commands an event", s.Fsync, n)
 		}

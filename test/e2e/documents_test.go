@@ -90,8 +90,9 @@ func commands(t *testing.T, n int) []block {
 	return found
 }
 
-// try runs the commands of a block one after the other and compares their output with the document's. A command that
-// begins with tail is repeated until it shows the document's last lines, because a reader takes a moment.
+// try runs the commands of a block one after the other and compares their output with the
+// document's. A command that begins with tail is repeated until it shows the document's last lines,
+// because a reader takes a moment.
 func (b block) try(t *testing.T, run func(command string) (output string, code int)) (output string) {
 	t.Helper()
 	want := same(b.output)
@@ -152,8 +153,8 @@ var (
 	goTest  = regexp.MustCompile(`(?:go|\$\(GO\)) test ([^` + "`" + `\n;|]*)`)
 )
 
-// TestDocuments checks that each block of shell commands names the test that runs it, or says why none does, and that
-// the tests which documents and the Makefile name are there.
+// TestDocuments checks that each block of shell commands names the test that runs it, or says why
+// none does, and that the tests which documents and the Makefile name are there.
 func TestDocuments(t *testing.T) {
 	tests, all := map[string][]string{}, []string{} // names, by folder and all
 	walk(t, func(path string) {
@@ -210,8 +211,8 @@ type terminal struct {
 	exported string // the export lines so far: each command has a shell of its own
 }
 
-// newTerminal copies the repository's files, committed or not, without what was built or run in it. Replace lists what
-// of the commands is replaced, and by what.
+// newTerminal copies the repository's files, committed or not, without what was built or run in it.
+// Replace lists what of the commands is replaced, and by what.
 func newTerminal(t *testing.T, env []string, replace ...string) *terminal {
 	t.Helper()
 	stagetest.Real(t) // for redis-cli: it comes with the server

@@ -99,8 +99,8 @@ func every(perSecond int, do func(stopped <-chan struct{})) (stop func()) {
 const burst = 250 * time.Millisecond
 
 // load submits about perSecond times a second, in bursts, at each web-api in turn, until stop is
-// called. Every second submission has an idempotency key and is sent again until it is answered 201.
-// The others are sent once.
+// called. Every second submission has an idempotency key and is sent again until it is answered
+// 201. The others are sent once.
 func (l *ledger) load(perSecond int, edges ...*service) (stop func()) {
 	var all sync.WaitGroup
 	end := every(int(time.Second/burst), func(stopped <-chan struct{}) {
@@ -141,8 +141,8 @@ func (l *ledger) submit(stopped <-chan struct{}, edges []*service) {
 	l.note(v, open, "")
 }
 
-// publish sends bare PUBLISHes on raw_input and calculated_distance until stop is called. Those that
-// nobody heard are not noted: Redis promises nothing for them.
+// publish sends bare PUBLISHes on raw_input and calculated_distance until stop is called. Those
+// that nobody heard are not noted: Redis promises nothing for them.
 func (l *ledger) publish(perSecond int) (stop func()) {
 	n := 0
 	return every(perSecond, func(<-chan struct{}) {
@@ -171,9 +171,9 @@ type document struct {
 	Long  string  `bson:"long"`
 }
 
-// balance waits until everything promised has arrived and nothing is under way, for as long as there
-// is progress. Then it compares: each promised event has one document and one line, and nothing else
-// is there.
+// balance waits until everything promised has arrived and nothing is under way, for as long as
+// there is progress. Then it compares: each promised event has one document and one line, and
+// nothing else is there.
 func (l *ledger) balance() counts {
 	t := l.p.t
 	t.Helper()

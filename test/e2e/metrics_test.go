@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"maps"
-	"net/http"
 	"net/url"
 	"os"
 	"regexp"
@@ -79,10 +78,11 @@ func metricsPage(t *testing.T) map[string]documented {
 	return page
 }
 
-// scrape is what a service answers to Prometheus, which must be able to read it and find nothing odd.
+// scrape is what a service answers to Prometheus, which must be able to read it and find nothing
+// odd.
 func (s *service) scrape() map[string]*dto.MetricFamily {
 	s.t.Helper()
-	text := s.metrics()
+	text := s.page("/metrics")
 	problems, err := promlint.New(strings.NewReader(text)).Lint()
 	if err != nil {
 		s.t.Errorf("/metrics of %s: %v", s.name, err)
@@ -100,7 +100,8 @@ func (s *service) scrape() map[string]*dto.MetricFamily {
 	return families
 }
 
-// value is that of the one metric of a family that has these labels, "name=value", among others; 0 if there is none.
+// value is that of the one metric of a family that has these labels, "name=value", among others; 0
+// if there is none.
 func value(f *dto.MetricFamily, labels ...string) float64 {
 	for _, m := range f.GetMetric() {
 		matches := 0
@@ -159,22 +160,8 @@ func check(t *testing.T, program string, got map[string]*dto.MetricFamily, page 
 	}
 }
 
-// get asks and reads the answer to its end, whatever it is.
-func get(t *testing.T, method, address string) int {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := client.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	return resp.StatusCode
-}
-
-// exercise makes every family of metrics have something to tell: submissions, a bare one, garbage, questions, strange requests.
+// exercise makes every family of metrics have something to tell: submissions, a bare one, garbage,
+// questions, strange requests.
 func exercise(t *testing.T, p *pipeline, users, weather string) {
 	t.Helper()
 	web, id := p.web[0].url, p.submit(visits("visitor", 3)...)[2]
@@ -197,8 +184,8 @@ func exercise(t *testing.T, p *pipeline, users, weather string) {
 		{"GET", weather + "/api/weather?lat=91&long=0", 400},
 		{"GET", weather + "/" + url.PathEscape("ada@example.com"), 404},
 	} {
-		if got := get(t, q.method, q.url); got != q.want {
-			t.Errorf("%s %s: %d, want %d", q.method, q.url, got, q.want)
+		if got, _, err := ask(t.Context(), q.method, q.url); err != nil || got != q.want {
+			t.Errorf("%s %s: %d, %v; want %d", q.method, q.url, got, err, q.want)
 		}
 	}
 }
@@ -230,8 +217,8 @@ var truth = []struct {
 	{"email", "milepost_email_journal_events", "", 4},
 }
 
-// TestMetrics compares the metrics of every program with deploy/METRICS.md, both ways, and their values with what
-// happened.
+// TestMetrics compares the metrics of every program with deploy/METRICS.md, both ways, and their
+// values with what happened.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	page := metricsPage(t)
@@ -296,14 +283,15 @@ func TestMetricsStandalone(t *testing.T) {
 	// An embedded Redis does not report its memory.
 	maps.DeleteFunc(page, func(name string, _ documented) bool { return strings.HasPrefix(name, "stage_redis_memory_") })
 	check(t, "standalone", families, page)
-	pools := regexp.MustCompile(`milepost_redis_pool_connections\{client="\w+",state="max"\}`).FindAllString(s.metrics(), -1)
+	pools := regexp.MustCompile(`milepost_redis_pool_connections\{client="\w+",state="max"\}`).FindAllString(s.page("/metrics"), -1)
 	if len(pools) != 2 || !strings.Contains(pools[0], "cache") || !strings.Contains(pools[1], "pipeline") {
 		t.Errorf("pools of connections %q, want those of the clients cache and pipeline", pools)
 	}
 	noAddress(t, s)
 }
 
-// noAddress fails the test if an address stands in the service's log: only its local part is hidden.
+// noAddress fails the test if an address stands in the service's log: only its local part is
+// hidden.
 func noAddress(t *testing.T, s *service) {
 	t.Helper()
 	for l := range strings.Lines(s.Output()) {

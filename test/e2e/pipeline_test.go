@@ -56,7 +56,8 @@ type built struct {
 // root is the repository.
 const root = "../.."
 
-// programs builds all programs as `make build` does, with further build tags, and returns the folder they are in.
+// programs builds all programs as `make build` does, with further build tags, and returns the
+// folder they are in.
 func (b *built) programs(t testing.TB, tags string) string {
 	t.Helper()
 	b.mu.Lock()
@@ -112,7 +113,8 @@ type pipeline struct {
 	web   []*service
 }
 
-// newPipeline starts Redis as broker.conf has it, and the store. Each of env is NAME=value, for every service.
+// newPipeline starts Redis as broker.conf has it, and the store. Each of env is NAME=value, for
+// every service.
 func newPipeline(t testing.TB, env ...string) *pipeline {
 	t.Helper()
 	return newPipelineOn(t, nil, env...)
@@ -136,8 +138,8 @@ func newPipelineOn(t testing.TB, redisArgs []string, env ...string) *pipeline {
 	return p
 }
 
-// newWhole starts a pipeline with all services and a provider of weather, and waits until bare PUBLISHes are adopted.
-// The services are users, weather and those of all, in this order.
+// newWhole starts a pipeline with all services and a provider of weather, and waits until bare
+// PUBLISHes are adopted. The services are users, weather and those of all, in this order.
 func newWhole(t testing.TB, env ...string) (*pipeline, []*service) {
 	t.Helper()
 	provider, err := openmeteo.Start()
@@ -202,7 +204,7 @@ func (p *pipeline) service(name string, env ...string) *service {
 	}
 	s.env = append(s.env, env...)
 	s.up = func(ctx context.Context) error {
-		status, body, err := s.readyz(ctx)
+		status, body, err := ask(ctx, http.MethodGet, "http://"+s.admin+"/readyz")
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("readyz: %s", body)
 		}
@@ -228,9 +230,9 @@ func (p *pipeline) start(names ...string) []*service {
 // all are the four programs of the pipeline.
 var all = []string{"web-api", "distance", "db", "email"}
 
-// readyz is what the service answers there.
-func (s *service) readyz(ctx context.Context) (status int, body string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.admin+"/readyz", nil)
+// ask sends a request without a body and returns the answer.
+func ask(ctx context.Context, method, url string) (status int, body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return 0, "", err
 	}
@@ -243,16 +245,27 @@ func (s *service) readyz(ctx context.Context) (status int, body string, err erro
 	return resp.StatusCode, string(b), err
 }
 
+// page is what the service's admin port answers at path. It must be there.
+func (s *service) page(path string) string {
+	s.t.Helper()
+	status, body, err := ask(s.t.Context(), http.MethodGet, "http://"+s.admin+path)
+	if err != nil || status != http.StatusOK {
+		s.t.Fatalf("GET %s of %s: %d, %v\n%s", path, s.name, status, err, body)
+	}
+	return body
+}
+
 // waits waits until /readyz answers 503 and names what the service waits for.
 func (s *service) waits(for_ string) {
 	s.t.Helper()
 	stagetest.Eventually(s.t, s.name+" waits for "+for_, func() bool {
-		status, body, err := s.readyz(s.t.Context())
+		status, body, err := ask(s.t.Context(), http.MethodGet, "http://"+s.admin+"/readyz")
 		return err == nil && status == http.StatusServiceUnavailable && strings.Contains(body, for_)
 	})
 }
 
-// client asks services. Each request has a connection of its own: processes come and go on the same port.
+// client asks services. Each request has a connection of its own: processes come and go on the same
+// port.
 var client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // visit is a submission as JSON writes it.
@@ -262,8 +275,8 @@ type visit struct {
 	Long  string `json:"long"`
 }
 
-// post submits v at a web-api. It returns the answer's status, and the event ID if that is 201. Key is the idempotency
-// key, "" for none. A 503 must say when to try again.
+// post submits v at a web-api. It returns the answer's status, and the event ID if that is 201. Key
+// is the idempotency key, "" for none. A 503 must say when to try again.
 func post(t testing.TB, url string, v visit, key string) (status int, id string, err error) {
 	t.Helper()
 	body, err := json.Marshal(v)
@@ -298,8 +311,9 @@ func post(t testing.TB, url string, v visit, key string) (status int, id string,
 	return resp.StatusCode, answer.ID, err
 }
 
-// submit posts each visit to the first web-api until that answers 201, and returns the event IDs. It fails the test for
-// any other answer than 201 and 503, and for none: the event may have been kept then.
+// submit posts each visit to the first web-api until that answers 201, and returns the event IDs.
+// It fails the test for any other answer than 201 and 503, and for none: the event may have been
+// kept then.
 func (p *pipeline) submit(vs ...visit) (ids []string) {
 	p.t.Helper()
 	for _, v := range vs {
@@ -336,7 +350,8 @@ type lines struct {
 	total int               // with those that are not complete
 }
 
-// sent reads the log and what it was renamed to. A complete line that is not the article's fails the test.
+// sent reads the log and what it was renamed to. A complete line that is not the article's fails
+// the test.
 func (p *pipeline) sent() lines {
 	p.t.Helper()
 	found := lines{of: map[string]int{}, miles: map[string]string{}}
@@ -374,8 +389,8 @@ func (p *pipeline) written(email string, n int) {
 	stagetest.Eventually(p.t, fmt.Sprintf("%s has %d lines in sent_emails", email, n), func() bool { return p.sent().of[email] >= n })
 }
 
-// delivered waits until the log has a line for each address and nothing is left to do. It fails the test unless the log
-// has exactly one line for each of them, and no other.
+// delivered waits until the log has a line for each address and nothing is left to do. It fails the
+// test unless the log has exactly one line for each of them, and no other.
 func (p *pipeline) delivered(emails ...string) {
 	p.t.Helper()
 	for _, e := range emails {
@@ -416,8 +431,8 @@ func (p *pipeline) look() *inspect.Pipeline {
 // hops are the channels between the services, in order.
 var hops = []string{event.RawInput, event.CalculatedDistance, event.UserEmail}
 
-// unsettled tells what the groups have left to do on all channels, "" if nothing, and counts it. With running it leaves
-// out the groups that no process works for.
+// unsettled tells what the groups have left to do on all channels, "" if nothing, and counts it.
+// With running it leaves out the groups that no process works for.
 func (p *pipeline) unsettled(look *inspect.Pipeline, running bool) (what string, n int) {
 	for _, c := range hops {
 		s, err := look.Status(p.t.Context(), c)
@@ -439,8 +454,8 @@ func (p *pipeline) unsettled(look *inspect.Pipeline, running bool) (what string,
 	return what, n
 }
 
-// idle waits until no running stage has anything left to do on any channel. It looks twice, because an entry that leaves
-// one channel after the look may enter the next.
+// idle waits until no running stage has anything left to do on any channel. It looks twice, because
+// an entry that leaves one channel after the look may enter the next.
 func (p *pipeline) idle() {
 	p.t.Helper()
 	look, quiet := p.look(), 0
@@ -483,7 +498,8 @@ func alive(t testing.TB, services []*service) {
 	}
 }
 
-// run runs a program as an operator does who has the services' programs on the PATH and REDIS_URL set.
+// run runs a program as an operator does who has the services' programs on the PATH and REDIS_URL
+// set.
 func (p *pipeline) run(args ...string) (output string, code int) {
 	p.t.Helper()
 	env := []string{"PATH=" + p.bin + ":" + os.Getenv("PATH"), "REDIS_URL=redis://" + p.redis.Addr, "TZ=UTC"}

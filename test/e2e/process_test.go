@@ -18,11 +18,11 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// patience is how long a test waits for what has to happen. It is long because machines are slow at times; nothing here
-// measures time.
+// patience is how long a test waits where stagetest.Eventually does not serve.
 const patience = 60 * time.Second
 
-// process is a program that a test starts, ends and starts again. Its methods are for one goroutine at a time.
+// process is a program that a test starts, ends and starts again. Its methods are for one goroutine
+// at a time.
 type process struct {
 	name  string
 	t     testing.TB
@@ -95,21 +95,18 @@ func (p *process) Start() {
 func (p *process) Ready() {
 	p.t.Helper()
 	var last error
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	for {
+	defer func() {
+		if last != nil {
+			p.t.Logf("%s is not up: %v", p.name, last)
+		}
+	}()
+	stagetest.Eventually(p.t, p.name+" is up", func() bool {
 		if !p.Running() {
 			p.t.Fatalf("%s ended with status %d before it was up", p.name, p.Wait())
 		}
-		if last = p.up(ctx); last == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			p.t.Fatalf("waited %s for %s: %v", patience, p.name, last)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+		last = p.up(p.t.Context())
+		return last == nil
+	})
 }
 
 // Running tells whether it was started and has not ended.
@@ -205,7 +202,8 @@ func freeAddr(t testing.TB) string {
 	return fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))
 }
 
-// run runs a program to its end. Its output is what it writes to stdout and, if it fails, to stderr.
+// run runs a program to its end. Its output is what it writes to stdout and, if it fails, to
+// stderr.
 func run(t testing.TB, dir string, env []string, args ...string) (output string, code int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)

@@ -13,8 +13,8 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 )
 
-// TestPromiseBadEntry puts garbage on every channel, from redis-cli as well as through the runtime, and finds each piece as a
-// dead letter with its reason, while good events among it reach the log.
+// TestPromiseBadEntry puts garbage on every channel, from redis-cli as well as through the runtime,
+// and finds each piece as a dead letter with its reason, while good events among it reach the log.
 func TestPromiseBadEntry(t *testing.T) {
 	p := newPipeline(t)
 	services := p.start(all...)
@@ -131,7 +131,8 @@ func TestWrongVariable(t *testing.T) {
 	}
 }
 
-// TestPortInUse starts programs on ports that are taken; they name the variable and the address, and end.
+// TestPortInUse starts programs on ports that are taken; they name the variable and the address,
+// and end.
 func TestPortInUse(t *testing.T) {
 	bin := builds.programs(t, "")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -155,8 +156,8 @@ func TestPortInUse(t *testing.T) {
 	}
 }
 
-// TestPromiseOutageNothingThere starts the services before Redis and the store; they wait, say so, and work when these are there. Then
-// Redis and the store go away again, one after the other.
+// TestPromiseOutageNothingThere starts the services before Redis and the store; they wait, say so,
+// and work when these are there. Then Redis and the store go away again, one after the other.
 func TestPromiseOutageNothingThere(t *testing.T) {
 	p := newPipeline(t)
 	p.redis.Kill()

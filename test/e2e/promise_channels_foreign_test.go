@@ -16,8 +16,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// foreign is the main of a program that somebody else wrote in place of one of ours. It uses nothing of this repository,
-// only what the channels and the collection look like: SUBSCRIBE, PUBLISH, and MongoDB.
+// foreign is the main of a program that somebody else wrote in place of one of ours. It uses
+// nothing of this repository, only what the channels and the collection look like: SUBSCRIBE,
+// PUBLISH, and MongoDB.
 func foreign(name string) {
 	ctx := context.Background()
 	rdb := redis.NewClient(&redis.Options{Addr: os.Getenv("FOREIGN_REDIS")})
@@ -91,8 +92,8 @@ func (p *pipeline) foreign(name string) *process {
 	return f
 }
 
-// TestPromiseChannelsForeignStage replaces one stage after the other by a program that knows nothing of streams, for more submissions
-// than MAX_BACKLOG.
+// TestPromiseChannelsForeignStage replaces one stage after the other by a program that knows
+// nothing of streams, for more submissions than MAX_BACKLOG.
 func TestPromiseChannelsForeignStage(t *testing.T) {
 	const backlog = 20
 	for _, name := range []string{"distance", "db", "email"} {
@@ -121,8 +122,9 @@ func TestPromiseChannelsForeignStage(t *testing.T) {
 	}
 }
 
-// TestPromiseChannelsForeignStandIn lets a foreign program do the work of a stage that ran before and comes back after. Its group has kept
-// everything meanwhile, and skips it, since the stand-in has done it.
+// TestPromiseChannelsForeignStandIn lets a foreign program do the work of a stage that ran before
+// and comes back after. Its group has kept everything meanwhile, and skips it, since the stand-in
+// has done it.
 func TestPromiseChannelsForeignStandIn(t *testing.T) {
 	p := newPipeline(t)
 	services := p.start(all...)

@@ -18,7 +18,8 @@ var (
 	goldenMiles = "5679.936314229341"
 )
 
-// TestPromiseChannelsPayloads listens with redis-cli, as anybody may, and sees exactly the payloads of the contract, one each.
+// TestPromiseChannelsPayloads listens with redis-cli, as anybody may, and sees exactly the payloads
+// of the contract, one each.
 func TestPromiseChannelsPayloads(t *testing.T) {
 	p := newPipeline(t)
 	p.start(all...)
@@ -64,8 +65,9 @@ func TestPromiseChannelsPayloads(t *testing.T) {
 	}
 }
 
-// TestPromiseChannelsBarePublish publishes each of the three payloads with redis-cli, which writes to no stream, and finds each in the
-// log exactly once, with one process of each stage and with two.
+// TestPromiseChannelsBarePublish publishes each of the three payloads with redis-cli, which writes
+// to no stream, and finds each in the log exactly once, with one process of each stage and with
+// two.
 func TestPromiseChannelsBarePublish(t *testing.T) {
 	for name, programs := range map[string][]string{
 		"one of each": all,

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// chaosFor is how long the long form of a test goes on that gets so many fifths of the time, 0 for the short form:
-// `make chaos` sets CHAOS_SECONDS, the time of all.
+// chaosFor is how long the long form of a test goes on that gets so many fifths of the time, 0 for
+// the short form: `make chaos` sets CHAOS_SECONDS, the time of all.
 func chaosFor(t *testing.T, fifths int) time.Duration {
 	t.Helper()
 	v := os.Getenv("CHAOS_SECONDS")
@@ -32,8 +32,8 @@ func chaosFor(t *testing.T, fifths int) time.Duration {
 	return time.Duration(n*fifths) * time.Second / 5
 }
 
-// TestPromiseExactlyOnceKills kills processes with SIGKILL under load, the shipped ones at random moments and ones built for it at exact
-// points, and then balances the ledger.
+// TestPromiseExactlyOnceKills kills processes with SIGKILL under load, the shipped ones at random
+// moments and ones built for it at exact points, and then balances the ledger.
 func TestPromiseExactlyOnceKills(t *testing.T) {
 	t.Parallel()
 	c := newChaos(t)
@@ -157,7 +157,8 @@ func (c *chaos) progress(after time.Duration) {
 	c.p.t.Logf("%4.0f s: %d kills, %d while entries were pending; accepted %d, lines %d", after.Seconds(), c.kills(), c.inTime, c.accepted, c.p.sent().total)
 }
 
-// killAtRandom kills a shipped program at some moment, if it can at one when entries are pending, and starts it again.
+// killAtRandom kills a shipped program at some moment, if it can at one when entries are pending,
+// and starts it again.
 func (c *chaos) killAtRandom(name string) {
 	group := ""
 	if slices.Contains(all[1:], name) {
@@ -254,8 +255,8 @@ var exactPoints = []point{
 	{"email", "journal.mid-line journal.mid-recovery"},
 }
 
-// wirePoint is a moment between two programs: a request is sent and has not arrived, or is done and its answer has not
-// arrived.
+// wirePoint is a moment between two programs: a request is sent and has not arrived, or is done and
+// its answer has not arrived.
 type wirePoint struct {
 	victim, asking string
 	text           string // in the request
@@ -295,8 +296,8 @@ func (c *chaos) killOnWire(x wirePoint) {
 	c.start(x.victim)
 }
 
-// killExactly lets a service end itself at a point, the first to third time it comes there, and starts the shipped one
-// again.
+// killExactly lets a service end itself at a point, the first to third time it comes there, and
+// starts the shipped one again.
 func (c *chaos) killExactly(x point) {
 	t := c.p.t
 	s := c.services[x.service]

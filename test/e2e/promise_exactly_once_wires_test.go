@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// TestPromiseExactlyOnceWires puts a faulty wire between each service and Redis, and between db and email and the store, and balances the
-// ledger after connections were reset in the middle of replies and requests, stalled, slowed down and went half open.
+// TestPromiseExactlyOnceWires puts a faulty wire between each service and Redis, and between db and
+// email and the store, and balances the ledger after connections were reset in the middle of
+// replies and requests, stalled, slowed down and went half open.
 func TestPromiseExactlyOnceWires(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t, "LEASE=1s")

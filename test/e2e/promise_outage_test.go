@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// TestPromiseOutageStoreAway keeps the store away until the pressure has reached the edge, hop by hop: submissions are refused with a
-// time to come again, nothing grows, and when the store is back everything that was accepted arrives and the edge takes
-// submissions again.
+// TestPromiseOutageStoreAway keeps the store away until the pressure has reached the edge, hop by
+// hop: submissions are refused with a time to come again, nothing grows, and when the store is back
+// everything that was accepted arrives and the edge takes submissions again.
 func TestPromiseOutageStoreAway(t *testing.T) {
 	t.Parallel()
 	const backlog = 50
@@ -23,7 +23,8 @@ func TestPromiseOutageStoreAway(t *testing.T) {
 	stop := l.load(100, services[0])
 	l.refusing(200)
 
-	// Each channel may hold its backlog, what its readers took before they saw the pressure, and what trimming left.
+	// Each channel may hold its backlog, what its readers took before they saw the pressure, and
+	// what trimming left.
 	const most = backlog + 2*256 + 256
 	for range 20 {
 		for _, c := range hops {
@@ -41,8 +42,8 @@ func TestPromiseOutageStoreAway(t *testing.T) {
 	alive(t, services)
 }
 
-// TestPromiseOutageFullRedis fills Redis to its maxmemory while events are under way and the store is away; restarts Redis and a stage
-// while it is full; and then brings the store back, and room.
+// TestPromiseOutageFullRedis fills Redis to its maxmemory while events are under way and the store
+// is away; restarts Redis and a stage while it is full; and then brings the store back, and room.
 func TestPromiseOutageFullRedis(t *testing.T) {
 	t.Parallel()
 	p := newPipelineOn(t, []string{"--maxmemory", "24mb", "--maxmemory-policy", "noeviction"}, "LEASE=1s")
@@ -103,7 +104,8 @@ func fill(t *testing.T, p *pipeline) {
 	}
 }
 
-// refusing waits until n submissions in a row were answered 503, so that there is no room anywhere on the way.
+// refusing waits until n submissions in a row were answered 503, so that there is no room anywhere
+// on the way.
 func (l *ledger) refusing(n int) {
 	l.p.t.Helper()
 	taken, refused := -1, 0

@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
-	"io"
 	"math/rand/v2"
 	"regexp"
 	"strings"
@@ -13,8 +12,9 @@ import (
 	"time"
 )
 
-// TestPromiseReplicas runs several processes of each service under load, submissions and bare PUBLISHes, and stops, starts,
-// freezes and kills them: the work is shared, every accepted submission and every bare PUBLISH arrives once.
+// TestPromiseReplicas runs several processes of each service under load, submissions and bare
+// PUBLISHes, and stops, starts, freezes and kills them: the work is shared, every accepted
+// submission and every bare PUBLISH arrives once.
 func TestPromiseReplicas(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t, "LEASE=1s")
@@ -22,8 +22,8 @@ func TestPromiseReplicas(t *testing.T) {
 	standby := p.service("email")
 	standby.Start()
 	standby.Ready()
-	if _, body, err := standby.readyz(t.Context()); err != nil || !strings.Contains(body, "standby") {
-		t.Errorf("the second email says %q, %v; want standby", body, err)
+	if body := standby.page("/readyz"); !strings.Contains(body, "standby") {
+		t.Errorf("/readyz of the second email says %q; want standby", body)
 	}
 	web, distance, db, email := services[:2], services[2:5], services[5:8], []*service{services[8], standby}
 	l := newLedger(p)
@@ -42,7 +42,8 @@ func TestPromiseReplicas(t *testing.T) {
 				s.Ready()
 			}
 		}
-		// Frozen for longer than a lease, whoever adopts among them, while another one is rolled; then they go on.
+		// Frozen for longer than a lease, whoever adopts among them, while another one is rolled;
+		// then they go on.
 		for _, group := range [][]*service{distance, db} {
 			for i, s := range group {
 				s.Pause()
@@ -54,7 +55,8 @@ func TestPromiseReplicas(t *testing.T) {
 				other.Ready()
 			}
 		}
-		// The log has one writer: frozen, its standby waits; killed, the standby goes on with what the writer had.
+		// The log has one writer: frozen, its standby waits; killed, the standby goes on with what
+		// the writer had.
 		for _, s := range email {
 			s.Pause()
 			time.Sleep(1500 * time.Millisecond)
@@ -107,24 +109,9 @@ func shared(t *testing.T, services ...*service) {
 	t.Helper()
 	for _, s := range services {
 		stagetest.Eventually(t, "the process of "+s.name+" at "+s.admin+" has settled entries", func() bool {
-			return settled.MatchString(s.metrics())
+			return settled.MatchString(s.page("/metrics"))
 		})
 	}
 }
 
 var settled = regexp.MustCompile(`stage_settled_total\{outcome="forward",stage="\w+"\} [1-9]`)
-
-// metrics is what the service answers there.
-func (s *service) metrics() string {
-	s.t.Helper()
-	resp, err := client.Get("http://" + s.admin + "/metrics")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return string(b)
-}

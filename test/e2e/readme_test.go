@@ -22,12 +22,8 @@ func (p *process) answers(address string) {
 		if !p.Running() {
 			p.t.Fatalf("%s has ended with status %d", p.name, p.Wait())
 		}
-		resp, err := client.Get("http://" + address)
-		if err != nil {
-			return false
-		}
-		defer resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
+		status, _, err := ask(p.t.Context(), http.MethodGet, "http://"+address)
+		return err == nil && status == http.StatusOK
 	})
 }
 
@@ -88,7 +84,8 @@ func TestByHand(t *testing.T) {
 	}
 }
 
-// TestAddService adds a service as CONTRIBUTING.md says, runs it beside `make run`, and sees its first event.
+// TestAddService adds a service as CONTRIBUTING.md says, runs it beside `make run`, and sees its
+// first event.
 func TestAddService(t *testing.T) {
 	blocks := commands(t, 2)
 	page, embedded := freeAddr(t), freeAddr(t)

@@ -8,8 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"html"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,9 +20,10 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestStuckEvent has events that do not arrive: first their stage does not run, then it fails again and again, then it
-// has set them aside. Each time the tool alone and the status page alone show where they are, and why. At last both name
-// the command that brings the events back, and the lines arrive.
+// TestStuckEvent has events that do not arrive: first their stage does not run, then it fails again
+// and again, then it has set them aside. Each time the tool alone and the status page alone show
+// where they are, and why. At last both name the command that brings the events back, and the lines
+// arrive.
 func TestStuckEvent(t *testing.T) {
 	p := newPipeline(t, "MAX_TRIES=7", "STATUS_PAGE=on")
 	services := p.start(all...)
@@ -89,8 +88,8 @@ func TestStuckEvent(t *testing.T) {
 // reason is why the events of TestStuckEvent are stuck.
 const reason = "the store has no record of it"
 
-// replayByTool finds the command that replays an event by the tool alone: status names the command that lists the dead
-// letters, and the list names the command that replays each.
+// replayByTool finds the command that replays an event by the tool alone: status names the command
+// that lists the dead letters, and the list names the command that replays each.
 func (p *pipeline) replayByTool(t *testing.T, id string) (command string) {
 	t.Helper()
 	out := p.must("milepostctl", "status", "--sample", "0", "--output", "json")
@@ -134,11 +133,12 @@ func (p *pipeline) replayByPage(t *testing.T, web *service, id, entry string) (c
 	if strings.Contains(page, "@") {
 		t.Errorf("the page shows an address:\n%s", page)
 	}
-	p.golden("page.json", p.page(web, "/status.json"))
+	p.golden("page.json", web.page("/status.json"))
 	return command
 }
 
-// TestStuckEventReplay does what the READMEs say once the cause is fixed, and asks the doctor about the store.
+// TestStuckEventReplay does what the READMEs say once the cause is fixed, and asks the doctor about
+// the store.
 func TestStuckEventReplay(t *testing.T) {
 	p := newPipeline(t, "MAX_TRIES=1")
 	services := p.start(all...)
@@ -176,7 +176,7 @@ func (p *pipeline) untilFound(id string, words ...string) {
 // untilPage waits until the status page says all of words, and returns it.
 func (p *pipeline) untilPage(s *service, words ...string) (page string) {
 	p.t.Helper()
-	return p.until("the status page", func() string { return p.page(s, "/status") }, words)
+	return p.until("the status page", func() string { return s.page("/status") }, words)
 }
 
 // until asks until the answer has all of words.
@@ -193,25 +193,6 @@ func (p *pipeline) until(what string, ask func() string, words []string) (answer
 		return !slices.ContainsFunc(words, missing)
 	})
 	return answer
-}
-
-// page is what a program's admin port answers.
-func (p *pipeline) page(s *service, path string) string {
-	p.t.Helper()
-	req, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, "http://"+s.admin+path, nil)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		p.t.Fatalf("GET %s of %s: %s, %v\n%s", path, s.name, resp.Status, err, b)
-	}
-	return string(b)
 }
 
 // does runs the commands of a document, with this event and entry in place of those that it shows.

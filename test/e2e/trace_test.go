@@ -20,7 +20,8 @@ import (
 // traces are the spans that have come to a collector.
 type traces struct{ *otlptest.Collector }
 
-// spans finds the spans of a trace that a service made under a name, in the order of their start. "" stands for any.
+// spans finds the spans of a trace that a service made under a name, in the order of their start.
+// "" stands for any.
 func (c traces) spans(trace, service, name string) []otlptest.Span {
 	return slices.DeleteFunc(c.Spans(), func(s otlptest.Span) bool {
 		return trace != "" && s.Trace != trace || service != "" && s.Service != service || name != "" && s.Name != name
@@ -65,8 +66,8 @@ func (c traces) is(t *testing.T, trace, want string) {
 	}
 }
 
-// tree draws the spans below a parent, a line each: service, kind and name. Siblings are in the order of their lines. It
-// fails the test if a span begins before its parent or has an address.
+// tree draws the spans below a parent, a line each: service, kind and name. Siblings are in the
+// order of their lines. It fails the test if a span begins before its parent or has an address.
 func tree(t *testing.T, spans []otlptest.Span, parent, indent string) string {
 	t.Helper()
 	var below []string
@@ -145,7 +146,8 @@ func waiting(t *testing.T, p *pipeline, n int) {
 	})
 }
 
-// All tries of an event are in its trace. Here the document is missing when email looks for it first.
+// All tries of an event are in its trace. Here the document is missing when email looks for it
+// first.
 func traceRetry(t *testing.T, p *pipeline, c traces, email *service) {
 	email.Stop()
 	id := p.submit(visit{"late@example.com", "1", "2"})[0]
@@ -217,8 +219,8 @@ func traceBare(t *testing.T, p *pipeline, c traces) {
 // An overview's trace has the requests to users and weather.
 func traceOverview(t *testing.T, p *pipeline, c traces) {
 	id := p.submit(visit{"overview@example.com", "1", "2"})[0]
-	if got := get(t, http.MethodGet, p.web[0].url+"/overview?lat=1&long=2&ids="+id); got != http.StatusOK {
-		t.Errorf("GET /overview: %d", got)
+	if got, _, err := ask(t.Context(), http.MethodGet, p.web[0].url+"/overview?lat=1&long=2&ids="+id); got != http.StatusOK {
+		t.Errorf("GET /overview: %d, %v", got, err)
 	}
 	c.is(t, c.first(t, "", "web-api", "GET /overview").Trace, `
 web-api server GET /overview
@@ -229,8 +231,8 @@ web-api server GET /overview
 `)
 }
 
-// TestTraceCollectorAway runs without a collector, and with one that never answers. The pipeline works and stops as
-// ever, and each program says so once.
+// TestTraceCollectorAway runs without a collector, and with one that never answers. The pipeline
+// works and stops as ever, and each program says so once.
 func TestTraceCollectorAway(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and does not answer
@@ -263,7 +265,8 @@ func TestTraceCollectorAway(t *testing.T) {
 	}
 }
 
-// TestTraceStandalone sees the same trace from one process, under the name that the operator gave it.
+// TestTraceStandalone sees the same trace from one process, under the name that the operator gave
+// it.
 func TestTraceStandalone(t *testing.T) {
 	t.Parallel()
 	c := traces{otlptest.Start(t)}

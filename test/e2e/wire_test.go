@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// wire is a TCP proxy between a service and what it depends on, with faults that a test switches while connections are
-// open.
+// wire is a TCP proxy between a service and what it depends on, with faults that a test switches
+// while connections are open.
 type wire struct {
 	addr   string // where it listens
 	target string
@@ -30,7 +30,8 @@ type wire struct {
 	trap  *trap
 }
 
-// trap holds one connection up in the middle of a request with a text in it, for a test to do something just then.
+// trap holds one connection up in the middle of a request with a text in it, for a test to do
+// something just then.
 type trap struct {
 	text   []byte
 	after  bool          // hold it when the request was answered, and lose the answer; else hold and lose the request
@@ -210,7 +211,8 @@ func (w *wire) carry(s *strand, from, to net.Conn, cut fault) {
 	}
 }
 
-// allowed waits as the fault demands and tells how much of b may pass, and whether the connection ends then.
+// allowed waits as the fault demands and tells how much of b may pass, and whether the connection
+// ends then.
 func (w *wire) allowed(s *strand, b []byte, cut fault) (some []byte, reset bool) {
 	for {
 		w.mu.Lock()
