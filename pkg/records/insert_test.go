@@ -198,7 +198,7 @@ func TestFindTellsWhatFailed(t *testing.T) {
 			case command != "find":
 				return bson.D{{Key: "ok", Value: 1}, {Key: "version", Value: "8.0.0"}}
 			case finds.Add(1) == 1: // the caller's, mostly
-				time.Sleep(50 * time.Millisecond)
+				time.Sleep(50 * time.Millisecond) // so that another query fails first
 			}
 			return failed(10107, "not primary")
 		})

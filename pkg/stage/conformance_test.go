@@ -307,7 +307,7 @@ func TestAdoptionHandedOver(t *testing.T) {
 					t.Error(err)
 				}
 				bodies = append(bodies, body)
-				time.Sleep(time.Millisecond)
+				time.Sleep(time.Millisecond) // paces the load
 			}
 		}()
 		for range 3 {

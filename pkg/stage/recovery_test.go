@@ -239,7 +239,7 @@ func TestPressure(t *testing.T) {
 				ids = append(ids, r.ID)
 			case errors.Is(err, stage.ErrBacklog):
 				refused++
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(5 * time.Millisecond) // paces the load
 			default:
 				t.Fatal(err)
 			}
@@ -279,7 +279,7 @@ func TestOptionalGroupAway(t *testing.T) {
 							t.Errorf("Publish = %v", err)
 							return
 						}
-						time.Sleep(time.Millisecond)
+						time.Sleep(time.Millisecond) // paces the load
 					}
 				}
 			})
@@ -631,7 +631,7 @@ func TestBadEntryChild(t *testing.T) {
 	c := stage.Config{Name: "s", In: "in", Consumer: os.Getenv("STAGE_CONSUMER"), Out: []stage.Output{{Channel: "out"}}}
 	start(t, b, c, stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) {
 		if e.Body == "poison" {
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond) // others are in hand by then
 			os.Exit(9)
 		}
 		return e.Body, nil

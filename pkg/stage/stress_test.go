@@ -97,7 +97,7 @@ func TestRedisRestarts(t *testing.T) {
 					ids = append(ids, r.ID)
 					mu.Unlock()
 				case errors.Is(err, stage.ErrUnavailable):
-					time.Sleep(5 * time.Millisecond)
+					time.Sleep(5 * time.Millisecond) // paces the load while Redis is away
 				default:
 					t.Errorf("Publish = %v", err)
 					return

@@ -189,10 +189,11 @@ func (c *chaos) killAtRandom(name string) {
 	if rand.IntN(4) == 0 {
 		c.rotate()
 	}
-	time.Sleep(rand.N(500 * time.Millisecond)) // it is away for a while; now and then longer than a lease
+	away := rand.N(500 * time.Millisecond)
 	if rand.IntN(4) == 0 {
-		time.Sleep(time.Second)
+		away += time.Second // longer than a lease
 	}
+	time.Sleep(away) // under load
 	c.start(name)
 	if second != "" {
 		c.start(second)
@@ -220,7 +221,7 @@ func (c *chaos) kill(name string) {
 	case rand.IntN(4) == 0:
 		how = "while draining"
 		s.signal(syscall.SIGTERM)
-		time.Sleep(rand.N(10 * time.Millisecond))
+		time.Sleep(rand.N(10 * time.Millisecond)) // any moment of the drain
 		s.Kill()
 	default:
 		s.Kill()
@@ -292,7 +293,7 @@ func (c *chaos) killOnWire(x wirePoint) {
 	}
 	close(trap.goOn)
 	c.killed[fmt.Sprintf("%s when %s %s", x.victim, x.asking, map[bool]string{false: "asks", true: "is answered"}[x.after])]++
-	time.Sleep(rand.N(300 * time.Millisecond))
+	time.Sleep(rand.N(300 * time.Millisecond)) // away, under load
 	c.start(x.victim)
 }
 

@@ -45,11 +45,11 @@ func TestPromiseExactlyOnceWires(t *testing.T) {
 		for _, w := range some {
 			w.set(f)
 		}
-		time.Sleep(least + rand.N(least))
+		time.Sleep(least + rand.N(least)) // the fault lasts
 		for _, w := range some {
 			w.set(clear_)
 		}
-		time.Sleep(rand.N(500 * time.Millisecond))
+		time.Sleep(rand.N(500 * time.Millisecond)) // under load
 	}
 	long := chaosFor(t, 1)
 	for start, n := time.Now(), 0; n == 0 || time.Since(start) < long; n++ {

@@ -57,7 +57,7 @@ func drain(t *testing.T, n int) (rate, growth float64) {
 	distance.Start()
 	var first, last time.Time
 	var before, out int64
-	for moved := time.Now(); out < int64(n); time.Sleep(time.Millisecond) {
+	for moved := time.Now(); out < int64(n); time.Sleep(time.Millisecond) { // looks, until nothing moves any more
 		now, err := p.rdb.XLen(ctx, event.CalculatedDistance).Result()
 		if err != nil {
 			t.Fatal(err)

@@ -47,7 +47,7 @@ func TestPromiseReplicas(t *testing.T) {
 		for _, group := range [][]*service{distance, db} {
 			for i, s := range group {
 				s.Pause()
-				time.Sleep(1500*time.Millisecond + rand.N(time.Second))
+				time.Sleep(1500*time.Millisecond + rand.N(time.Second)) // longer than a lease
 				other := group[(i+1)%len(group)]
 				other.Stop()
 				other.Start()
@@ -59,7 +59,7 @@ func TestPromiseReplicas(t *testing.T) {
 		// the writer had.
 		for _, s := range email {
 			s.Pause()
-			time.Sleep(1500 * time.Millisecond)
+			time.Sleep(1500 * time.Millisecond) // longer than a lease
 			s.Resume()
 			s.Kill()
 			s.Start()
@@ -71,7 +71,7 @@ func TestPromiseReplicas(t *testing.T) {
 				s.Stop()
 			}
 		}
-		time.Sleep(rand.N(time.Second))
+		time.Sleep(rand.N(time.Second)) // under load
 		for _, group := range [][]*service{distance, db} {
 			for _, s := range group[1:] {
 				s.Start()

@@ -235,12 +235,12 @@ func (w *wire) allowed(s *strand, b []byte, cut fault) (some []byte, reset bool)
 			return b, reset
 		case now == stall && cut == cutReply:
 			w.mu.Unlock()
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(5 * time.Millisecond) // looks again whether the fault is over
 			continue
 		}
 		w.mu.Unlock()
 		if now == late && cut == cutReply {
-			time.Sleep(rand.N(30 * time.Millisecond))
+			time.Sleep(rand.N(30 * time.Millisecond)) // the fault itself
 		}
 		return b, false
 	}

@@ -197,7 +197,7 @@ func TestReadySoon(t *testing.T) {
 	ask := func(d time.Duration) error {
 		err := s.Ready()
 		for end := time.Now().Add(d); err != nil && time.Now().Before(end); err = s.Ready() {
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond) // asks as rarely as a probe
 		}
 		return err
 	}
