@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	var failed error
 	if slices.Contains(o.parts, "pipeline") {
-		r := report{Machine: describe(o.redisServer)}
+		r := report{Machine: machine(o.redisServer)}
 		r.Pipeline, failed = measurePipeline(ctx, *o)
 		if len(r.Pipeline) > 0 {
 			text, err := json.MarshalIndent(r, "", "  ")

@@ -19,7 +19,7 @@ var services = []string{"web-api", "distance", "db", "email"}
 
 // report is what a run measured.
 type report struct {
-	Machine  machine   `json:"machine"`
+	Machine  string    `json:"machine"`
 	Pipeline []setting `json:"pipeline"`
 }
 

@@ -15,33 +15,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// machine is where a report was made. What the system does not tell is empty.
-type machine struct {
-	CPU    string `json:"cpu"`
-	Cores  int    `json:"cores"`
-	Kernel string `json:"kernel"`
-	Go     string `json:"go"`
-	Redis  string `json:"redis"`
-}
-
-func (m machine) String() string {
-	return fmt.Sprintf("%s, %d cores; Linux %s; %s; %s", m.CPU, m.Cores, m.Kernel, m.Redis, m.Go)
-}
-
-func describe(redisServer string) machine {
-	m := machine{Cores: runtime.NumCPU(), Go: runtime.Version()}
+// machine describes where a report was made, as far as the system tells.
+func machine(redisServer string) string {
+	cpu, kernel := "", ""
 	if fs, err := procfs.NewDefaultFS(); err == nil {
 		if all, err := fs.CPUInfo(); err == nil && len(all) > 0 {
-			m.CPU = all[0].ModelName
+			cpu = all[0].ModelName
 		}
 		words, _ := fs.SysctlStrings("kernel.osrelease")
-		m.Kernel = strings.Join(words, " ")
+		kernel = strings.Join(words, " ")
 	}
-	if out, err := exec.Command(redisServer, "--version").Output(); err == nil {
-		version, _, _ := strings.Cut(string(out), " sha=")
-		m.Redis = "redis-server " + strings.TrimPrefix(version, "Redis server v=")
-	}
-	return m
+	out, _ := exec.Command(redisServer, "--version").Output()
+	redis, _, _ := strings.Cut(strings.TrimPrefix(string(out), "Redis server v="), " sha=")
+	return fmt.Sprintf("%s, %d cores; Linux %s; redis-server %s; %s", cpu, runtime.NumCPU(), kernel, redis, runtime.Version())
 }
 
 // reading is what was used up to a moment.

@@ -50,8 +50,8 @@ func TestBench(t *testing.T) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(r.Machine["redis"].(string), "redis-server ") || r.Machine["cores"].(float64) < 1 || len(r.Pipeline) != 2 {
-		t.Fatalf("machine %v, %d settings, want 2", r.Machine, len(r.Pipeline))
+	if !strings.Contains(r.Machine, "redis-server 7.") || !strings.Contains(r.Machine, " cores") || len(r.Pipeline) != 2 {
+		t.Fatalf("machine %q, %d settings, want 2", r.Machine, len(r.Pipeline))
 	}
 	for _, s := range r.Pipeline {
 		if len(s.Rounds) != 1 || s.Ledger["accepted"] == 0 || s.Ledger["accepted"] != s.Ledger["lines"] || s.Ledger["doubled"] != 0 {
@@ -89,7 +89,7 @@ func TestBench(t *testing.T) {
 }
 
 type benchReport struct {
-	Machine  map[string]any
+	Machine  string
 	Pipeline []struct {
 		Fsync  string `json:"appendfsync"`
 		Rounds []benchRound
