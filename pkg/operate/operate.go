@@ -275,8 +275,8 @@ func Rate(r *float64) string {
 	return fmt.Sprintf("%.0f/s", *r)
 }
 
-// Tool is how the command-line tool is called for the Redis of o. It names no credentials: where they are needed, or TLS
-// is, whoever calls it has them in REDIS_URL.
+// Tool is how the command-line tool is called for the Redis of o. It names no credentials: where
+// they are needed, or TLS is, whoever calls it has them in REDIS_URL.
 func Tool(o *redis.Options) string {
 	const name = "milepostctl"
 	if o.Password != "" || o.Username != "" || o.TLSConfig != nil || o.Network == "unix" || o.Addr == "127.0.0.1:6379" && o.DB == 0 {
@@ -300,8 +300,8 @@ func Replay(tool string, d inspect.DeadLetter) string {
 	return Command(tool, "dead", "replay", d.Channel, d.Entry, "--yes")
 }
 
-// Command is a command line that a shell takes for these words, whatever they hold: names and IDs may come from foreign
-// programs. It is "" if one is empty or has something that cannot be printed.
+// Command is a command line that a shell takes for these words, whatever they hold: names and IDs
+// may come from foreign programs. It is "" if one is empty or has something that cannot be printed.
 func Command(tool string, words ...string) string {
 	for _, w := range words {
 		if w == "" || strings.ContainsFunc(w, func(r rune) bool { return !unicode.IsPrint(r) }) {

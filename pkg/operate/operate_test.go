@@ -93,7 +93,8 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// Two groups of one channel share its dead letters and retries; what was not looked at may be either's.
+// Two groups of one channel share its dead letters and retries; what was not looked at may be
+// either's.
 func TestRowsShare(t *testing.T) {
 	s := inspect.Seen{Overview: inspect.Overview{At: now, Channels: []inspect.ChannelStatus{{Channel: "raw_input", Dead: 3, Due: 5,
 		Groups: []inspect.GroupStatus{{Name: "distance"}, {Name: "weather"}}}}},

@@ -56,7 +56,8 @@ func (f *filter) match(d inspect.DeadLetter, now time.Time) bool {
 		(f.until == 0 || age >= f.until)
 }
 
-// each calls do for every dead letter of channel that f matches, oldest first, until do returns false.
+// each calls do for every dead letter of channel that f matches, oldest first, until do returns
+// false.
 func (f *filter) each(ctx context.Context, t *tool, p pipeline, channel string, do func(inspect.DeadLetter) bool) error {
 	now := time.Now()
 	var bar *progressbar.ProgressBar

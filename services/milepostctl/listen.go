@@ -56,7 +56,8 @@ it listens.`,
 	return cmd
 }
 
-// follow shows count messages, or all until ctx ends. If Redis goes away meanwhile, it waits for it.
+// follow shows count messages, or all until ctx ends. If Redis goes away meanwhile, it waits for
+// it.
 func (t *tool) follow(ctx context.Context, names []string, count int) error {
 	client := t.client()
 	defer func() { _ = client.Close() }() // nothing was written

@@ -30,7 +30,8 @@ func (s said) String() string {
 	return fmt.Sprintf("exit status %d\nstdout: %s\nstderr: %s", s.code, s.out, s.err)
 }
 
-// runTool runs the tool as a script would: nobody is there to answer, unless typed says what a person types.
+// runTool runs the tool as a script would: nobody is there to answer, unless typed says what a
+// person types.
 func runTool(t *testing.T, o *redis.Options, typed string, args ...string) said {
 	t.Helper()
 	var out, err bytes.Buffer
@@ -59,7 +60,8 @@ func must(t *testing.T, o *redis.Options, args ...string) string {
 // errRefused is why the stage of these tests fails.
 var errRefused = errors.New("refused \x1b[31m")
 
-// running starts a stage "distance" on raw_input that handles an event as work says, and returns a function that stops it.
+// running starts a stage "distance" on raw_input that handles an event as work says, and returns a
+// function that stops it.
 func running(t *testing.T, o *redis.Options, work func(string) error) (stop func()) {
 	t.Helper()
 	b, err := stage.Open(stage.Options{Redis: o, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Lease: time.Second})

@@ -71,7 +71,8 @@ func expect(t *testing.T, what string, got map[string]string, all map[string]fin
 	}
 }
 
-// TestDoctor examines a Redis as the chart configures it, one that forbids questions, and the embedded one.
+// TestDoctor examines a Redis as the chart configures it, one that forbids questions, and the
+// embedded one.
 func TestDoctor(t *testing.T) {
 	t.Run("broker.conf", func(t *testing.T) {
 		t.Parallel()

@@ -39,8 +39,8 @@ func table(w io.Writer, heading []string, rows [][]string) error {
 	return tw.Flush()
 }
 
-// visible is s if every character is printable, else s quoted. Text from a channel may come from any
-// program and contain escape sequences for a terminal.
+// visible is s if every character is printable, else s quoted. Text from a channel may come from
+// any program and contain escape sequences for a terminal.
 func visible(s string) string {
 	if s == "" || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(s)

@@ -94,7 +94,8 @@ func (p pipeline) publish(ctx context.Context, channel string, s stage.Submissio
 	return receipt, err
 }
 
-// decodable is why a stage of the application cannot decode the payload. Other channels take anything.
+// decodable is why a stage of the application cannot decode the payload. Other channels take
+// anything.
 func decodable(channel string, body []byte) error {
 	decode := func(v interface{ Validate() error }) error {
 		if err := json.Unmarshal(body, v); err != nil {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// What cannot be measured is reported before anything starts. That measuring works is tested with the programs, in
-// test/e2e.
+// What cannot be measured is reported before anything starts. That measuring works is tested with
+// the programs, in test/e2e.
 func TestRefuses(t *testing.T) {
 	for _, tc := range []struct {
 		options bool // wrapping errOptions

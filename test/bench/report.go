@@ -166,7 +166,9 @@ func (s setting) write(w io.Writer) error {
 		title, s.Store, len(s.Rounds), s.Connections, s.Outstanding)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range figures {
-		fmt.Fprintf(tw, "  %s\t"+f.format+"\n", f.label, s.Median[f.name])
+		if v := s.Median[f.name]; v > 0 { // else it was not measured
+			fmt.Fprintf(tw, "  %s\t"+f.format+"\n", f.label, v)
+		}
 	}
 	if err := tw.Flush(); err != nil {
 		return err

@@ -1,6 +1,6 @@
-// Bare-echo is what the edge is measured against: an echo handler that does nothing but one script call per request,
-// which keeps the body in a stream and publishes it. It does not look into the body, makes no event ID and has neither
-// limits nor metrics. It is built by `make bench` and is part of no image.
+// Bare-echo is the handler that the edge is compared with: echo and one script call a request, which
+// keeps the body in a stream and publishes it. It does not decode the body, makes no event ID, and has
+// no limits or metrics. `make bench` builds it; no image has it.
 //
 //	bare-echo LISTEN REDIS_ADDRESS
 package main
@@ -15,7 +15,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// keep appends and publishes. KEYS: the stream, whose name is the channel's too. ARGV: the payload. Reply: the entry's ID.
+// keep appends and publishes. KEYS: the stream, whose name is the channel's too. ARGV: the payload.
+// Reply: the entry's ID.
 var keep = redis.NewScript(`
 local id = redis.call('XADD', KEYS[1], '*', 'payload', ARGV[1])
 redis.call('PUBLISH', KEYS[1], ARGV[1])
