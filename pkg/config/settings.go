@@ -16,12 +16,12 @@ import (
 
 // Redis says where the pipeline's Redis is. REDIS_URL goes before REDIS_HOST and REDIS_PORT.
 type Redis struct {
-	RedisURL  RedisURL `env:"REDIS_URL" secret:"yes" help:"Redis with everything in one, such as redis://user:password@host:6379/0; rediss:// for TLS"`
+	RedisURL  RedisURL `env:"REDIS_URL" secret:"yes" help:"URL of Redis, such as redis://user:password@host:6379/0; rediss:// for TLS"`
 	RedisHost string   `env:"REDIS_HOST" envDefault:"127.0.0.1" help:"host of Redis, if REDIS_URL is not set"`
 	RedisPort Port     `env:"REDIS_PORT" envDefault:"6379" help:"port of Redis, if REDIS_URL is not set"`
 }
 
-// Options are the options of a client for it.
+// Options returns the options of a client for it.
 func (r Redis) Options() *redis.Options {
 	if r.RedisURL != "" {
 		return r.RedisURL.Options()
@@ -29,18 +29,31 @@ func (r Redis) Options() *redis.Options {
 	return &redis.Options{Addr: net.JoinHostPort(r.RedisHost, strconv.Itoa(int(r.RedisPort)))}
 }
 
-// Tuning has the settings of the stage runtime.
-type Tuning struct {
-	Workers     int           `env:"WORKERS" min:"1" max:"65536" help:"handler calls at once; unset: what suits the stage"`
-	Lease       time.Duration `env:"LEASE" envDefault:"10s" min:"100ms" help:"how long a consumer may be silent before others take over its work"`
-	MaxTries    int           `env:"MAX_TRIES" envDefault:"8" min:"1" help:"errors before an event becomes a dead letter"`
-	KeepEntries int           `env:"KEEP_ENTRIES" envDefault:"10000" min:"1" help:"entries that an output keeps while nobody reads it"`
-	MaxBacklog  int           `env:"MAX_BACKLOG" envDefault:"1000000" min:"1" help:"unsettled entries a channel may hold before publishing is refused"`
-	MaxDead     int           `env:"MAX_DEAD" envDefault:"100000" min:"1" help:"dead letters a channel keeps; the oldest go first"`
-	Adopt       Switch        `env:"ADOPT" envDefault:"on" help:"on or off: put bare PUBLISHes from elsewhere into the stream"`
+// CacheRedis says where answers are cached.
+type CacheRedis struct {
+	CacheRedisURL RedisURL `env:"CACHE_REDIS_URL" secret:"yes" help:"URL of the cache's Redis, such as redis://cache:6379; unset: the pipeline's Redis"`
 }
 
-// Apply sets in c what an operator may tune. Workers that the environment does not set stay as they are in c.
+// CacheOptions returns the options of a client for it, those of pipeline if it is unset.
+func (c CacheRedis) CacheOptions(pipeline Redis) *redis.Options {
+	if c.CacheRedisURL != "" {
+		return c.CacheRedisURL.Options()
+	}
+	return pipeline.Options()
+}
+
+// Tuning has the settings of the stage runtime.
+type Tuning struct {
+	Workers     int           `env:"WORKERS" min:"1" max:"65536" help:"handler calls at the same time; unset: the stage's own default"`
+	Lease       time.Duration `env:"LEASE" envDefault:"10s" min:"100ms" help:"others take over the work of a consumer that is silent for this long"`
+	MaxTries    int           `env:"MAX_TRIES" envDefault:"8" min:"1" help:"an event becomes a dead letter after this many errors"`
+	KeepEntries int           `env:"KEEP_ENTRIES" envDefault:"10000" min:"1" help:"entries that an output without readers keeps"`
+	MaxBacklog  int           `env:"MAX_BACKLOG" envDefault:"1000000" min:"1" help:"publishing is refused while a channel holds this many unsettled entries"`
+	MaxDead     int           `env:"MAX_DEAD" envDefault:"100000" min:"1" help:"dead letters that a channel keeps; the oldest are deleted first"`
+	Adopt       Switch        `env:"ADOPT" envDefault:"on" help:"on or off: add to the stream what other programs PUBLISH on the channel"`
+}
+
+// Apply returns c with these settings. It keeps c.Workers if WORKERS is unset.
 func (t Tuning) Apply(c stage.Config) stage.Config {
 	if t.Workers != 0 {
 		c.Workers = t.Workers
@@ -49,7 +62,7 @@ func (t Tuning) Apply(c stage.Config) stage.Config {
 	return c
 }
 
-// Broker is what every program that touches the pipeline embeds.
+// Broker is embedded by every program that uses the pipeline.
 type Broker struct {
 	Redis
 	Tuning
@@ -57,13 +70,13 @@ type Broker struct {
 
 // Mongo says where the documents are. MONGO_URL goes before MONGO_HOST and MONGO_PORT.
 type Mongo struct {
-	MongoURL      MongoURL     `env:"MONGO_URL" secret:"yes" help:"MongoDB with everything in one, such as mongodb://user:password@host:27017/?replicaSet=rs0"`
+	MongoURL      MongoURL     `env:"MONGO_URL" secret:"yes" help:"URL of MongoDB, such as mongodb://user:password@host:27017/?replicaSet=rs0"`
 	MongoHost     string       `env:"MONGO_HOST" envDefault:"127.0.0.1" help:"host of MongoDB, if MONGO_URL is not set"`
 	MongoPort     Port         `env:"MONGO_PORT" envDefault:"27017" help:"port of MongoDB, if MONGO_URL is not set"`
 	MongoDatabase DatabaseName `env:"MONGO_DATABASE" envDefault:"milepost" help:"database that holds the collection users"`
 }
 
-// URI is the connection string.
+// URI returns the connection string.
 func (m Mongo) URI() string {
 	if m.MongoURL != "" {
 		return string(m.MongoURL)
@@ -73,7 +86,7 @@ func (m Mongo) URI() string {
 
 // Office is the place that distances are measured from.
 type Office struct {
-	OfficeName string  `env:"OFFICE_NAME" envDefault:"Velocity" help:"name of the office, in the email"`
+	OfficeName string  `env:"OFFICE_NAME" envDefault:"Velocity" help:"name of the office in the email"`
 	OfficeLat  float64 `env:"OFFICE_LAT" envDefault:"32.080058" min:"-90" max:"90" help:"its latitude in degrees"`
 	OfficeLong float64 `env:"OFFICE_LONG" envDefault:"34.864535" min:"-180" max:"180" help:"its longitude in degrees"`
 }
@@ -107,8 +120,16 @@ func (s *Switch) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Address is a TCP address to listen on, host:port. Without a host it means all of the machine's addresses, with port 0
-// any free port. [Load] also takes an IP address alone, with the port of the default.
+// String is "on" or "off".
+func (s Switch) String() string {
+	if s {
+		return "on"
+	}
+	return "off"
+}
+
+// Address is a TCP address to listen on, host:port. Without a host it means all addresses of the
+// machine, with port 0 any free port. [Load] also takes an IP address alone, with the default's port.
 type Address string
 
 // UnmarshalText reads an address.
@@ -127,7 +148,7 @@ func (a *Address) UnmarshalText(b []byte) error {
 // RedisURL is a URL that a Redis client can be made from.
 type RedisURL string
 
-// UnmarshalText reads a URL. Its error does not repeat any part of it, because a part may be the password.
+// UnmarshalText reads a URL. Its error repeats no part of it: any part may be the password.
 func (u *RedisURL) UnmarshalText(b []byte) error {
 	if _, err := redis.ParseURL(string(b)); err != nil {
 		return errors.New("is not a Redis URL such as redis://user:password@host:6379/0 (rediss:// for TLS, unix:// for a socket; escape special characters of the password with %)")
@@ -136,16 +157,16 @@ func (u *RedisURL) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Options are the options of a client for u, which must have come through UnmarshalText.
+// Options returns the options of a client for u. It panics if u has not passed UnmarshalText.
 func (u RedisURL) Options() *redis.Options {
 	o, err := redis.ParseURL(string(u))
 	if err != nil {
-		panic("config: a Redis URL that was not checked: " + Mask(string(u)))
+		panic("config: unchecked Redis URL: " + Mask(string(u)))
 	}
 	return o
 }
 
-// MongoURL is a MongoDB connection string. What follows its scheme is the driver's to read.
+// MongoURL is a MongoDB connection string. The driver checks what follows the scheme.
 type MongoURL string
 
 // UnmarshalText checks the scheme and that there is a host.

@@ -128,7 +128,7 @@ type base struct {
 	telemetry.Tracing
 	AdminListen config.Address `env:"ADMIN_LISTEN" help:"address of /healthz, /readyz and /metrics"`
 	StatusPage  config.Switch  `env:"STATUS_PAGE" help:"on or off: the status page of the whole pipeline at / of the admin port"`
-	StopDelay   time.Duration  `env:"STOP_DELAY" envDefault:"0s" min:"0s" max:"1m" help:"how long requests are still taken after a signal to stop, while those who balance the load learn of it"`
+	StopDelay   time.Duration  `env:"STOP_DELAY" envDefault:"0s" min:"0s" max:"1m" help:"after a signal to stop, requests are served for this long, so that load balancers notice"`
 	Profiles    config.Switch  `env:"PPROF" envDefault:"off" help:"on or off: profiles under /debug/pprof/ of the admin port"`
 }
 
@@ -215,8 +215,7 @@ func (p Program[C]) help(w io.Writer) error {
 	fmt.Fprintf(&b, "  %s healthcheck  asks the running program whether it is ready; exits with 0 if it is, else with 1\n", p.Name)
 	fmt.Fprintf(&b, "  %s --version    prints the version\n", p.Name)
 	b.WriteString("\nEnvironment:\n")
-	admin, page := string(p.Admin), map[config.Switch]string{false: "off", true: "on"}[p.StatusPage]
-	b.WriteString(config.Help(map[string]string{"ADMIN_LISTEN": admin, "STATUS_PAGE": page}, *new(C), base{}))
+	b.WriteString(config.Help(*new(C), base{AdminListen: p.Admin, StatusPage: p.StatusPage}))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -15,7 +15,7 @@ import (
 
 // Logging has the settings of the log.
 type Logging struct {
-	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" allowed:"one of debug, info, warn, error" help:"least level that is logged: debug, info, warn or error"`
+	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" allowed:"one of debug, info, warn, error" help:"lowest level that is logged: debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"text" oneof:"text json" help:"text or json; logs go to stderr"`
 }
 
