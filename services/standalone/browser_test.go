@@ -20,8 +20,8 @@ import (
 	webapi "github.com/milepost/milepost/services/web-api"
 )
 
-// TestBrowser is what a person sees who runs the program and opens the page. The page's own states are tested in
-// services/web-api, on stages that do what the test says.
+// TestBrowser is what a person sees who runs the program and opens the page. The page's own
+// states are tested in services/web-api, on stages that do what the test says.
 func TestBrowser(t *testing.T) {
 	browser := browsertest.Start(t)
 	t.Run("journey", func(t *testing.T) { testJourney(t, browser) })
@@ -81,7 +81,8 @@ func testJourney(t *testing.T, browser *browsertest.Browser) {
 		t.Errorf("the page asked %q; want %s alone", hosts, env["LISTEN"])
 	}
 
-	// How long a person waits, from the click until the page says "emailed". Reported, not judged: machines differ.
+	// How long a person waits, from the click until the page says "emailed". Reported, not
+	// judged: machines differ.
 	var took []float64
 	for i := range 15 {
 		fill(tab, fmt.Sprintf("ada%d@example.com", i), fmt.Sprint(i), fmt.Sprint(2*i))
@@ -146,7 +147,8 @@ func testTwoVisitors(t *testing.T, browser *browsertest.Browser) {
 	}
 }
 
-// testRestart: the page goes on by itself when the web-api that it spoke to is another one in the middle of a journey.
+// testRestart: the page goes on by itself when the web-api that it spoke to is another one in the
+// middle of a journey.
 func testRestart(t *testing.T, browser *browsertest.Browser) {
 	server := stagetest.Real(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))

@@ -13,8 +13,8 @@ import (
 	"github.com/milepost/milepost/services/standalone/embedded"
 )
 
-// A store that is away, at first and again later, costs no submission: the program says what it waits for, keeps what is
-// submitted, and goes on when the store is there.
+// A store that is away, at first and again later, costs no submission: the program says what it
+// waits for, keeps what is submitted, and goes on when the store is there.
 func TestStoreComesLate(t *testing.T) {
 	t.Parallel()
 	env := environment(t, t.TempDir())
@@ -55,7 +55,8 @@ func TestStoreComesLate(t *testing.T) {
 	r.stop()
 }
 
-// Without its Redis the page shows and a submission is answered 503 with when to try again; it works when Redis is there.
+// Without its Redis the page shows and a submission is answered 503 with when to try again; it
+// works when Redis is there.
 func TestRedisComesLate(t *testing.T) {
 	t.Parallel()
 	env := environment(t, t.TempDir())

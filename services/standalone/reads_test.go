@@ -30,8 +30,9 @@ func getJSON(t *testing.T, address string, answer any) int {
 	return resp.StatusCode
 }
 
-// A submission shows in the overview with its distance and the weather at its place, and in its user's history, at once after each.
-// Without its provider the weather is missing with the reason, and all else works.
+// A submission shows in the overview with its distance and the weather at its place, and in its
+// user's history, at once after each. Without its provider the weather is missing with the
+// reason, and all else works.
 func TestReads(t *testing.T) {
 	provider, err := openmeteo.Start()
 	if err != nil {

@@ -161,7 +161,8 @@ func (r *running) log() string {
 var newYork = regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d,\d{3} root INFO Email sent to: ada@example\.com; ` +
 	`Message: You are 5679\.936314229\d* miles from Velocity\.$`)
 
-// A submission becomes one line of the log and of standard output, and one document, on its own Redis and on a real one.
+// A submission becomes one line of the log and of standard output, and one document, on its own
+// Redis and on a real one.
 func TestSubmissionBecomesALine(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		env := environment(t, t.TempDir())
@@ -223,7 +224,8 @@ func TestInterruptFinishesWhatWasSubmitted(t *testing.T) {
 	}
 }
 
-// The documents are there after a restart: a bare address, published by somebody else, finds its own.
+// The documents are there after a restart: a bare address, published by somebody else, finds its
+// own.
 func TestRestartKeepsDocuments(t *testing.T) {
 	t.Parallel()
 	env := environment(t, t.TempDir())

@@ -15,8 +15,9 @@ import (
 	"github.com/milepost/milepost/services/internal/browsertest"
 )
 
-// TestStatusPage is what a person on call sees in a browser: the pipeline live, a new stage by itself, what was set aside, on
-// a wide window and on a phone, with scripts and without, and an outage.
+// TestStatusPage is what a person on call sees in a browser: the pipeline live, a new stage by
+// itself, what was set aside, on a wide window and on a phone, with scripts and without, and an
+// outage.
 func TestStatusPage(t *testing.T) {
 	browser := browsertest.Start(t)
 	env := environment(t, t.TempDir())

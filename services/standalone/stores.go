@@ -15,7 +15,7 @@ import (
 	"github.com/milepost/milepost/services/standalone/embedded"
 )
 
-// Stores says which stores to use: real ones by their URLs, or else embedded ones.
+// Stores configures the stores: real ones by their URLs, else embedded ones.
 type Stores struct {
 	RedisURL      config.RedisURL     `env:"REDIS_URL" secret:"yes" help:"a Redis to use instead of the embedded one, such as redis://127.0.0.1:6379/0"`
 	MongoURL      config.MongoURL     `env:"MONGO_URL" secret:"yes" help:"a MongoDB to use instead of the embedded store, such as mongodb://127.0.0.1:27017/"`
@@ -25,7 +25,7 @@ type Stores struct {
 	Data          string              `env:"DATA" envDefault:"data" help:"folder of the embedded document store, kept between runs"`
 }
 
-// stores are what is open: redis and docs are nil if real ones are used.
+// stores are the stores in use. Redis and docs are nil if they run elsewhere.
 type stores struct {
 	redis    *embedded.Redis
 	docs     *embedded.Store
@@ -38,7 +38,7 @@ func (c Stores) open(ctx context.Context, log *slog.Logger) (*stores, error) {
 	if s.redisURL == "" {
 		r, err := embedded.StartRedis(string(c.RedisListen))
 		if errors.Is(err, embedded.ErrTaken) {
-			return nil, fmt.Errorf("EMBEDDED_REDIS: %w; is this program running already? Stop it, or set EMBEDDED_REDIS to another address", err)
+			return nil, fmt.Errorf("EMBEDDED_REDIS: %w; is this program already running? Stop it, or set EMBEDDED_REDIS to another address", err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("EMBEDDED_REDIS: %w", err)
@@ -55,12 +55,12 @@ func (c Stores) open(ctx context.Context, log *slog.Logger) (*stores, error) {
 	return s, nil
 }
 
-// openDocs starts the document store with the index that look-ups by event ID need.
+// openDocs starts the document store and makes the index for look-ups by event ID.
 func openDocs(ctx context.Context, dir, listen, database string, log *slog.Logger) (*embedded.Store, error) {
 	d, err := embedded.StartStore(dir, listen, log)
 	switch {
 	case errors.Is(err, embedded.ErrTaken):
-		return nil, fmt.Errorf("EMBEDDED_MONGO: %w; is this program running already? Stop it, or set EMBEDDED_MONGO to another address", err)
+		return nil, fmt.Errorf("EMBEDDED_MONGO: %w; is this program already running? Stop it, or set EMBEDDED_MONGO to another address", err)
 	case err != nil:
 		return nil, fmt.Errorf("DATA: %w", err)
 	}
@@ -80,9 +80,10 @@ func (s *stores) close() (err error) {
 	return err
 }
 
-// Store is the subcommand "store": it runs the embedded document store alone, for programs that find no MongoDB.
+// Store is the subcommand "store": it runs the embedded document store alone, for programs that
+// have no MongoDB.
 var Store = program.Command{
-	Does: "runs the embedded document store alone; --help tells more",
+	Does: "runs the embedded document store alone; see --help",
 	Run:  runStore,
 }
 

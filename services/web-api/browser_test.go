@@ -18,8 +18,8 @@ import (
 	"github.com/milepost/milepost/services/internal/browsertest"
 )
 
-// The page in a browser, on a pipeline whose stages do what the test says. The journey through the real stages is tested
-// in services/standalone.
+// The page in a browser, on a pipeline whose stages do what the test says. The journey through
+// the real stages is tested in services/standalone.
 
 // TestBrowser holds all browser tests, so that they share one browser and it ends with them.
 func TestBrowser(t *testing.T) {
@@ -39,7 +39,8 @@ type stages struct {
 	gate map[string]chan error // by stage: what becomes of the next event
 }
 
-// startStages runs stages with the names of the real ones. Each waits for the test's word on each event.
+// startStages runs stages with the names of the real ones. Each waits for the test's word on each
+// event.
 func startStages(t *testing.T, b *stage.Broker) stages {
 	s := stages{gate: map[string]chan error{}}
 	pass := func(name, in, out string, body func(id string) any) {
@@ -408,7 +409,8 @@ func testKeyboard(t *testing.T, b *browsertest.Browser) {
 	tab.Until(`document.querySelector("#cards [data-stage=email][data-state=done]")`)
 }
 
-// testPlainHTTP: on plain HTTP with a name, browsers send no Sec-Fetch-Site; posts of our own page are still ours.
+// testPlainHTTP: on plain HTTP with a name, browsers send no Sec-Fetch-Site; posts of our own
+// page are still ours.
 func testPlainHTTP(t *testing.T, b *browsertest.Browser) {
 	o := stagetest.Embedded(t)
 	broker := openBroker(t, o.Addr)

@@ -27,8 +27,8 @@ func clientAddress(r *http.Request, trusted Networks) netip.Addr {
 	return client
 }
 
-// clientName returns the name that a client's limits are counted under: its IPv4 address, or the /64
-// of its IPv6 address, since one household or machine commonly has a whole /64.
+// clientName returns the name that a client's limits are counted under: its IPv4 address, or the
+// /64 of its IPv6 address, since one household or machine commonly has a whole /64.
 func clientName(a netip.Addr) string {
 	if a.Is6() {
 		if p, err := a.Prefix(64); err == nil {

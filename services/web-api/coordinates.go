@@ -10,14 +10,14 @@ import (
 	"github.com/milepost/milepost/pkg/geodesy"
 )
 
-// degrees matches one coordinate as people write it: a hemisphere before or after it, a sign, degrees
-// with a decimal point or comma, optional minutes and seconds.
+// degrees matches one coordinate as people write it: a hemisphere before or after it, a sign,
+// degrees with a decimal point or comma, optional minutes and seconds.
 var degrees = regexp.MustCompile(`^([NSEW])?\s*([+-]?)\s*([0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)\s*(?:[°º]|DEG)?\s*` +
 	`(?:([0-9]+(?:[.,][0-9]+)?)\s*['′’]\s*(?:([0-9]+(?:[.,][0-9]+)?)\s*(?:["″”]|'')\s*)?)?([NSEW])?$`)
 
-// pairs match two coordinates in one field. They are separated by a semicolon, a slash, a comma before
-// a blank or a sign, a comma between numbers with points, or a blank after a hemisphere or between
-// bare numbers.
+// pairs match two coordinates in one field. They are separated by a semicolon, a slash, a comma
+// before a blank or a sign, a comma between numbers with points, or a blank after a hemisphere or
+// between bare numbers.
 var pairs = []*regexp.Regexp{
 	regexp.MustCompile(`^([^;/]+)[;/]([^;/]+)$`),
 	regexp.MustCompile(`^([^,]+(?:,[0-9]+)?[^,]*),\s+([^,]+(?:,[0-9]+)?[^,]*)$`),
@@ -30,8 +30,8 @@ var pairs = []*regexp.Regexp{
 	regexp.MustCompile(`^([+-]?[0-9.,]+°?)\s+([+-]?[0-9.,]+°?)$`),
 }
 
-// split reads both coordinates from a text such as "40.7128, -74.0060". It returns the latitude first
-// even if the longitude comes first.
+// split reads both coordinates from a text such as "40.7128, -74.0060". It returns the latitude
+// first even if the longitude comes first.
 func split(text string) (lat, long string, ok bool) {
 	text = tidy(text)
 	for _, p := range pairs {
@@ -51,9 +51,9 @@ func split(text string) (lat, long string, ok bool) {
 	return "", "", false
 }
 
-// place turns what was typed into the two fields into decimal degrees. It returns decimal degrees, and
-// text that it cannot read, unchanged: [event.Submission.Check] then says what is wrong. A text that
-// contradicts itself gives an error for its field.
+// place turns what was typed into the two fields into decimal degrees. It returns decimal
+// degrees, and text that it cannot read, unchanged: [event.Submission.Check] then says what is
+// wrong. A text that contradicts itself gives an error for its field.
 func place(lat, long string) (string, string, []*event.FieldError) {
 	if strings.TrimSpace(long) == "" {
 		if a, b, ok := split(lat); ok {

@@ -9,7 +9,8 @@ import (
 	"github.com/milepost/milepost/pkg/geodesy"
 )
 
-// TestPlace has its table in a file because the browser tests hold the page's own reading to the same one.
+// TestPlace has its table in a file because the browser tests hold the page's own reading to the
+// same one.
 func TestPlace(t *testing.T) {
 	raw, err := os.ReadFile("testdata/coordinates.json")
 	if err != nil {

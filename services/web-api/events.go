@@ -18,8 +18,8 @@ import (
 // maxIDs is how many events one request may ask about.
 const maxIDs = 50
 
-// event is GET /events/{id}: the progress of one event, as a page, as JSON or as a stream. The ID is
-// the capability to see it, so the answer has neither the address nor the coordinates.
+// event is GET /events/{id}: the progress of one event, as a page, as JSON or as a stream. The ID
+// is the capability to see it, so the answer has neither the address nor the coordinates.
 func (s *site) event(c echo.Context) error {
 	id, ok := eventID(c.Param("id"))
 	if !ok {

@@ -39,7 +39,8 @@ func newReader(t testing.TB, resp *http.Response) *reader {
 	return &reader{t, resp, bufio.NewScanner(resp.Body), map[string]step{}}
 }
 
-// get asks for a type; the body is closed when the test ends, and nothing takes longer than 30 seconds.
+// get asks for a type; the body is closed when the test ends, and nothing takes longer than 30
+// seconds.
 func get(t testing.TB, url, accept string) *http.Response {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -86,7 +87,8 @@ func (r *reader) until(id, name string) step {
 	}
 }
 
-// measure runs a stage in the place of distance until the test ends. It waits for leave before each event.
+// measure runs a stage in the place of distance until the test ends. It waits for leave before
+// each event.
 func measure(t testing.TB, b *stage.Broker, leave <-chan struct{}) {
 	t.Helper()
 	s, err := b.New(stage.Config{Name: "distance", In: event.RawInput, Out: []stage.Output{{Channel: event.CalculatedDistance}}},

@@ -12,8 +12,8 @@ import (
 	"github.com/milepost/milepost/pkg/stage"
 )
 
-// milestone is a stage on the main way, with the page's words for it. The page shows any other stage
-// under its own name once it reports.
+// milestone is a stage on the main way, with the page's words for it. The page shows any other
+// stage under its own name once it reports.
 type milestone struct {
 	Stage   string
 	Label   string
@@ -116,7 +116,8 @@ func newJourney(id string, steps []stage.Step) journey {
 // expected is the time after which a step counts as late. A step normally takes milliseconds.
 const expected = 3 * time.Second
 
-// late returns the words of the milestone that the journey waits for, if it is late at the time now.
+// late returns the words of the milestone that the journey waits for, if it is late at the time
+// now.
 func (j journey) late(now time.Time) string {
 	if j.State != underWay || len(j.Steps) == 0 || now.Sub(j.Steps[len(j.Steps)-1].At) < expected {
 		return ""

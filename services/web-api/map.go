@@ -48,10 +48,10 @@ func onMap(p geodesy.Point) (x, y int) {
 	return int(math.Round(p.Lng.Degrees() * 10)), int(math.Round(-p.Lat.Degrees() * 10))
 }
 
-// line returns the SVG path of the shortest way from p to q, on the sphere: on a map of this size it
-// is less than a pixel off the way on the ellipsoid. A way over the date line is drawn twice, so that
-// it leaves the map at one edge and comes back at the other. Between antipodes all ways are equally
-// long; it returns one of them.
+// line returns the SVG path of the shortest way from p to q, on the sphere: on a map of this size
+// it is less than a pixel off the way on the ellipsoid. A way over the date line is drawn twice,
+// so that it leaves the map at one edge and comes back at the other. Between antipodes all ways
+// are equally long; it returns one of them.
 func line(p, q geodesy.Point) string {
 	a, b := s2.PointFromLatLng(p), s2.PointFromLatLng(q)
 	if a.Distance(b) > s1.Angle(math.Pi-1e-9) {

@@ -43,7 +43,8 @@ func openBroker(t testing.TB, addr string) *stage.Broker {
 	return b
 }
 
-// serve runs the service on a free port, with the other services at reads if that is given. The returned stop ends it and waits; it may be called twice.
+// serve runs the service on a free port, with the other services at reads if that is given. The
+// returned stop ends it and waits; it may be called twice.
 func serve(t testing.TB, b *stage.Broker, s Settings, reads ...Reads) (base string, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -110,7 +110,8 @@ func newEventWriter(conn net.Conn, every time.Duration, failed func()) *eventWri
 	return e
 }
 
-// open writes the header and the first bytes of the body, which tell the reader that it is connected.
+// open writes the header and the first bytes of the body, which tell the reader that it is
+// connected.
 func (e *eventWriter) open(header http.Header) {
 	var b bytes.Buffer
 	b.WriteString("HTTP/1.1 200 OK\r\n")

@@ -17,9 +17,9 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// BenchmarkStreams opens 1,000 progress streams on one web-api process, each of an event of its own, and reports the
-// process' memory and how long a step takes to all of them. It fails over 60 MB, and unless one subscription connection
-// serves them all.
+// BenchmarkStreams opens 1,000 progress streams on one web-api process, each of an event of its
+// own, and reports the process' memory and how long a step takes to all of them. It fails over 60
+// MB, and unless one subscription connection serves them all.
 func BenchmarkStreams(b *testing.B) {
 	if runtime.GOOS != "linux" {
 		b.Skip("reads /proc")

@@ -188,7 +188,8 @@ func TestIdempotencyKey(t *testing.T) {
 	})
 }
 
-// TestOneTimeKey: reload, double click and retry of the form never double; a corrected form is another submission.
+// TestOneTimeKey: reload, double click and retry of the form never double; a corrected form is
+// another submission.
 func TestOneTimeKey(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		base, _ := serve(t, openBroker(t, addr), Settings{})
@@ -259,7 +260,8 @@ func TestRateLimit(t *testing.T) {
 	})
 }
 
-// TestRedisAway: 503 with Retry-After, everything typed still there; and 201 as soon as Redis is back.
+// TestRedisAway: 503 with Retry-After, everything typed still there; and 201 as soon as Redis is
+// back.
 func TestRedisAway(t *testing.T) {
 	server := stagetest.Real(t)
 	server.Kill()
@@ -329,8 +331,8 @@ func TestTrack(t *testing.T) {
 	}
 }
 
-// FuzzForm: whatever a form holds, the answer is one of ours, an accepted submission is right, and nothing that was typed
-// comes back as markup.
+// FuzzForm: whatever a form holds, the answer is one of ours, an accepted submission is right,
+// and nothing that was typed comes back as markup.
 func FuzzForm(f *testing.F) {
 	for _, seed := range [][2]string{
 		{formType, "email=ada%40example.com&lat=40.7128&long=-74.0060"},

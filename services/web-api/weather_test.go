@@ -9,7 +9,8 @@ import (
 	"github.com/milepost/milepost/services/internal/browsertest"
 )
 
-// testWeather: a submission's card has the weather at its place or, while nobody knows it, why it has not.
+// testWeather: a submission's card has the weather at its place or, while nobody knows it, why it
+// has not.
 func testWeather(t *testing.T, b *browsertest.Browser) {
 	weather := startOther(t)
 	base, _ := serve(t, openBroker(t, stagetest.Embedded(t).Addr), Settings{}, Reads{WeatherURL: config.HTTPURL(weather.URL)})

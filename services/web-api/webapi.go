@@ -1,10 +1,11 @@
-// Package webapi is the HTTP edge of the pipeline: it serves the page, accepts submissions and streams
-// their progress. It answers 201 only after a submission is in the stream raw_input. It uses Redis
-// through pkg/stage only, and knows other stages only by the words that the page has for them.
+// Package webapi is the HTTP edge of the pipeline: it serves the page, accepts submissions and
+// streams their progress. It answers 201 only after a submission is in the stream raw_input. It
+// uses Redis through pkg/stage only, and knows other stages only by the words that the page has
+// for them.
 //
-// Where to find what: webapi.go starts and stops, site.go is what the handlers share, server.go has
-// the routes and headers, submit.go and input.go POST /distance, events.go and stream.go the progress,
-// overview.go GET /overview, pages.go, map.go and journey.go what pages show.
+// Where to find what: webapi.go starts and stops, site.go is what the handlers share, server.go
+// has the routes and headers, submit.go and input.go POST /distance, events.go and stream.go the
+// progress, overview.go GET /overview, pages.go, map.go and journey.go what pages show.
 package webapi
 
 import (
@@ -44,9 +45,9 @@ type Deps struct {
 // drain is how long open requests may take when the server stops.
 const drain = 10 * time.Second
 
-// Run serves until ctx ends. Then it ends the progress streams, answers the open requests and returns
-// nil. It does not need Redis to start: while Redis is away, it answers submissions with 503 and
-// readiness says why.
+// Run serves until ctx ends. Then it ends the progress streams, answers the open requests and
+// returns nil. It does not need Redis to start: while Redis is away, it answers submissions with
+// 503 and readiness says why.
 func Run(ctx context.Context, d Deps) error {
 	publisher := d.Broker.Publisher(Name, event.RawInput)
 	watcher := d.Broker.Watcher()

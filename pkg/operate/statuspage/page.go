@@ -1,7 +1,7 @@
-// Package statuspage is a page for the admin port that shows a pipeline as it is now: a picture of
-// its stages and channels, a table with the same figures, and the dead letters with the command that
-// replays each. It shows what the stages report in Redis, so a new stage appears by itself. It shows
-// event IDs, but no payload and no email address.
+// Package statuspage is a page for the admin port that shows a pipeline as it is now: a picture
+// of its stages and channels, a table with the same figures, and the dead letters with the
+// command that replays each. It shows what the stages report in Redis, so a new stage appears by
+// itself. It shows event IDs, but no payload and no email address.
 package statuspage
 
 import (

@@ -131,7 +131,8 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// TestAway: while Redis is away the page says so, and does not show what was seen before as if it were now.
+// TestAway: while Redis is away the page says so, and does not show what was seen before as if it
+// were now.
 func TestAway(t *testing.T) {
 	l := &look{seen: troubled()}
 	h := open(t, l)
@@ -172,8 +173,8 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// TestPictureOfAnything: pipelines of any shape, with circles and channels that have no reader or no
-// publisher: the picture holds every stage and every channel once.
+// TestPictureOfAnything: pipelines of any shape, with circles and channels that have no reader or
+// no publisher: the picture holds every stage and every channel once.
 func TestPictureOfAnything(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 0))

@@ -10,8 +10,8 @@ import (
 	"github.com/milepost/milepost/pkg/records"
 )
 
-// The history of an address comes in pages, newest first, without a gap or a repeat where several were submitted in one
-// millisecond.
+// The history of an address comes in pages, newest first, without a gap or a repeat where several
+// were submitted in one millisecond.
 func TestHistory(t *testing.T) {
 	pool := records.NewPool(4)
 	s, err := records.OpenPool(startStore(t, t.TempDir()).URL(), "milepost", pool)

@@ -14,9 +14,9 @@ import (
 	_ "modernc.org/sqlite" // the database/sql driver that FerretDB uses
 )
 
-// IndexIDs makes look-ups by _id in a collection take the same time however many documents there are. FerretDB v1.24 has
-// an index of `_ferretdb_sjson->"_id"` but asks for `_ferretdb_sjson->'$._id'`, for which SQLite reads every document;
-// this adds the index that the question fits. The collection is made if it is not there. Doing it again does nothing.
+// IndexIDs adds an index for look-ups by _id to a collection, which it makes if needed. It is
+// idempotent. FerretDB v1.24 has an index of `_ferretdb_sjson->"_id"` but queries
+// `_ferretdb_sjson->'$._id'`, so without this index SQLite reads every document.
 func (s *Store) IndexIDs(ctx context.Context, database, collection string) error {
 	if err := s.create(ctx, database, collection); err != nil {
 		return fmt.Errorf("make collection %s: %w", collection, err)
@@ -32,7 +32,7 @@ func (s *Store) create(ctx context.Context, database, collection string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = client.Disconnect(context.WithoutCancel(ctx)) }() // nothing is under way
+	defer func() { _ = client.Disconnect(context.WithoutCancel(ctx)) }() // no operation is open
 	db := client.Database(database)
 	have, err := db.ListCollectionNames(ctx, map[string]string{"name": collection})
 	if err != nil || len(have) > 0 {

@@ -135,8 +135,8 @@ func TestDocumentsOutliveTheStore(t *testing.T) {
 	}
 }
 
-// Whatever call meets a store that is away, hangs or goes away says that it is down, and the same client works again
-// when the store is back.
+// Whatever call meets a store that is away, hangs or goes away says that it is down, and the same
+// client works again when the store is back.
 func TestOutage(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -182,8 +182,8 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// A store that comes is seen within two seconds by a program that only asks whether it is ready; the driver alone would look
-// every ten.
+// A store that comes is seen within two seconds by a program that only asks whether it is ready;
+// the driver alone would look every ten.
 func TestReadySoon(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

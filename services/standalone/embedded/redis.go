@@ -1,5 +1,5 @@
-// Package embedded runs, inside this process, what the pipeline otherwise finds elsewhere: a Redis and a store that
-// speaks MongoDB's protocol. They are for trying and testing, not for measuring.
+// Package embedded runs a Redis and a store with MongoDB's protocol inside this process. Use them
+// to try and to test, not to measure.
 package embedded
 
 import (
@@ -13,21 +13,21 @@ import (
 	"github.com/alicebob/miniredis/v2"
 )
 
-// Redis is a Redis in the memory of this process; what it holds ends with it.
+// Redis is a Redis in the memory of this process. Its data end with it.
 type Redis struct {
 	server *miniredis.Miniredis
 	stop   chan struct{}
 	clock  sync.WaitGroup
 }
 
-// tick is how often keys grow older, and so how early one may expire.
+// tick is how often keys age. A key may expire this much too early.
 const tick = 50 * time.Millisecond
 
-// ErrTaken marks the error of a listening address that another program has.
+// ErrTaken: another program listens on the address.
 var ErrTaken = errors.New("another program listens there")
 
-// StartRedis listens on addr ("127.0.0.1:0" takes a free port). An address that is taken gives an error wrapping
-// [ErrTaken]. The caller closes it.
+// StartRedis starts a Redis that listens on addr ("127.0.0.1:0" takes a free port). If the
+// address is in use, the error wraps [ErrTaken]. The caller closes it.
 func StartRedis(addr string) (*Redis, error) {
 	r := &Redis{server: miniredis.NewMiniRedis(), stop: make(chan struct{})}
 	if err := r.server.StartAddr(addr); err != nil {
@@ -37,18 +37,18 @@ func StartRedis(addr string) (*Redis, error) {
 	return r, nil
 }
 
-// Addr is the host:port it listens on.
+// Addr returns the host:port that it listens on.
 func (r *Redis) Addr() string { return r.server.Addr() }
 
-// Close ends the connections and forgets everything.
+// Close ends the connections and drops all data.
 func (r *Redis) Close() {
 	close(r.stop)
 	r.clock.Wait()
 	r.server.Close()
 }
 
-// age makes keys expire: miniredis has the wall clock for TIME, but its keys grow older only when told. (Its ClockTTL
-// would visit every key with an expiry at every command.)
+// age makes keys expire: miniredis uses the wall clock for TIME, but ages its keys only in
+// FastForward. (Its ClockTTL would visit every key with an expiry at every command.)
 func (r *Redis) age() {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -63,7 +63,7 @@ func (r *Redis) age() {
 	}
 }
 
-// taken adds ErrTaken to the error of a listening address that is in use.
+// taken adds ErrTaken to the error of listening on an address that is in use.
 func taken(addr string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, errInUseWindows) {
 		return fmt.Errorf("%s: %w", addr, ErrTaken)

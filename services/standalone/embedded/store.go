@@ -16,7 +16,7 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Store is FerretDB over SQLite: a document store whose data lies in a folder, kept between runs.
+// Store is FerretDB over SQLite: a document store that keeps its data in a folder.
 type Store struct {
 	dir  string
 	url  string
@@ -25,12 +25,13 @@ type Store struct {
 	done sync.WaitGroup
 }
 
-// ErrLocked marks the error of a folder that another process uses.
+// ErrLocked: another process uses the folder.
 var ErrLocked = errors.New("another process uses the folder")
 
-// StartStore keeps documents in the folder dir, which it makes if need be, and listens on addr ("127.0.0.1:0" takes a
-// free port). A folder in use gives an error wrapping [ErrLocked], an address in use one wrapping [ErrTaken].
-// The store's own log lines go to log, errors only. The caller closes it.
+// StartStore starts a store that keeps documents in the folder dir, which it makes if needed, and
+// listens on addr ("127.0.0.1:0" takes a free port). If the folder is in use, the error wraps
+// [ErrLocked]; if the address is, [ErrTaken]. It logs FerretDB's errors to log. The caller closes
+// it.
 func StartStore(dir, addr string, log *slog.Logger) (_ *Store, err error) {
 	s := &Store{}
 	if s.dir, err = filepath.Abs(dir); err != nil {
@@ -54,7 +55,7 @@ func StartStore(dir, addr string, log *slog.Logger) (_ *Store, err error) {
 			err = errors.Join(err, s.lock.Close())
 		}
 	}()
-	// FerretDB calls every error "failed to construct handler", so ask for the address ourselves first.
+	// FerretDB returns "failed to construct handler" for every error, so try the address first.
 	if probe, err := net.Listen("tcp", addr); err != nil {
 		return nil, fmt.Errorf("embedded store: %w", taken(addr, err))
 	} else if err := probe.Close(); err != nil {
@@ -77,21 +78,21 @@ func StartStore(dir, addr string, log *slog.Logger) (_ *Store, err error) {
 	return s, nil
 }
 
-// URL is the store's mongodb:// address.
+// URL returns the store's mongodb:// address.
 func (s *Store) URL() string { return s.url }
 
-// Dir is the absolute path of the folder that holds the documents.
+// Dir returns the absolute path of the folder.
 func (s *Store) Dir() string { return s.dir }
 
-// Close ends the connections (giving clients that are still there 3 s), writes what is left to the folder and lets go
-// of it.
+// Close ends the connections, after 3 s if clients are still connected, writes all data to the
+// folder and releases it.
 func (s *Store) Close() error {
 	s.stop()
 	s.done.Wait()
 	return s.lock.Close()
 }
 
-// errorsOnly drops what is below [slog.LevelError]: FerretDB tells of every connection.
+// errorsOnly drops records below [slog.LevelError]: FerretDB logs every connection.
 type errorsOnly struct{ slog.Handler }
 
 func (h errorsOnly) Enabled(ctx context.Context, level slog.Level) bool {

@@ -1,5 +1,5 @@
-// Reads coordinates as people write them, for the map and for pasting. The server reads them again by
-// the same rules (coordinates.go).
+// Reads coordinates as people write them, for the map and for pasting. The server reads them
+// again by the same rules (coordinates.go).
 
 const one = /^([NSEW])?\s*([+-]?)\s*([0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)\s*(?:[°º]|DEG)?\s*(?:([0-9]+(?:[.,][0-9]+)?)\s*['′’]\s*(?:([0-9]+(?:[.,][0-9]+)?)\s*(?:["″”]|'')\s*)?)?([NSEW])?$/;
 

@@ -170,8 +170,8 @@ function accepted(card) {
   map.show(coordinates.read(lat, long));
 }
 
-// add shows an entry as the first card and follows it until it is complete. It returns true, and does
-// not follow it, if the entry is so old that the server may have no progress of it.
+// add shows an entry as the first card and follows it until it is complete. It returns true, and
+// does not follow it, if the entry is so old that the server may have no progress of it.
 function add(entry) {
   const card = document.getElementById("card").content.firstElementChild.cloneNode(true);
   const link = card.querySelector("a");
@@ -231,8 +231,8 @@ function forget() {
   document.getElementById("main").focus();
 }
 
-// load reads the entries, newest first. It checks them: another version of the page, or the visitor,
-// may have changed them.
+// load reads the entries, newest first. It checks them: another version of the page, or the
+// visitor, may have changed them.
 function load() {
   try {
     const list = JSON.parse(localStorage.getItem(storeName)) ?? [];

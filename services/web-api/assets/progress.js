@@ -1,10 +1,11 @@
-// Follows submissions and shows their progress in cards. A card depends on the steps alone, by the same
-// rules as on the server (journey.go), so a repeated step changes nothing.
+// Follows submissions and shows their progress in cards. A card depends on the steps alone, by
+// the same rules as on the server (journey.go), so a repeated step changes nothing.
 
 const lateAfter = 3000; // ms without a step until the card says what it waits for
 const words = { "": "to come", passed: "done", done: "done", retry: "failed, will be tried again", dead: "failed for good" };
 
-// merge adds a step, or replaces an older one of its stage. It returns false if steps had it already.
+// merge adds a step, or replaces an older one of its stage. It returns false if steps had it
+// already.
 export function merge(steps, step) {
   const i = steps.findIndex((s) => s.stage === step.stage);
   if (i < 0) steps.push(step);
@@ -13,8 +14,8 @@ export function merge(steps, step) {
   return true;
 }
 
-// draw shows the steps in the card and returns {over, miles, label, detail}, the last two of the stage
-// named news.
+// draw shows the steps in the card and returns {over, miles, label, detail}, the last two of the
+// stage named news.
 export function draw(card, steps, news) {
   const list = card.querySelector(".stops");
   const first = steps.find((s) => s.stage === "web-api") ?? steps[0];
@@ -84,8 +85,8 @@ function describe(detail) {
   }).join(", ");
 }
 
-// Follower follows any number of events over one stream. It connects again when the connection is lost,
-// and polls if a proxy lets no stream through. Each stream begins with all known steps.
+// Follower follows any number of events over one stream. It connects again when the connection is
+// lost, and polls if a proxy lets no stream through. Each stream begins with all known steps.
 export class Follower {
   #ids = new Set();
   #source = null;

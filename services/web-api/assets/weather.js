@@ -1,5 +1,5 @@
-// showWeather shows in the card the weather at its place, or why it is not known. The data come from
-// GET /overview.
+// showWeather shows in the card the weather at its place, or why it is not known. The data come
+// from GET /overview.
 export async function showWeather(card) {
   const { lat, long } = card.dataset;
   const out = card.querySelector(".weather");

@@ -1,5 +1,6 @@
-// Generate makes ../assets/world.svg from the land outlines of Natural Earth at 1:110 million (public
-// domain, https://www.naturalearthdata.com), which the npm package world-atlas 2.0.2 has as TopoJSON:
+// Generate makes ../assets/world.svg from the land outlines of Natural Earth at 1:110 million
+// (public domain, https://www.naturalearthdata.com), which the npm package world-atlas 2.0.2 has
+// as TopoJSON:
 //
 //	npm pack world-atlas@2.0.2 && tar xzf world-atlas-2.0.2.tgz
 //	go run ./services/web-api/generate <package/land-110m.json >services/web-api/assets/world.svg
@@ -56,7 +57,8 @@ func main() {
 	fmt.Printf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1800 -900 3600 1800"><path id="land" d="%s"/></svg>`+"\n", d.String())
 }
 
-// ring joins arcs into longitudes and latitudes. ^i is arc i backwards. Neighbouring arcs share a point.
+// ring joins arcs into longitudes and latitudes. ^i is arc i backwards. Neighbouring arcs share a
+// point.
 func (t *topology) ring(arcs []int) (points [][2]float64) {
 	for _, a := range arcs {
 		arc := t.Arcs[max(a, ^a)]
@@ -77,8 +79,8 @@ func (t *topology) ring(arcs []int) (points [][2]float64) {
 	return points
 }
 
-// draw appends the ring as a closed path. A ring over the date line is drawn at both edges of the map.
-// A ring around a pole is closed along the pole.
+// draw appends the ring as a closed path. A ring over the date line is drawn at both edges of the
+// map. A ring around a pole is closed along the pole.
 func draw(d *strings.Builder, ring [][2]float64) {
 	east, west := -180.0, 180.0
 	for i := range ring {

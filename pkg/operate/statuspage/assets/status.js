@@ -1,4 +1,5 @@
-// Loads the page again each second and changes only what differs, so that a selection and the focus stay.
+// Loads the page again each second and changes only what differs, so that a selection and the
+// focus stay.
 
 const live = document.getElementById("live");
 let lost = false;
