@@ -1,5 +1,5 @@
-// Package newservice writes a service that joins the pipeline, and removes it again: a package with a
-// handler, a main and a test, and its lines in the files of compose, the chart and Prometheus.
+// Package newservice writes a service that joins the pipeline, and removes it again: a package with
+// a handler, a main and a test, and its lines in the files of compose, the chart and Prometheus.
 package newservice
 
 import (
@@ -41,7 +41,8 @@ type Written struct {
 	Port    int               `json:"admin_port"`
 }
 
-// Refusal is an error of a [Spec]. It names the variable of make: NAME, FROM or TO. Nothing was done.
+// Refusal is an error of a [Spec]. It names the variable of make: NAME, FROM or TO. Nothing was
+// done.
 type Refusal string
 
 func (r Refusal) Error() string { return string(r) }
@@ -122,8 +123,8 @@ type fields struct {
 	Port    int
 }
 
-// Write writes the service. A file of [Lists] that is not there or has no [Mark] stays as it is; its
-// lines are in Written.Left. After an error nothing is left behind.
+// Write writes the service. A file of [Lists] that is not there or has no [Mark] stays as it is;
+// its lines are in Written.Left. After an error nothing is left behind.
 func Write(s Spec) (Written, error) {
 	if err := s.check(); err != nil {
 		return Written{}, err

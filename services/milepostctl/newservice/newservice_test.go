@@ -70,8 +70,9 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// What the README says: in a copy of the tree, make new-service changes only its folder and the three
-// lists; the service builds, passes its test and handles an event; make remove-service undoes it all.
+// What the README says: in a copy of the tree, make new-service changes only its folder and the
+// three lists; the service builds, passes its test and handles an event; make remove-service undoes
+// it all.
 func TestNewService(t *testing.T) {
 	dir := clone(t)
 	out := run(t, dir, "make", "new-service", "NAME=tide", "FROM=raw_input", "TO=tides")
@@ -146,8 +147,8 @@ func TestNewService(t *testing.T) {
 	}
 }
 
-// throughTide runs the program and sends an event through it. It returns the URL of the Redis, and what
-// stops the program.
+// throughTide runs the program and sends an event through it. It returns the URL of the Redis, and
+// what stops the program.
 func throughTide(t *testing.T, bin string) (url string, stop func()) {
 	t.Helper()
 	o := stagetest.Real(t).Options()
@@ -194,7 +195,8 @@ func throughTide(t *testing.T, bin string) (url string, stop func()) {
 	return url, stop
 }
 
-// The payload is of the channel's type, and each service's own test passes. Removed, they leave nothing.
+// The payload is of the channel's type, and each service's own test passes. Removed, they leave
+// nothing.
 func TestKinds(t *testing.T) {
 	dir := clone(t)
 	all := []struct {

@@ -35,8 +35,8 @@ var channels = map[string]payload{
 	event.WeatherReport:      {"weather.Report", `"` + module + `services/weather"`, `{` + sampleID + `,` + place + `,"temperature":21.5,"source":"cache"}`, "weather"},
 }
 
-// payloadOf is the payload of the channel that s reads: that of a channel of Milepost, the Output of
-// the service that was written for this channel, else JSON of any shape.
+// payloadOf is the payload of the channel that s reads: that of a channel of Milepost, the Output
+// of the service that was written for this channel, else JSON of any shape.
 func payloadOf(s Spec) (payload, error) {
 	if p, ok := channels[s.From]; ok {
 		return p, nil

@@ -59,8 +59,8 @@ func (s Spec) importer() (found string, err error) {
 	return filepath.ToSlash(found), err
 }
 
-// Remove deletes the folder of a service, and its lines in the files of [Lists]. It refuses services of
-// Milepost itself and those that another one imports.
+// Remove deletes the folder of a service, and its lines in the files of [Lists]. It refuses
+// services of Milepost itself and those that another one imports.
 func Remove(s Spec) (Written, error) {
 	if _, err := Channel(s); err != nil {
 		return Written{}, err
@@ -84,8 +84,8 @@ func Remove(s Spec) (Written, error) {
 	return w, os.RemoveAll(s.folder())
 }
 
-// without is a file of [Lists] without a service: its Prometheus target, and the block that begins with
-// its name, two columns in, and ends before the next line that is not further in.
+// without is a file of [Lists] without a service: its Prometheus target, and the block that begins
+// with its name, two columns in, and ends before the next line that is not further in.
 func without(text, name string) string {
 	var kept strings.Builder
 	inside := false

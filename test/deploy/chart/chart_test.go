@@ -46,7 +46,8 @@ func env(p corev1.PodTemplateSpec) map[string]string {
 	return all
 }
 
-// A new service needs its adminPort only: it becomes a Deployment that reaches the broker, and nothing else.
+// A new service needs its adminPort only: it becomes a Deployment that reaches the broker, and
+// nothing else.
 func TestNewService(t *testing.T) {
 	before, after := rendered(t, "milepost", ""), rendered(t, "milepost", "components: {tide: {adminPort: 9106}}")
 	tide := find[*appsv1.Deployment](t, after, "milepost-tide").Spec.Template
@@ -58,8 +59,8 @@ func TestNewService(t *testing.T) {
 	}
 }
 
-// Numbers and switches reach the services as they were written, whatever YAML and Helm make of them, and a component's go
-// before those of all.
+// Numbers and switches reach the services as they were written, whatever YAML and Helm make of
+// them, and a component's go before those of all.
 func TestEnvironment(t *testing.T) {
 	got := env(pods(rendered(t, "milepost", `
 config: {MAX_BACKLOG: 1000000, OFFICE_LAT: 32.080058, OFFICE_LONG: -74.0, ADOPT: off, PPROF: on, RATE_LIMIT: "off", LEASE: 5s, MONGO_HOST: elsewhere}
@@ -70,7 +71,8 @@ components: {db: {env: {LEASE: 20s, MAX_DEAD: 10000000}, resources: {limits: {me
 			t.Errorf("%s=%q, want %q", name, got[name], want)
 		}
 	}
-	// What takes requests has them for a while after it was told to stop, and time enough to end after that.
+	// What takes requests has them for a while after it was told to stop, and time enough to end
+	// after that.
 	for called, p := range pods(rendered(t, "milepost", "test: {enabled: false}")) {
 		delayed := called == "milepost-web-api" || called == "milepost-users" || called == "milepost-weather"
 		if got := env(p)["STOP_DELAY"]; got == "3s" != delayed || *p.Spec.TerminationGracePeriodSeconds < 20 {
@@ -79,7 +81,8 @@ components: {db: {env: {LEASE: 20s, MAX_DEAD: 10000000}, resources: {limits: {me
 	}
 }
 
-// One process writes the log: the next one starts when the last one has ended, on the same volume, which outlives the release.
+// One process writes the log: the next one starts when the last one has ended, on the same volume,
+// which outlives the release.
 func TestOneWriter(t *testing.T) {
 	all := rendered(t, "milepost", "")
 	d := find[*appsv1.Deployment](t, all, "milepost-email")
@@ -101,7 +104,8 @@ func TestOneWriter(t *testing.T) {
 	}
 }
 
-// Two releases in one namespace share nothing, and long names stay apart and within what Kubernetes takes.
+// Two releases in one namespace share nothing, and long names stay apart and within what Kubernetes
+// takes.
 func TestReleases(t *testing.T) {
 	long := strings.Repeat("a", 53)
 	seen := map[string]string{}

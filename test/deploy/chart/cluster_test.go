@@ -25,7 +25,8 @@ func (c cluster) GetClientFor(apiVersion, kind string) (dynamic.NamespaceableRes
 	return c.Resource(corev1.SchemeGroupVersion.WithResource("secrets")), true, nil
 }
 
-// An upgrade keeps the passwords that the installation made, and a new installation that of the volume that was left.
+// An upgrade keeps the passwords that the installation made, and a new installation that of the
+// volume that was left.
 func TestUpgradeKeepsPasswords(t *testing.T) {
 	secret := func(role string, data map[string][]byte) *corev1.Secret {
 		return &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{Name: "milepost-" + role, Namespace: "default"}, Data: data}

@@ -10,8 +10,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Each value that is not a map of values, or is one only as a whole, has a comment "# -- " that says what it is. Those of
-// the services are described in defaults, and need none again.
+// Each value that is not a map of values, or is one only as a whole, has a comment "# -- " that
+// says what it is. Those of the services are described in defaults, and need none again.
 func TestValues(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(chartDir, "values.yaml"))
 	if err != nil {

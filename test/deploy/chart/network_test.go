@@ -19,8 +19,9 @@ type end struct {
 	elsewhere bool
 }
 
-// allowed tells whether the policies let from connect to to on the port, as Kubernetes defines them: a side that no policy
-// selects is open, and of one that is selected, some rule must allow the other side.
+// allowed tells whether the policies let from connect to to on the port, as Kubernetes defines
+// them: a side that no policy selects is open, and of one that is selected, some rule must allow
+// the other side.
 func allowed(policies []*networkingv1.NetworkPolicy, from, to end, port int) bool {
 	out, in := true, true
 	for _, p := range policies {
@@ -62,7 +63,8 @@ func isPeer(peers []networkingv1.NetworkPolicyPeer, e end) bool {
 	})
 }
 
-// Who may connect to whom, over which port: all pairs of pods of two releases, a stranger beside them and Prometheus.
+// Who may connect to whom, over which port: all pairs of pods of two releases, a stranger beside
+// them and Prometheus.
 func TestNetworkPolicies(t *testing.T) {
 	documents, _ := render(t, "milepost", values(t, "", "broker: {extraIngress: [{from: [{podSelector: {matchLabels: {app: guest}}}], ports: [{port: 6379}]}]}"))
 	others, _ := render(t, "second", nil)

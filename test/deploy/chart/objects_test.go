@@ -22,7 +22,8 @@ import (
 // decoder knows the kinds of Kubernetes, and refuses fields that a kind does not have.
 var decoder = serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
 
-// operators are the API groups of operators. Their kinds are not decoded further; golden files show them.
+// operators are the API groups of operators. Their kinds are not decoded further; golden files show
+// them.
 var operators = regexp.MustCompile(`(?m)^apiVersion: (monitoring\.coreos\.com|keda\.sh)/`)
 
 // objects decodes documents, strictly.
@@ -76,7 +77,8 @@ func pods(all []runtime.Object) map[string]corev1.PodTemplateSpec {
 	return found
 }
 
-// Every rendering is of Kubernetes' own types, with no field that they do not have, and its parts agree with each other.
+// Every rendering is of Kubernetes' own types, with no field that they do not have, and its parts
+// agree with each other.
 func TestObjects(t *testing.T) {
 	for title, path := range files(t) {
 		t.Run(title, func(t *testing.T) {

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// A link to charts/milepost: go test runs again after a change of files that it opened by a path within the module, and
-	// takes what it has seen before for others.
+	// A link to charts/milepost: go test runs again after a change of files that it opened by a
+	// path within the module, and takes what it has seen before for others.
 	chartDir = "testdata/chart"
 	minikube = "../../../deploy/minikube/values.yaml"
 )
@@ -66,8 +66,8 @@ func files(t *testing.T) map[string]string {
 	return all
 }
 
-// render is what `helm template RELEASE charts/milepost` renders with the values: documents, in the order of their files, and the
-// notes. No cluster is there to be looked into.
+// render is what `helm template RELEASE charts/milepost` renders with the values: documents, in the
+// order of their files, and the notes. No cluster is there to be looked into.
 func render(t *testing.T, release string, v map[string]any) (documents []string, notes string) {
 	t.Helper()
 	documents, notes, err := tryRender(load(t), release, v)
@@ -109,8 +109,8 @@ var (
 	fileKey   = regexp.MustCompile(`(?m)^  ([^ :]+): \|`)
 )
 
-// plain is a document without what is random, and without the contents of the chart's files, which others write; [TestFiles]
-// looks at those.
+// plain is a document without what is random, and without the contents of the chart's files, which
+// others write; [TestFiles] looks at those.
 func plain(document string) string {
 	document = generated.ReplaceAllString(document, "password: <generated>")
 	document = checksum.ReplaceAllString(document, "checksum/config: <of the files>")
@@ -127,8 +127,8 @@ func plain(document string) string {
 	return document
 }
 
-// The renderings are as they were. A change of templates or values shows here what it changes in a cluster:
-// go test ./test/deploy/chart -update, and read the diff.
+// The renderings are as they were. A change of templates or values shows here what it changes in a
+// cluster: go test ./test/deploy/chart -update, and read the diff.
 func TestGolden(t *testing.T) {
 	for name, path := range files(t) {
 		t.Run(name, func(t *testing.T) {

@@ -22,8 +22,8 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// Kubernetes 1.27, the oldest version that the chart supports, has every field of every rendering. Its
-// schema is made by testdata/kubernetes.jq.
+// Kubernetes 1.27, the oldest version that the chart supports, has every field of every rendering.
+// Its schema is made by testdata/kubernetes.jq.
 func TestSchema(t *testing.T) {
 	f, err := os.Open("testdata/kubernetes-1.27.json")
 	if err != nil {

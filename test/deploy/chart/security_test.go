@@ -8,7 +8,8 @@ import (
 	"k8s.io/pod-security-admission/policy"
 )
 
-// Every pod passes Kubernetes' own checks of the restricted standard, and gets nothing that it does not need.
+// Every pod passes Kubernetes' own checks of the restricted standard, and gets nothing that it does
+// not need.
 func TestRestricted(t *testing.T) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks())
 	if err != nil {

@@ -112,7 +112,8 @@ func hardened(t *testing.T, p *types.Project) {
 	}
 }
 
-// Of the pipeline only the page is published, and nothing beyond the loopback address; the rest has no way out.
+// Of the pipeline only the page is published, and nothing beyond the loopback address; the rest has
+// no way out.
 func TestNetwork(t *testing.T) {
 	if p := load(t, root, nil); !p.Networks["default"].Internal {
 		t.Error("the default network leads out, want it internal")
@@ -138,7 +139,8 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
-// Each service is built as itself, waits for what it uses and is told nothing that it does not read.
+// Each service is built as itself, waits for what it uses and is told nothing that it does not
+// read.
 func TestPrograms(t *testing.T) {
 	ownPrograms(t, load(t, root, nil, everything))
 }
@@ -243,7 +245,8 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// A Redis may use less than its container: the broker half, since rewriting the log copies what changes meanwhile.
+// A Redis may use less than its container: the broker half, since rewriting the log copies what
+// changes meanwhile.
 func TestRedisLimits(t *testing.T) {
 	p := load(t, root, nil)
 	for name, share := range map[string]int64{"broker": 2, "cache": 2} {

@@ -26,15 +26,17 @@ const (
 	root    = "../../.."
 	version = "v0.0.0-test"
 
-	// maxImage is what an image may weigh, and base what busybox and the certificates weigh in it, in bytes.
+	// maxImage is what an image may weigh, and base what busybox and the certificates weigh in it,
+	// in bytes.
 	maxImage, base = 40_000_000, 2_300_000
 )
 
-// noService are the programs that compose does not keep running: one tries everything without it, one is a tool.
+// noService are the programs that compose does not keep running: one tries everything without it,
+// one is a tool.
 var noService = []string{"standalone", "milepostctl"}
 
-// built is what the Dockerfile builds from what docker build sees: a folder with every program. Only the
-// places are others. It is built once, where images are for: on Linux.
+// built is what the Dockerfile builds from what docker build sees: a folder with every program.
+// Only the places are others. It is built once, where images are for: on Linux.
 var built = sync.OnceValues(func() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "milepost-images"); err != nil {
 		return "", err
@@ -132,7 +134,8 @@ func copyContext(to string) error {
 	})
 }
 
-// Only source gets into the builder, and so into its cache: no documents, logs or secrets of the checkout.
+// Only source gets into the builder, and so into its cache: no documents, logs or secrets of the
+// checkout.
 func TestBuildContext(t *testing.T) {
 	dir := t.TempDir()
 	if err := copyContext(dir); err != nil {

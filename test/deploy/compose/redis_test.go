@@ -18,7 +18,8 @@ import (
 
 func init() { logging.Disable() } // a server that is not up yet is asked often
 
-// server is a redis-server started as the containers start theirs: by redis.sh, with one of the configuration files.
+// server is a redis-server started as the containers start theirs: by redis.sh, with one of the
+// configuration files.
 type server struct {
 	t    *testing.T
 	dir  string // its /data
@@ -93,8 +94,8 @@ func (s *server) kill() {
 	}
 }
 
-// A real redis-server takes broker.conf, and keeps what it answers: a write is on the disk before its
-// reply, nothing is evicted.
+// A real redis-server takes broker.conf, and keeps what it answers: a write is on the disk before
+// its reply, nothing is evicted.
 func TestRedisSettings(t *testing.T) {
 	c := newServer(t, "broker.conf").start("")
 	for setting, want := range map[string]string{
@@ -124,8 +125,8 @@ func TestRedisPassword(t *testing.T) {
 	}
 }
 
-// A transaction that a kill cut in the log is taken off it before anything is appended, so that what is answered afterwards is
-// there after the next start, too.
+// A transaction that a kill cut in the log is taken off it before anything is appended, so that
+// what is answered afterwards is there after the next start, too.
 func TestRedisMendsItsLog(t *testing.T) {
 	ctx := t.Context()
 	s := newServer(t, "broker.conf")

@@ -11,7 +11,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Compose's Prometheus scrapes every service on its admin port, under names that rules and dashboards know.
+// Compose's Prometheus scrapes every service on its admin port, under names that rules and
+// dashboards know.
 func TestPrometheusConfig(t *testing.T) {
 	b, err := os.ReadFile(files + "observability/prometheus.yml")
 	if err != nil {

@@ -63,7 +63,8 @@ func dashboards(t testing.TB) map[string]dashboard {
 	return all
 }
 
-// Dashboards can be imported side by side, ask the data source that is chosen, and explain each panel.
+// Dashboards can be imported side by side, ask the data source that is chosen, and explain each
+// panel.
 func TestDashboards(t *testing.T) {
 	uids := map[string]string{}
 	for name, d := range dashboards(t) {
@@ -105,8 +106,9 @@ func filled(query string) string {
 
 var legendLabel = regexp.MustCompile(`{{\s*(\w+)\s*}}`)
 
-// Every query of dashboards and rules asks for metrics, labels and values that are in METRICS.md, which a
-// test of test/e2e compares with what the programs export. Over such series it has an answer.
+// Every query of dashboards and rules asks for metrics, labels and values that are in METRICS.md,
+// which a test of test/e2e compares with what the programs export. Over such series it has an
+// answer.
 func TestQueries(t *testing.T) {
 	m, page := memory{}, metrics(t)
 	for _, r := range alerts(t) {
@@ -148,10 +150,12 @@ func TestQueries(t *testing.T) {
 	}
 }
 
-// target are the labels that Prometheus adds to what it scrapes from a pod, and those of histograms and summaries.
+// target are the labels that Prometheus adds to what it scrapes from a pod, and those of histograms
+// and summaries.
 var target = []string{"job", "namespace", "pod", "container", "instance", "le", "quantile"}
 
-// sample checks the selectors of a query against METRICS.md, and writes a series for each value that it asks for.
+// sample checks the selectors of a query against METRICS.md, and writes a series for each value
+// that it asks for.
 func (m memory) sample(t *testing.T, where, query string, page map[string]metric) {
 	t.Helper()
 	expr, err := parser.ParseExpr(query)

@@ -15,8 +15,9 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// memory holds what Prometheus' storage would: the samples of each series, oldest first, by the series'
-// labels. Prometheus' own test storage brings its whole database and the clients of every cloud.
+// memory holds what Prometheus' storage would: the samples of each series, oldest first, by the
+// series' labels. Prometheus' own test storage brings its whole database and the clients of every
+// cloud.
 type memory map[string]*series
 
 type series struct {
@@ -37,8 +38,8 @@ func (m memory) add(l labels.Labels, at time.Time, v float64) {
 // every is the time between the samples of a written series, and between evaluations of a rule.
 const every = 15 * time.Second
 
-// write adds series in the notation of promtool's tests, such as `up{job="milepost"} 1x8 0x20`: 9 ones,
-// then 21 zeros.
+// write adds series in the notation of promtool's tests, such as `up{job="milepost"} 1x8 0x20`: 9
+// ones, then 21 zeros.
 func (m memory) write(t testing.TB, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
