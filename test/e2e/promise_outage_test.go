@@ -5,10 +5,67 @@ package e2e
 import (
 	"fmt"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 )
+
+// TestPromiseOutageNothingThere starts the services before Redis and the store. They wait, say so in
+// /readyz, and work once these are there. Then Redis and the store go away again, one after the
+// other.
+func TestPromiseOutageNothingThere(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t)
+	p.redis.Kill()
+	p.store.Kill()
+	services := make([]*service, len(all))
+	for i, name := range all {
+		services[i] = p.service(name)
+		services[i].Start()
+	}
+	web, db, email := services[0], services[2], services[3]
+	for _, s := range services {
+		s.waits("redis")
+	}
+	refused := func() {
+		t.Helper()
+		status, _, err := post(t, web.url, golden, "")
+		if err != nil || status != http.StatusServiceUnavailable {
+			t.Errorf("POST /distance without Redis: %d, %v; want 503", status, err)
+		}
+	}
+	refused()
+
+	p.redis.Start()
+	web.Ready()
+	services[1].Ready()
+	for _, s := range []*service{db, email} {
+		s.waits("mongo")
+	}
+	early := visits("early", 3) // accepted while the store is still away
+	p.submit(early...)
+	p.store.Start()
+	alive(t, services)
+	p.delivered(addresses(early...)...)
+
+	p.redis.Kill()
+	for _, s := range services {
+		s.waits("redis")
+	}
+	refused()
+	p.redis.Start()
+	alive(t, services)
+	p.store.Stop()
+	late := visits("late", 3)
+	p.submit(late...)
+	p.store.Start()
+	p.delivered(append(addresses(early...), addresses(late...)...)...)
+	alive(t, services)
+	for _, c := range hops {
+		p.dead(c, 0)
+	}
+}
 
 // TestPromiseOutageStoreAway keeps the store away until the pressure has reached the edge, hop by
 // hop: submissions are refused with a time to come again, nothing grows, and when the store is back
