@@ -162,8 +162,6 @@ func (a *adoption) subscribe(live context.Context) error {
 // lease takes the lease for that time, or gives it up with 0. It tells whether no other stage has
 // it.
 func (a *adoption) lease(ctx context.Context, d time.Duration) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	in, k := a.s.cfg.In, a.s.b.keys
 	var r struct {
 		Owned     bool
@@ -324,9 +322,7 @@ func (a *adoption) write(ctx context.Context) {
 func (a *adoption) writeBatch(ctx context.Context, args []any) bool {
 	var wait backoff
 	for {
-		call, cancel := context.WithTimeout(ctx, callTimeout)
-		_, err := a.s.b.link.Run(call, script.Adopt, []string{a.s.b.keys.Stream(a.s.cfg.In)}, args...)
-		cancel()
+		_, err := a.s.b.link.Run(ctx, script.Adopt, []string{a.s.b.keys.Stream(a.s.cfg.In)}, args...)
 		if err == nil {
 			return true
 		}

@@ -88,6 +88,8 @@ func (b *Broker) Ping(ctx context.Context) error {
 var ErrCluster = errors.New("redis is in cluster mode; the scripts need all keys of a pipeline in one place and one order of messages: use a single Redis")
 
 func (b *Broker) refuseCluster(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	info, err := b.link.Client.Info(ctx, "cluster").Result()
 	if err == nil && strings.Contains(info, "cluster_enabled:1") {
 		return ErrCluster

@@ -181,9 +181,7 @@ func (p *Publisher) publish(ctx context.Context, batch []publishing) {
 			args = append(args, len(keys), l.Max, l.Per.Milliseconds())
 		}
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	reply, err := p.b.link.Run(call, script.Publish, keys, args...)
+	reply, err := p.b.link.Run(ctx, script.Publish, keys, args...)
 	replies, _ := reply.([]any)
 	for i, x := range batch {
 		a := published{err: err}

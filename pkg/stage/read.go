@@ -17,19 +17,19 @@ const (
 	readBlock = time.Second // how long an idle read waits; short, since a cancelled context does not end it
 	readMost  = 256         // entries in one read
 
-	// A read that finds more than gatherFrom entries, and all there are, is followed by a rest in which the next ones gather: a
-	// read, a call of a batch handler and a settling cost the same for many as for few. The rest is short where entries come
-	// slowly, and long where 12,500 a second come. Single entries never wait for it.
+	// A read that finds more than gatherFrom entries, but less than it could, is followed by a rest
+	// in which more gather: reading, a batch handler's call and settling cost nearly the same for
+	// many as for few. The rest is longest at 12,500 entries a second. A single entry never waits.
 	gatherFrom = 8
 	gatherEach = 80 * time.Microsecond // for each entry read
 	gatherMost = 10 * time.Millisecond
 )
 
-// readLoop reads into the queue until ctx ends: first what is pending for this consumer, then what is new. After each
-// broken connection it starts over, since a lost reply leaves entries pending that '>' never shows again.
+// readLoop reads into the queue until ctx ends: first what is pending for this consumer, then what
+// is new. It starts over after each broken connection, since the entries of a lost reply are
+// pending and '>' never shows them again. starts is what join returned.
 func (s *Stage) readLoop(ctx context.Context, starts int) error {
 	var wait backoff
-	// A lasting consumer that twice failed to get through what it held handles that alone, entry by entry.
 	careful := poison.Careful(starts)
 	for ctx.Err() == nil {
 		err := s.readConn(ctx, &wait, careful)
@@ -51,7 +51,7 @@ func (s *Stage) readLoop(ctx context.Context, starts int) error {
 	return nil
 }
 
-// readConn reads on one connection until something breaks.
+// readConn reads on one connection until an error. With careful, what was pending is handled alone.
 func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error {
 	conn := s.b.link.Client.Conn()
 	defer conn.Close()
@@ -108,7 +108,7 @@ func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool)
 		if ctx.Err() != nil {
 			return nil
 		}
-		inHand := s.hand.now() // may be settled before the reply is here, and is in the reply all the same
+		inHand := s.hand.now() // what is settled while the reply travels is in the reply, but not new
 		in, err := s.read(ctx, conn, after, min(room, readMost), 0)
 		if err != nil {
 			return err
@@ -133,7 +133,8 @@ func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool)
 	return nil
 }
 
-// survived forgets how often a lasting consumer started, since it has settled what it held: it does not die of that.
+// survived forgets the starts of a lasting consumer: it has settled what it held, so it does not
+// die of that.
 func (s *Stage) survived(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -147,7 +148,7 @@ func (s *Stage) read(ctx context.Context, conn *redis.Conn, after string, count 
 		args = append(args, "block", block.Milliseconds())
 	}
 	args = append(args, "streams", s.b.keys.Stream(s.cfg.In), after)
-	// Not ctx: a reply that is under way when the signal comes holds entries that are ours to hand back.
+	// Not ctx: a reply that travels when ctx ends holds entries that this consumer must hand back.
 	call := context.WithoutCancel(ctx)
 	cmd := redis.NewRawCmd(call, args...)
 	err := conn.Process(call, cmd)

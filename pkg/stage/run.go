@@ -152,8 +152,6 @@ func (s *Stage) tryJoin(ctx context.Context, first bool) (reply joinReply, err e
 	if s.lasting {
 		lasting = "1"
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	if first {
 		if err := s.b.refuseCluster(ctx); err != nil {
 			return reply, err
@@ -171,7 +169,7 @@ func (s *Stage) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if s.lasting {
-		_ = s.survived(ctx) // it did not die, whatever it held; should this fail, it costs the next start some care
+		_ = s.survived(ctx) // an error is no harm: the next start handles what is pending alone
 		return nil
 	}
 	var wait backoff

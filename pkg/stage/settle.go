@@ -25,13 +25,13 @@ const (
 type settlement struct {
 	d        *delivery
 	kind     outcome
-	to       int    // index of the output, from 1, of the one message that is forwarded; 0 if there are none or several
+	to       int    // of the only message to forward: index of the output, from 1; 0 if none or several
 	payload  []byte // of that message
 	several  []outgoing
-	progress []byte // JSON for whoever watches
-	delay    time.Duration
-	reason   string
-	quiet    bool // of no interest to this group: acked unseen
+	progress []byte        // JSON to show in the event's progress
+	delay    time.Duration // of a retry
+	reason   string        // of a dead letter
+	quiet    bool          // the entry is for another group: acked unseen
 }
 
 type outgoing struct {
@@ -58,8 +58,8 @@ type bytesArg []byte
 // MarshalBinary implements encoding.BinaryMarshaler.
 func (b *bytesArg) MarshalBinary() ([]byte, error) { return *b, nil }
 
-// settleAtOnce is how many scripts may be under way: a second one only when it is full, so that Redis has work while the
-// first one's answer travels. What comes slower gathers while the first is under way.
+// settleAtOnce is how many scripts may be under way. The second one starts only when it is full, so
+// that Redis has work while the first one's reply travels. What comes slower gathers meanwhile.
 const settleAtOnce = 2
 
 // settlements gathers what is to be settled while a script is under way.
@@ -95,7 +95,8 @@ func (q *settlements) close() {
 	q.wake.Broadcast()
 }
 
-// take waits for up to settleMost, which are under way until done; nothing once closed and empty.
+// take waits for settlements and returns up to settleMost, whose script is under way until done. It
+// returns none when the list is closed and empty.
 func (q *settlements) take() []settlement {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -147,15 +148,14 @@ func (s *Stage) settleLoop(ctx context.Context) {
 	}
 }
 
-// settle runs the script until Redis has answered: it is safe to run twice. False when ctx ended first.
+// settle runs the script, which is safe to run twice, until Redis has answered. It returns false if
+// ctx ended first.
 func (s *Stage) settle(ctx context.Context, keys []string, args []any, batch []settlement) bool {
 	var wait backoff
 	for {
 		killSoon("stage.settle-sent")
-		call, cancel := context.WithTimeout(ctx, callTimeout)
 		var reply settleReply
-		err := s.b.link.RunJSON(call, &reply, script.Settle, keys, args...)
-		cancel()
+		err := s.b.link.RunJSON(ctx, &reply, script.Settle, keys, args...)
 		if err == nil {
 			killPoint("stage.after-settle")
 			s.gate.open(settling, "")
@@ -174,8 +174,8 @@ func (s *Stage) settle(ctx context.Context, keys []string, args []any, batch []s
 	}
 }
 
-// settleArgs appends the script's arguments. Most are pointers into the batch: a string or a slice in an interface would be
-// an allocation each.
+// settleArgs appends the script's arguments. Most are pointers into the batch, since a string or a
+// slice in an interface is an allocation.
 func (s *Stage) settleArgs(args []any, batch []settlement) []any {
 	args = append(args, s.cfg.Name, s.name, s.b.opt.MaxBacklog, s.b.opt.MaxDead, len(s.cfg.Out))
 	for _, o := range s.cfg.Out {
@@ -218,7 +218,7 @@ func (s *Stage) settleArgs(args []any, batch []settlement) []any {
 	return args
 }
 
-// more packs what few events have: a trace, and progress for whoever watches.
+// more packs what few events have: a trace and progress.
 func (x *settlement) more() []byte {
 	if x.d.Traceparent == "" && !x.d.Tracked || x.quiet {
 		return nil
@@ -240,13 +240,10 @@ type settleReply struct {
 func (s *Stage) settled(ctx context.Context, batch []settlement, reply settleReply) {
 	elsewhere, restored := indices(reply.Elsewhere), indices(reply.Restored)
 	if reply.Problem != "" && s.gate.shut(forwarding, "", errors.New(reply.Problem)) {
-		s.log.Error("an output refuses entries; trying again", "err", reply.Problem)
+		s.log.Error("cannot forward to an output; trying again", "err", reply.Problem)
 	}
 	now, soon := time.Now(), tickEvery
-	release := batch
-	if len(restored) > 0 {
-		release = make([]settlement, 0, len(batch))
-	}
+	release := make([]settlement, 0, len(batch))
 	for i, x := range batch {
 		switch {
 		case restored[i]:
@@ -256,19 +253,18 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply settleRep
 			})
 			continue
 		case elsewhere[i]:
-			s.m.elsewhere.Inc() // another replica settled it first, or it was handed to one
+			s.m.elsewhere.Inc() // another replica settled it first, or has it now
 		default:
 			s.m.settled(x, now)
 			if x.kind == retry {
 				soon = min(soon, x.delay)
 			}
 			if x.kind == dead {
-				s.log.Error("entry set aside", "channel", s.cfg.In, "event", x.d.EventID, "entry", x.d.EntryID, "tries", x.d.Tries, "crashes", x.d.Crashes, "err", fmt.Sprintf("%q", x.reason), traceField(x.d.Traceparent))
+				s.log.Error("entry set aside", "channel", s.cfg.In, "event", x.d.EventID, "entry", x.d.EntryID,
+					"tries", x.d.Tries, "crashes", x.d.Crashes, "err", fmt.Sprintf("%q", x.reason), traceField(x.d.Traceparent))
 			}
 		}
-		if len(restored) > 0 {
-			release = append(release, x)
-		}
+		release = append(release, x)
 	}
 	if soon < tickEvery {
 		s.later(ctx, soon, func() {

@@ -14,7 +14,7 @@ import (
 
 const (
 	tickEvery = time.Second
-	moveMost  = 256 // entries that one tick moves at most; it ticks again at once if there are more
+	moveMost  = 256 // entries that one tick moves; if there are more, the next tick follows at once
 )
 
 // tickReply is the script's reply, as its header says.
@@ -28,7 +28,7 @@ type tickReply struct {
 	AllConsumers                                 int64 `json:"all_consumers"`
 }
 
-// tickLoop does the chores of this consumer once a second until ctx ends, in one script.
+// tickLoop runs the tick script once a second until ctx ends: it does all chores of this consumer.
 func (s *Stage) tickLoop(ctx context.Context) {
 	keys := []string{s.b.keys.Stream(s.cfg.In), s.b.keys.Consumer(s.cfg.Name, s.name), s.b.keys.Adopter(s.cfg.In)}
 	var unread strings.Builder
@@ -49,7 +49,7 @@ func (s *Stage) tickLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-s.poke: // a retry of ours is due before the next tick
+		case <-s.poke: // a retry of this process is due before the next tick
 		}
 		more := s.tick(ctx, keys, unread.String())
 		if s.lasting && !survived {
@@ -72,10 +72,8 @@ func (s *Stage) tick(ctx context.Context, keys []string, unread string) bool {
 	if s.lasting {
 		lasting = "1"
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	var r tickReply
-	err := s.b.link.RunJSON(call, &r, script.Tick, keys, s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(),
+	err := s.b.link.RunJSON(ctx, &r, script.Tick, keys, s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(),
 		s.b.opt.MaxBacklog, s.b.opt.MaxDead, maxCrashes, moveMost, unread, lasting, s.works())
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {

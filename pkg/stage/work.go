@@ -37,7 +37,7 @@ func (s *Stage) handle(ctx context.Context, in []*delivery) {
 	s.decide(ctx, in, s.call(ctx, in))
 }
 
-// call calls the handler with Config.Timeout. A panic, or no answer, is an error of every event of the call.
+// call calls the handler with Config.Timeout. A panic, or no answer, is an error of every event.
 func (s *Stage) call(ctx context.Context, in []*delivery) []Result {
 	start := time.Now()
 	spans := s.begin(in)
@@ -69,12 +69,13 @@ func (s *Stage) call(ctx context.Context, in []*delivery) []Result {
 
 var errNoAnswer = errors.New("no answer")
 
-// answer waits for a handler call to end. It gives up on one that ignores its context: after one and a half times
-// Config.Timeout, or a second after ctx ended. What such a call returns in the end is dropped. Its goroutine is the only
-// one that may be left when Run returns.
+// answer waits for a handler call to end. It gives up on one that ignores its context: after one
+// and a half times Config.Timeout, or a second after ctx ended. What such a call returns in the end
+// is dropped. Its goroutine is the only one that may be left when Run returns.
 //
-// For that each call has a goroutine, a context and timers, 2 µs together (BenchmarkCall). A handler that is faster than
-// that is better made with Batch: distance's hop is at 0.9 of a bare client, one with Each at 0.7 (BenchmarkHop).
+// For that each call has a goroutine, a context and timers, 2 µs together (BenchmarkCall). A
+// handler that is faster than that is better made with Batch: distance's hop is at 0.9 of a bare
+// client, one with Each at 0.7 (BenchmarkHop).
 func (s *Stage) answer(ctx context.Context, ended chan error) error {
 	patience := time.NewTimer(s.cfg.Timeout + s.cfg.Timeout/2)
 	defer patience.Stop()
@@ -94,7 +95,8 @@ func (s *Stage) answer(ctx context.Context, ended chan error) error {
 
 // decide settles the entries by their results, or puts them back while a dependency is down.
 func (s *Stage) decide(ctx context.Context, in []*delivery, results []Result) {
-	down, asked := error(nil), false
+	var down error // the outage behind an error, if the probe, or the error itself, says that there is one
+	asked := false
 	for i, d := range in {
 		err := results[i].Err
 		if err == nil {
@@ -125,14 +127,15 @@ func (s *Stage) decide(ctx context.Context, in []*delivery, results []Result) {
 			d.Tries++
 			s.out.add(settlement{d: d, kind: dead, reason: err.Error()})
 		default:
-			s.log.Warn("will be tried again", "event", d.EventID, "entry", d.EntryID, "tries", d.Tries+1, "err", err, traceField(d.Traceparent))
+			s.log.Warn("will be tried again", "event", d.EventID, "entry", d.EntryID, "tries", d.Tries+1,
+				"err", err, traceField(d.Traceparent))
 			d.failure = brief(err.Error())
 			s.out.add(settlement{d: d, kind: retry, delay: s.delay(d.Tries, err)})
 		}
 	}
 }
 
-// delay doubles from BackoffMin with each try, up to BackoffMax, and takes a random half of it away.
+// delay is BackoffMin doubled with each try, at most BackoffMax, less up to half of it at random.
 func (s *Stage) delay(tries int, err error) time.Duration {
 	if m := (*marked)(nil); errors.As(err, &m) && m.mark == errRetryAfter {
 		return m.after
@@ -148,7 +151,7 @@ func (s *Stage) delay(tries int, err error) time.Duration {
 func (s *Stage) forwarded(d *delivery, r Result) settlement {
 	x := settlement{d: d, kind: forward}
 	if d.span != "" {
-		d.Traceparent = d.span // what is forwarded follows from its handling
+		d.Traceparent = d.span // the parent of what is forwarded
 	}
 	for _, m := range r.Out {
 		to := s.outputs[m.Channel]
@@ -156,7 +159,8 @@ func (s *Stage) forwarded(d *delivery, r Result) settlement {
 			to = 1
 		}
 		if to == 0 {
-			return settlement{d: d, kind: dead, reason: fmt.Sprintf("the handler forwards to %q, which is not an output of stage %s", m.Channel, s.cfg.Name)}
+			reason := fmt.Sprintf("the handler forwards to %q, which is not an output of stage %s", m.Channel, s.cfg.Name)
+			return settlement{d: d, kind: dead, reason: reason}
 		}
 		payload, err := encode(m.Body)
 		if err != nil {
@@ -182,9 +186,10 @@ func (s *Stage) ask(ctx context.Context) error {
 	return s.cfg.Probe(ctx)
 }
 
-// pause stops reading and handling until the dependency is back. The delivery goes to the back of the queue: if only its
-// own dependency is down, which pauses the stage again each time, the others are handled in between. Meanwhile it stays
-// pending under this consumer's name, and nothing is counted against it.
+// pause stops reading and handling until the dependency is back. The delivery goes to the back of
+// the queue: if only its own dependency is down, which pauses the stage again each time, the others
+// are handled in between. Meanwhile it stays pending under this consumer's name, and nothing is
+// counted against it.
 func (s *Stage) pause(ctx context.Context, why error, d *delivery) {
 	s.queue.push(d)
 	if !s.gate.shut(paused, "", why) {
@@ -212,20 +217,18 @@ func (s *Stage) resume(ctx context.Context) {
 		}
 		s.queue.pause(false)
 		s.m.paused.Set(0)
-		s.gate.open(paused, "") // last, since a worker that finds the gate open pauses again, which must not be undone
+		s.gate.open(paused, "") // last: a worker that finds the gate open pauses again, which must not be undone
 		s.log.Info("goes on", "paused", time.Since(start).Round(time.Millisecond).String())
 		return
 	}
 }
 
-// markAlone notes in Redis that d is handled alone, and counts the crashes of a lasting consumer's entry, which nobody
-// requeues. It returns false if the entry is not to be handled now.
+// markAlone notes in Redis that d is handled alone. This counts the crashes of a lasting consumer's
+// entry, which is never requeued. It returns false if the entry is not to be handled now.
 func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
 	var wait backoff
 	for {
-		call, cancel := context.WithTimeout(ctx, callTimeout)
-		times, err := s.b.link.RunInt(call, script.Alone, []string{s.b.keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, d.EntryID)
-		cancel()
+		times, err := s.b.link.RunInt(ctx, script.Alone, []string{s.b.keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, d.EntryID)
 		if err == nil {
 			if poison.Killed(times) {
 				d.Crashes += times - 1
@@ -240,8 +243,8 @@ func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
 	}
 }
 
-// unmarkAlone takes the note back: what a process dies of from here on is not the entry, which may stay pending while the stage
-// is paused. Should it fail, the next entry's note takes its place.
+// unmarkAlone takes the note back: the entry may stay pending while the stage is paused, and is not
+// to blame if the process dies then. After an error, the next entry's note replaces this one.
 func (s *Stage) unmarkAlone(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -56,7 +56,9 @@ func (l *Link) UpFor(d time.Duration) bool {
 // Run runs a script once and returns its reply. The client does not retry: after an error wrapping
 // ErrUnavailable the script may or may not have run.
 func (l *Link) Run(ctx context.Context, s *redis.Script, keys []string, args ...any) (any, error) {
-	reply, err := s.Run(ctx, l.Client, keys, append(args, l.Keys.Base)...).Result()
+	call, cancel := context.WithTimeout(ctx, CallTimeout)
+	defer cancel()
+	reply, err := s.Run(call, l.Client, keys, append(args, l.Keys.Base)...).Result()
 	return reply, l.Check(ctx, err)
 }
 
