@@ -391,21 +391,27 @@ func TestHeard(t *testing.T) {
 			t.Fatal(err)
 		}
 		own, _ := send(t, by.name)
-		waiting := map[string]bool{}
-		for _, body := range own {
-			waiting[body] = true
-		}
-		for len(waiting) > 0 {
-			m, err := sub.ReceiveTimeout(t.Context(), 10*time.Second)
-			if err != nil {
-				t.Fatalf("%s: %d of %d messages were not heard: %v", by.name, len(waiting), n, err)
-			}
-			if m, ok := m.(*redis.Message); ok {
-				delete(waiting, m.Payload)
-			}
-		}
-		sub.Close()
+		hears(t, by.name, sub, own)
 	}
+}
+
+// hears waits until all bodies have come to a subscription.
+func hears(t *testing.T, name string, sub *redis.PubSub, bodies []string) {
+	t.Helper()
+	waiting := map[string]bool{}
+	for _, body := range bodies {
+		waiting[body] = true
+	}
+	for len(waiting) > 0 {
+		m, err := sub.ReceiveTimeout(t.Context(), 10*time.Second)
+		if err != nil {
+			t.Fatalf("%s: %d of %d messages were not heard: %v", name, len(waiting), len(bodies), err)
+		}
+		if m, ok := m.(*redis.Message); ok {
+			delete(waiting, m.Payload)
+		}
+	}
+	sub.Close()
 }
 
 func TestIdempotencyAndLimits(t *testing.T) {

@@ -17,7 +17,8 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// TestFind finds events wherever they can be: not read, in hands, failed, set aside, done, and on a channel nobody reads.
+// TestFind finds events wherever they can be: not read, in hands, failed, set aside, done, and on a
+// channel nobody reads.
 func TestFind(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
@@ -50,29 +51,11 @@ func TestFind(t *testing.T) {
 			}
 			return r.ID
 		}
-		find := func(id string) (states []string, places []inspect.Place) {
+		until := func(id string, want ...string) (places []inspect.Place) {
 			t.Helper()
-			looked := 0
-			places, err := inspect.New(b).Find(t.Context(), id, func(done, of int) {
-				if done < looked || done > of {
-					t.Errorf("Find looked at %d entries of %d, after %d", done, of, looked)
-				}
-				looked = done
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, p := range places {
-				states = append(states, strings.Join(strings.Fields(p.Channel+" "+p.Group+" "+p.State), " "))
-			}
-			return states, places
-		}
-		until := func(id string, want ...string) []inspect.Place {
-			t.Helper()
-			var states []string
-			var places []inspect.Place
 			stagetest.Eventually(t, fmt.Sprintf("event %s is found as %q", id, want), func() bool {
-				states, places = find(id)
+				var states []string
+				states, places = find(t, b, id)
 				return reflect.DeepEqual(states, want)
 			})
 			return places
@@ -81,7 +64,7 @@ func TestFind(t *testing.T) {
 
 		good := publish("good", "")
 		stagetest.Eventually(t, "the good event has gone all the way", func() bool {
-			states, _ := find(good)
+			states, _ := find(t, b, good)
 			return len(states) > 0 && states[len(states)-1] == "end unread"
 		})
 		bad := until(publish("bad", ""), "in first set aside")[0]
@@ -100,45 +83,69 @@ func TestFind(t *testing.T) {
 		until(publish("waits", ""), "in first settled", "mid second waiting")
 		// A version 7 UUID of the year 2100: its time says nothing about when the entry was added.
 		until(publish("waits", "03bb2cc3-d800-7000-8000-000000000001"), "in first settled", "mid second waiting")
-		if states, _ := find("00000000-0000-0000-0000-000000000000"); states != nil {
+		if states, _ := find(t, b, "00000000-0000-0000-0000-000000000000"); states != nil {
 			t.Errorf("an event that never was is found: %q", states)
 		}
-		if states, _ := find("*"); states != nil {
+		if states, _ := find(t, b, "*"); states != nil {
 			t.Errorf("a pattern is not an event ID, and finds %q", states)
 		}
-
-		// What the observer sees of it.
-		seen, err := inspect.New(b).Observer(0).Observe(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		var order []string
-		for _, s := range seen.Stages {
-			order = append(order, s.Name)
-		}
-		if got := strings.Join(order, " "); got != "edge first second" {
-			t.Errorf("stages in the order of the flow: %q", got)
-		}
-		if len(seen.Dead) != 1 || seen.Dead[0].Error != "makes no sense" || seen.Dead[0].Payload != nil {
-			t.Errorf("dead letters: %+v; want the one, without its payload", seen.Dead)
-		}
-		if len(seen.Retries) != 1 || seen.Retries[0].Error != "not today" || seen.Retries[0].Group != "first" {
-			t.Errorf("retries: %+v; want the one", seen.Retries)
-		}
-		if n, more := seen.DeadOf("in", "first"); n != 1 || more {
-			t.Errorf("dead letters of first: %d, more %v; want 1", n, more)
-		}
-		if n, more := seen.RetriesOf("in", "other"); n != 0 || more {
-			t.Errorf("retries of another group: %d, more %v; want none", n, more)
-		}
-		mid, _ := seen.Channel("mid")
-		if g := mid.Groups[0]; g.Backlog != 2 || g.OldestEvent == "" || len(g.Consumers) != 0 {
-			t.Errorf("the group that nobody runs: %+v; want 2 waiting and the oldest one's event", g)
-		}
+		observed(t, b)
 	})
 }
 
-// TestObserverRates: rates are taken between looks, and one look serves all who ask within its time.
+// find returns where an event is, in words and whole.
+func find(t *testing.T, b *stage.Broker, id string) (states []string, places []inspect.Place) {
+	t.Helper()
+	looked := 0
+	places, err := inspect.New(b).Find(t.Context(), id, func(done, of int) {
+		if done < looked || done > of {
+			t.Errorf("Find looked at %d entries of %d, after %d", done, of, looked)
+		}
+		looked = done
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range places {
+		states = append(states, strings.Join(strings.Fields(p.Channel+" "+p.Group+" "+p.State), " "))
+	}
+	return states, places
+}
+
+// observed checks what the observer sees after TestFind's events.
+func observed(t *testing.T, b *stage.Broker) {
+	t.Helper()
+	seen, err := inspect.New(b).Observer(0).Observe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	for _, s := range seen.Stages {
+		order = append(order, s.Name)
+	}
+	if got := strings.Join(order, " "); got != "edge first second" {
+		t.Errorf("stages in the order of the flow: %q", got)
+	}
+	if len(seen.Dead) != 1 || seen.Dead[0].Error != "makes no sense" || seen.Dead[0].Payload != nil {
+		t.Errorf("dead letters: %+v; want the one, without its payload", seen.Dead)
+	}
+	if len(seen.Retries) != 1 || seen.Retries[0].Error != "not today" || seen.Retries[0].Group != "first" {
+		t.Errorf("retries: %+v; want the one", seen.Retries)
+	}
+	if n, more := seen.DeadOf("in", "first"); n != 1 || more {
+		t.Errorf("dead letters of first: %d, more %v; want 1", n, more)
+	}
+	if n, more := seen.RetriesOf("in", "other"); n != 0 || more {
+		t.Errorf("retries of another group: %d, more %v; want none", n, more)
+	}
+	mid, _ := seen.Channel("mid")
+	if g := mid.Groups[0]; g.Backlog != 2 || g.OldestEvent == "" || len(g.Consumers) != 0 {
+		t.Errorf("the group that nobody runs: %+v; want 2 waiting and the oldest one's event", g)
+	}
+}
+
+// TestObserverRates: rates are taken between looks, and one look serves all who ask within its
+// time.
 func TestObserverRates(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
@@ -173,7 +180,8 @@ func TestObserverRates(t *testing.T) {
 	})
 }
 
-// TestStatusSaysWhy: a stage that pauses tells status why, a lasting consumer too, and stops telling when it goes on.
+// TestStatusSaysWhy: a stage that pauses tells status why, a lasting consumer too, and stops
+// telling when it goes on.
 func TestStatusSaysWhy(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
