@@ -11,15 +11,9 @@ import (
 // the entry a dead letter.
 type Validator interface{ Validate() error }
 
-// PayloadReader and PayloadAppender are implemented by payload types that read and write their own
-// bytes, faster than by reflection. ReadPayload has a pointer receiver and must not keep b.
-// AppendPayload appends to b.
-type (
-	PayloadReader   interface{ ReadPayload(b []byte) error }
-	PayloadAppender interface {
-		AppendPayload(b []byte) ([]byte, error)
-	}
-)
+// PayloadReader is implemented by payload types that read their own bytes, faster than by
+// reflection. ReadPayload has a pointer receiver and must not keep b.
+type PayloadReader interface{ ReadPayload(b []byte) error }
 
 // decode reads a payload: a [PayloadReader] reads itself, a []byte or string kind is the bare
 // bytes, anything else JSON, whose unknown keys are ignored. Then a type with Validate is asked.
@@ -56,13 +50,6 @@ func decodeKind(payload []byte, v any) error {
 
 // encode is the reverse of decode. JSON is written without HTML escapes, so that "&" stays "&".
 func encode(v any) ([]byte, error) {
-	if a, ok := v.(PayloadAppender); ok {
-		b, err := a.AppendPayload(make([]byte, 0, 192))
-		if err != nil {
-			return nil, fmt.Errorf("encode payload: %w", err)
-		}
-		return b, nil
-	}
 	if r := reflect.ValueOf(v); r.Kind() == reflect.String {
 		return []byte(r.String()), nil
 	}

@@ -93,17 +93,13 @@ func readJSON(body []byte) (input, error) {
 		Track bool `json:"track"`
 	}
 	err := in.submission.ReadPayload(body)
-	s := in.submission
 	if err == nil {
-		// Most clients send exactly the payload that is published, which cannot hold "track": skip
-		// the second decoding.
-		if plain, plainErr := s.AppendPayload(nil); plainErr != nil || !bytes.Equal(plain, body) {
-			err = json.Unmarshal(body, &ask)
-		}
+		err = json.Unmarshal(body, &ask)
 	}
 	if err != nil {
 		return input{}, echo.NewHTTPError(http.StatusBadRequest, "the body is not the JSON of a submission: "+jsonError(err)).SetInternal(err)
 	}
+	s := in.submission
 	in.typed, in.track = typed{Email: string(s.Email), Lat: s.Lat, Long: s.Long}, ask.Track
 	in.check(nil)
 	return in, nil
