@@ -53,17 +53,7 @@ func TestReads(t *testing.T) {
 		return true
 	})
 	page := "http://" + env["LISTEN"]
-	submit := func(lat, long string) string {
-		resp, err := http.PostForm(page+"/distance", url.Values{"email": {"ada@example.com"}, "lat": {lat}, "long": {long}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusCreated {
-			t.Fatalf("POST /distance = %d", resp.StatusCode)
-		}
-		return strings.TrimPrefix(resp.Header.Get("Location"), "/events/")
-	}
+	submit := func(lat, long string) string { return submitForm(t, page, lat, long) }
 	type overview struct {
 		Submissions []struct {
 			ID    string
@@ -122,4 +112,18 @@ func TestReads(t *testing.T) {
 		t.Errorf("the overview without a provider: %+v; want both submissions and why there is no weather", o)
 	}
 	r.stop()
+}
+
+// submitForm submits a place as a form does, with progress, and returns the event ID.
+func submitForm(t *testing.T, page, lat, long string) string {
+	t.Helper()
+	resp, err := http.PostForm(page+"/distance", url.Values{"email": {"ada@example.com"}, "lat": {lat}, "long": {long}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated {
+		t.Fatalf("POST /distance = %d", resp.StatusCode)
+	}
+	return strings.TrimPrefix(resp.Header.Get("Location"), "/events/")
 }

@@ -58,23 +58,8 @@ func TestStatusPage(t *testing.T) {
 	tab.Picture("status") // docs/status.png
 
 	// A new stage appears by itself, and says so when it is gone.
-	tide, err := b.New(stage.Config{Name: "tide", In: event.RawInput, Out: []stage.Output{{Channel: "tides", Unread: true}}, Optional: true},
-		stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) { return e.ID, nil }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- tide.Run(ctx) }()
-	tab.Until(`document.querySelector('#stages [data-stage="tide"] .running')`)
-	tab.Until(`[...document.querySelectorAll(".pill b")].some((n) => n.textContent === "tides")`)
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
-	tab.Until(`document.querySelector('#stages [data-stage="tide"] .stopped')`)
+	newStage(t, tab, b)
 
-	tab.Until(flows("x"))
 	tab.Accessible("trouble")
 	tab.NoOverflow("trouble")
 	noOverlap(t, tab)
@@ -93,6 +78,40 @@ func TestStatusPage(t *testing.T) {
 		t.Errorf("the page asked %q; want %s alone", hosts, env["ADMIN_LISTEN"])
 	}
 
+	statusWithoutScript(t, browser, env, command)
+	statusIsNotPublic(t, env)
+	if !strings.Contains(r.stdout.String(), "http://"+env["ADMIN_LISTEN"]+"/") {
+		t.Errorf("the program does not tell where its status is: %s", r.stdout.String())
+	}
+
+	r.stop()
+	tab.Until(`document.getElementById("live").textContent.startsWith("No answer")`)
+	tab.Expect("ERR_CONNECTION_REFUSED")
+}
+
+func newStage(t *testing.T, tab *browsertest.Tab, b *stage.Broker) {
+	t.Helper()
+	tide, err := b.New(stage.Config{Name: "tide", In: event.RawInput, Out: []stage.Output{{Channel: "tides", Unread: true}}, Optional: true},
+		stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) { return e.ID, nil }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- tide.Run(ctx) }()
+	tab.Until(`document.querySelector('#stages [data-stage="tide"] .running')`)
+	tab.Until(`[...document.querySelectorAll(".pill b")].some((n) => n.textContent === "tides")`)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	tab.Until(`document.querySelector('#stages [data-stage="tide"] .stopped')`)
+
+	tab.Until(flows("x"))
+}
+
+func statusWithoutScript(t *testing.T, browser *browsertest.Browser, env map[string]string, command string) {
+	t.Helper()
 	plain := browser.Open(t)
 	plain.NoScript()
 	plain.Go("http://" + env["ADMIN_LISTEN"] + "/status")
@@ -101,8 +120,10 @@ func TestStatusPage(t *testing.T) {
 	}
 	plain.Accessible("without scripts")
 	plain.ClickThrough("#again")
+}
 
-	// The public port has none of it.
+func statusIsNotPublic(t *testing.T, env map[string]string) {
+	t.Helper()
 	for _, path := range []string{"/status", "/status.json"} {
 		resp, err := http.Get("http://" + env["LISTEN"] + path)
 		if err != nil {
@@ -114,13 +135,6 @@ func TestStatusPage(t *testing.T) {
 			t.Errorf("GET %s of the public port: %d", path, resp.StatusCode)
 		}
 	}
-	if !strings.Contains(r.stdout.String(), "http://"+env["ADMIN_LISTEN"]+"/") {
-		t.Errorf("the program does not tell where its status is: %s", r.stdout.String())
-	}
-
-	r.stop()
-	tab.Until(`document.getElementById("live").textContent.startsWith("No answer")`)
-	tab.Expect("ERR_CONNECTION_REFUSED")
 }
 
 // flows is whether the picture leads from stage to stage along an axis.

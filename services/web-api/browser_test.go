@@ -46,7 +46,7 @@ func startStages(t *testing.T, b *stage.Broker) stages {
 	pass := func(name, in, out string, body func(id string) any) {
 		gate := make(chan error)
 		s.gate[name] = gate
-		st, err := b.New(stage.Config{Name: name, In: in, Out: []stage.Output{{Channel: out, Unread: out == event.EmailSent}}, MaxTries: 2, Drain: time.Millisecond},
+		runStage(t, b, stage.Config{Name: name, In: in, Out: []stage.Output{{Channel: out, Unread: out == event.EmailSent}}, MaxTries: 2, Drain: time.Millisecond},
 			stage.EachTo(func(ctx context.Context, e stage.Event[[]byte]) ([]stage.Message, error) {
 				select {
 				case err := <-gate:
@@ -55,18 +55,6 @@ func startStages(t *testing.T, b *stage.Broker) stages {
 					return nil, ctx.Err()
 				}
 			}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- st.Run(ctx) }()
-		t.Cleanup(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-		})
 	}
 	pass("distance", event.RawInput, event.CalculatedDistance, func(string) any {
 		return event.Result{Email: "ada@example.com", Miles: 5679.936314229341, Lat: "40.7128", Long: "-74.0060"}
@@ -496,15 +484,8 @@ func testNewStage(t *testing.T, b *browsertest.Browser) {
 	o := stagetest.Embedded(t)
 	broker := openBroker(t, o.Addr)
 	base, _ := serve(t, broker, Settings{})
-	st, err := broker.New(stage.Config{Name: "tide", In: event.RawInput, Out: []stage.Output{{Channel: "tides", Unread: true}}, Optional: true},
+	runStage(t, broker, stage.Config{Name: "tide", In: event.RawInput, Out: []stage.Output{{Channel: "tides", Unread: true}}, Optional: true},
 		stage.Each(func(context.Context, stage.Event[event.Submission]) (tide, error) { return tide{}, nil }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- st.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
 	tab := b.Open(t)
 	tab.Go(base)
 	fillIn(tab)

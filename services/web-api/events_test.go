@@ -39,11 +39,10 @@ func newReader(t testing.TB, resp *http.Response) *reader {
 	return &reader{t, resp, bufio.NewScanner(resp.Body), map[string]step{}}
 }
 
-// get asks for a type; the body is closed when the test ends, and nothing takes longer than 30
-// seconds.
+// get asks for a type. It closes the body when the test ends, and the connection after two minutes.
 func get(t testing.TB, url, accept string) *http.Response {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	r, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 	if err != nil {
@@ -91,7 +90,7 @@ func (r *reader) until(id, name string) step {
 // each event.
 func measure(t testing.TB, b *stage.Broker, leave <-chan struct{}) {
 	t.Helper()
-	s, err := b.New(stage.Config{Name: "distance", In: event.RawInput, Out: []stage.Output{{Channel: event.CalculatedDistance}}},
+	runStage(t, b, stage.Config{Name: "distance", In: event.RawInput, Out: []stage.Output{{Channel: event.CalculatedDistance}}},
 		stage.Each(func(ctx context.Context, e stage.Event[event.Submission]) (event.Result, error) {
 			select {
 			case <-leave:
@@ -100,18 +99,6 @@ func measure(t testing.TB, b *stage.Broker, leave <-chan struct{}) {
 			}
 			return event.Result{Email: e.Body.Email, Miles: 12, Lat: e.Body.Lat, Long: e.Body.Long}, nil
 		}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("stage: %v", err)
-		}
-	})
 }
 
 const tracked = `{"email":"ada@example.com","lat":"40.7128","long":"-74.0060","track":true}`

@@ -43,6 +43,24 @@ func openBroker(t testing.TB, addr string) *stage.Broker {
 	return b
 }
 
+// runStage runs a stage until the test ends.
+func runStage(t testing.TB, b *stage.Broker, c stage.Config, h stage.Handler) {
+	t.Helper()
+	s, err := b.New(c, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", c.Name, err)
+		}
+	})
+}
+
 // serve runs the service on a free port, with the other services at reads if that is given. The
 // returned stop ends it and waits; it may be called twice.
 func serve(t testing.TB, b *stage.Broker, s Settings, reads ...Reads) (base string, stop func()) {

@@ -3,7 +3,6 @@ package webapi
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,31 +27,7 @@ func BenchmarkStreams(b *testing.B) {
 	server := stagetest.Real(b)
 	client := server.Client()
 	defer client.Close()
-	program := filepath.Join(b.TempDir(), "web-api")
-	if out, err := exec.Command("go", "build", "-o", program, "./cmd/web-api").CombinedOutput(); err != nil {
-		b.Fatalf("go build: %v\n%s", err, out)
-	}
-	_, port, err := net.SplitHostPort(server.Addr)
-	if err != nil {
-		b.Fatal(err)
-	}
-	addr := fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(b))
-	cmd := exec.Command(program)
-	cmd.Env = append(os.Environ(), "REDIS_URL=", "REDIS_HOST=127.0.0.1", "REDIS_PORT="+port, "LISTEN="+addr,
-		"ADMIN_LISTEN=127.0.0.1:0", "RATE_LIMIT=off", "STREAM_LIMIT=off")
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	base := "http://" + addr
-	stagetest.Eventually(b, "the page is there", func() bool {
-		resp, err := http.Get(base + "/")
-		return err == nil && resp.Body.Close() == nil
-	})
+	base, process := startProgram(b, server.Addr)
 	var ids []string
 	for range streams {
 		id, _ := accept(b, base, tracked)
@@ -60,19 +35,7 @@ func BenchmarkStreams(b *testing.B) {
 	}
 	readers := make([]*reader, streams)
 	for i, id := range ids {
-		ctx, cancel := context.WithCancel(context.Background())
-		b.Cleanup(cancel)
-		r, err := http.NewRequestWithContext(ctx, "GET", base+"/events?ids="+id, nil)
-		if err != nil {
-			b.Fatal(err)
-		}
-		r.Header.Set("Accept", typeStream)
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil || resp.StatusCode != 200 {
-			b.Fatalf("stream %d: %v, %v", i, resp, err)
-		}
-		b.Cleanup(func() { _ = resp.Body.Close() })
-		readers[i] = newReader(b, resp)
+		readers[i] = openStream(b, base+"/events?ids="+id)
 		readers[i].until(id, Name)
 	}
 	list, err := client.Do(context.Background(), "CLIENT", "LIST", "TYPE", "PUBSUB").Text()
@@ -97,7 +60,42 @@ func BenchmarkStreams(b *testing.B) {
 		}
 		b.ReportMetric(float64(time.Since(start).Microseconds())/1000, "ms/step-to-all")
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	kB := resident(b, process)
+	b.ReportMetric(float64(kB)/1000, "MB-resident")
+	if kB > 60_000 {
+		b.Errorf("%d kB resident with %d streams open; want at most 60,000", kB, streams)
+	}
+}
+
+// startProgram builds and runs web-api, and waits until it serves the page.
+func startProgram(b *testing.B, redis string) (base string, process *os.Process) {
+	b.Helper()
+	program := filepath.Join(b.TempDir(), "web-api")
+	if out, err := exec.Command("go", "build", "-o", program, "./cmd/web-api").CombinedOutput(); err != nil {
+		b.Fatalf("go build: %v\n%s", err, out)
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(b))
+	cmd := exec.Command(program)
+	cmd.Env = append(os.Environ(), "REDIS_URL=redis://"+redis, "LISTEN="+addr, "ADMIN_LISTEN=127.0.0.1:0", "RATE_LIMIT=off", "STREAM_LIMIT=off")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	stagetest.Eventually(b, "the page is there", func() bool {
+		resp, err := http.Get("http://" + addr + "/")
+		return err == nil && resp.Body.Close() == nil
+	})
+	return "http://" + addr, cmd.Process
+}
+
+// resident returns the memory of a process in kB.
+func resident(b *testing.B, p *os.Process) int {
+	b.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -106,8 +104,5 @@ func BenchmarkStreams(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.ReportMetric(float64(kB)/1000, "MB-resident")
-	if kB > 60_000 {
-		b.Errorf("%d kB resident with %d streams open; want at most 60,000", kB, streams)
-	}
+	return kB
 }
