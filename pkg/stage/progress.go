@@ -11,14 +11,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Step is one stage's news of a tracked event. A later Step of the same stage replaces the earlier one.
+// Step is what one stage did with a tracked event. A later Step of the same stage replaces the
+// earlier one.
 type Step struct {
 	ID     string          // event ID
-	Stage  string          // who did it; the publisher's name for the submission itself
+	Stage  string          // the stage's name; for the submission itself the publisher's
 	State  string          // "done", "retry" (will be tried again) or "dead" (dead letter)
 	At     time.Time       // Redis' clock, to the millisecond
 	Next   []string        // the channels it was forwarded to
-	Detail json.RawMessage // what the output showed of itself, see Progresser; nil if nothing
+	Detail json.RawMessage // from the output or result, see Progresser; nil if there is none
 }
 
 // parseStep reads the JSON that the scripts write.
@@ -31,13 +32,13 @@ func parseStep(raw string) (Step, error) {
 	}
 	err := json.Unmarshal([]byte(raw), &s)
 	if text := ""; json.Unmarshal(s.Detail, &text) == nil {
-		s.Detail = json.RawMessage(text) // in a string, since Redis' cjson would round its numbers
+		s.Detail = json.RawMessage(text) // a string, since cjson would round its numbers
 	}
 	return Step{ID: s.ID, Stage: s.Stage, State: s.State, At: time.UnixMilli(s.At), Next: s.Next, Detail: s.Detail}, err
 }
 
-// Progress reads what is known of a tracked event, oldest first. [ErrNotFound] if nothing is: never tracked, or over an
-// hour ago.
+// Progress reads the steps of a tracked event, oldest first. [ErrNotFound] if there are none: it was
+// never tracked, or over an hour ago.
 func (b *Broker) Progress(ctx context.Context, id string) ([]Step, error) {
 	all, err := b.link.Client.HGetAll(ctx, b.keys.Progress(id)).Result()
 	if err = b.link.Check(ctx, err); err != nil {
@@ -76,12 +77,11 @@ type Watcher struct {
 	start   sync.Once
 }
 
-// watch is one Watch call. news are steps to deliver, catch the events whose subscription has been confirmed and whose
-// known steps are to be read.
+// watch is one Watch call.
 type watch struct {
 	mu    sync.Mutex
-	news  []Step
-	catch []string
+	news  []Step   // steps to deliver
+	catch []string // events whose subscription was confirmed, and whose earlier steps are to be read
 	wake  chan struct{}
 }
 
@@ -106,10 +106,10 @@ func (b *Broker) Watcher() *Watcher {
 	return w
 }
 
-// Watch calls f for each Step of the events: first what is known (after the subscription was confirmed, so that nothing
-// falls between), then live, and again what is known after each reconnect. A Step may come more than once. f is called
-// from one goroutine at a time. Watch blocks until ctx ends or the watcher is closed, and returns ctx's error or
-// [ErrClosed] then.
+// Watch calls f for each Step of the events: first the earlier ones, read after the subscription was
+// confirmed so that none is missed, then live ones, and after each reconnect the earlier ones again.
+// A Step may come more than once. f is called from one goroutine at a time. Watch blocks until ctx
+// ends or the watcher is closed, and returns ctx's error or [ErrClosed].
 func (w *Watcher) Watch(ctx context.Context, ids []string, f func(Step)) error {
 	w.start.Do(func() { go w.loop() })
 	me := &watch{wake: make(chan struct{}, 1)}
@@ -130,7 +130,7 @@ func (w *Watcher) Watch(ctx context.Context, ids []string, f func(Step)) error {
 		for _, id := range catch {
 			steps, err := w.b.Progress(ctx, id)
 			if err != nil {
-				continue // nothing known yet, or Redis is away: the next confirmation reads again
+				continue // no step yet, or Redis is away: the next confirmation reads again
 			}
 			for _, s := range steps {
 				f(s)
@@ -196,11 +196,11 @@ func (w *Watcher) loop() {
 	}
 }
 
-// follow subscribes to everything watched and passes on what comes, until the connection breaks. It tells whether it
-// was ever confirmed.
+// follow subscribes to all watched events and passes on their steps, until the connection breaks. It
+// tells whether it was ever confirmed.
 func (w *Watcher) follow() (confirmed bool) {
 	w.mu.Lock()
-	keys := []string{w.b.keys.Progress("-")} // never empty, so that the connection stands and stays
+	keys := []string{w.b.keys.Progress("-")} // so that the connection is opened, and stays, without events
 	for id := range w.watches {
 		keys = append(keys, w.b.keys.Progress(id))
 	}

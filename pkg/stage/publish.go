@@ -20,15 +20,15 @@ type Submission struct {
 	Track       bool      // record its progress for an hour
 	Traceparent string    // W3C trace context that it belongs to; "" means that of Publish's ctx
 
-	// Key is an idempotency key, "" for none: a second submission with it within 24 h publishes nothing and gets the
-	// first one's ID; with another Digest it gets ErrKeyReused. Looked up, reserved and published by one script.
+	// Key is an idempotency key, "" for none. A second submission with it within 24 h publishes
+	// nothing and gets the first one's ID; with another Digest it gets ErrKeyReused.
 	Key    string
 	Digest string  // of the body, to tell a repeat from a reuse
 	Limits []Limit // checked after Key, counted only if kept
 }
 
-// Limit allows Max submissions in Per for all that share Name, across processes: at once, or evenly as Per goes by
-// (the generic cell rate algorithm, ITU-T I.371).
+// Limit allows Max submissions in Per for all that share Name, across processes: at once, or evenly
+// as Per goes by (the generic cell rate algorithm, ITU-T I.371).
 type Limit struct {
 	Name string
 	Max  int
@@ -41,8 +41,8 @@ type Receipt struct {
 	Repeat bool   // the key was known; nothing was published
 }
 
-// Publisher publishes on one channel. Concurrent calls share round trips: one script is under way, the next takes what
-// has gathered meanwhile.
+// Publisher publishes on one channel. Concurrent calls share round trips: while one script is under
+// way, the submissions for the next one gather.
 type Publisher struct {
 	b             *Broker
 	name, channel string
@@ -57,7 +57,7 @@ type Publisher struct {
 type publishing struct {
 	s       Submission
 	payload []byte
-	answer  chan published // buffered: nobody need wait
+	answer  chan published // buffered: the caller may have left
 }
 
 type published struct {
@@ -65,7 +65,7 @@ type published struct {
 	err error
 }
 
-// Publisher makes a publisher for channel. It is registered under name (for status), with channel as output.
+// Publisher makes a publisher for channel. Its first publish registers it under name, for status.
 // Close it to stop it.
 func (b *Broker) Publisher(name, channel string) *Publisher {
 	p := &Publisher{b: b, name: name, channel: channel, ended: make(chan struct{})}
@@ -77,9 +77,9 @@ func (b *Broker) Publisher(name, channel string) *Publisher {
 // ErrClosed: the publisher was closed.
 var ErrClosed = errors.New("the publisher is closed")
 
-// Publish keeps s in the channel's stream and publishes it, and returns once Redis has answered.
-// Errors: [ErrBacklog], [ErrKeyReused], [*LimitError], [ErrUnavailable], [ErrClosed], a codec error, ctx's error. After
-// ErrUnavailable or ctx's error the event may or may not have been kept.
+// Publish adds s to the channel's stream and publishes it. It returns once Redis has answered.
+// Errors: [ErrBacklog], [ErrKeyReused], [*LimitError], [ErrUnavailable], [ErrClosed], a codec error,
+// ctx's error. After ErrUnavailable or ctx's error the event may or may not have been kept.
 func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err error) {
 	payload, err := encode(s.Body)
 	if err != nil {
@@ -112,7 +112,7 @@ func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err e
 	}
 }
 
-// Close waits for what is under way.
+// Close publishes what has gathered, and then stops.
 func (p *Publisher) Close() error {
 	p.mu.Lock()
 	p.closed = true
@@ -146,7 +146,7 @@ func (p *Publisher) loop() {
 	}
 }
 
-// register tells status who publishes. It may fail; the next publish tries again.
+// register makes the publisher known to status. If it fails, the next publish tries again.
 func (p *Publisher) register(ctx context.Context) bool {
 	about, err := json.Marshal(registration{Out: []Output{{Channel: p.channel}}})
 	if err != nil {
@@ -193,7 +193,7 @@ func (p *Publisher) publish(ctx context.Context, batch []publishing) {
 	p.b.metrics.published(p.channel, len(batch))
 }
 
-// plain tells whether the submission is nothing but a message.
+// plain tells whether the submission has no options.
 func (s *Submission) plain() bool {
 	return !s.Track && s.Key == "" && s.Traceparent == "" && len(s.Limits) == 0
 }

@@ -227,7 +227,7 @@ func (x *settlement) more() []byte {
 	if x.d.Tracked {
 		track = "1"
 	}
-	return entry.Netstrings(nil, x.d.Traceparent, track, string(x.progress))
+	return entry.Pack(nil, x.d.Traceparent, track, string(x.progress))
 }
 
 // settleReply is the script's reply, as its header says. Indices begin with 1.

@@ -53,7 +53,7 @@ func (s *Stage) tickLoop(ctx context.Context) {
 		}
 		more := s.tick(ctx, keys, unread.String())
 		if s.lasting && !survived {
-			survived = s.replay.done() && s.survived(ctx) == nil // an error is no harm: the next start tries it again
+			survived = s.replay.done() && s.survived(ctx) == nil // after an error the next start tries again
 		}
 		if more {
 			timer.Reset(0)

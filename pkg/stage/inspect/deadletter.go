@@ -26,7 +26,8 @@ type DeadLetter struct {
 	Dead    time.Time `json:"dead"` // when it was set aside
 }
 
-// DeadLetters reads up to count dead letters of channel, oldest first, after the entry ID after ("" for the start).
+// DeadLetters reads up to count dead letters of channel, oldest first. It begins after the entry ID
+// after, or with the first one if that is "".
 func (p *Pipeline) DeadLetters(ctx context.Context, channel, after string, count int) ([]DeadLetter, error) {
 	from := "-"
 	if after != "" {
@@ -43,7 +44,21 @@ func (p *Pipeline) DeadLetters(ctx context.Context, channel, after string, count
 	return out, nil
 }
 
-// DeadLetter reads one; [stage.ErrNotFound] if it is not there.
+// newest reads the newest dead letters of channel, newest first, without their payloads.
+func (p *Pipeline) newest(ctx context.Context, channel string, count int) ([]DeadLetter, error) {
+	found, err := p.link.Client.XRevRangeN(ctx, p.link.Keys.Dead(channel), "+", "-", int64(count)).Result()
+	if err = p.link.Check(ctx, err); err != nil {
+		return nil, err
+	}
+	out := make([]DeadLetter, len(found))
+	for i, x := range found {
+		out[i] = deadLetter(channel, x)
+		out[i].Payload = nil
+	}
+	return out, nil
+}
+
+// DeadLetter reads one. Error: [stage.ErrNotFound].
 func (p *Pipeline) DeadLetter(ctx context.Context, channel, entry string) (DeadLetter, error) {
 	found, err := p.link.Client.XRange(ctx, p.link.Keys.Dead(channel), entry, entry).Result()
 	if err = p.link.Check(ctx, err); err != nil {
@@ -61,8 +76,8 @@ func (p *Pipeline) DeadCount(ctx context.Context, channel string) (int, error) {
 	return int(n), p.link.Check(ctx, err)
 }
 
-// Replay puts the dead letters back into the channel's stream, for the group that failed only, and removes them, in one
-// script. It returns how many were still there. One whose entry was lost has nothing to put back, and stays.
+// Replay puts dead letters back into the channel's stream, for the failed group only, and removes
+// them, in one script. It returns how many were there. One whose entry was lost cannot be put back.
 func (p *Pipeline) Replay(ctx context.Context, channel string, entries ...string) (int, error) {
 	args := make([]any, len(entries))
 	for i, e := range entries {
@@ -71,7 +86,7 @@ func (p *Pipeline) Replay(ctx context.Context, channel string, entries ...string
 	return p.link.RunInt(ctx, script.Replay, []string{p.link.Keys.Stream(channel), p.link.Keys.Dead(channel)}, args...)
 }
 
-// Drop removes dead letters for good and returns how many were still there.
+// Drop removes dead letters for good and returns how many were there.
 func (p *Pipeline) Drop(ctx context.Context, channel string, entries ...string) (int, error) {
 	n, err := p.link.Client.XDel(ctx, p.link.Keys.Dead(channel), entries...).Result()
 	return int(n), p.link.Check(ctx, err)

@@ -31,7 +31,7 @@ type Place struct {
 	State    string    `json:"state"`           // one of the constants above
 	Entry    string    `json:"entry"`           // entry ID: in the stream, or of the dead letter
 	At       time.Time `json:"at"`              // submission
-	Since    time.Time `json:"since"`           // when it was added (waiting, settled), last delivered (pending), failed (retrying) or set aside
+	Since    time.Time `json:"since"`           // when it was added, delivered, failed or set aside
 	Due      time.Time `json:"due,omitzero"`    // retrying: when it is tried again
 	Consumer string    `json:"consumer,omitempty"`
 	Tries    int       `json:"tries"`
@@ -42,10 +42,10 @@ type Place struct {
 // findPage is how many entries one call of Find reads: about a millisecond of Redis' time.
 const findPage = 500
 
-// Find looks for an event in every channel that the pipeline names: in the streams, among the retries and among the dead
-// letters. It reads page by page; progress, which may be nil, is told how many entries of how many were looked at. What
-// every group has settled is trimmed soon after, so an event that went all the way is usually not found. The places come
-// in the order in which an event passes them.
+// Find looks for an event in the streams, retries and dead letters of all registered channels. An
+// event that every group has settled is usually not found: its entries are trimmed soon. The places
+// are in the order in which an event passes them. Find reads page by page, and calls progress, unless
+// it is nil, with the number of entries read.
 func (p *Pipeline) Find(ctx context.Context, id string, progress func(done, of int)) ([]Place, error) {
 	o, err := p.Overview(ctx)
 	if err != nil {
@@ -56,7 +56,7 @@ func (p *Pipeline) Find(ctx context.Context, id string, progress func(done, of i
 		s.of += c.Entries + c.Dead
 	}
 	out, err := s.channels(ctx, o)
-	if err == nil && len(out) == 0 && s.from != "-" { // its time may be whatever a foreign publisher wrote
+	if err == nil && len(out) == 0 && s.from != "-" { // the ID may have been made elsewhere, by any clock
 		s.from, s.done = "-", 0
 		out, err = s.channels(ctx, o)
 	}
@@ -77,8 +77,8 @@ func (s *search) channels(ctx context.Context, o Overview) (out []Place, err err
 	return out, nil
 }
 
-// searchFrom is the entry ID before which an event cannot be: a version 7 UUID has the time at which it was made. A minute
-// is left for clocks that differ.
+// searchFrom returns the entry ID to begin with. A version 7 UUID has the time at which it was made;
+// a minute is left for clocks that differ.
 func searchFrom(id string) string {
 	u, err := uuid.Parse(id)
 	if err != nil || u.Version() != 7 {
@@ -130,7 +130,7 @@ func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) 
 			Tries: d.Tries, Crashes: d.Crashes, Error: d.Error,
 		})
 	}
-	// A retry leaves its settled entry behind; where the event is now says more.
+	// A retried entry is settled and its successor is elsewhere: only the successor is of interest.
 	all := slices.Clone(out)
 	out = slices.DeleteFunc(out, func(p Place) bool {
 		return p.State == Settled && slices.ContainsFunc(all, func(q Place) bool {
@@ -141,7 +141,7 @@ func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) 
 	return out, nil
 }
 
-// stream are the entries of a stream that are this event's.
+// stream returns the event's entries in a stream.
 func (s *search) stream(ctx context.Context, key string) (found []redis.XMessage, err error) {
 	for from := s.from; ; {
 		page, err := s.p.link.Client.XRangeN(ctx, key, from, "+", findPage).Result()
@@ -164,7 +164,7 @@ func (s *search) stream(ctx context.Context, key string) (found []redis.XMessage
 	}
 }
 
-// retries are those of this event. Redis compares, so that only they travel.
+// retries returns the event's retries. Redis compares, so no others are sent.
 func (s *search) retries(ctx context.Context, channel string) (out []Retry, err error) {
 	pattern := "*" + strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s.id) + "*"
 	for cursor := uint64(0); ; {
@@ -188,7 +188,7 @@ func (s *search) retries(ctx context.Context, channel string) (out []Retry, err 
 	}
 }
 
-// groups tells what an entry is to each group of its channel.
+// groups returns the state of an entry for each group of its channel.
 func (s *search) groups(ctx context.Context, c ChannelStatus, x redis.XMessage) ([]Place, error) {
 	e := entry.Entry{EntryID: x.ID}
 	for k, v := range x.Values {

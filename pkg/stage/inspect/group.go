@@ -12,8 +12,9 @@ import (
 // ErrAlive: consumers of the group are running; stop them first.
 var ErrAlive = errors.New("consumers of the group are alive")
 
-// Retire ends a group that nobody runs any more: nothing is kept for it, and it holds nobody up. A stage of that name that
-// starts later begins at the start of what the stream then holds. [stage.ErrNotFound], [ErrAlive].
+// Retire ends a group: no entries are kept for it, and publishing no longer waits for it. A stage of
+// that name that starts later begins with the first entry that is then in the stream. Errors:
+// [stage.ErrNotFound], [ErrAlive].
 func (p *Pipeline) Retire(ctx context.Context, channel, group string) error {
 	n, err := p.link.RunInt(ctx, script.Retire, []string{p.link.Keys.Stream(channel), p.link.Keys.Groups(channel), p.link.Keys.Floors(channel), p.link.Keys.Stages()}, group)
 	switch {
@@ -27,8 +28,8 @@ func (p *Pipeline) Retire(ctx context.Context, channel, group string) error {
 	return nil
 }
 
-// Skip moves a group to the end of its stream and returns how many entries it will now never see: for a stage that comes
-// back after a foreign stand-in did its work. [stage.ErrNotFound].
+// Skip moves a group to the end of its stream and returns how many entries it skipped. It is for a
+// stage that comes back after a stand-in did its work. Error: [stage.ErrNotFound].
 func (p *Pipeline) Skip(ctx context.Context, channel, group string) (int, error) {
 	n, err := p.link.RunInt(ctx, script.Skip, []string{p.link.Keys.Stream(channel), p.link.Keys.Groups(channel)}, group)
 	if err != nil {
@@ -40,9 +41,9 @@ func (p *Pipeline) Skip(ctx context.Context, channel, group string) (int, error)
 	return n, nil
 }
 
-// Claim gives what is pending for a consumer back to its group, for anyone to take, and forgets the consumer: the way out
-// for a lasting consumer that will never return, because its volume is lost. It must not be running. It returns how many
-// entries were given back.
+// Claim gives the entries that are pending for a consumer back to its group, deletes the consumer and
+// returns how many entries it gave back. It is for a lasting consumer that cannot return, because its
+// volume is lost. The consumer must not be running.
 func (p *Pipeline) Claim(ctx context.Context, channel, group, consumer string) (int, error) {
 	if err := p.link.Check(ctx, p.link.Client.Del(ctx, p.link.Keys.Consumer(group, consumer)).Err()); err != nil {
 		return 0, err

@@ -1,5 +1,5 @@
-// Package inspect is what tools ask of a pipeline: how its channels and groups are doing, where an event is, what was set
-// aside, and what an operator does about it.
+// Package inspect is for tools: it reads the state of a pipeline, finds events, and does what an
+// operator decides about dead letters and groups.
 package inspect
 
 import (
@@ -7,9 +7,9 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
-// Pipeline is a pipeline as tools see it. Its methods are safe for concurrent use. An error wraps [stage.ErrUnavailable] if
-// Redis is away.
+// Pipeline is a pipeline as tools see it. Its methods are safe for concurrent use. Their errors wrap
+// [stage.ErrUnavailable] if Redis is away.
 type Pipeline struct{ link *link.Link }
 
-// New looks at the pipeline of b, which the caller goes on to own.
+// New uses the connection of b, which must stay open.
 func New(b *stage.Broker) *Pipeline { return &Pipeline{b.Link()} }

@@ -12,29 +12,29 @@ import (
 
 const (
 	observeMost = 100              // dead letters and retries of a channel that an Observer reads
-	rateOver    = 10 * time.Second // the time over which rates are taken, if it has been observed for so long
+	rateOver    = 10 * time.Second // the time over which rates are taken, at most
 )
 
-// Seen is what an [Observer] sees: an Overview with rates, and what is set aside or waits for another try.
+// Seen is what an [Observer] read: an Overview with rates, dead letters and retries.
 type Seen struct {
 	Overview
-	Dead    []DeadLetter `json:"dead"`    // the newest 100 of each channel, the newest first, without their payloads
-	Retries []Retry      `json:"retries"` // the next 100 of each channel, the next first
+	Dead    []DeadLetter `json:"dead"`    // the newest 100 of each channel without payloads, newest first
+	Retries []Retry      `json:"retries"` // the next 100 of each channel, next first
 }
 
-// DeadOf is how many dead letters of channel are a group's, and whether there may be more: only the newest are looked at.
+// DeadOf counts a group's dead letters among those read. more means that the channel has others.
 func (s Seen) DeadOf(channel, group string) (n int, more bool) {
 	c, _ := s.Channel(channel)
 	return share(s.Dead, c.Dead, func(d DeadLetter) (bool, bool) { return d.Channel == channel, d.Group == group })
 }
 
-// RetriesOf is how many events a group will try again, and whether there may be more.
+// RetriesOf counts a group's retries among those read. more means that the channel has others.
 func (s Seen) RetriesOf(channel, group string) (n int, more bool) {
 	c, _ := s.Channel(channel)
 	return share(s.Retries, c.Due, func(r Retry) (bool, bool) { return r.Channel == channel, r.Group == group })
 }
 
-// share counts those of a channel that are a group's, and tells whether the channel has more of them in all than were read.
+// share counts those of a channel's group, and tells whether all, the channel's, are more than read.
 func share[T any](read []T, all int, of func(T) (channel, group bool)) (n int, more bool) {
 	for _, x := range read {
 		channel, group := of(x)
@@ -48,7 +48,8 @@ func share[T any](read []T, all int, of func(T) (channel, group bool)) (n int, m
 	return n, all > 0
 }
 
-// Observer looks at a pipeline again and again for any number of viewers. Its methods are safe for concurrent use.
+// Observer reads the state of a pipeline for any number of viewers. Its methods are safe for
+// concurrent use.
 type Observer struct {
 	p     *Pipeline
 	fresh time.Duration
@@ -57,24 +58,14 @@ type Observer struct {
 	asked   time.Time
 	last    Seen
 	err     error
-	history []Overview                 // of the last rateOver, the oldest first
-	letters map[string]observedLetters // by channel
-}
-
-// observedLetters are read again only when the channel's dead letters are others.
-type observedLetters struct {
-	count int
-	last  string
-	list  []DeadLetter
+	history []Overview // of the last rateOver, oldest first
 }
 
 // Observer makes an observer. Calls of Observe within fresh of the last one share its answer.
-func (p *Pipeline) Observer(fresh time.Duration) *Observer {
-	return &Observer{p: p, fresh: fresh, letters: map[string]observedLetters{}}
-}
+func (p *Pipeline) Observer(fresh time.Duration) *Observer { return &Observer{p: p, fresh: fresh} }
 
-// Observe looks at the pipeline, or returns what was seen less than fresh ago. It waits while another call looks. An error
-// is shared like an answer. The first look has no rates.
+// Observe reads the state, or returns what was read less than fresh ago, an error included. It waits
+// while another call reads. The first answer has no rates.
 func (o *Observer) Observe(ctx context.Context) (Seen, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -84,7 +75,7 @@ func (o *Observer) Observe(ctx context.Context) (Seen, error) {
 	if !o.asked.IsZero() && time.Since(o.asked) < o.fresh {
 		return o.last, o.err
 	}
-	// Others wait for the answer too, so that it must not end with the one who happened to ask.
+	// Other callers share the answer, so it must not fail because this caller's ctx ends.
 	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), link.CallTimeout)
 	defer cancel()
 	o.last, o.err = o.look(call)
@@ -100,11 +91,13 @@ func (o *Observer) look(ctx context.Context) (Seen, error) {
 	o.rates(&now)
 	s := Seen{Overview: now}
 	for _, c := range now.Channels {
-		letters, err := o.dead(ctx, c)
-		if err != nil {
-			return Seen{}, err
+		if c.Dead > 0 {
+			letters, err := o.p.newest(ctx, c.Channel, observeMost)
+			if err != nil {
+				return Seen{}, err
+			}
+			s.Dead = append(s.Dead, letters...)
 		}
-		s.Dead = append(s.Dead, letters...)
 		if c.Due > 0 {
 			retries, err := o.p.Retries(ctx, c.Channel, observeMost)
 			if err != nil {
@@ -129,7 +122,8 @@ func (o *Observer) rates(now *Overview) {
 	o.history = append(o.history, *now)
 }
 
-// since sets the rates by what was before. A counter that has gone down began anew meanwhile and tells nothing.
+// since sets the rates since an earlier overview. A counter that is lower now was reset, so there is
+// no rate.
 func (o *Overview) since(before Overview) {
 	seconds := o.At.Sub(before.At).Seconds()
 	rate := func(now, then int) *float64 {
@@ -143,7 +137,7 @@ func (o *Overview) since(before Overview) {
 	for i := range o.Channels {
 		c := &o.Channels[i]
 		old, _ := before.Channel(c.Channel)
-		if c.Added != old.Added || c.newest == old.newest { // else the counter stands still although something came
+		if c.Added != old.Added || c.newest == old.newest { // else Redis does not count, and trimmed as many
 			c.Rate = rate(c.Added, old.Added)
 		}
 		c.Groups = slices.Clone(c.Groups)
@@ -157,30 +151,6 @@ func (o *Overview) since(before Overview) {
 	}
 }
 
-// dead are the newest dead letters of a channel, without their payloads.
-func (o *Observer) dead(ctx context.Context, c ChannelStatus) ([]DeadLetter, error) {
-	if c.Dead == 0 {
-		delete(o.letters, c.Channel)
-		return nil, nil
-	}
-	have, ok := o.letters[c.Channel]
-	if ok && have.count == c.Dead && have.last == c.lastDead {
-		return have.list, nil
-	}
-	found, err := o.p.link.Client.XRevRangeN(ctx, o.p.link.Keys.Dead(c.Channel), "+", "-", observeMost).Result()
-	if err = o.p.link.Check(ctx, err); err != nil {
-		return nil, err
-	}
-	have = observedLetters{count: c.Dead, last: c.lastDead}
-	for _, x := range found {
-		d := deadLetter(c.Channel, x)
-		d.Payload = nil
-		have.list = append(have.list, d)
-	}
-	o.letters[c.Channel] = have
-	return have.list, nil
-}
-
 // Retry is an event that a stage will try again.
 type Retry struct {
 	Channel string    `json:"channel"`
@@ -188,7 +158,7 @@ type Retry struct {
 	ID      string    `json:"id"` // event ID
 	Tries   int       `json:"tries"`
 	Crashes int       `json:"crashes"`
-	Error   string    `json:"error"` // of the last try; "" if a version that did not tell made it
+	Error   string    `json:"error"` // of the last try
 	At      time.Time `json:"at"`    // submission
 	Due     time.Time `json:"due"`
 	from    string    // entry ID of the entry that failed
@@ -209,7 +179,7 @@ func (p *Pipeline) Retries(ctx context.Context, channel string, count int) ([]Re
 
 // retryOf reads a member of the sorted set of retries: the entry's fields as netstrings.
 func retryOf(channel, member string, due float64) Retry {
-	fields := entry.ReadNetstrings(member)
+	fields := entry.Unpack(member)
 	r := Retry{Channel: channel, Due: time.UnixMilli(int64(due))}
 	var e entry.Entry
 	for i := 0; i+1 < len(fields); i += 2 {

@@ -14,7 +14,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
-// StageInfo is what a stage or publisher told of itself when it last started.
+// StageInfo is what a stage or publisher registered when it last started.
 type StageInfo struct {
 	Name     string         `json:"name"`
 	In       string         `json:"in,omitempty"` // "" for a publisher
@@ -24,30 +24,29 @@ type StageInfo struct {
 
 // ChannelStatus is a channel's stream and the groups that read it.
 type ChannelStatus struct {
-	Channel  string        `json:"channel"`
-	Kind     string        `json:"kind"`    // of the key in Redis: "stream", "none", or something that cannot work
-	Entries  int           `json:"entries"` // in the stream, settled ones not yet trimmed included
-	Added    int           `json:"added"`   // entries ever added; its growth is the rate
-	Rate     *float64      `json:"rate"`    // entries added a second, if it was looked at twice; see [Observer]
-	Dead     int           `json:"dead"`
-	Due      int           `json:"due"` // retries not yet due
-	Adopted  bool          `json:"adopted"`
-	Groups   []GroupStatus `json:"groups"`
-	newest   string        // ID of the last entry ever added
-	lastDead string        // of the last dead letter ever
+	Channel string        `json:"channel"`
+	Kind    string        `json:"kind"`    // of the key in Redis: "stream", "none", or a wrong type
+	Entries int           `json:"entries"` // in the stream, with settled ones not yet trimmed
+	Added   int           `json:"added"`   // entries ever added
+	Rate    *float64      `json:"rate"`    // entries added a second; nil unless an [Observer] sets it
+	Dead    int           `json:"dead"`    // dead letters
+	Due     int           `json:"due"`     // retries not yet due
+	Adopted bool          `json:"adopted"` // some consumer adopts
+	Groups  []GroupStatus `json:"groups"`
+	newest  string        // ID of the last entry ever added
 }
 
-// GroupStatus is a consumer group at work on a channel.
+// GroupStatus is a consumer group of a channel.
 type GroupStatus struct {
 	Name        string           `json:"name"`
 	Optional    bool             `json:"optional"`
-	Backlog     int              `json:"backlog"`                // entries it has not settled
+	Backlog     int              `json:"backlog"`                // entries not settled
 	Pending     int              `json:"pending"`                // of these, delivered to a consumer
-	Oldest      time.Time        `json:"oldest,omitzero"`        // when the oldest unsettled entry was added; zero if there is none
-	OldestEvent string           `json:"oldest_event,omitempty"` // its event ID, "" if there is none
-	Settled     int              `json:"settled"`                // a counter; its growth is the rate
-	Rate        *float64         `json:"rate"`                   // entries settled a second, if it was looked at twice
-	Lost        int              `json:"lost"`                   // entries an optional group was trimmed past
+	Oldest      time.Time        `json:"oldest,omitzero"`        // time of the oldest unsettled entry
+	OldestEvent string           `json:"oldest_event,omitempty"` // its event ID
+	Settled     int              `json:"settled"`                // entries ever settled
+	Rate        *float64         `json:"rate"`                   // entries settled a second, or nil
+	Lost        int              `json:"lost"`                   // entries trimmed unsettled
 	Consumers   []ConsumerStatus `json:"consumers"`
 }
 
@@ -55,23 +54,23 @@ type GroupStatus struct {
 type ConsumerStatus struct {
 	Name    string `json:"name"`
 	Pending int    `json:"pending"`
-	State   string `json:"state"` // "alive", "gone" (its entries will be requeued) or "away" (a lasting one that is not running)
-
-	// What keeps one that is alive from working: "paused" (a dependency is down), "held up" (an output is full), "redis",
-	// "starting", …; and why. Both are "" while it works.
+	// State is "alive", "gone" (its entries will be requeued) or "away" (a lasting one, not running).
+	State string `json:"state"`
+	// Obstacle is what keeps one that is alive from working, and Why its cause. "paused": a
+	// dependency is down; "held up": an output is full; others: "redis", "starting", …
 	Obstacle string `json:"obstacle,omitempty"`
 	Why      string `json:"why,omitempty"`
 }
 
-// Overview is a pipeline at one moment: its stages and publishers and all channels that they name, in the order in which an
-// event passes them.
+// Overview is a pipeline at one moment: its stages and publishers, and all channels that they
+// registered. Both are in the order in which an event passes them.
 type Overview struct {
 	At       time.Time       `json:"at"` // Redis' clock
 	Stages   []StageInfo     `json:"stages"`
 	Channels []ChannelStatus `json:"channels"`
 }
 
-// Stages lists the stages and publishers that have ever run, by name.
+// Stages lists the registered stages and publishers, by name.
 func (p *Pipeline) Stages(ctx context.Context) ([]StageInfo, error) {
 	all, err := p.link.Client.HGetAll(ctx, p.link.Keys.Stages()).Result()
 	if err = p.link.Check(ctx, err); err != nil {
@@ -89,12 +88,12 @@ func (p *Pipeline) Stages(ctx context.Context) ([]StageInfo, error) {
 	return out, nil
 }
 
-// Withdraw takes a publisher that will not publish again out of the list of stages.
+// Withdraw removes a publisher that will not publish again from the registered ones.
 func (p *Pipeline) Withdraw(ctx context.Context, publisher string) error {
 	return p.link.Check(ctx, p.link.Client.HDel(ctx, p.link.Keys.Stages(), publisher).Err())
 }
 
-// Channels lists the channels that some stage or publisher named, by name.
+// Channels lists the registered channels, by name.
 func (p *Pipeline) Channels(ctx context.Context) ([]string, error) {
 	stages, err := p.Stages(ctx)
 	if err != nil {
@@ -113,7 +112,7 @@ func (p *Pipeline) Channels(ctx context.Context) ([]string, error) {
 	return slices.Compact(out), nil
 }
 
-// Status looks at a channel.
+// Status reads the state of a channel.
 func (p *Pipeline) Status(ctx context.Context, channel string) (ChannelStatus, error) {
 	_, all, err := p.look(ctx, channel)
 	if err != nil {
@@ -122,7 +121,7 @@ func (p *Pipeline) Status(ctx context.Context, channel string) (ChannelStatus, e
 	return all[0], nil
 }
 
-// Overview looks at the whole pipeline, in two round trips however large it is.
+// Overview reads the state of the whole pipeline in two round trips.
 func (p *Pipeline) Overview(ctx context.Context) (Overview, error) {
 	stages, err := p.Stages(ctx)
 	if err != nil {
@@ -147,7 +146,7 @@ func (p *Pipeline) Overview(ctx context.Context) (Overview, error) {
 	return o, err
 }
 
-// Channel is the status of a channel that the pipeline names, and whether it does.
+// Channel returns the status of a channel, and whether it is registered.
 func (o Overview) Channel(name string) (ChannelStatus, bool) {
 	i := slices.IndexFunc(o.Channels, func(c ChannelStatus) bool { return c.Channel == name })
 	if i < 0 {
@@ -185,9 +184,8 @@ func (p *Pipeline) look(ctx context.Context, channels ...string) (time.Time, []C
 		At       int64
 		Channels []struct {
 			ChannelStatus
-			Newest   string
-			LastDead string `json:"last_dead"`
-			Groups   []struct {
+			Newest string
+			Groups []struct {
 				GroupStatus
 				OldestEntry string          `json:"oldest_entry"`
 				Consumers   []consumerReply `json:"consumers"`
@@ -201,7 +199,7 @@ func (p *Pipeline) look(ctx context.Context, channels ...string) (time.Time, []C
 	for i, found := range r.Channels {
 		c := &all[i]
 		*c = found.ChannelStatus
-		c.Channel, c.newest, c.lastDead = channels[i], found.Newest, found.LastDead
+		c.Channel, c.newest = channels[i], found.Newest
 		for _, group := range found.Groups {
 			g := group.GroupStatus
 			g.Oldest = entry.Time(group.OldestEntry)
@@ -216,8 +214,7 @@ func (p *Pipeline) look(ctx context.Context, channels ...string) (time.Time, []C
 	return time.UnixMilli(r.At), all, nil
 }
 
-// inFlow sorts stages as an event passes them, those side by side by name. A stage's depth is the longest way to it; a way
-// back to where an event has been already counts nothing.
+// inFlow sorts stages in the order in which an event passes them, and by name within a depth.
 func inFlow(stages []StageInfo) []StageInfo {
 	depths := Depths(stages)
 	slices.SortFunc(stages, func(a, b StageInfo) int {
@@ -226,7 +223,7 @@ func inFlow(stages []StageInfo) []StageInfo {
 	return stages
 }
 
-// Depths is how many stages an event passes at most before it comes to each, by name.
+// Depths returns how many stages are before each, on the longest way without a loop, by name.
 func Depths(stages []StageInfo) map[string]int {
 	depths, open := map[string]int{}, map[string]bool{}
 	var visit func(s StageInfo) int
@@ -235,7 +232,7 @@ func Depths(stages []StageInfo) map[string]int {
 			return d
 		}
 		if open[s.Name] {
-			return -1 // a way back
+			return -1 // a loop
 		}
 		open[s.Name] = true
 		depth := 0

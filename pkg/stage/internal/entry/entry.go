@@ -19,7 +19,7 @@ type Entry struct {
 	Tries, Crashes                int
 }
 
-// Field takes in one field of the entry; one it does not know is ignored. raw is value as bytes.
+// Field sets one field of the entry, and ignores unknown ones. raw is value as bytes.
 func (e *Entry) Field(name, value string, raw []byte) {
 	switch name {
 	case "payload":
@@ -45,17 +45,17 @@ func (e *Entry) Field(name, value string, raw []byte) {
 	}
 }
 
-// Complete fills in what the entry did not say.
+// Complete sets what the entry did not have.
 func (e *Entry) Complete() {
 	if e.At == 0 {
 		e.At = milli(e.EntryID)
 	}
-	if e.EventID == "" { // added by hand, without an event ID: the entry ID serves, as it is as lasting
+	if e.EventID == "" { // an entry that was added by hand
 		e.EventID = e.EntryID
 	}
 }
 
-// Submitted is when the event was; zero if nobody knows.
+// Submitted is the time of the submission, or zero.
 func (e *Entry) Submitted() time.Time {
 	if e.At == 0 {
 		return time.Time{}
@@ -63,7 +63,7 @@ func (e *Entry) Submitted() time.Time {
 	return time.UnixMilli(e.At)
 }
 
-// milli is the Unix time in milliseconds in an entry ID, "ms-seq"; 0 if there is none.
+// milli is the Unix time in milliseconds in an entry ID, "ms-seq", or 0.
 func milli(entry string) int64 {
 	ms, _, _ := strings.Cut(entry, "-")
 	n, err := strconv.ParseInt(ms, 10, 64)
@@ -73,7 +73,7 @@ func milli(entry string) int64 {
 	return n
 }
 
-// Time is the time in an entry ID; zero if there is none.
+// Time is the time in an entry ID, or zero.
 func Time(entry string) time.Time {
 	if ms := milli(entry); ms != 0 {
 		return time.UnixMilli(ms)
@@ -81,10 +81,10 @@ func Time(entry string) time.Time {
 	return time.Time{}
 }
 
-// Fields is the entry as it is added anew for group, as netstrings ("3:abc"), with the given tries.
+// Fields returns the fields of the entry that replaces this one for group, packed.
 func (e *Entry) Fields(group string, tries int, failure string) []byte {
 	var out []byte
-	add := func(name, value string) { out = Netstrings(out, name, value) }
+	add := func(name, value string) { out = Pack(out, name, value) }
 	add("payload", string(e.Payload))
 	add("id", e.EventID)
 	add("at", strconv.FormatInt(e.At, 10))
@@ -103,12 +103,12 @@ func (e *Entry) Fields(group string, tries int, failure string) []byte {
 	if failure != "" {
 		add("error", failure)
 	}
-	add("from", e.EntryID) // makes the member of the sorted set this entry's own
+	add("from", e.EntryID) // also makes the member of the sorted set unique
 	return out
 }
 
-// Netstrings appends each string as "3:abc", the list format of the scripts.
-func Netstrings(out []byte, list ...string) []byte {
+// Pack appends each string as "3:abc" (a netstring), the scripts' packed list.
+func Pack(out []byte, list ...string) []byte {
 	for _, s := range list {
 		out = strconv.AppendInt(out, int64(len(s)), 10)
 		out = append(out, ':')
@@ -117,8 +117,8 @@ func Netstrings(out []byte, list ...string) []byte {
 	return out
 }
 
-// ReadNetstrings is the reverse of Netstrings. What is broken ends the list.
-func ReadNetstrings(s string) (out []string) {
+// Unpack reads a packed list, up to the first mistake.
+func Unpack(s string) (out []string) {
 	for s != "" {
 		head, rest, ok := strings.Cut(s, ":")
 		var n int

@@ -21,7 +21,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatal("no event ID")
 		}
 		packed, fields := d.Fields("g", d.Tries, ""), map[string]string{}
-		for list := ReadNetstrings(string(packed)); len(list) > 0; list = list[2:] {
+		for list := Unpack(string(packed)); len(list) > 0; list = list[2:] {
 			fields[list[0]] = list[1]
 		}
 		again := readOne(t, entry, flatten(fields)...)

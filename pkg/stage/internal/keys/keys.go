@@ -1,8 +1,8 @@
 // Package keys names everything that a pipeline has in Redis.
 package keys
 
-// Names builds the names of all keys and channels of a pipeline: Base and the word below. Lua scripts
-// get Base as their last argument and derive a channel's other keys from its stream's.
+// Names builds the names of all keys and channels of a pipeline: Base and the word below. Lua
+// scripts get Base as their last argument, and build a channel's other keys from its stream's.
 //
 //	<channel>                   stream of entries, kept until every group has settled them;
 //	                            also the Pub/Sub channel
@@ -23,7 +23,7 @@ package keys
 //	                            already, and who adopts
 //	<channel>:adopters          Pub/Sub channel without messages: its subscribers adopt
 //	consumer:<group>:<name>     string with expiry (none for a lasting consumer): the consumer is
-//	                            alive. "1", or JSON {"state","why"} if something keeps it from working
+//	                            alive. "1", or JSON {"state","why"} of what keeps it from working
 //	consumer:<group>:<name>:alive  string with expiry: the same for a lasting consumer
 //	stages                      hash: name -> JSON of a stage's or publisher's inputs and outputs
 //	progress:<id>               hash: stage -> JSON of its step for a tracked event, for an hour;

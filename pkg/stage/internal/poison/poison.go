@@ -1,11 +1,11 @@
 // Package poison is the rule for entries that fail or kill again and again. No entry may spoil batch
-// after batch, or kill process after process; and no entry may become a dead letter for a crash that
+// after batch, or kill process after process. No entry may become a dead letter for a crash that
 // another one caused.
 //
-//  1. After OwnCall errors, and for its last try, an entry has a handler call of its own, so that it
+//  1. After OwnCall errors, and for its last try, an entry has a handler call of its own, so it
 //     cannot fail the other entries of a batch. After MaxTries errors it is a dead letter.
-//  2. After Alone crashes an entry is handled alone: nothing else runs in its process meanwhile, and
-//     Redis notes which entry it is (alone.lua).
+//  2. After Alone crashes an entry is handled alone: nothing else runs in its process meanwhile,
+//     and Redis notes which entry it is (alone.lua).
 //  3. Only an entry that was being handled alone may become a dead letter for crashing: after
 //     MaxCrashes crashes in all.
 //

@@ -1,4 +1,4 @@
-// Package script holds the Lua scripts of a pipeline. The header of each lists its KEYS, ARGV and reply.
+// Package script holds the Lua scripts of a pipeline. Each one's header lists KEYS, ARGV and reply.
 package script
 
 import (

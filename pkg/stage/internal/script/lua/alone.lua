@@ -1,4 +1,4 @@
--- Notes that a consumer is about to handle an entry alone. If the consumer dies, this entry is the cause.
+-- Notes that a consumer is about to handle an entry alone: if it dies, this entry is the cause.
 -- KEYS  1 <channel>:groups
 -- ARGV  1 group  2 consumer  3 entry ID
 -- Reply how often this consumer has begun to handle this entry alone, this time included

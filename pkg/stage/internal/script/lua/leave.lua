@@ -1,4 +1,5 @@
--- Hands a stopping consumer's pending entries back to its group. Deletes the consumer when it has none.
+-- Hands a stopping consumer's pending entries back to its group, and deletes the consumer when it
+-- has none.
 -- KEYS  1 channel
 -- ARGV  1 group  2 consumer  3 most entries in one call  4 MAX_DEAD
 -- Reply entries handed back; call again while it is not 0

@@ -3,8 +3,8 @@
 -- KEYS  1 channel; then the idempotency and limit keys that ARGV points at
 -- ARGV  1 MAX_BACKLOG  2 publisher's name  3 number of messages; then for each message:
 --       id, payload, at (ms), '' if there is nothing more, else:
---       '1', traceparent or '', track ('1' or ''), index in KEYS of its idempotency key or '0', digest,
---       number of limits; for each: index in KEYS, max, period (ms)
+--       '1', traceparent or '', track ('1' or ''), index in KEYS of its idempotency key or '0',
+--       digest, number of limits; for each: index in KEYS, max, period (ms)
 -- Reply for each message: 1 if it was kept, else JSON with
 --       repeat_of (ID of the first message with that key) or
 --       reused (true: the key was used for another body) or

@@ -1,19 +1,19 @@
 -- Settles a batch of a group's entries. Each is acked first, and only if XACK answers 1 anything is
--- done for it: a second run forwards nothing. Only the consumer that an entry is pending for may retry
--- it or set it aside; any consumer may forward it.
+-- done for it: a second run forwards nothing. An entry may be retried or set aside only by the
+-- consumer that it is pending for; any consumer may forward it.
 -- KEYS  1 channel  2 <channel>:groups  3 <channel>:due; then the output channels
--- ARGV  1 group  2 consumer  3 MAX_BACKLOG  4 MAX_DEAD  5 number of outputs; for each: '0', or for an
---       unread one KEEP_ENTRIES; then the number of entries; for each: entry ID, its outcome, and for
---       '0' (ack only):   nothing
---       '1' to '9' (forward one message to that output, and nothing more): event ID, at, payload
---       'f' (forward):    event ID, at, more, number of messages; for each: index of the output (from 1),
---                         payload. more is '' or packed: traceparent, track, detail (JSON); each may be ''
---       'r' (retry):      delay in ms, fields of the entry to add, packed
---       'd' (dead):       error, fields of the entry, packed
+-- ARGV  1 group  2 consumer  3 MAX_BACKLOG  4 MAX_DEAD  5 number of outputs; for each: '0', or
+--       KEEP_ENTRIES for an unread one; then the number of entries; for each: entry ID, outcome, and
+--       '0' (ack only)   nothing
+--       '1' to '9' (forward one message to that output, and nothing more)  event ID, at, payload
+--       'f' (forward)    event ID, at, more, number of messages; for each: index of the output (from
+--                        1), payload. more is '' or packed: traceparent, track, detail (JSON)
+--       'r' (retry)      delay in ms, fields of the entry to add, packed
+--       'd' (dead)       error, fields of the entry, packed
 -- Reply '' if all entries were settled here and no output is full, else JSON:
---       elsewhere (entries, from 1, that another consumer settled or has now),
---       restored (entries that are pending again, because an output refused them), problem (the last
---       output's error), full (indices of the outputs that are full)
+--       elsewhere (entries, from 1, that another consumer has settled, or has now)
+--       restored (entries that are pending again, because an output refused them)
+--       problem (the last output's error), full (indices of the outputs that are full)
 local call, pcall = redis.call, redis.pcall
 local channel, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local max, max_dead, nout = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])

@@ -1,15 +1,15 @@
 -- What channels and their groups look like now.
 -- KEYS  channels
 -- Reply JSON: at (Redis' time, ms), channels: for each
---       kind (TYPE of its key), entries, added (entries ever added), newest (ID of the last entry ever),
---       dead, last_dead (ID of the last dead letter ever), due (retries), adopted, groups: for each
+--       kind (TYPE of its key), entries, added (entries ever added), newest (ID of the last of them),
+--       dead, due (retries), adopted, groups: for each
 --       name, optional, backlog, pending, settled, lost, oldest_entry and oldest_event (IDs of the
 --       oldest unsettled entry), consumers: for each
---       name, pending, state ('alive', 'away' for a lasting one, or 'gone'), works ('1', or JSON of what
---       keeps one that is alive from working)
+--       name, pending, state ('alive', 'away' for a lasting one, or 'gone'), works ('1', or JSON of
+--       what keeps one that is alive from working)
 
--- stream(key) -> entries ever added if Redis counts them (the embedded one does not), and the ID of
--- the last one, of a stream.
+-- stream(key) -> entries ever added, if Redis counts them (the embedded one does not), and the ID of
+-- the last one.
 local function stream(key)
   local info = redis.pcall('XINFO', 'STREAM', key)
   if info.err then return nil, nil end
@@ -44,10 +44,6 @@ local function look(channel)
   out.added, out.newest = stream(channel)
   out.added = out.added or total(channel, fields)
   out.dead = redis.call('XLEN', channel .. ':dead')
-  if out.dead > 0 then
-    local _, last = stream(channel .. ':dead')
-    out.last_dead = last
-  end
   out.due = redis.call('ZCARD', channel .. ':due')
   out.adopted = redis.call('EXISTS', channel .. ':adopter') == 1
   local there = in_redis(channel)

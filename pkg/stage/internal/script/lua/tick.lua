@@ -1,16 +1,15 @@
--- The chores of one consumer, once a second: renews its liveness and its adoption, moves retries that
--- are due, takes over from consumers that are gone, trims, and reports.
+-- The chores of one consumer, once a second: renews its liveness and its adoption, moves retries
+-- that are due, takes over from consumers that are gone, trims, and reports.
 -- KEYS  1 channel  2 consumer:<group>:<name>  3 <channel>:adopter; then the output channels
 -- ARGV  1 group  2 consumer  3 LEASE (ms)  4 adopter's token or ''  5 MAX_BACKLOG  6 MAX_DEAD
 --       7 crashes that make a dead letter, or '' if no consumer may be declared gone
---       8 most entries to move in one call
---       9 for each output '1' if it is an unread one, else '0', in one string  10 '1' for a lasting
---       consumer  11 '1' if the consumer works, else JSON of what keeps it from working
--- Reply JSON: known (false: this consumer or its group is not known, nothing was done, join again),
---       adopter ('mine', 'free' or 'other'), more (there is more to move at once), full (indices of the
---       outputs that are full, from 1), backlog, pending, oldest (ID of the oldest unsettled entry), due,
---       dead, lost, taken_over (consumers taken over from now), consumers (of this group),
---       all_consumers (of all groups of the channel)
+--       8 most entries to move in one call  9 for each output '1' if it is unread, else '0', in one
+--       string  10 '1' for a lasting consumer  11 '1' if it works, else JSON of what keeps it from it
+-- Reply JSON: known (false: this consumer or its group is not known, nothing was done, join again)
+--       adopter ('mine', 'free' or 'other'), more (there is more to move at once)
+--       taken_over (consumers taken over from now), full (indices of the full outputs, from 1)
+--       backlog, pending, oldest (ID of the oldest unsettled entry), due, dead, lost
+--       consumers (of this group), all_consumers (of all groups of the channel)
 local channel, group, consumer, lease, token = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local max, max_dead, max_crashes, most = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local unread, lasting, works = ARGV[9], ARGV[10] == '1', ARGV[11]
@@ -71,7 +70,7 @@ local fields, there = registered(channel), in_redis(channel)
 local me = there[group]
 out.oldest = oldest(channel, group, me.pending, me.last)
 if not out.oldest then
-  -- Everything is settled. Entries that were removed by hand are missing in the counters: correct them.
+  -- Everything is settled. Correct the counters, which miss entries that were removed by hand.
   local all = total(channel, fields)
   if count(fields, 'done:' .. group) ~= all then redis.call('HSET', channel .. ':groups', 'done:' .. group, all) end
   fields['done:' .. group] = all
