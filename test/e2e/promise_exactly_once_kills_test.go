@@ -39,11 +39,13 @@ func TestPromiseExactlyOnceKills(t *testing.T) {
 	c := newChaos(t)
 	long := chaosFor(t, 3)
 	start := time.Now()
-	stop := c.load(32, c.edge)
+	stop := c.load(32, c.services["web-api"])
 	points, between := rand.Perm(len(exactPoints)), rand.Perm(len(wirePoints))
 	if long == 0 {
-		for _, name := range append(c.names(), c.names()...) {
-			c.killAtRandom(name)
+		for range 2 {
+			for name := range c.victims {
+				c.killAtRandom(name)
+			}
 		}
 		for _, i := range points {
 			c.killExactly(exactPoints[i])
@@ -54,7 +56,7 @@ func TestPromiseExactlyOnceKills(t *testing.T) {
 	}
 	for last := start; time.Since(start) < long; {
 		for range 4 {
-			c.killAtRandom(c.names()[rand.IntN(len(c.names()))])
+			c.killAtRandom(c.anyone())
 		}
 		c.killExactly(exactPoints[points[0]])
 		c.killOnWire(wirePoints[between[0]])
@@ -68,15 +70,15 @@ func TestPromiseExactlyOnceKills(t *testing.T) {
 	alive(t, slices.Collect(maps.Values(c.services)))
 	sum := c.balance()
 	tell(t, "ledger: %s", sum)
-	tell(t, "kills: %d, while entries were pending: %d; rotations of the log: %d", c.kills(), c.inTime, c.rotations)
+	tell(t, "kills: %d, while entries were pending: %d; rotations of the log: %d", c.kills, c.inTime, c.rotations)
 	for _, k := range slices.Sorted(maps.Keys(c.killed)) {
 		tell(t, "  %3d  %s", c.killed[k], k)
 	}
 	if sum.accepted == 0 || c.inTime == 0 || c.rotations == 0 {
 		t.Error("nothing was tried")
 	}
-	if long >= 3*time.Minute && (c.kills() < 100 || c.inTime < 80) {
-		t.Errorf("%d kills, %d of them while entries were pending; want at least 100 and 80", c.kills(), c.inTime)
+	if long >= 3*time.Minute && (c.kills < 100 || c.inTime < 80) {
+		t.Errorf("%d kills, %d of them while entries were pending; want at least 100 and 80", c.kills, c.inTime)
 	}
 }
 
@@ -96,7 +98,7 @@ func tell(t testing.TB, format string, args ...any) {
 	if t.Failed() {
 		outcome = "FAILED"
 	}
-	told.lines = append(told.lines, fmt.Sprintf("%-14s %-8s  ", t.Name(), outcome)+fmt.Sprintf(format, args...))
+	told.lines = append(told.lines, fmt.Sprintf("%-32s %-8s  ", t.Name(), outcome)+fmt.Sprintf(format, args...))
 }
 
 // tellAll ends the output of the long form.
@@ -106,24 +108,36 @@ func tellAll() {
 	}
 }
 
+// victim is a process that can be killed and started again.
+type victim interface {
+	Kill()
+	Start()
+}
+
 // chaos is a pipeline at work whose parts are killed.
 type chaos struct {
 	*ledger
-	services map[string]*service
-	edge     *service
-	exact    string           // folder of the programs that end themselves where MILEPOST_KILL says
-	wires    map[string]*wire // by who asks
-	killed   map[string]int   // by what died and where
-	inTime   int              // of these, while entries were pending
-
+	services  map[string]*service
+	victims   map[string]victim // the services, redis and store
+	exact     string            // folder of the programs that end themselves where MILEPOST_KILL says
+	wires     map[string]*wire  // by the program that asks
+	killed    map[string]int    // by program and moment
+	kills     int
+	inTime    int // kills while entries were pending
 	rotations int // of the log
 }
 
 func newChaos(t *testing.T) *chaos {
 	p := newPipeline(t, "LEASE=1s")
-	c := &chaos{ledger: newLedger(p), services: map[string]*service{}, killed: map[string]int{}, exact: builds.programs(t, "killpoints"), wires: map[string]*wire{
-		"web-api": newWire(t, p.redis.Addr), "distance": newWire(t, p.redis.Addr), "db": newWire(t, strings.Trim(strings.TrimPrefix(p.mongo, "mongodb:"), "/")),
-	}}
+	c := &chaos{
+		ledger: newLedger(p), services: map[string]*service{}, killed: map[string]int{},
+		victims: map[string]victim{"redis": p.redis, "store": p.store},
+		exact:   builds.programs(t, "killpoints"),
+		wires: map[string]*wire{
+			"web-api": newWire(t, p.redis.Addr), "distance": newWire(t, p.redis.Addr),
+			"db": newWire(t, strings.Trim(strings.TrimPrefix(p.mongo, "mongodb:"), "/")),
+		},
+	}
 	for _, name := range all {
 		var env []string
 		if w := c.wires[name]; name == "db" {
@@ -133,58 +147,48 @@ func newChaos(t *testing.T) *chaos {
 		}
 		c.services[name] = p.service(name, env...)
 		c.services[name].Start()
+		c.victims[name] = c.services[name]
 	}
 	for _, s := range c.services {
 		s.Ready()
 	}
-	c.edge = c.services["web-api"]
 	return c
 }
 
-// names are what can be killed.
-func (c *chaos) names() []string { return append(slices.Clone(all), "redis", "store") }
-
-func (c *chaos) kills() (n int) {
-	for _, k := range c.killed {
-		n += k
-	}
-	return n
+// anyone is the name of one of the victims.
+func (c *chaos) anyone() string {
+	names := slices.Sorted(maps.Keys(c.victims))
+	return names[rand.IntN(len(names))]
 }
 
 func (c *chaos) progress(after time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.p.t.Logf("%4.0f s: %d kills, %d while entries were pending; accepted %d, lines %d", after.Seconds(), c.kills(), c.inTime, c.accepted, c.p.sent().total)
+	c.p.t.Logf("%4.0f s: %d kills, %d while entries were pending; accepted %d, lines %d", after.Seconds(), c.kills, c.inTime, c.accepted, c.p.sent().total)
 }
 
 // killAtRandom kills a shipped program at some moment, if it can at one when entries are pending,
-// and starts it again.
+// and starts it again. Now and then another program dies beside it.
 func (c *chaos) killAtRandom(name string) {
 	group := ""
 	if slices.Contains(all[1:], name) {
 		group = name
 	}
 	time.Sleep(rand.N(burst)) // any moment
-	before := 0
-	for until := time.Now().Add(2 * time.Second); before == 0 && time.Now().Before(until); {
-		before = c.p.pending(group)
+	pending := 0
+	for until := time.Now().Add(2 * time.Second); pending == 0 && time.Now().Before(until); {
+		pending = c.p.pending(group)
 	}
-	c.kill(name)
-	// What a dead consumer has pending is pending still; Redis and the edge have none of their own.
-	if name != "redis" && name != "web-api" {
-		before = c.p.pending(group)
+	dead := []string{name}
+	if second := c.anyone(); second != name && rand.IntN(5) == 0 {
+		dead = append(dead, second)
 	}
-	if before > 0 {
-		c.inTime++
-	}
-	second := c.names()[rand.IntN(len(c.names()))]
-	if second == name || rand.IntN(5) > 0 {
-		second = "" // no other one dies beside it
-	} else {
-		c.kill(second)
-		if before > 0 {
-			c.inTime++
+	for i, d := range dead {
+		how := c.kill(d)
+		if i == 0 && group != "" {
+			pending = c.p.pending(group) // a dead consumer's entries stay pending
 		}
+		c.died(d+" "+how, pending)
 	}
 	if rand.IntN(4) == 0 {
 		c.rotate()
@@ -194,9 +198,8 @@ func (c *chaos) killAtRandom(name string) {
 		away += time.Second // longer than a lease
 	}
 	time.Sleep(away) // under load
-	c.start(name)
-	if second != "" {
-		c.start(second)
+	for _, d := range dead {
+		c.victims[d].Start()
 	}
 }
 
@@ -208,40 +211,31 @@ func (c *chaos) rotate() {
 	}
 }
 
-// kill kills one of the names; a service now and then while it drains.
-func (c *chaos) kill(name string) {
-	how := "at random"
-	switch s := c.services[name]; {
-	case name == "redis":
-		c.p.redis.Kill()
-	case name == "store":
-		c.p.store.Kill()
-	case !s.Running():
+// kill kills one of the victims, a service now and then while it drains, and tells how.
+func (c *chaos) kill(name string) (how string) {
+	how = "at random"
+	if s, ok := c.services[name]; ok && !s.Running() {
 		c.p.t.Fatalf("%s ended by itself with status %d", name, s.Wait())
-	case rand.IntN(4) == 0:
+	} else if ok && rand.IntN(4) == 0 {
 		how = "while draining"
 		s.signal(syscall.SIGTERM)
 		time.Sleep(rand.N(10 * time.Millisecond)) // any moment of the drain
-		s.Kill()
-	default:
-		s.Kill()
 	}
-	c.killed[name+" "+how]++
+	c.victims[name].Kill()
+	return how
 }
 
-// start starts again what was killed.
-func (c *chaos) start(name string) {
-	switch name {
-	case "redis":
-		c.p.redis.Start()
-	case "store":
-		c.p.store.Start()
-	default:
-		c.services[name].Start()
+// died counts a kill.
+func (c *chaos) died(what string, pending int) {
+	c.killed[what]++
+	c.kills++
+	if pending > 0 {
+		c.inTime++
 	}
 }
 
-// point is a place in the code of a program, or several: in each the next life of the program ends.
+// point is a place in the code of a program where it ends. With several, each next life of the
+// program ends at the next one.
 type point struct{ service, at string }
 
 var exactPoints = []point{
@@ -265,13 +259,14 @@ type wirePoint struct {
 }
 
 var wirePoints = []wirePoint{
-	{"web-api", "web-api", "raw_input:groups", false}, {"web-api", "web-api", "raw_input:groups", true}, // publishing
-	{"redis", "web-api", "raw_input:groups", false}, {"redis", "web-api", "raw_input:groups", true},
-	{"redis", "distance", "raw_input:dead", false}, {"redis", "distance", "raw_input:dead", true}, // settling
+	{"web-api", "web-api", "idempotency:", false}, {"web-api", "web-api", "idempotency:", true}, // publishing
+	{"redis", "web-api", "idempotency:", false}, {"redis", "web-api", "idempotency:", true},
+	{"redis", "distance", "raw_input:due", false}, {"redis", "distance", "raw_input:due", true}, // settling
 	{"store", "db", "insert\x00", false}, {"store", "db", "insert\x00", true},
 }
 
-// killOnWire kills who asks or who is asked in the middle of a request, and starts it again.
+// killOnWire kills one of two programs in the middle of a request between them, and starts it
+// again.
 func (c *chaos) killOnWire(x wirePoint) {
 	t := c.p.t
 	trap := c.wires[x.asking].lay(x.text, x.after)
@@ -280,21 +275,12 @@ func (c *chaos) killOnWire(x wirePoint) {
 	case <-time.After(patience):
 		t.Fatalf("%s sent no request with %q within %s", x.asking, x.text, patience)
 	}
-	if c.p.pending("") > 0 {
-		c.inTime++
-	}
-	switch x.victim {
-	case "redis":
-		c.p.redis.Kill()
-	case "store":
-		c.p.store.Kill()
-	default:
-		c.services[x.victim].Kill()
-	}
+	pending := c.p.pending("")
+	c.victims[x.victim].Kill()
 	close(trap.goOn)
-	c.killed[fmt.Sprintf("%s when %s %s", x.victim, x.asking, map[bool]string{false: "asks", true: "is answered"}[x.after])]++
+	c.died(fmt.Sprintf("%s when %s %s", x.victim, x.asking, map[bool]string{false: "asks", true: "is answered"}[x.after]), pending)
 	time.Sleep(rand.N(300 * time.Millisecond)) // away, under load
-	c.start(x.victim)
+	c.victims[x.victim].Start()
 }
 
 // killExactly lets a service end itself at a point, the first to third time it comes there, and
@@ -315,10 +301,7 @@ func (c *chaos) killExactly(x point) {
 		if code := s.Wait(); code != -1 {
 			t.Fatalf("%s, which was to die at %s, ended with status %d", x.service, at, code)
 		}
-		c.killed[x.service+" at "+at]++
-		if c.p.pending(x.service) > 0 {
-			c.inTime++
-		}
+		c.died(x.service+" at "+at, c.p.pending(x.service))
 		if rand.IntN(3) == 0 {
 			c.rotate()
 		}

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestPromiseOutageNothingThere starts the services before Redis and the store. They wait, say so in
-// /readyz, and work once these are there. Then Redis and the store go away again, one after the
+// TestPromiseOutageNothingThere starts the services before Redis and the store. They wait, say so
+// in /readyz, and work once these are there. Then Redis and the store go away again, one after the
 // other.
 func TestPromiseOutageNothingThere(t *testing.T) {
 	t.Parallel()
