@@ -1,6 +1,6 @@
-// Package config reads the environment of a program into a struct: see [Load]. Its structs [Broker],
-// [Mongo], [Office] and [CacheRedis] are what several programs read; its types, such as [Port] and
-// [RedisURL], are values that say in their errors what is allowed.
+// Package config reads the environment of a program into a struct: see [Load]. Its structs
+// [Broker], [Mongo], [Office] and [CacheRedis] are what several programs read; its types, such as
+// [Port] and [RedisURL], are values that say in their errors what is allowed.
 package config
 
 import (
@@ -27,8 +27,8 @@ type VariableError struct {
 
 func (e *VariableError) Error() string { return fmt.Sprintf("%s: %q %s", e.Name, e.Value, e.Why) }
 
-// Load fills cfg, a pointer to a struct, and the structs in it from getenv. An empty value counts as
-// unset. Fields are string, int, float64, [time.Duration] or have UnmarshalText, whose error
+// Load fills cfg, a pointer to a struct, and the structs in it from getenv. An empty value counts
+// as unset. Fields are string, int, float64, [time.Duration] or have UnmarshalText, whose error
 // continues the sentence `NAME: "value" …`. Their tags:
 //
 //	env:"NAME"          the variable

@@ -129,7 +129,8 @@ func (s Switch) String() string {
 }
 
 // Address is a TCP address to listen on, host:port. Without a host it means all addresses of the
-// machine, with port 0 any free port. [Load] also takes an IP address alone, with the default's port.
+// machine, with port 0 any free port. [Load] also takes an IP address alone, with the default's
+// port.
 type Address string
 
 // UnmarshalText reads an address.

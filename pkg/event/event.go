@@ -1,8 +1,8 @@
-// Package event has the words of the pipeline: its channels, what travels on them, and their JSON.
+// Package event defines the channels of the pipeline, their payloads and the JSON of these.
 //
-// The payloads are a contract with programs in any language. Keys are only ever added; readers ignore the ones they do
-// not know. Everything that comes from outside is checked by Validate, at the edge as well as in each stage, because
-// anyone may publish on a channel.
+// The payloads are a contract with programs in any language. Keys are only ever added, and readers
+// ignore unknown keys. Every stage validates what it reads, because any program may publish on a
+// channel.
 package event
 
 import (
@@ -35,14 +35,14 @@ func (e *FieldError) Error() string { return e.Err.Error() }
 
 func (e *FieldError) Unwrap() error { return e.Err }
 
-// Submission is what a visitor sent: an address and a place, in decimal degrees as they were typed.
+// Submission is a visitor's email address and a place, in decimal degrees as they were typed.
 type Submission struct {
 	Email Address `json:"email"`
 	Lat   string  `json:"lat"`
 	Long  string  `json:"long"`
 }
 
-// UnmarshalJSON takes lat and long as strings or as numbers, and keeps the digits of both.
+// UnmarshalJSON accepts lat and long as strings or numbers, and keeps their digits.
 func (s *Submission) UnmarshalJSON(b []byte) error {
 	var in struct {
 		Email Address `json:"email"`
@@ -56,7 +56,7 @@ func (s *Submission) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Check returns what is wrong with s, one error a field, in the order of the fields; nil if nothing is.
+// Check returns an error for each wrong field, in the order of the fields; nil if s is right.
 func (s Submission) Check() []*FieldError {
 	var wrong []*FieldError
 	if err := s.Email.Validate(); err != nil {
@@ -71,7 +71,7 @@ func (s Submission) Check() []*FieldError {
 	return wrong
 }
 
-// Validate is Check as one error, nil if s is right. The [FieldError]s are found with errors.As.
+// Validate joins the errors of Check, for [errors.As]; nil if s is right.
 func (s Submission) Validate() error {
 	var errs []error
 	for _, e := range s.Check() {
@@ -80,15 +80,15 @@ func (s Submission) Validate() error {
 	return join(errs)
 }
 
-// Point returns the place in degrees. The longitude is as typed and may lie beyond 180.
+// Point returns the place in degrees. The longitude is as typed, so it may be beyond 180.
 func (s Submission) Point() (lat, long float64, err error) {
 	lat, laterr := geodesy.ParseLatitude(s.Lat)
 	long, longerr := geodesy.ParseLongitude(s.Long)
 	return lat, long, join([]error{laterr, longerr})
 }
 
-// Result is a submission with its distance from the office. Lat and Long are empty when whoever computed it did not
-// pass them on.
+// Result is a submission with its distance from the office. Lat and Long are empty if the stage
+// that computed the distance did not pass them on.
 type Result struct {
 	Email Address `json:"email"`
 	Miles float64 `json:"distance_from_velocity"` // statute miles
@@ -96,8 +96,8 @@ type Result struct {
 	Long  string  `json:"long,omitempty"`
 }
 
-// UnmarshalJSON takes lat and long as [Submission] does, and refuses a result without a distance, which would otherwise
-// read as 0 miles.
+// UnmarshalJSON accepts lat and long as [Submission] does. It refuses a result without a distance,
+// which would otherwise be 0 miles.
 func (r *Result) UnmarshalJSON(b []byte) error {
 	var in struct {
 		Email Address  `json:"email"`
@@ -115,7 +115,8 @@ func (r *Result) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Validate refuses a bad address, a distance that is none, and coordinates that are there and are not numbers in range.
+// Validate refuses a wrong address, a distance that is negative or not a number, and coordinates
+// that are set but not in range.
 func (r Result) Validate() error {
 	var errs []error
 	if err := r.Email.Validate(); err != nil {
@@ -137,14 +138,14 @@ func (r Result) Validate() error {
 	return join(errs)
 }
 
-// Progress is what whoever watches the event may see: the distance, neither address nor coordinates.
+// Progress is what a watcher of the event may see: the distance, but no address or coordinates.
 func (r Result) Progress() any {
 	return struct {
 		Miles float64 `json:"miles"`
 	}{r.Miles}
 }
 
-// Sent tells that a submission's line is in the log.
+// Sent says that the line of a submission is in the log.
 type Sent struct {
 	ID     string    `json:"id"` // event ID
 	Email  Address   `json:"email"`
@@ -152,14 +153,14 @@ type Sent struct {
 	SentAt time.Time `json:"sent_at"`
 }
 
-// Progress is what whoever watches the event may see: when the line was written.
+// Progress is what a watcher of the event may see: the time of the log line.
 func (s Sent) Progress() any {
 	return struct {
 		SentAt time.Time `json:"sent_at"`
 	}{s.SentAt}
 }
 
-// digits is a decimal number as text, read from a JSON string or number. Null and "" are the empty text.
+// digits is the text of a decimal number, from a JSON string or number. It is empty for null.
 type digits string
 
 func (d *digits) UnmarshalJSON(b []byte) error {
@@ -177,7 +178,7 @@ func (d *digits) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*string)(d))
 }
 
-// join is errors.Join on one line, for logs and dead letters.
+// join is [errors.Join] on one line, for logs and dead letters.
 func join(errs []error) error {
 	var j joined
 	for _, err := range errs {

@@ -142,7 +142,8 @@ func TestWire(t *testing.T) {
 	}
 }
 
-// TestProgress: whoever has an event's ID sees its progress, so it must tell neither address nor place.
+// TestProgress: whoever has an event's ID sees its progress, so it must tell neither address nor
+// place.
 func TestProgress(t *testing.T) {
 	at := time.Date(2026, 11, 21, 21, 36, 47, 0, time.UTC)
 	for want, v := range map[string]interface{ Progress() any }{

@@ -12,7 +12,7 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 )
 
-// mayPass fails the test if an address that was taken could break or forge a line.
+// mayPass fails the test if an accepted address could break or forge a log line.
 func mayPass(t *testing.T, a event.Address) {
 	t.Helper()
 	bad := func(r rune) bool { return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Cf) }
@@ -104,7 +104,7 @@ func FuzzAddress(f *testing.F) {
 			return
 		}
 		mayPass(t, event.Address(s))
-		// What passes is an addr-spec for Go's parser too, and nothing beside it.
+		// Go's parser accepts it too, as an addr-spec and nothing else.
 		if a, err := mail.ParseAddress("<" + s + ">"); err != nil || a.Name != "" || a.String() != "<"+s+">" {
 			t.Errorf("the address %q was taken; parsed it is %v, %v", s, a, err)
 		}

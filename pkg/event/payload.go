@@ -32,7 +32,8 @@ func (r *Result) ReadPayload(b []byte) error {
 	return json.Unmarshal(b, r)
 }
 
-// between reports whether b is the parts, in their order, with values between them, and sets values.
+// between reports whether b is the parts, in their order, with values between them, and sets
+// values.
 func between(b []byte, values []string, parts ...string) bool {
 	rest, ok := strings.CutPrefix(string(b), parts[0])
 	for i := range values {

@@ -55,7 +55,8 @@ func TestMiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			q := must(geodesy.Degrees(tc.lat, tc.long))
 			got, err := geodesy.Miles(office, q)
-			// Half a unit of the ninth decimal that the contract gives, and the rounding of 34.864535+360.
+			// Half a unit of the ninth decimal that the contract gives, and the rounding of
+			// 34.864535+360.
 			if err != nil || math.Abs(got-tc.want) > 6e-10 {
 				t.Errorf("Miles(office, %v %v) = %.12f, %v; want %.9f", tc.lat, tc.long, got, err, tc.want)
 			}
@@ -63,7 +64,8 @@ func TestMiles(t *testing.T) {
 	}
 }
 
-// TestGeographicLib holds Miles to the distances of GeographicLib, in both directions and in all mirrorings.
+// TestGeographicLib holds Miles to the distances of GeographicLib, in both directions and in all
+// mirrorings.
 func TestGeographicLib(t *testing.T) {
 	f, err := os.Open("testdata/geographiclib.txt")
 	if err != nil {
@@ -99,8 +101,8 @@ func TestGeographicLib(t *testing.T) {
 	}
 }
 
-// TestThereAndBack walks from a place along a geodesic and measures how far that was. Up to 19,000 km the walk is the
-// shortest way (the cut locus begins at 19,936 km), so the two must agree.
+// TestThereAndBack walks from a place along a geodesic and measures how far that was. Up to 19,000
+// km the walk is the shortest way (the cut locus begins at 19,936 km), so the two must agree.
 func TestThereAndBack(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 20_000 {
@@ -116,7 +118,8 @@ func TestThereAndBack(t *testing.T) {
 	}
 }
 
-// TestMetric checks what every distance has: zero to itself, the same both ways, never longer by a stop on the way.
+// TestMetric checks what every distance has: zero to itself, the same both ways, never longer by a
+// stop on the way.
 func TestMetric(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	place := func() geodesy.Point {

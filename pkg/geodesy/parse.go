@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Errors that errors.Is finds in what this package returns.
+// The errors of this package wrap one of these.
 var (
 	// ErrRange: a latitude beyond ±90, NaN or infinity.
 	ErrRange = errors.New("out of range")
@@ -16,11 +16,12 @@ var (
 	ErrSyntax = errors.New("not a number")
 )
 
-// maxText is the longest text of a number. A double has at most 767 significant digits, a place on Earth far fewer.
+// maxText is the longest number that is read, in bytes.
 const maxText = 64
 
-// ParseLatitude reads decimal degrees north, in [-90, 90]: digits with a sign, a point and an exponent if need be, and
-// spaces around them. Its errors wrap [ErrSyntax] or [ErrRange] and are sentences for a person.
+// ParseLatitude reads decimal degrees north, in [-90, 90]: digits with an optional sign, point and
+// exponent, and spaces around them. Its errors wrap [ErrSyntax] or [ErrRange]; their texts are for
+// users.
 func ParseLatitude(s string) (float64, error) {
 	v, err := parse("latitude", s)
 	if err == nil && math.Abs(v) > 90 {
@@ -32,11 +33,11 @@ func ParseLatitude(s string) (float64, error) {
 	return v, nil
 }
 
-// ParseLongitude reads decimal degrees east as [ParseLatitude] does. Any finite number is a longitude: it wraps at ±180.
-// It is returned as it was written.
+// ParseLongitude reads decimal degrees east as [ParseLatitude] does. Any finite number is a
+// longitude; it is returned unwrapped.
 func ParseLongitude(s string) (float64, error) { return parse("longitude", s) }
 
-// Parse reads a latitude and a longitude. If both are wrong the error speaks of the latitude.
+// Parse reads a latitude and a longitude. If both are wrong, the error is about the latitude.
 func Parse(lat, long string) (Point, error) {
 	φ, err := ParseLatitude(lat)
 	if err != nil {
@@ -64,14 +65,14 @@ func parse(name, s string) (float64, error) {
 		return 0, &textError{fmt.Sprintf("%s %q is not a number such as -74.0060", name, s), ErrSyntax}
 	}
 	v, err := strconv.ParseFloat(t, 64)
-	if err != nil { // the grammar was checked, so it can only be too large
+	if err != nil { // too large, since the grammar is right
 		return 0, &textError{fmt.Sprintf("%s %q is not a finite number", name, s), ErrRange}
 	}
 	return v, nil
 }
 
-// decimal tells whether t is [+-] digits [. digits] [e [+-] digits], with a digit before or after the point.
-// strconv alone would also take hexadecimal, underscores, infinity and NaN.
+// decimal reports whether t is [+-] digits [. digits] [e [+-] digits], with a digit before or after
+// the point. strconv also accepts hexadecimal, underscores, infinity and NaN.
 func decimal(t string) bool {
 	whole, t := digits(sign(t))
 	fraction := 0
@@ -88,7 +89,7 @@ func decimal(t string) bool {
 	return t == ""
 }
 
-// sign skips one.
+// sign skips a sign.
 func sign(t string) string {
 	if t != "" && (t[0] == '+' || t[0] == '-') {
 		return t[1:]
@@ -96,7 +97,7 @@ func sign(t string) string {
 	return t
 }
 
-// digits counts and skips them.
+// digits counts and skips digits.
 func digits(t string) (n int, rest string) {
 	for n < len(t) && '0' <= t[n] && t[n] <= '9' {
 		n++
@@ -104,7 +105,7 @@ func digits(t string) (n int, rest string) {
 	return n, t[n:]
 }
 
-// textError is a sentence for a person with the sentinel it stands for.
+// textError is a text for users that wraps a sentinel.
 type textError struct {
 	text string
 	kind error

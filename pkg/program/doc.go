@@ -1,6 +1,7 @@
-// Package program is the body of main of all programs of the pipeline: the command line, signals and the drain.
+// Package program is the main of all programs of the pipeline: the command line, the environment,
+// logs, the admin port, signals and the drain.
 //
-// A main is a [Program] with its configuration type and a function:
+// A main is a [Program] with a configuration type and a function:
 //
 //	program.Program[settings]{
 //		Name:  "distance",
@@ -16,6 +17,9 @@
 //		},
 //	}.Main()
 //
-// A configuration type embeds what it needs, [config.Broker], [config.Mongo] or [config.Office], and adds fields of its own; see [config.Load] for their
-// tags.
+// The configuration type embeds what the program needs, such as [config.Broker], [config.Mongo] or
+// [config.Office], and adds fields of its own, with the tags of [config.Load].
+//
+// After the first SIGINT or SIGTERM /readyz says stopping, the context of Run ends (after
+// STOP_DELAY), and Run finishes what it holds and returns. [Serve] does so for an HTTP server.
 package program

@@ -12,15 +12,15 @@ import (
 	"github.com/milepost/milepost/pkg/config"
 )
 
-// healthcheck asks the program that listens on addr whether it is ready, and writes its answer to w. It needs neither a
-// shell nor a client in the container image.
+// healthcheck writes /readyz of the program that listens on addr to w, and returns an error if it
+// is not ready. With it a container image needs no shell and no HTTP client.
 func healthcheck(ctx context.Context, addr config.Address, w io.Writer) error {
 	host, port, err := net.SplitHostPort(string(addr))
 	if err != nil {
 		return err
 	}
 	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
-		host = "localhost" // it listens on all addresses, so on the loopback one too
+		host = "localhost" // all addresses include the loopback one
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -28,7 +28,7 @@ func healthcheck(ctx context.Context, addr config.Address, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// No proxy: the program is on this machine.
+	// No proxy, since the program is on this machine.
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -29,21 +29,21 @@ import (
 // -ldflags "-X github.com/milepost/milepost/pkg/program.Version=v1.2.3".
 var Version = ""
 
-// ErrUsage is wrapped by the error of a command line that the program does not know.
+// ErrUsage is wrapped by the error of a wrong command line.
 var ErrUsage = errors.New("see --help")
 
-// Process is what a program runs with, beside its configuration.
+// Process is what Run gets beside the configuration.
 type Process struct {
 	Name   string
 	Log    *slog.Logger
 	Admin  *telemetry.Admin
 	Stdout io.Writer
 
-	StatusPage string // its URL, "" if there is none
+	StatusPage string // URL of the status page, "" if it is off
 }
 
-// Open opens the broker that c describes, with the process' log and traces, and puts its metrics on the admin port. The
-// caller closes it.
+// Open opens the broker that c describes, without connecting, and registers its metrics. If
+// STATUS_PAGE is on it serves the status page. The caller closes the broker.
 func (p *Process) Open(c config.Broker) (*stage.Broker, error) {
 	b, err := stage.Open(stage.Options{
 		Redis: c.Options(), Log: p.Log, Tracer: p.Admin.Tracer(), Lease: c.Lease,
@@ -66,10 +66,10 @@ func (p *Process) Open(c config.Broker) (*stage.Broker, error) {
 	return b, nil
 }
 
-// Program is a service program with configuration C, a struct as [config.Load] fills it.
+// Program is a program with the configuration C, a struct that [config.Load] fills.
 type Program[C any] struct {
-	Name  string         // its name in logs and messages
-	Does  string         // goes on after the name in --help: "works out …"
+	Name  string         // in logs and messages
+	Does  string         // continues the name in --help: "works out …"
 	Admin config.Address // default of ADMIN_LISTEN
 
 	StatusPage config.Switch // default of STATUS_PAGE
@@ -79,7 +79,8 @@ type Program[C any] struct {
 	// heap of about 4 MB with GCPercent 400 is collected every 16 MB of allocation.
 	Processors, GCPercent int
 
-	// Run does the work until ctx ends. It drains before it returns nil; an error ends the program with status 1.
+	// Run does the work until ctx ends. It drains before it returns nil; an error ends the program
+	// with status 1.
 	Run func(ctx context.Context, cfg C, p *Process) error
 
 	// Commands are subcommands beside healthcheck, by name.
@@ -92,8 +93,8 @@ type Command struct {
 	Run  func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error
 }
 
-// Main runs the program and exits: with 0 after a drain, 1 after an error, 2 for a command line it does not know. The
-// first SIGINT or SIGTERM starts the drain, a second one kills.
+// Main runs the program and exits: with 0 after a drain, 1 after an error, 2 after a wrong command
+// line. The first SIGINT or SIGTERM starts the drain, the second one kills.
 func (p Program[C]) Main() {
 	if p.Processors > 0 && os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(p.Processors)
@@ -106,7 +107,7 @@ func (p Program[C]) Main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-signals
-		signal.Stop(signals) // before the drain begins, so that a second signal can end it at any time
+		signal.Stop(signals) // so that a second signal kills
 		cancel()
 	}()
 	err := p.Start(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
@@ -122,7 +123,7 @@ func (p Program[C]) Main() {
 	os.Exit(1)
 }
 
-// base is what every program reads from its environment.
+// base is the part of the environment that every program reads.
 type base struct {
 	telemetry.Logging
 	telemetry.Tracing
@@ -132,7 +133,8 @@ type base struct {
 	Profiles    config.Switch  `env:"PPROF" envDefault:"off" help:"on or off: profiles under /debug/pprof/ of the admin port"`
 }
 
-// Start is Main without the process: it runs the program with the arguments after its name and returns its error.
+// Start is Main without signals and exit, for tests: it runs the program with args and returns its
+// error. It drains when ctx ends.
 func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	if len(args) > 0 {
 		if c, ok := p.Commands[args[0]]; ok {
@@ -191,8 +193,8 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 	return nil
 }
 
-// endLater returns a context that ends d after ctx does. Meanwhile /readyz says stopping, and [telemetry.Admin.Observe] closes each
-// connection after the answer, so that none is cut off as its client sends a request.
+// endLater returns a context that ends d after ctx. Meanwhile /readyz says stopping and
+// [telemetry.Admin.Observe] closes each connection after its answer, so that no request is cut off.
 func endLater(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
@@ -205,14 +207,14 @@ func endLater(ctx context.Context, d time.Duration) (context.Context, context.Ca
 	return later, func() { stop(); cancel() }
 }
 
-// help writes what the program does and the variables it reads.
+// help writes the usage and the variables.
 func (p Program[C]) help(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s.\n\nUsage:\n  %s\n", p.Name, p.Does, p.Name)
 	for _, name := range slices.Sorted(maps.Keys(p.Commands)) {
 		fmt.Fprintf(&b, "  %s %-11s  %s\n", p.Name, name, p.Commands[name].Does)
 	}
-	fmt.Fprintf(&b, "  %s healthcheck  asks the running program whether it is ready; exits with 0 if it is, else with 1\n", p.Name)
+	fmt.Fprintf(&b, "  %s healthcheck  exits with 0 if the running program is ready, else with 1\n", p.Name)
 	fmt.Fprintf(&b, "  %s --version    prints the version\n", p.Name)
 	b.WriteString("\nEnvironment:\n")
 	b.WriteString(config.Help(*new(C), base{AdminListen: p.Admin, StatusPage: p.StatusPage}))

@@ -48,8 +48,8 @@ func TestMain(m *testing.M) {
 	}.Main()
 }
 
-// start runs p until the test ends or the returned function is called, which returns the program's error.
-// Its admin port is at the returned URL.
+// start runs p until the test ends or the returned function is called, which returns the program's
+// error. Its admin port is at the returned URL.
 func start(t *testing.T, vars map[string]string, run func(context.Context, small, *program.Process) error) (url string, stop func() error) {
 	t.Helper()
 	addr := fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))
@@ -134,11 +134,10 @@ func TestProgram(t *testing.T) {
 	// A stopping program is not ready, but can still be asked while it drains.
 	stopped := make(chan error, 1)
 	go func() { stopped <- stop() }()
-	for {
-		if status, body := get(t, url+"/readyz"); status == 503 && strings.HasSuffix(body, "stopping\n") {
-			break
-		}
-	}
+	stagetest.Eventually(t, "/readyz says stopping", func() bool {
+		status, body := get(t, url+"/readyz")
+		return status == 503 && strings.HasSuffix(body, "stopping\n")
+	})
 	want("/healthz", 200, "ok\n")
 	close(finish)
 	if err := <-stopped; err != nil {

@@ -13,11 +13,11 @@ import (
 	"github.com/milepost/milepost/pkg/config"
 )
 
-// serveDrain is how long requests under way may take when a server stops.
+// serveDrain is how long running requests may take when a server stops.
 const serveDrain = 10 * time.Second
 
-// Serve answers requests on l until ctx ends, then finishes what is under way and returns nil. It closes l. Clients that are
-// slow to ask or to read are cut off.
+// Serve answers requests on l until ctx ends, finishes running requests in 10 s at most and returns
+// nil. It closes l. It cuts off slow clients: headers 5 s, request 15 s, answer 30 s.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	s := &http.Server{
 		Handler:           h,
@@ -36,16 +36,16 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 	})
 	log.Info("serving", "url", "http://"+l.Addr().String()+"/")
 	err := s.Serve(l)
-	if stop() { // the listener broke; nobody asked to stop
+	if stop() { // the listener broke, and ctx has not ended
 		return errors.Join(fmt.Errorf("serve %s: %w", l.Addr(), err), s.Close())
 	}
 	if err := <-stopped; err != nil {
-		return fmt.Errorf("requests under way at the stop: %w", errors.Join(err, s.Close()))
+		return fmt.Errorf("stop: running requests: %w", errors.Join(err, s.Close()))
 	}
 	return nil
 }
 
-// Listen opens the port that the environment variable names. Its error says what to change.
+// Listen opens the port that the environment variable names. Its error says how to fix it.
 func Listen(variable string, addr config.Address) (net.Listener, error) {
 	l, err := net.Listen("tcp", string(addr))
 	switch {

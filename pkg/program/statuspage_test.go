@@ -11,7 +11,8 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// TestStatusPage: the page is on the admin port where STATUS_PAGE is on, and nothing of it is elsewhere.
+// TestStatusPage: the page is on the admin port where STATUS_PAGE is on, and nothing of it is
+// elsewhere.
 func TestStatusPage(t *testing.T) {
 	for value, want := range map[string]int{"on": http.StatusOK, "off": http.StatusNotFound, "": http.StatusNotFound} {
 		redis := "redis://" + stagetest.Embedded(t).Addr

@@ -9,10 +9,11 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/program"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// A program that is told to stop says so at once, and with STOP_DELAY still takes requests for that time, each on a connection
-// that is closed after it.
+// A program that is told to stop says so at once, and with STOP_DELAY still takes requests for that
+// time, each on a connection that is closed after it.
 func TestStopDelay(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -36,11 +37,10 @@ func TestStopDelay(t *testing.T) {
 	}
 	begin, stopped := time.Now(), make(chan error, 1)
 	go func() { stopped <- stop() }()
-	for {
-		if _, report := get(t, url+"/readyz"); strings.HasSuffix(report, "stopping\n") {
-			break
-		}
-	}
+	stagetest.Eventually(t, "/readyz says stopping", func() bool {
+		_, report := get(t, url+"/readyz")
+		return strings.HasSuffix(report, "stopping\n")
+	})
 	if time.Since(begin) < delay/2 && !ask() { // a machine that is this late proves nothing
 		t.Error("a program that stops keeps connections open")
 	}

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// FindByIDs returns the records of the event IDs that are there, by ID.
+// FindByIDs returns the records of the event IDs that have one, by ID.
 func (s *Store) FindByIDs(ctx context.Context, ids []string) (map[string]Record, error) {
 	found := make(map[string]Record, len(ids))
 	err := s.find(ctx, ids, nil, func(doc bson.Raw) error {
@@ -31,9 +31,9 @@ func (s *Store) FindByIDs(ctx context.Context, ids []string) (map[string]Record,
 	return found, nil
 }
 
-// Distances returns the distances, in miles, of the event IDs that are there, by ID. It takes the store and the driver half
-// of what the whole records do. A document of somebody else's making that has no distance counts as not there, so that it is
-// no trouble for the others.
+// Distances returns the distances in miles of the event IDs that have a record, by ID. It costs the
+// store and the driver half of what whole records cost. A document without a distance, which
+// another program must have stored, is skipped.
 func (s *Store) Distances(ctx context.Context, ids []string) (map[string]float64, error) {
 	found := make(map[string]float64, len(ids))
 	err := s.find(ctx, ids, bson.D{{Key: distance, Value: 1}}, func(doc bson.Raw) error {
@@ -51,19 +51,19 @@ func (s *Store) Distances(ctx context.Context, ids []string) (map[string]float64
 }
 
 const (
-	// findMost is how many event IDs one query asks for: a store that goes through the list for each of its documents is not
-	// asked for long ones.
+	// findMost is the number of event IDs in one query. Some stores compare each document with the
+	// whole list, so lists are short.
 	findMost = 32
-	// findAtOnce is how many queries are under way: enough to keep a store at work. The caller's goroutine has one of them, since a
-	// new one's stack has to grow for what the driver does.
+	// findAtOnce is the number of queries at the same time, enough to keep a store busy. One runs
+	// in the caller's goroutine: in a new one the stack has to grow for the driver.
 	findAtOnce = 2
 )
 
-// find calls each with the documents of the event IDs that are there, with the fields that projection names (nil: all). The
-// calls come one at a time, and doc is each's own only until it returns.
+// find calls each with the document of every event ID that has one, with the fields of projection
+// (nil: all). It makes one call at a time; doc is valid until each returns.
 //
-// MongoDB gets queries with $in. FerretDB v1 answers $in by reading the whole collection, and equality of _id from
-// the index, so it gets one small query per ID.
+// MongoDB gets queries with $in. FerretDB v1 reads the whole collection for $in but uses the index
+// for one _id, so it gets one query per ID.
 func (s *Store) find(ctx context.Context, ids []string, projection bson.D, each func(doc bson.Raw) error) error {
 	if len(ids) == 0 {
 		return nil
@@ -101,14 +101,14 @@ func (s *Store) find(ctx context.Context, ids []string, projection bson.D, each 
 		g.Go(queries)
 	}
 	err := queries()
-	if err = cmp.Or(g.Wait(), err); err != nil { // what ended the others' first: this one's may be that of the end
+	if err = cmp.Or(g.Wait(), err); err != nil { // the group's error came first
 		return fmt.Errorf("find records: %w", err)
 	}
 	return nil
 }
 
 func (s *Store) findIn(ctx context.Context, ids []string, projection bson.D, each func(bson.Raw) error) error {
-	o := options.Find().SetBatchSize(int32(len(ids)) + 1) // one answer has them all and the end
+	o := options.Find().SetBatchSize(int32(len(ids)) + 1) // one reply holds all documents
 	if projection != nil {
 		o.SetProjection(projection)
 	}
@@ -129,7 +129,7 @@ func (s *Store) findIn(ctx context.Context, ids []string, projection bson.D, eac
 	return cursor.Err()
 }
 
-// lookup remembers which kind of look-up the store is good at. The zero value has not asked yet.
+// lookup remembers which kind of query the store answers faster. The zero value has not asked yet.
 type lookup struct{ known atomic.Int32 }
 
 const (
@@ -137,7 +137,7 @@ const (
 	byEach = 2
 )
 
-// better reports whether several look-ups by one ID each beat one by several.
+// better reports whether many queries for one ID are faster than one query for many.
 func (l *lookup) better(ctx context.Context, db *mongo.Database) (bool, error) {
 	if l.known.Load() == 0 {
 		var info struct {

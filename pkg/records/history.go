@@ -12,17 +12,18 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Profile is what is known of an address.
+// Profile summarizes the records of an address.
 type Profile struct {
 	Submissions int
 	First, Last time.Time // submitted
 }
 
-// Profile returns the profile of email: the zero Profile if it has no record.
+// Profile returns the profile of email, the zero Profile if it has no record.
 func (s *Store) Profile(ctx context.Context, email string) (Profile, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
-	// FerretDB v1 has neither $min nor $max in $group. Each of the three is one range of the index.
+	// FerretDB v1 lacks $min and $max in $group, so there are three queries. Each reads one range
+	// of the index.
 	var p Profile
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -49,20 +50,20 @@ func (s *Store) Profile(ctx context.Context, email string) (Profile, error) {
 	return p, nil
 }
 
-// Place is where a page of a history ends. The zero value is its begin.
+// Place is the end of a page of a history. The zero value is the beginning of the history.
 type Place struct {
 	At time.Time // submitted
 	ID string
 }
 
-// History returns up to limit records of email, newest first, from after the record at place.
+// History returns up to limit records of email after place, newest first.
 func (s *Store) History(ctx context.Context, email string, place Place, limit int) ([]Record, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	filter := bson.D{{Key: "email", Value: email}}
 	if place != (Place{}) {
 		filter = append(filter,
-			bson.E{Key: "submitted_at", Value: bson.D{{Key: "$lte", Value: place.At}}}, // where the index begins
+			bson.E{Key: "submitted_at", Value: bson.D{{Key: "$lte", Value: place.At}}}, // for the index
 			bson.E{Key: "$or", Value: bson.A{
 				bson.D{{Key: "submitted_at", Value: bson.D{{Key: "$lt", Value: place.At}}}},
 				bson.D{{Key: "_id", Value: bson.D{{Key: "$lt", Value: place.ID}}}},

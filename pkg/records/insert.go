@@ -10,9 +10,10 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// InsertMany stores records in one round trip, unordered, and returns one error per record: nil when a majority of the
-// store's members has it in its journal or when its event ID was there already, else an error that [Down] or
-// [ErrRefused] tells the kind of. An error of one record leaves the others alone.
+// InsertMany stores records in one round trip, unordered, and returns one error per record. It is
+// nil if a majority of the store's members has the record in its journal, or if its event ID was
+// stored before; else [Down] and [ErrRefused] tell what kind of error it is. An error of one record
+// does not affect the others.
 func (s *Store) InsertMany(ctx context.Context, records []Record) []error {
 	errs := make([]error, len(records))
 	if len(records) == 0 {
@@ -35,7 +36,7 @@ func (s *Store) InsertMany(ctx context.Context, records []Record) []error {
 			errs[we.Index] = fmt.Errorf("insert record %s: %w", records[we.Index].ID, mark(we))
 		}
 	case len(records) > 1 && !answered && !Down(err) && ctx.Err() == nil:
-		// The store refused the call as a whole; one record may have spoilt it for all. Find out which.
+		// The store refused the whole call, perhaps because of one record. Try each alone.
 		for i := range records {
 			errs[i] = s.InsertMany(ctx, records[i:i+1])[0]
 		}
@@ -47,15 +48,15 @@ func (s *Store) InsertMany(ctx context.Context, records []Record) []error {
 	return errs
 }
 
-// What one command inserts, far from what a message may hold (16 MB, 100,000 documents).
+// Limits of one insert command, far below those of a message (16 MB, 100,000 documents).
 const (
 	commandMost  = 1000
 	commandBytes = 1 << 20 // of texts
 )
 
-// insert stores records with one command, which takes the processor half the time of the driver's InsertMany: that decodes
-// each document again to find its _id. What is many or large is left to the driver, which cuts it to size and knows what is
-// too large for the store.
+// insert stores records with one command, in half the processor time of the driver's InsertMany,
+// which decodes each document again to find its _id. Many or large records are left to the driver,
+// which splits them and knows the store's limits.
 func (s *Store) insert(ctx context.Context, records []Record) error {
 	size := 0
 	for _, r := range records {
@@ -79,15 +80,15 @@ func (s *Store) insert(ctx context.Context, records []Record) error {
 	return same
 }
 
-// sameRecord reports whether we says that the record's own event ID is there already. A duplicate in an index that
-// somebody added is another matter: the record is not stored.
+// sameRecord reports whether we says that the event ID was stored before. After a duplicate in an
+// index that somebody added, the record is not stored.
 func sameRecord(we mongo.WriteError) bool {
 	if !mongo.IsDuplicateKeyError(mongo.WriteException{WriteErrors: mongo.WriteErrors{we}}) {
 		return false
 	}
 	keys, ok := we.Raw.Lookup("keyPattern").DocumentOK()
 	if !ok {
-		return true // FerretDB does not say; it has no index of ours but _id that could be violated
+		return true // FerretDB does not say, and has no other unique index of ours
 	}
 	_, err := keys.LookupErr("_id")
 	return err == nil

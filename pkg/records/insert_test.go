@@ -185,7 +185,8 @@ func TestFindByIDsIsOneQuery(t *testing.T) {
 	}
 }
 
-// When one of several queries fails, the others are given up, and the caller learns why the one failed.
+// When one of several queries fails, the others are given up, and the caller learns why the one
+// failed.
 func TestFindTellsWhatFailed(t *testing.T) {
 	ids := make([]string, 64)
 	for i := range ids {
@@ -208,7 +209,8 @@ func TestFindTellsWhatFailed(t *testing.T) {
 	}
 }
 
-// Documents that somebody else made, without a distance or with one that is none, leave the others alone.
+// Documents that somebody else made, without a distance or with one that is none, leave the others
+// alone.
 func TestDistancesOfForeignDocuments(t *testing.T) {
 	doc := func(id any, distance ...any) bson.D {
 		d := bson.D{{Key: "_id", Value: id}}

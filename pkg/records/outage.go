@@ -10,10 +10,10 @@ import (
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
 )
 
-// ErrRefused marks the error of a record that the store looked at and does not take, now or later.
+// ErrRefused is wrapped by the error of a record that the store will never accept.
 var ErrRefused = errors.New("the store refuses the record")
 
-// refusals are the server's codes for a document that it will never take.
+// refusals are the server's codes for a document that it will never accept.
 // https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 var refusals = []int{
 	2,     // BadValue
@@ -30,10 +30,10 @@ var refusals = []int{
 	17280, // KeyTooLong
 }
 
-// outages are the server's codes for a store that cannot work now, whatever the document.
+// outages are the server's codes for a store that accepts no document now.
 var outages = []int{
 	6, 7, 89, // HostUnreachable, HostNotFound, NetworkTimeout
-	13, 18, // Unauthorized, AuthenticationFailed: for the operator to mend, not for an event to die of
+	13, 18, // Unauthorized, AuthenticationFailed: for the operator to fix
 	50, 202, 262, // MaxTimeMSExpired, NetworkInterfaceExceededTimeLimit, ExceededTimeLimit
 	64, 79, 100, // WriteConcernFailed, UnknownReplWriteConcern, UnsatisfiableWriteConcern
 	91, 189, 10058, 10107, 11600, 11602, 13435, 13436, // shutting down, not primary, or about to be neither
@@ -41,14 +41,15 @@ var outages = []int{
 	14031, // OutOfDiskSpace
 }
 
-// diskTrouble is what FerretDB says, with code 1 (InternalError), when SQLite cannot write.
+// diskTrouble are FerretDB's messages, with code 1 (InternalError), when SQLite cannot write.
 var diskTrouble = []string{
 	"database or disk is full", "disk I/O error", "attempt to write a readonly database", "database is locked",
 	"unable to open database file",
 }
 
-// Down reports whether err is an outage of the store (away, unreachable, too slow, not primary, disk full, not letting
-// us in) rather than something about a record: whatever the server did not answer itself is one.
+// Down reports whether err is an outage of the store (unreachable, too slow, not primary, disk
+// full, login refused) and not about a record. Every error that is not the server's answer is an
+// outage.
 func Down(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, ErrRefused) || spoilt(err) {
 		return false
@@ -68,7 +69,7 @@ func Down(err error) bool {
 	return slices.ContainsFunc(outages, se.HasErrorCode)
 }
 
-// mark adds ErrRefused to what no retry will mend.
+// mark adds ErrRefused to an error that no retry will fix.
 func mark(err error) error {
 	var se mongo.ServerError
 	if spoilt(err) || errors.As(err, &se) && !Down(err) && slices.ContainsFunc(refusals, se.HasErrorCode) {
@@ -77,7 +78,7 @@ func mark(err error) error {
 	return err
 }
 
-// spoilt reports whether the driver itself could not send the record.
+// spoilt reports whether the driver could not encode or send the record.
 func spoilt(err error) bool {
 	return errors.Is(err, driver.ErrDocumentTooLarge) || errors.As(err, &mongo.MarshalError{})
 }

@@ -18,8 +18,8 @@ type Pool struct {
 	failed  prometheus.Counter
 }
 
-// NewPool makes a pool of at most size connections, for one [OpenPool]. Size 0 leaves it to the URL (maxPoolSize), or to the
-// driver, whose default is 100.
+// NewPool makes a pool of at most size connections, for one [OpenPool]. 0 means maxPoolSize of the
+// URL, or else 100.
 func NewPool(size int) *Pool {
 	return &Pool{
 		max: uint64(size),
@@ -32,7 +32,7 @@ func NewPool(size int) *Pool {
 	}
 }
 
-// limit sets the limit in o, or takes it from there.
+// limit sets the limit in o, or reads it from there.
 func (p *Pool) limit(o *options.ClientOptions) {
 	switch {
 	case p.max > 0:
@@ -70,14 +70,14 @@ func (p *Pool) monitor() *event.PoolMonitor {
 var poolDesc = prometheus.NewDesc("milepost_mongo_pool_connections",
 	"Connections to the store: open, used (by a call under way), waiting (calls that have none yet), max (that may be open).", []string{"state"}, nil)
 
-// Describe is part of [prometheus.Collector].
+// Describe implements [prometheus.Collector].
 func (p *Pool) Describe(ch chan<- *prometheus.Desc) {
 	ch <- poolDesc
 	p.wait.Describe(ch)
 	p.failed.Describe(ch)
 }
 
-// Collect is part of [prometheus.Collector].
+// Collect implements [prometheus.Collector].
 func (p *Pool) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range map[string]int64{"open": p.open.Load(), "used": p.used.Load(), "waiting": p.waiting.Load(), "max": int64(p.max)} {
 		ch <- prometheus.MustNewConstMetric(poolDesc, prometheus.GaugeValue, float64(n), state)

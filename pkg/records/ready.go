@@ -9,7 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/event"
 )
 
-// watch knows what the driver's own heartbeats say of the store, so that asking costs nothing.
+// watch remembers what the driver's heartbeats say about the store, so that asking is free.
 type watch struct {
 	mu       sync.Mutex
 	writable bool
@@ -17,9 +17,8 @@ type watch struct {
 	asking   bool
 }
 
-// Ready is nil while the driver knows a server that takes writes, else an error that says why it does not. It does not
-// block. The driver by itself asks a server that is away every 10 s only; being asked here makes it ask at once, so that who
-// is waited for is not waited for longer than it takes.
+// Ready returns nil while the driver knows a server that accepts writes, else the reason why not.
+// It does not block. It triggers an immediate check; the driver alone polls every 10 s.
 func (s *Store) Ready() error {
 	w := s.watch
 	w.mu.Lock()
@@ -30,7 +29,7 @@ func (s *Store) Ready() error {
 	if !w.asking {
 		w.asking = true
 		go func() {
-			_ = s.Ping(context.Background()) // 2 s at most; what it meets comes to the watch
+			_ = s.Ping(context.Background()) // 2 s at most; the monitor sees the result
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.asking = false

@@ -1,6 +1,6 @@
-// Package records keeps submissions in MongoDB: one document of the collection "users" for each, whose _id is the
-// event ID, so that inserting an event again finds its own document. It uses only what MongoDB and FerretDB v1.24
-// (the embedded store of standalone) both have.
+// Package records keeps submissions in MongoDB, each as a document of the collection "users". Its
+// _id is the event ID, so inserting an event twice stores it once. The package uses only what both
+// MongoDB and FerretDB v1.24 (the embedded store of standalone) have.
 package records
 
 import (
@@ -17,7 +17,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 )
 
-// Record is one submission as it is stored. Times are kept to the millisecond and come back in UTC.
+// Record is a stored submission. The store keeps times to the millisecond and returns them in UTC.
 type Record struct {
 	ID          string    `bson:"_id"` // event ID
 	Email       string    `bson:"email"`
@@ -34,13 +34,13 @@ const Collection = "users"
 // distance is the name of Record.Miles in a document.
 const distance = "distance_from_velocity"
 
-// durable is what a write waits for: a majority of the store's members has it in its journal.
+// durable makes a write wait until a majority of the store's members has it in its journal.
 var durable = func() *writeconcern.WriteConcern {
 	journaled := true
 	return &writeconcern.WriteConcern{W: writeconcern.WCMajority, Journal: &journaled}
 }()
 
-// How long the store may take, unless the URL says otherwise (timeoutMS, connectTimeoutMS, serverSelectionTimeoutMS).
+// Time limits. The URL may set others: timeoutMS, connectTimeoutMS, serverSelectionTimeoutMS.
 const (
 	callTimeout    = 10 * time.Second
 	connectTimeout = 5 * time.Second // a heartbeat's too
@@ -48,8 +48,8 @@ const (
 	pingTimeout    = 2 * time.Second
 )
 
-// Store is the collection of records. Its methods are safe for concurrent use, and each waits for the store at most as
-// long as ctx and the store's own time limit (10 s) allow.
+// Store is the collection of records. Its methods are safe for concurrent use. Each blocks until
+// the store answers, ctx ends or 10 s have passed.
 type Store struct {
 	client *mongo.Client
 	users  *mongo.Collection
@@ -58,8 +58,8 @@ type Store struct {
 	limit  time.Duration // of a call; 0 for none
 }
 
-// Open prepares a client for the store at url (mongodb://…) and waits for nothing: the store need not be there yet. An
-// error says what is wrong with url. The caller closes the store.
+// Open prepares a client for the store at url (mongodb://…). It does not connect; an error says
+// what is wrong with url. The caller closes the store.
 func Open(url, database string) (*Store, error) { return OpenPool(url, database, nil) }
 
 // OpenPool is Open with the connections of pool, which may be nil.
@@ -75,7 +75,7 @@ func OpenPool(url, database string, pool *Pool) (*Store, error) {
 		o.SetServerSelectionTimeout(selectTimeout)
 	}
 	o.SetWriteConcern(durable)
-	// A document that a foreign program stored has an object ID, not an event's.
+	// A document that another program stored has an object ID, not an event ID.
 	o.SetBSONOptions(&options.BSONOptions{ObjectIDAsHexString: true})
 	o.SetReadPreference(readpref.Primary()) // a secondary may not have what was just stored
 	if pool != nil {
@@ -86,7 +86,7 @@ func OpenPool(url, database string, pool *Pool) (*Store, error) {
 	o.SetServerMonitor(w.monitor())
 	client, err := mongo.Connect(o)
 	if err != nil && strings.Contains(url, "@") {
-		return nil, errors.New("the store's URL is not one that the driver understands") // err may quote the password
+		return nil, errors.New("the driver does not understand the store's URL") // err may quote the password
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the store's URL: %w", err)
@@ -97,7 +97,7 @@ func OpenPool(url, database string, pool *Pool) (*Store, error) {
 // Close closes the connections. Calls under way end with an error.
 func (s *Store) Close(ctx context.Context) error { return s.client.Disconnect(ctx) }
 
-// Ping is nil if the store is there and takes writes. It waits 2 s at most.
+// Ping returns nil if the store accepts writes. It blocks for 2 s at most.
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
@@ -107,8 +107,8 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Newest returns the record of email that was submitted last, and false if there is none. One of somebody else's making that
-// has no distance counts as none, since it would read as 0 miles.
+// Newest returns the record of email that was submitted last, and false if there is none. A
+// document without a distance, which another program must have stored, counts as none.
 func (s *Store) Newest(ctx context.Context, email string) (Record, bool, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()

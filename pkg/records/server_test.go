@@ -13,8 +13,8 @@ import (
 	"github.com/milepost/milepost/pkg/records"
 )
 
-// server answers as a mongod would: the handshake by itself, other commands as the test says. The embedded store cannot
-// say most of what a mongod says when things go wrong.
+// server answers as a mongod would: the handshake by itself, other commands as the test says. The
+// embedded store cannot say most of what a mongod says when things go wrong.
 type server struct {
 	t     *testing.T
 	addr  string

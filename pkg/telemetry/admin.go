@@ -21,8 +21,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// Admin is what a program tells its operators: whether it is alive and ready, and its metrics. Its methods are safe for
-// concurrent use, and those of a nil Admin do nothing.
+// Admin answers a program's operators: is it alive, is it ready, what are its metrics. Its methods
+// are safe for concurrent use; those of a nil Admin do nothing.
 type Admin struct {
 	registry *prometheus.Registry
 	http     httpMetrics
@@ -45,7 +45,7 @@ func NewAdmin() *Admin {
 	return a
 }
 
-// Registry is where the program registers metrics of its own; nil for a nil Admin.
+// Registry returns the registry for the program's own metrics; nil for a nil Admin.
 func (a *Admin) Registry() *prometheus.Registry {
 	if a == nil {
 		return nil
@@ -79,23 +79,23 @@ func (a *Admin) Show(h http.Handler) {
 	}
 }
 
-// status serves what Show was given.
+// status serves the handler that Show was given.
 func (a *Admin) status(w http.ResponseWriter, r *http.Request) {
 	if h := a.page.Load(); h != nil {
 		(*h).ServeHTTP(w, r)
 		return
 	}
-	text(w, http.StatusNotFound, "no status page here; STATUS_PAGE=on shows one\n")
+	text(w, http.StatusNotFound, "no status page; STATUS_PAGE=on enables it\n")
 }
 
-// Stop makes /readyz say for good that the program is stopping.
+// Stop makes /readyz say that the program is stopping, until it ends.
 func (a *Admin) Stop() {
 	if a != nil {
 		a.stopping.Store(true)
 	}
 }
 
-// Ready asks all checks. Report has a line for each; ok tells whether all are ready.
+// Ready calls all checks. report has a line for each; ok is true if all are ready.
 func (a *Admin) Ready() (report string, ok bool) {
 	a.mu.Lock()
 	checks := slices.Clone(a.checks)
@@ -111,7 +111,7 @@ func (a *Admin) Ready() (report string, ok bool) {
 		if err != nil {
 			ok, says = false, err.Error()
 		}
-		// An error may quote what came over the network: one line per check whatever it holds.
+		// An error may quote text from the network; keep one line per check.
 		fmt.Fprintf(&b, "%s: %s\n", c.name, strings.NewReplacer("\n", " ", "\r", " ").Replace(cmp.Or(says, "ok")))
 	}
 	if a.stopping.Load() {
@@ -121,7 +121,8 @@ func (a *Admin) Ready() (report string, ok bool) {
 	return b.String(), ok
 }
 
-// Handler serves /healthz, /readyz, /metrics and what Show was given, and /debug/pprof/ if profiles is set.
+// Handler serves /healthz, /readyz, /metrics, the handler of Show, and /debug/pprof/ if profiles is
+// set.
 func (a *Admin) Handler(profiles bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") })
@@ -153,10 +154,10 @@ func text(w http.ResponseWriter, status int, body string) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte(body)) // the client is gone if this fails
+	_, _ = w.Write([]byte(body)) // an error means that the client is gone
 }
 
-// Serve answers on l until the returned function is called, which waits for requests under way, two seconds at most.
+// Serve answers on l until stop is called. stop waits up to 2 s for running requests.
 func (a *Admin) Serve(l net.Listener, profiles bool, log *slog.Logger) (stop func()) {
 	s := &http.Server{
 		Handler:           a.Handler(profiles),
@@ -183,10 +184,10 @@ func (a *Admin) Serve(l net.Listener, profiles bool, log *slog.Logger) (stop fun
 	}
 }
 
-// readiness is the metric milepost_ready: 1 for each check that is ready.
+// readiness is the metric milepost_ready: 1 for every check that is ready.
 type readiness struct{ *Admin }
 
-var readyDesc = prometheus.NewDesc("milepost_ready", "1 if what the check watches is ready, else 0.", []string{"check"}, nil)
+var readyDesc = prometheus.NewDesc("milepost_ready", "1 if the check is ready, else 0.", []string{"check"}, nil)
 
 func (r readiness) Describe(ch chan<- *prometheus.Desc) { ch <- readyDesc }
 

@@ -1,15 +1,24 @@
-// Package telemetry is what a program tells its operators: logs, metrics, traces and the admin port.
+// Package telemetry has what a program tells its operators: logs, metrics, traces and the admin port.
 //
-// The admin port has /metrics; deploy/METRICS.md lists them. [Admin.Observe] counts and times what an HTTP server answers.
+// [Logging] opens the log. [Admin] is the admin port with /healthz, /readyz and /metrics, which
+// deploy/METRICS.md lists; [Admin.Watch] adds what readiness depends on, and [Admin.Observe] counts
+// and times HTTP requests. [Tracing] opens the traces.
 //
-// Traces are on if OTEL_EXPORTER_OTLP_ENDPOINT names a collector that takes OTLP over HTTP, and cost nothing otherwise. A
-// submission is one trace from its POST to its line in the log, over all programs: pkg/stage tells how. Read beside the
-// endpoint are OTEL_EXPORTER_OTLP_HEADERS, _PROTOCOL (only http/protobuf), _TIMEOUT, _COMPRESSION, _CERTIFICATE,
-// _CLIENT_CERTIFICATE and _CLIENT_KEY, each of them, the endpoint too, also as OTEL_EXPORTER_OTLP_TRACES_…; OTEL_SERVICE_NAME
-// (default: the program's name), OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG, OTEL_BSP_…,
-// OTEL_TRACES_EXPORTER (otlp or none) and OTEL_SDK_DISABLED. Nothing waits for a collector that is away: its spans are
-// dropped, which is logged once, and the end of a program tries for two seconds to deliver the last ones.
+// # Traces
 //
-// Log lines that speak of an event have its ID as event, and its trace's as trace. An email address stands in no label, no
-// span and no log line: what comes before an @ in a value is left out.
+// Traces are on if OTEL_EXPORTER_OTLP_ENDPOINT names a collector that accepts OTLP over HTTP. The
+// trace of a submission goes from its POST to its line in the log, through all programs. The
+// collector may be away: its spans are dropped, which is logged once, and an ending program tries
+// for two seconds to deliver the last ones. These variables of OpenTelemetry are read:
+//
+//   - OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS, _PROTOCOL (only http/protobuf), _TIMEOUT, _COMPRESSION,
+//     _CERTIFICATE, _CLIENT_CERTIFICATE, _CLIENT_KEY, and the same with OTEL_EXPORTER_OTLP_TRACES_
+//   - OTEL_SERVICE_NAME (default: the program's name), OTEL_RESOURCE_ATTRIBUTES
+//   - OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG, OTEL_BSP_…
+//   - OTEL_TRACES_EXPORTER (otlp or none), OTEL_SDK_DISABLED
+//
+// # Privacy
+//
+// A log line about an event has its ID as event and its trace as trace. No label, span or log line
+// holds an email address: the part before an @ in a value is replaced by an ellipsis.
 package telemetry

@@ -15,7 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// httpMetrics are those of all HTTP servers of a program.
+// httpMetrics are the metrics of all HTTP servers of a program.
 type httpMetrics struct {
 	once     sync.Once
 	requests *prometheus.CounterVec
@@ -35,15 +35,16 @@ func (m *httpMetrics) register(r *prometheus.Registry) {
 	})
 }
 
-// other is the label of what anybody can make up.
+// other is the label of routes and methods that a client can invent.
 const other = "other"
 
 var methods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT": true, "PATCH": true, "DELETE": true, "OPTIONS": true}
 
-// Observe counts and times what h answers, and gives each request a span if traces are on. The template of the route is what
-// h's router leaves in the request's Pattern, as [http.ServeMux] does; without one it counts as "other". A request for which
-// trusted (nil: each) is true continues the trace that it names; any other begins one that is linked with it. Once the
-// program is stopping, each connection is closed after its answer. A nil Admin observes nothing.
+// Observe counts and times the requests to h, and gives each a span if traces are on. The label
+// route is the request's Pattern, as [http.ServeMux] sets it, or "other". A request for which
+// trusted is true (nil: every one) continues the trace that it names; any other starts a trace with
+// a link to it. While the program stops, every connection is closed after its answer. A nil Admin
+// observes nothing.
 func (a *Admin) Observe(h http.Handler, trusted func(*http.Request) bool) http.Handler {
 	if a == nil {
 		return h
@@ -73,7 +74,8 @@ func (a *Admin) Observe(h http.Handler, trusted func(*http.Request) bool) http.H
 				route = r.Pattern[strings.IndexByte(r.Pattern, ' ')+1:]
 			}
 			a.http.requests.WithLabelValues(method, route, strconv.Itoa(code)).Inc()
-			if !strings.HasPrefix(w.Header().Get("Content-Type"), "text/event-stream") { // which last as long as their reader likes
+			// A stream lasts as long as its reader wants.
+			if !strings.HasPrefix(w.Header().Get("Content-Type"), "text/event-stream") {
 				a.http.seconds.WithLabelValues(method, route).Observe(time.Since(start).Seconds())
 			}
 			if span != nil {
@@ -98,7 +100,7 @@ func begin(tracer trace.Tracer, r *http.Request, method string, trusted bool) (*
 	return r.WithContext(ctx), span
 }
 
-// end names the span by the route: a path may hold an address.
+// end names the span after the route, since a path may hold an email address.
 func end(span trace.Span, method, route string, code int) {
 	if route != other {
 		span.SetName(method + " " + route)
@@ -111,15 +113,15 @@ func end(span trace.Span, method, route string, code int) {
 	span.End()
 }
 
-// answer remembers the status.
+// answer remembers the status code.
 type answer struct {
 	http.ResponseWriter
 	status int  // 0: not written
-	done   bool // the handler has come to its end
+	done   bool // the handler has returned
 }
 
 func (a *answer) WriteHeader(status int) {
-	if a.status == 0 && status >= 200 { // not one of those that announce another
+	if a.status == 0 && status >= 200 { // not an informational one
 		a.status = status
 	}
 	a.ResponseWriter.WriteHeader(status)
@@ -136,10 +138,10 @@ func (a *answer) code() int {
 	}
 }
 
-// Unwrap lets [http.ResponseController] find what the server can do.
+// Unwrap is for [http.ResponseController].
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// Transport gives requests a span and a traceparent header if traces are on; otherwise it is base.
+// Transport returns base, which gives requests a span and a traceparent header if traces are on.
 func (a *Admin) Transport(base http.RoundTripper) http.RoundTripper {
 	p := a.Tracer()
 	if p == nil {
@@ -153,7 +155,7 @@ type tracedTransport struct {
 	tracer trace.Tracer
 }
 
-// RoundTrip implements http.RoundTripper. The span ends with the answer's headers.
+// RoundTrip implements http.RoundTripper. The span ends when the headers of the answer are there.
 func (t *tracedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, span := t.tracer.Start(r.Context(), r.Method, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		semconv.HTTPRequestMethodKey.String(r.Method), semconv.ServerAddress(r.URL.Hostname())))

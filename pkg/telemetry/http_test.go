@@ -9,7 +9,8 @@ import (
 	"github.com/milepost/milepost/pkg/telemetry"
 )
 
-// TestObserve asks a server in ways that a router knows and does not know, and looks at what was counted.
+// TestObserve asks a server in ways that a router knows and does not know, and looks at what was
+// counted.
 func TestObserve(t *testing.T) {
 	admin := telemetry.NewAdmin()
 	s := hello(t, admin, telemetry.Logging{}.Open(t.Output(), "sample"), nil, "")

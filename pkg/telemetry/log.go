@@ -13,14 +13,14 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Logging has the settings of the log.
+// Logging configures the log.
 type Logging struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" allowed:"one of debug, info, warn, error" help:"lowest level that is logged: debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"text" oneof:"text json" help:"text or json; logs go to stderr"`
 }
 
-// Open makes the logger of the program name. A line that is logged with the context of a span has its trace's ID. Whatever
-// looks like an email address in a value loses what is before the @.
+// Open makes the logger of the program name. A line with the context of a span has the ID of its
+// trace. In values, the part before the @ of everything like an email address is replaced by …
 func (l Logging) Open(w io.Writer, name string) *slog.Logger {
 	o := &slog.HandlerOptions{Level: l.LogLevel, ReplaceAttr: maskAddresses}
 	var h slog.Handler = slog.NewTextHandler(w, o)
@@ -30,7 +30,7 @@ func (l Logging) Open(w io.Writer, name string) *slog.Logger {
 	return slog.New(tracedLog{h}).With("service", name)
 }
 
-// tracedLog adds the trace of the context.
+// tracedLog adds the trace ID of the context.
 type tracedLog struct{ slog.Handler }
 
 // Handle implements slog.Handler.
@@ -47,10 +47,10 @@ func (t tracedLog) WithAttrs(a []slog.Attr) slog.Handler { return tracedLog{t.Ha
 // WithGroup implements slog.Handler.
 func (t tracedLog) WithGroup(name string) slog.Handler { return tracedLog{t.Handler.WithGroup(name)} }
 
-// localPart is what stands before the @ of an address, quoted or not, or before the @ of a URL.
+// localPart matches what is before the @ of an address, quoted or not, or of a URL.
 var localPart = regexp.MustCompile(`("[^"\n]*"|[^\s"<>(),;:\\[\]]+)@`)
 
-// maskAddresses is the last net: an error of a store or a handler may quote what somebody typed.
+// maskAddresses hides addresses: an error of a store or a handler may quote what a user typed.
 func maskAddresses(_ []string, a slog.Attr) slog.Attr {
 	text := ""
 	switch a.Value.Kind() {
@@ -69,8 +69,8 @@ func maskAddresses(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// clientLog takes what the Redis client logs, which it does in one place for all clients of a process. It repeats what the
-// errors of its calls say, so it is only worth reading at debug level.
+// clientLog receives what the Redis clients of the process log. It is logged at debug level, since
+// the errors of their calls say the same.
 type clientLog struct{ log atomic.Pointer[slog.Logger] }
 
 var redisLog = new(clientLog)
@@ -80,7 +80,7 @@ func init() { redis.SetLogger(redisLog) }
 // LogRedis sends what the Redis clients of the process log to log, at debug level.
 func LogRedis(log *slog.Logger) { redisLog.log.Store(log) }
 
-// Printf implements the client's logger.
+// Printf implements the logger of go-redis.
 func (c *clientLog) Printf(ctx context.Context, format string, v ...any) {
 	if log := c.log.Load(); log != nil && log.Enabled(ctx, slog.LevelDebug) {
 		log.DebugContext(ctx, "redis client", "says", fmt.Sprintf(format, v...))

@@ -21,18 +21,19 @@ import (
 	"github.com/milepost/milepost/pkg/config"
 )
 
-// Tracing says whether and where traces go. The package comment names the variables that are read beside these.
+// Tracing configures traces. The package comment names more variables.
 type Tracing struct {
-	Endpoint       config.HTTPURL `env:"OTEL_EXPORTER_OTLP_ENDPOINT" help:"where traces go, over OTLP/HTTP, such as http://127.0.0.1:4318; unset: nowhere"`
+	Endpoint       config.HTTPURL `env:"OTEL_EXPORTER_OTLP_ENDPOINT" help:"collector of traces, over OTLP/HTTP, such as http://127.0.0.1:4318; unset: no traces"`
 	TracesEndpoint config.HTTPURL `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" help:"the same with its path, such as http://127.0.0.1:4318/v1/traces"`
-	Headers        string         `env:"OTEL_EXPORTER_OTLP_HEADERS" secret:"yes" help:"headers of what is sent there, as name=value,name=value"`
+	Headers        string         `env:"OTEL_EXPORTER_OTLP_HEADERS" secret:"yes" help:"headers for the collector, as name=value,name=value"`
 }
 
-// flushMost is how long the end of a program waits for its last spans to be delivered.
+// flushMost is how long an ending program waits until its last spans are delivered.
 const flushMost = 2 * time.Second
 
-// Open makes the provider of the spans of the program name; nil if the environment asks for none. What is not delivered is dropped:
-// nobody ever waits for the collector but flush, which delivers what is left and ends the provider.
+// Open makes the tracer provider of the program name; nil if traces are off. Spans that are not
+// delivered are dropped. Only flush waits for the collector: it delivers the remaining spans, in 2
+// s at most, and ends the provider.
 func (t Tracing) Open(getenv func(string) string, name, version string, log *slog.Logger) (p *sdktrace.TracerProvider, flush func(), err error) {
 	off, _ := strconv.ParseBool(getenv("OTEL_SDK_DISABLED"))
 	if off || t.Endpoint == "" && t.TracesEndpoint == "" {
@@ -54,7 +55,7 @@ func (t Tracing) Open(getenv func(string) string, name, version string, log *slo
 	if err != nil {
 		return nil, nil, fmt.Errorf("traces: %w", err)
 	}
-	// What the environment says goes before what we say.
+	// The environment overrides our attributes.
 	about, err := resource.New(context.Background(), resource.WithTelemetrySDK(), resource.WithHost(),
 		resource.WithAttributes(semconv.ServiceName(name), semconv.ServiceVersion(version)), resource.WithFromEnv())
 	if err != nil && about == nil {
@@ -72,10 +73,11 @@ func (t Tracing) Open(getenv func(string) string, name, version string, log *slo
 	}, nil
 }
 
-// Trace makes p what Tracer returns and what Observe and Transport begin spans with; nil turns traces off. It is called before them.
+// Trace sets the provider of Tracer, Observe and Transport, before they are called; nil turns
+// traces off.
 func (a *Admin) Trace(p *sdktrace.TracerProvider) { a.tracer = p }
 
-// Tracer is where a program's spans begin; nil if traces are off, and for a nil Admin.
+// Tracer returns the tracer provider; nil if traces are off, and for a nil Admin.
 func (a *Admin) Tracer() trace.TracerProvider {
 	if a == nil || a.tracer == nil {
 		return nil // not an interface that holds a nil pointer
@@ -83,7 +85,8 @@ func (a *Admin) Tracer() trace.TracerProvider {
 	return a.tracer
 }
 
-// otlp reads OpenTelemetry's variables of the exporter. One for traces goes before the one for everything.
+// otlp reads OpenTelemetry's variables of the exporter. OTEL_EXPORTER_OTLP_TRACES_… overrides
+// OTEL_EXPORTER_OTLP_…
 type otlp struct{ getenv func(string) string }
 
 func (o otlp) get(what string) (name, value string) {

@@ -31,8 +31,8 @@ func get(t *testing.T, url string) {
 	_ = answer.Body.Close()
 }
 
-// traced does as a program does: it opens log and traces from the variables, calls run and delivers the last spans. It returns
-// the error of the variables and what was logged.
+// traced does as a program does: it opens log and traces from the variables, calls run and delivers
+// the last spans. It returns the error of the variables and what was logged.
 func traced(t *testing.T, vars map[string]string, run func(*telemetry.Admin, *slog.Logger)) (logged string, err error) {
 	t.Helper()
 	var cfg struct {
@@ -227,7 +227,8 @@ func TestTracesRetried(t *testing.T) {
 	}
 }
 
-// TestTracesLost: a collector that refuses, is away or never answers costs the spans, one line in the log and no time.
+// TestTracesLost: a collector that refuses, is away or never answers costs the spans, one line in
+// the log and no time.
 func TestTracesLost(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections are made and nobody takes them
 	if err != nil {

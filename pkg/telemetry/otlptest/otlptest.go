@@ -1,4 +1,4 @@
-// Package otlptest is a collector of traces for tests: it takes OTLP over HTTP and keeps what came.
+// Package otlptest is a trace collector for tests. It accepts OTLP over HTTP and keeps the spans.
 package otlptest
 
 import (
@@ -18,7 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Span is a span that was delivered. IDs are in hex, Parent is "" for the first span of a trace.
+// Span is a delivered span. IDs are in hex; Parent is "" for the first span of a trace.
 type Span struct {
 	Service            string // service.name of its resource
 	Name               string
@@ -31,7 +31,7 @@ type Span struct {
 	ResourceAttributes map[string]string
 }
 
-// Link is another span that a span names.
+// Link is a reference to another span.
 type Link struct{ Trace, ID string }
 
 // Collector is a running collector. Its methods are safe for concurrent use.
@@ -54,14 +54,14 @@ func Start(t testing.TB) *Collector {
 	return c
 }
 
-// Answer makes the collector answer the next requests with these statuses, and take nothing of them.
+// Answer makes the collector answer the next requests with these statuses and ignore their spans.
 func (c *Collector) Answer(statuses ...int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answers = append(c.answers, statuses...)
 }
 
-// Spans are all that came so far, by their start.
+// Spans returns all spans so far, in the order of their start.
 func (c *Collector) Spans() []Span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,7 +70,7 @@ func (c *Collector) Spans() []Span {
 	return spans
 }
 
-// Headers are those of the requests that came, one after the other.
+// Headers returns the headers of the requests so far, in their order.
 func (c *Collector) Headers() []http.Header {
 	c.mu.Lock()
 	defer c.mu.Unlock()
