@@ -114,7 +114,7 @@ func (c *Cache[V]) Drop(ctx context.Context, key string) error {
 	return c.client.rdb.Del(ctx, c.keys(key)...).Err()
 }
 
-func (c *Cache[V]) key(key string) string { return "cache:" + c.o.Name + ":" + key }
+func (c *Cache[V]) key(key string) string { return c.client.base + "cache:" + c.o.Name + ":" + key }
 
 // keys are those of the entry and of its lock.
 func (c *Cache[V]) keys(key string) []string { return []string{c.key(key), c.key(key) + "#lock"} }

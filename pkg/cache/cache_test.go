@@ -23,7 +23,7 @@ var errBroken = errors.New("broken")
 
 func open(t testing.TB, o *redis.Options) *cache.Client {
 	t.Helper()
-	c := cache.Open(o, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	c := cache.Open(o, "", slog.New(slog.NewTextHandler(io.Discard, nil)))
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }

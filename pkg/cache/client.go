@@ -34,13 +34,14 @@ var ErrAway = errors.New("the cache is away")
 // Client is a connection to the Redis that holds caches. Its methods are safe for concurrent use.
 type Client struct {
 	rdb  *redis.Client
+	base string // in front of every key
 	log  *slog.Logger
 	away atomic.Int64 // Redis is not called before this Unix nanosecond; 0 while it answers
 }
 
-// Open prepares a client and does not connect. Of o it takes address, credentials and TLS. The
-// caller closes it.
-func Open(o *redis.Options, log *slog.Logger) *Client {
+// Open prepares a client and does not connect. Of o it takes address, credentials and TLS. prefix
+// stands before every key. The caller closes it.
+func Open(o *redis.Options, prefix string, log *slog.Logger) *Client {
 	if log == nil {
 		log = slog.Default()
 	}
@@ -53,7 +54,7 @@ func Open(o *redis.Options, log *slog.Logger) *Client {
 	c.ReadBufferSize, c.WriteBufferSize = 4<<10, 4<<10 // entries are small
 	c.DisableIdentity = true
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	client := &Client{rdb: redis.NewClient(&c), log: log}
+	client := &Client{rdb: redis.NewClient(&c), base: prefix, log: log}
 	client.rdb.AddHook(client)
 	return client
 }

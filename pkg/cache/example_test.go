@@ -17,7 +17,7 @@ func Example() {
 		panic(err)
 	}
 	defer server.Close()
-	client := cache.Open(&redis.Options{Addr: server.Addr()}, nil)
+	client := cache.Open(&redis.Options{Addr: server.Addr()}, "", nil)
 	defer client.Close()
 	temperatures := cache.New[float64](client, cache.Options{Name: "example", TTL: time.Hour})
 	for range 2 {

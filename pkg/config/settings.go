@@ -16,9 +16,10 @@ import (
 
 // Redis says where the pipeline's Redis is. REDIS_URL goes before REDIS_HOST and REDIS_PORT.
 type Redis struct {
-	RedisURL  RedisURL `env:"REDIS_URL" secret:"yes" help:"URL of Redis, such as redis://user:password@host:6379/0; rediss:// for TLS"`
-	RedisHost string   `env:"REDIS_HOST" envDefault:"127.0.0.1" help:"host of Redis, if REDIS_URL is not set"`
-	RedisPort Port     `env:"REDIS_PORT" envDefault:"6379" help:"port of Redis, if REDIS_URL is not set"`
+	RedisURL  RedisURL  `env:"REDIS_URL" secret:"yes" help:"URL of Redis, such as redis://user:password@host:6379/0; rediss:// for TLS"`
+	RedisHost string    `env:"REDIS_HOST" envDefault:"127.0.0.1" help:"host of Redis, if REDIS_URL is not set"`
+	RedisPort Port      `env:"REDIS_PORT" envDefault:"6379" help:"port of Redis, if REDIS_URL is not set"`
+	KeyPrefix KeyPrefix `env:"KEY_PREFIX" help:"stands before every key and channel, such as shop:; needed if pipelines share a Redis"`
 }
 
 // Options returns the options of a client for it.
@@ -143,6 +144,18 @@ func (a *Address) UnmarshalText(b []byte) error {
 		return errors.New("is not an address such as 127.0.0.1:8000, :8000 for all addresses of the machine, or 0.0.0.0 for all with the usual port")
 	}
 	*a = Address(b)
+	return nil
+}
+
+// KeyPrefix stands before every key and channel of a pipeline.
+type KeyPrefix string
+
+// UnmarshalText reads a prefix.
+func (p *KeyPrefix) UnmarshalText(b []byte) error {
+	if stage.CheckPrefix(string(b), 0) != nil {
+		return errors.New(`is not a key prefix: at most 64 printable ASCII characters, without spaces, quotes, braces or any of *?[]\`)
+	}
+	*p = KeyPrefix(b)
 	return nil
 }
 

@@ -277,19 +277,20 @@ func Rate(r *float64) string {
 
 // Tool is how the command-line tool is called for the Redis of o. It names no credentials: where
 // they are needed, or TLS is, whoever calls it has them in REDIS_URL.
-func Tool(o *redis.Options) string {
-	const name = "milepostctl"
-	if o.Password != "" || o.Username != "" || o.TLSConfig != nil || o.Network == "unix" || o.Addr == "127.0.0.1:6379" && o.DB == 0 {
-		return name
+func Tool(o *redis.Options, prefix string) string {
+	name := "milepostctl"
+	_, _, err := net.SplitHostPort(o.Addr)
+	private := o.Password != "" || o.Username != "" || o.TLSConfig != nil || o.Network == "unix" || err != nil
+	if !private && (o.Addr != "127.0.0.1:6379" || o.DB != 0) {
+		name += " --redis redis://" + o.Addr
+		if o.DB != 0 {
+			name += fmt.Sprintf("/%d", o.DB)
+		}
 	}
-	if _, _, err := net.SplitHostPort(o.Addr); err != nil {
-		return name
+	if prefix != "" {
+		name += " --prefix '" + prefix + "'"
 	}
-	url := "redis://" + o.Addr
-	if o.DB != 0 {
-		url += fmt.Sprintf("/%d", o.DB)
-	}
-	return name + " --redis " + url
+	return name
 }
 
 // Find is the command that shows where an event is.

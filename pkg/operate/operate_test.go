@@ -122,7 +122,7 @@ func TestTool(t *testing.T) {
 		{redis.Options{Addr: "redis:6379", TLSConfig: &tls.Config{}}, "milepostctl"},
 		{redis.Options{Network: "unix", Addr: "/run/redis"}, "milepostctl"},
 	} {
-		if got := operate.Tool(&tc.o); got != tc.want {
+		if got := operate.Tool(&tc.o, ""); got != tc.want {
 			t.Errorf("Tool(%s, database %d) = %q, want %q", tc.o.Addr, tc.o.DB, got, tc.want)
 		}
 	}

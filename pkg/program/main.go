@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/operate/statuspage"
@@ -47,23 +49,31 @@ type Process struct {
 func (p *Process) Open(c config.Broker) (*stage.Broker, error) {
 	b, err := stage.Open(stage.Options{
 		Redis: c.Options(), Log: p.Log, Tracer: p.Admin.Tracer(), Lease: c.Lease,
-		MaxBacklog: c.MaxBacklog, KeepEntries: c.KeepEntries, MaxDead: c.MaxDead,
+		Prefix: string(c.KeyPrefix), MaxBacklog: c.MaxBacklog, KeepEntries: c.KeepEntries, MaxDead: c.MaxDead,
 	})
 	if err != nil {
 		return nil, err
 	}
 	p.Admin.RedisPool("pipeline", b.Pool)
-	if err := p.Admin.Registry().Register(b); err != nil {
+	if err := prefixed(p.Admin.Registry(), c.KeyPrefix).Register(b); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	if p.StatusPage != "" {
-		page, err := statuspage.Handler(inspect.New(b).Observer(time.Second), operate.Tool(c.Options()), p.Log)
+		page, err := statuspage.Handler(inspect.New(b).Observer(time.Second), operate.Tool(c.Options(), string(c.KeyPrefix)), p.Log)
 		if err != nil {
 			return nil, errors.Join(err, b.Close())
 		}
 		p.Admin.Show(page)
 	}
 	return b, nil
+}
+
+// prefixed labels metrics with the prefix of the pipeline, if it has one.
+func prefixed(r prometheus.Registerer, prefix config.KeyPrefix) prometheus.Registerer {
+	if prefix == "" {
+		return r
+	}
+	return prometheus.WrapRegistererWith(prometheus.Labels{"prefix": string(prefix)}, r)
 }
 
 // Program is a program with the configuration C, a struct that [config.Load] fills.

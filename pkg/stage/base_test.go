@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/milepost/milepost/pkg/stage/internal/keys"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/redis/go-redis/v9"
 )
@@ -17,13 +16,11 @@ import (
 // it.
 func TestBase(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		b, err := Open(Options{Redis: o, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Lease: time.Second})
+		b, err := Open(Options{Redis: o, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Lease: time.Second, Prefix: "base:"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { b.Close() })
-		b.keys = keys.Names{Base: "base:"}
-		b.link.Keys = b.keys
 		handled := make(chan string, 100)
 		run := func(c Config, h Handler) {
 			s, err := b.New(c, h)
@@ -82,6 +79,75 @@ func TestBase(t *testing.T) {
 		for _, name := range names {
 			if !strings.HasPrefix(name, "base:") {
 				t.Errorf("a name without the base: %s", name)
+			}
+		}
+	})
+}
+
+// TestPrefixShares: pipelines with different prefixes share a Redis and nothing else, bare PUBLISHes
+// included, and a database alone does not separate them.
+func TestPrefixShares(t *testing.T) {
+	for _, tc := range []struct {
+		prefix   string
+		database int
+		ok       bool
+	}{{"", 0, true}, {"", 1, false}, {"shop:", 1, true}, {"{shop}", 0, false}, {"two words", 0, false}, {strings.Repeat("x", 65), 0, false}} {
+		b, err := Open(Options{Redis: &redis.Options{Addr: "127.0.0.1:1", DB: tc.database}, Prefix: tc.prefix})
+		if (err == nil) != tc.ok {
+			t.Errorf("Open with prefix %q in database %d = %v; want it to work: %t", tc.prefix, tc.database, err, tc.ok)
+		}
+		if err == nil {
+			_ = b.Close()
+		}
+	}
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
+		handled := map[string]chan string{}
+		for prefix, database := range map[string]int{"": 0, "a:": 0, "b:": 1} {
+			redis := *o
+			redis.DB = database
+			b, err := Open(Options{Redis: &redis, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Lease: time.Second, Prefix: prefix})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make(chan string, 10)
+			handled[prefix] = got
+			s, err := b.New(Config{Name: "first", In: "in"}, Each(func(_ context.Context, e Event[string]) (Nothing, error) {
+				got <- e.Body
+				return Nothing{}, nil
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan error, 1)
+			go func() { ended <- s.Run(ctx) }()
+			t.Cleanup(func() {
+				cancel()
+				if err := errors.Join(<-ended, b.Close()); err != nil {
+					t.Errorf("Run = %v", err)
+				}
+			})
+			stagetest.Eventually(t, "the stage adopts", func() bool { return s.Ready() == nil && s.token.Load() != "" })
+		}
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		for prefix := range handled {
+			want := "bare of " + prefix
+			for range 2 { // the second comes after what the first might have caused elsewhere
+				stagetest.Eventually(t, "there are adopters", func() bool {
+					return rdb.PubSubNumSub(t.Context(), prefix+"in").Val()[prefix+"in"] == 1
+				})
+				rdb.Publish(t.Context(), prefix+"in", want)
+				if got := <-handled[prefix]; got != want {
+					t.Errorf("prefix %q handled %q, want %q", prefix, got, want)
+				}
+			}
+		}
+		for prefix, got := range handled {
+			select {
+			case text := <-got:
+				t.Errorf("prefix %q handled %q as well", prefix, text)
+			default:
 			}
 		}
 	})

@@ -48,6 +48,9 @@ func Open(o Options) (*Broker, error) {
 	if o.Lease < 500*time.Millisecond {
 		return nil, fmt.Errorf("stage: a lease of %s is too short to renew; at least 500ms", o.Lease)
 	}
+	if err := CheckPrefix(o.Prefix, o.Redis.DB); err != nil {
+		return nil, fmt.Errorf("stage: %w", err)
+	}
 	if o.MaxBacklog < 1 || o.KeepEntries < 1 || o.MaxDead < 1 {
 		return nil, fmt.Errorf("stage: MaxBacklog %d, KeepEntries %d and MaxDead %d must be positive", o.MaxBacklog, o.KeepEntries, o.MaxDead)
 	}
@@ -59,9 +62,23 @@ func Open(o Options) (*Broker, error) {
 	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = callTimeout, callTimeout, callTimeout, callTimeout
 	c.DisableIdentity = true
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	l := &link.Link{Client: redis.NewClient(&c), MaxDead: o.MaxDead}
+	l := &link.Link{Client: redis.NewClient(&c), Keys: keys.Names{Base: o.Prefix}, MaxDead: o.MaxDead}
 	return &Broker{opt: o, link: l, keys: l.Keys, log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}, nil
 }
+
+// CheckPrefix says why a pipeline cannot have this prefix in this database of its Redis.
+func CheckPrefix(prefix string, database int) error {
+	switch {
+	case len(prefix) > 64 || strings.ContainsFunc(prefix, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("{}*?[]\\\"'", r) }):
+		return fmt.Errorf("key prefix %q: at most 64 printable ASCII characters, without spaces, quotes, braces or any of *?[]\\", prefix)
+	case prefix == "" && database != 0:
+		return fmt.Errorf("database %d of Redis needs a key prefix (KEY_PREFIX): Pub/Sub knows no databases, so another pipeline on this Redis would get the same messages; or use database 0", database)
+	}
+	return nil
+}
+
+// Prefix stands before every key and channel of the pipeline.
+func (b *Broker) Prefix() string { return b.opt.Prefix }
 
 // Link is for the packages below this one, which share the broker's connection.
 func (b *Broker) Link() *link.Link { return b.link }

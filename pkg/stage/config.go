@@ -16,6 +16,9 @@ type Options struct {
 	// Tracer makes spans of publishing, adopting and handling: one trace for each event, through
 	// all stages. Nil: no spans; an entry's traceparent is passed on.
 	Tracer trace.TracerProvider
+	// Prefix stands before every key and channel. It separates pipelines that share a Redis. Default
+	// none; a database other than 0 needs one, because Pub/Sub knows no databases. It has no braces.
+	Prefix string
 
 	Lease       time.Duration // how long a consumer may be silent before it counts as gone. Default 10 s
 	MaxBacklog  int           // unsettled entries a channel may hold before publishing is refused. Default 1,000,000

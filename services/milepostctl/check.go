@@ -59,7 +59,7 @@ func (t *tool) through(ctx context.Context, p pipeline, url string) error {
 	rdb := t.client()
 	defer func() { _ = rdb.Close() }() // nothing was written
 	after := "0"
-	last, err := rdb.XRevRangeN(ctx, event.EmailSent, "+", "-", 1).Result()
+	last, err := rdb.XRevRangeN(ctx, t.prefix+event.EmailSent, "+", "-", 1).Result()
 	if err != nil {
 		return fmt.Errorf("end of %s: %w: %w", event.EmailSent, stage.ErrUnavailable, err)
 	}
@@ -85,7 +85,7 @@ func (t *tool) through(ctx context.Context, p pipeline, url string) error {
 		return fmt.Errorf("%s accepted event %s, but uses another Redis than %s", url, id, t.where())
 	}
 	for {
-		got, err := rdb.XRead(ctx, &redis.XReadArgs{Streams: []string{event.EmailSent, after}, Count: 1000, Block: checkPause}).Result()
+		got, err := rdb.XRead(ctx, &redis.XReadArgs{Streams: []string{t.prefix + event.EmailSent, after}, Count: 1000, Block: checkPause}).Result()
 		if err != nil && !pause(ctx, checkPause/10) {
 			return interrupted(ctx, fmt.Errorf("no email for event %s; `%s find %[1]s` shows where it is", id, t.called()))
 		}

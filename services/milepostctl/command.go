@@ -117,6 +117,7 @@ func parent(cmd *cobra.Command) {
 type tool struct {
 	IO
 	redisURL string
+	prefix   string
 	output   string
 	timeout  time.Duration
 
@@ -136,7 +137,8 @@ MongoDB, if MONGO_URL or MONGO_HOST is set.
 On call: status says what is wrong, find says where an event is and why, dead replay brings it back,
 doctor checks settings.
 
-Redis is found by --redis, else REDIS_URL, else REDIS_HOST and REDIS_PORT, else 127.0.0.1:6379.
+Redis is found by --redis, else REDIS_URL, else REDIS_HOST and REDIS_PORT, else 127.0.0.1:6379. The
+pipeline is the one whose names begin with --prefix or KEY_PREFIX.
 
 Exit status: 0 done; 1 tried, and it did not work; 2 wrong command line or variable; 3 no such event,
 dead letter, group or channel; 4 Redis cannot be reached; 5 doctor or status --check found a problem.`,
@@ -155,6 +157,7 @@ dead letter, group or channel; 4 Redis cannot be reached; 5 doctor or status --c
 	root.SetErr(t.Err)
 	f := root.PersistentFlags()
 	f.StringVar(&t.redisURL, "redis", "", "URL of the pipeline's Redis, such as redis://127.0.0.1:6390 (default: REDIS_URL)")
+	f.StringVar(&t.prefix, "prefix", "", "what stands before the pipeline's keys and channels (default: KEY_PREFIX)")
 	f.StringVarP(&t.output, "output", "o", "text", "text for people, json for programs (one object a line)")
 	f.DurationVar(&t.timeout, "timeout", 10*time.Second, "how long Redis may take to answer")
 	root.AddCommand(t.publish(), t.listen(), t.dead(), t.status(), t.find(), t.doctor(), t.group(), t.claim(), t.check(), t.load(),
@@ -190,11 +193,17 @@ func (t *tool) prepare(*cobra.Command, []string) error {
 		// In Kubernetes, a Service that is called redis sets REDIS_PORT to a URL.
 		getenv = instead(getenv, "REDIS_PORT", "")
 	}
+	if t.prefix != "" {
+		getenv = instead(getenv, "KEY_PREFIX", t.prefix)
+	}
 	var env config.Redis
 	if err := config.Load(getenv, &env); err != nil {
-		return ofFlag(err, "REDIS_URL", t.redisURL, "--redis")
+		return ofFlag(ofFlag(err, "REDIS_URL", t.redisURL, "--redis"), "KEY_PREFIX", t.prefix, "--prefix")
 	}
-	t.options = env.Options()
+	t.options, t.prefix = env.Options(), string(env.KeyPrefix)
+	if err := stage.CheckPrefix(t.prefix, t.options.DB); err != nil {
+		return err
+	}
 	t.started = true
 	return nil
 }
@@ -222,14 +231,20 @@ func ofFlag(err error, name, value, flag string) error {
 }
 
 // where is the Redis that is used, without credentials.
-func (t *tool) where() string { return fmt.Sprintf("%s, database %d", t.options.Addr, t.options.DB) }
+func (t *tool) where() string {
+	text := fmt.Sprintf("%s, database %d", t.options.Addr, t.options.DB)
+	if t.prefix != "" {
+		text += ", prefix " + t.prefix
+	}
+	return text
+}
 
 // called is how the tool was called, to name further commands.
 func (t *tool) called() string {
 	if t.redisURL == "" {
-		return "milepostctl"
+		return operate.Tool(&redis.Options{Addr: "127.0.0.1:6379"}, t.prefix)
 	}
-	return operate.Tool(t.options)
+	return operate.Tool(t.options, t.prefix)
 }
 
 // client connects to the pipeline's Redis without the runtime. The caller closes it.
@@ -247,7 +262,7 @@ type pipeline struct {
 
 // open opens the pipeline for f and closes it. It returns f's errors as they are.
 func (t *tool) open(ctx context.Context, f func(context.Context, pipeline) error) error {
-	broker, err := stage.Open(stage.Options{Redis: t.options, Log: slog.New(slog.DiscardHandler)})
+	broker, err := stage.Open(stage.Options{Redis: t.options, Prefix: t.prefix, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

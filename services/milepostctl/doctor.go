@@ -81,7 +81,7 @@ status is 5 if a check failed; warnings alone end with 0.`,
 			}
 			var x examination
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				if err := x.broker(ctx, t.options, t.timeout); err != nil {
+				if err := x.broker(ctx, t); err != nil {
 					return err
 				}
 				x.cache(ctx, cache, t.timeout)

@@ -85,8 +85,8 @@ func (x *examination) expect(s *server, check, got string, ok bool, bad, means, 
 }
 
 // broker checks the pipeline's Redis. It returns an error if it cannot be reached.
-func (x *examination) broker(ctx context.Context, o *redis.Options, patience time.Duration) error {
-	s, err := askServer(ctx, o, patience)
+func (x *examination) broker(ctx context.Context, t *tool) error {
+	s, err := askServer(ctx, t.options, t.timeout)
 	if err != nil {
 		return fmt.Errorf("%w: %w", stage.ErrUnavailable, err)
 	}
@@ -99,7 +99,7 @@ func (x *examination) broker(ctx context.Context, o *redis.Options, patience tim
 		x.settings(s)
 	}
 	x.clock("redis clock", func() (time.Time, error) { return s.rdb.Time(ctx).Result() })
-	if err := s.rdb.Eval(ctx, "return redis.call('EXISTS', KEYS[1])", []string{"stages"}).Err(); err != nil {
+	if err := s.rdb.Eval(ctx, "return redis.call('EXISTS', KEYS[1])", []string{t.prefix + "stages"}).Err(); err != nil {
 		x.add("redis scripts", failed, err.Error(), "The runtime does everything by scripts.", "Allow this user EVAL, EVALSHA and the commands of streams (ACL SETUSER … +@scripting +@stream …).")
 	} else {
 		x.add("redis scripts", fine, "allowed", "The runtime does everything by scripts.", "")

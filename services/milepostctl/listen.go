@@ -63,12 +63,13 @@ func (t *tool) follow(ctx context.Context, names []string, count int) error {
 	defer func() { _ = client.Close() }() // nothing was written
 	sub := client.Subscribe(ctx)
 	defer func() { _ = sub.Close() }()
-	if err := sub.Subscribe(ctx, names...); err != nil {
-		return fmt.Errorf("listen: %w: %w", stage.ErrUnavailable, err)
-	}
-	width := 0
-	for _, n := range names {
+	width, full := 0, make([]string, len(names))
+	for i, n := range names {
+		full[i] = t.prefix + n
 		width = max(width, len(n))
+	}
+	if err := sub.Subscribe(ctx, full...); err != nil {
+		return fmt.Errorf("listen: %w: %w", stage.ErrUnavailable, err)
 	}
 	// By default a message is dropped if the output takes none for a minute.
 	news := sub.ChannelWithSubscriptions(redis.WithChannelSendTimeout(24 * time.Hour))
@@ -88,6 +89,7 @@ func (t *tool) follow(ctx context.Context, names []string, count int) error {
 			}
 		case *redis.Message:
 			shown++
+			m.Channel = strings.TrimPrefix(m.Channel, t.prefix)
 			if err := t.show(m, width); err != nil {
 				return err
 			}

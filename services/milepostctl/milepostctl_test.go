@@ -128,6 +128,26 @@ func TestPublish(t *testing.T) {
 	})
 }
 
+// TestPrefix: the tool looks at the pipeline whose prefix it is given, and says so.
+func TestPrefix(t *testing.T) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
+		c := redis.NewClient(o)
+		t.Cleanup(func() { c.Close() })
+		must(t, o, "publish", event.UserEmail, "ada@example.com", "--prefix", "shop:")
+		if n, m := c.XLen(t.Context(), "shop:user:email").Val(), c.Exists(t.Context(), event.UserEmail, "stages").Val(); n != 1 || m != 0 {
+			t.Errorf("publish --prefix shop: left %d entries in shop:user:email and %d keys without it; want 1 and 0", n, m)
+		}
+		env := map[string]string{"REDIS_URL": "redis://" + o.Addr, "KEY_PREFIX": "shop:"}
+		if s := with(t, env, "status", "--sample", "0"); s.code != ExitOK || !strings.HasPrefix(s.out, "prefix shop:\n") {
+			t.Errorf("status with KEY_PREFIX=shop: %s", s)
+		}
+		env = map[string]string{"REDIS_URL": "redis://" + o.Addr + "/1"}
+		if s := with(t, env, "status"); s.code != ExitUsage || !strings.Contains(s.err, "database 1 of Redis needs a key prefix") {
+			t.Errorf("status of database 1 without a prefix: %s", s)
+		}
+	})
+}
+
 func TestPublishReadsInput(t *testing.T) {
 	o := stagetest.Embedded(t)
 	var out, errs bytes.Buffer

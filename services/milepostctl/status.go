@@ -123,10 +123,16 @@ func (t *tool) statusOf(w io.Writer, s inspect.Seen) error {
 	if t.output == "json" {
 		return jsonTo(w, struct {
 			At       time.Time               `json:"at"`
+			Prefix   string                  `json:"prefix,omitempty"`
 			Stages   []operate.Row           `json:"stages"`
 			Channels []inspect.ChannelStatus `json:"channels"`
 			Problems []operate.Problem       `json:"problems"`
-		}{s.At, operate.Rows(s), s.Channels, problems})
+		}{s.At, s.Prefix, operate.Rows(s), s.Channels, problems})
+	}
+	if s.Prefix != "" {
+		if _, err := fmt.Fprintf(w, "prefix %s\n", s.Prefix); err != nil {
+			return err
+		}
 	}
 	rows := stageRows(s)
 	if len(rows) == 0 {

@@ -47,7 +47,7 @@ func open(ctx context.Context, cfg Config, p *program.Process) (o *opened, err e
 	o.later(func() error { return o.docs.Close(context.WithoutCancel(ctx)) })
 	p.Admin.Registry().MustRegister(pool)
 	p.Admin.Watch("mongo", o.docs.Ready)
-	o.answers = cache.Open(cfg.CacheOptions(redis), p.Log)
+	o.answers = cache.Open(cfg.CacheOptions(redis), "", p.Log)
 	o.later(o.answers.Close)
 	p.Admin.RedisPool("cache", o.answers.Pool)
 	if o.users, err = listenNear("127.0.0.1:8001"); err != nil {

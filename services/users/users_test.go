@@ -132,7 +132,7 @@ func serve(t testing.TB, broker, answers *redis.Options, s users.Store, token st
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := cache.Open(answers, quiet)
+	c := cache.Open(answers, "", quiet)
 	t.Cleanup(func() {
 		if err := errors.Join(b.Close(), c.Close()); err != nil {
 			t.Error(err)

@@ -55,7 +55,7 @@ func replica(t testing.TB, broker, answers *redis.Options, provider string) serv
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := cache.Open(answers, quiet)
+	c := cache.Open(answers, "", quiet)
 	t.Cleanup(func() {
 		if err := errors.Join(b.Close(), c.Close()); err != nil {
 			t.Error(err)
@@ -302,7 +302,7 @@ func TestTries(t *testing.T) {
 func TestStageStops(t *testing.T) {
 	p := provider(t)
 	p.Fail(openmeteo.Hangs)
-	c := cache.Open(stagetest.Embedded(t), quiet)
+	c := cache.Open(stagetest.Embedded(t), "", quiet)
 	defer c.Close()
 	provider := weather.NewProvider(p.URL, "")
 	defer provider.Close()

@@ -46,6 +46,10 @@ into a variable of its own; the kubelet inserts it into the URL. */}}
 {{- end }}
 
 {{- define "milepost.env.broker" -}}
+{{- with .Values.keyPrefix }}
+- name: KEY_PREFIX
+  value: {{ . | quote }}
+{{- end }}
 {{- if or .Values.broker.auth.enabled (and (not .Values.broker.enabled) .Values.broker.external.existingSecret) -}}
 {{ include "milepost.url" (dict "root" . "role" "broker" "name" "REDIS_URL" "scheme" "redis") }}
 {{- else }}

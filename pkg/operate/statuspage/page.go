@@ -158,11 +158,12 @@ func (p *page) json(w http.ResponseWriter, r *http.Request) {
 		v := newView(seen, p.tool)
 		answer = struct {
 			At       time.Time         `json:"at"`
+			Prefix   string            `json:"prefix,omitempty"`
 			Stages   []operate.Row     `json:"stages"`
 			Problems []operate.Problem `json:"problems"`
 			Retries  []inspect.Retry   `json:"retries"`
 			Dead     []letter          `json:"dead"`
-		}{seen.At, v.Rows, v.Problems, v.Retries, v.Dead}
+		}{seen.At, v.Prefix, v.Rows, v.Problems, v.Retries, v.Dead}
 	}
 	b, err := json.Marshal(answer)
 	if err != nil {
@@ -177,6 +178,7 @@ type view struct {
 	Away string // why there is nothing to show
 
 	At       time.Time
+	Prefix   string
 	Problems []operate.Problem
 	Urgent   int
 	Rows     []operate.Row
@@ -201,7 +203,7 @@ type letter struct {
 }
 
 func newView(seen inspect.Seen, tool string) view {
-	v := view{At: seen.At, Tool: tool, Rows: operate.Rows(seen), Problems: operate.Problems(seen, tool), Retries: seen.Retries}
+	v := view{At: seen.At, Prefix: seen.Prefix, Tool: tool, Rows: operate.Rows(seen), Problems: operate.Problems(seen, tool), Retries: seen.Retries}
 	// A reason may quote an address. Another program may have used one as an event ID.
 	for i := range v.Rows {
 		v.Rows[i].Why, v.Rows[i].OldestEvent = mask(v.Rows[i].Why), mask(v.Rows[i].OldestEvent)

@@ -66,6 +66,7 @@ type ConsumerStatus struct {
 // registered. Both are in the order in which an event passes them.
 type Overview struct {
 	At       time.Time       `json:"at"` // Redis' clock
+	Prefix   string          `json:"prefix,omitempty"`
 	Stages   []StageInfo     `json:"stages"`
 	Channels []ChannelStatus `json:"channels"`
 }
@@ -127,7 +128,7 @@ func (p *Pipeline) Overview(ctx context.Context) (Overview, error) {
 	if err != nil {
 		return Overview{}, err
 	}
-	o := Overview{Stages: inFlow(stages)}
+	o := Overview{Stages: inFlow(stages), Prefix: p.link.Keys.Base}
 	var channels []string
 	name := func(channel string) {
 		if channel != "" && !slices.Contains(channels, channel) {

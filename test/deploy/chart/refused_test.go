@@ -43,6 +43,7 @@ func TestRefused(t *testing.T) {
 		"image: {pullPolicy: Sometimes}":                                       "/image/pullPolicy",
 		"test: {within: 60}":                                                   "/test/within",
 		"monitoring: {podMonitor: {enabled: 'yes'}}":                           "/monitoring/podMonitor/enabled",
+		"keyPrefix: '{shop}'":                                                  "/keyPrefix",
 		"keda: {prometheus: prometheus:9090}":                                  "/keda/prometheus",
 		"global: {imagePullSecrets: pull}":                                     "/global/imagePullSecrets",
 		"redis_host: redis":                                                    "'redis_host' not allowed",

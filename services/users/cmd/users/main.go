@@ -47,7 +47,7 @@ func run(ctx context.Context, cfg settings, p *program.Process) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	answers := cache.Open(cfg.CacheOptions(cfg.Redis), p.Log)
+	answers := cache.Open(cfg.CacheOptions(cfg.Redis), string(cfg.KeyPrefix), p.Log)
 	p.Admin.RedisPool("cache", answers.Pool)
 	err = users.Run(ctx, users.Deps{
 		Broker: broker, Cache: answers, Store: store, Listener: listener, Settings: cfg.Settings, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin,
