@@ -232,14 +232,14 @@ func (l *ledger) compare(docs []document, sent lines) (wrong []string) {
 	for _, d := range docs {
 		stored[d.Email] = append(stored[d.Email], d)
 		if _, ours := l.entries[d.Email]; !ours {
-			wrong = append(wrong, fmt.Sprintf("nobody submitted the document %+v", d))
+			wrong = append(wrong, fmt.Sprintf("the document %+v was not submitted", d))
 		}
 	}
 	whole := 0
 	for email, n := range sent.of {
 		whole += n
 		if _, ours := l.entries[email]; !ours {
-			wrong = append(wrong, "nobody submitted the line of "+email)
+			wrong = append(wrong, "the line of "+email+" was not submitted")
 		}
 	}
 	if whole != sent.total {

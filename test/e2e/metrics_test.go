@@ -58,7 +58,7 @@ func metricsPage(t *testing.T) map[string]documented {
 		m := row.FindStringSubmatch(l)
 		if m == nil {
 			if strings.HasPrefix(l, "| `") {
-				t.Errorf("METRICS.md has a row that is none: %s", l)
+				t.Errorf("METRICS.md has a row that this test cannot read: %s", l)
 			}
 			continue
 		}
@@ -78,8 +78,7 @@ func metricsPage(t *testing.T) map[string]documented {
 	return page
 }
 
-// scrape is what a service answers to Prometheus, which must be able to read it and find nothing
-// odd.
+// scrape parses a service's /metrics. Prometheus' linter must find nothing.
 func (s *service) scrape() map[string]*dto.MetricFamily {
 	s.t.Helper()
 	text := s.page("/metrics")
@@ -100,8 +99,8 @@ func (s *service) scrape() map[string]*dto.MetricFamily {
 	return families
 }
 
-// value is that of the one metric of a family that has these labels, "name=value", among others; 0
-// if there is none.
+// value returns the first metric of a family that has these labels, "name=value"; 0 if there is
+// none.
 func value(f *dto.MetricFamily, labels ...string) float64 {
 	for _, m := range f.GetMetric() {
 		matches := 0
@@ -140,7 +139,7 @@ func check(t *testing.T, program string, got map[string]*dto.MetricFamily, page 
 			for _, l := range m.GetLabel() {
 				labels = append(labels, l.GetName())
 				if strings.Contains(l.GetValue(), "@") || len(l.GetValue()) > 64 {
-					t.Errorf("%s of %s has the label %s=%q, which somebody typed", name, program, l.GetName(), l.GetValue())
+					t.Errorf("%s of %s has the label %s=%q, which a visitor sent", name, program, l.GetName(), l.GetValue())
 				}
 			}
 			slices.Sort(labels)
@@ -160,8 +159,7 @@ func check(t *testing.T, program string, got map[string]*dto.MetricFamily, page 
 	}
 }
 
-// exercise makes every family of metrics have something to tell: submissions, a bare one, garbage,
-// questions, strange requests.
+// exercise does something for every family of metrics.
 func exercise(t *testing.T, p *pipeline, users, weather string) {
 	t.Helper()
 	web, id := p.web[0].url, p.submit(visits("visitor", 3)...)[2]
@@ -290,8 +288,8 @@ func TestMetricsStandalone(t *testing.T) {
 	noAddress(t, s)
 }
 
-// noAddress fails the test if an address stands in the service's log: only its local part is
-// hidden.
+// noAddress fails the test if the service has logged an address. Our own log lines hide the local
+// part.
 func noAddress(t *testing.T, s *service) {
 	t.Helper()
 	for l := range strings.Lines(s.Output()) {

@@ -40,7 +40,8 @@ type process struct {
 	ended chan struct{}
 }
 
-// newProcess makes a process that ends with the test. Of a failed test it shows the end of the log.
+// newProcess makes a process that ends with the test. If the test fails, the end of its output is
+// shown.
 func newProcess(t testing.TB, name, path string, args ...string) *process {
 	t.Helper()
 	p := &process{
@@ -196,7 +197,7 @@ func (p *process) says(text string) {
 	stagetest.Eventually(p.t, fmt.Sprintf("%s says %q", p.name, text), func() bool { return strings.Contains(p.Output(), text) })
 }
 
-// freeAddr is a loopback address that nobody listens on.
+// freeAddr is a free loopback address.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	return fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))

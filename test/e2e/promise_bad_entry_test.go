@@ -10,8 +10,8 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 )
 
-// TestPromiseBadEntry puts garbage on every channel, from redis-cli as well as through the runtime,
-// and finds each piece as a dead letter with its reason, while good events among it reach the log.
+// TestPromiseBadEntry puts garbage on every channel, by redis-cli and by milepostctl. Each piece
+// becomes a dead letter with its reason. Good events between them reach the log.
 func TestPromiseBadEntry(t *testing.T) {
 	p := newPipeline(t)
 	services := p.start(all...)

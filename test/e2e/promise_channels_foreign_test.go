@@ -16,9 +16,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// foreign is the main of a program that somebody else wrote in place of one of ours. It uses
-// nothing of this repository, only what the channels and the collection look like: SUBSCRIBE,
-// PUBLISH, and MongoDB.
+// foreign is the main of a program that takes the place of one of ours. It uses nothing of this
+// repository. It knows only the channels' payloads and the collection.
 func foreign(name string) {
 	ctx := context.Background()
 	rdb := redis.NewClient(&redis.Options{Addr: os.Getenv("FOREIGN_REDIS")})
@@ -33,7 +32,7 @@ func foreign(name string) {
 		"distance": {"raw_input", func(payload string) {
 			var in struct{ Email, Lat, Long string }
 			exitOn(json.Unmarshal([]byte(payload), &in))
-			// Neither the order of ours nor our optional keys, and a key nobody knows.
+			// Another order than ours, no optional keys, and an unknown key.
 			out := fmt.Sprintf(`{"distance_from_velocity": 12.5, "planet": "Earth", "email": %q}`, in.Email)
 			exitOn(rdb.Publish(ctx, "calculated_distance", out).Err())
 		}},
@@ -93,7 +92,7 @@ func (p *pipeline) foreign(name string) *process {
 }
 
 // TestPromiseChannelsForeignStage replaces one stage after the other by a program that knows
-// nothing of streams, for more submissions than MAX_BACKLOG.
+// nothing of streams. There are more submissions than MAX_BACKLOG.
 func TestPromiseChannelsForeignStage(t *testing.T) {
 	const backlog = 20
 	for _, name := range []string{"distance", "db", "email"} {
@@ -122,9 +121,8 @@ func TestPromiseChannelsForeignStage(t *testing.T) {
 	}
 }
 
-// TestPromiseChannelsForeignStandIn lets a foreign program do the work of a stage that ran before
-// and comes back after. Its group has kept everything meanwhile, and skips it, since the stand-in
-// has done it.
+// TestPromiseChannelsForeignStandIn lets a foreign program do the work of a stage for a while. The
+// stage's group has kept everything meanwhile and skips it before the stage comes back.
 func TestPromiseChannelsForeignStandIn(t *testing.T) {
 	p := newPipeline(t)
 	services := p.start(all...)

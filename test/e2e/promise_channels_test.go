@@ -12,14 +12,14 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 )
 
-// golden is New York, and what is known of it.
+// golden is a submission from New York; goldenMiles is its distance.
 var (
 	golden      = visit{"ada@example.com", "40.7128", "-74.0060"}
 	goldenMiles = "5679.936314229341"
 )
 
-// TestPromiseChannelsPayloads listens with redis-cli, as anybody may, and sees exactly the payloads
-// of the contract, one each.
+// TestPromiseChannelsPayloads listens with redis-cli and sees exactly the payloads of the contract,
+// one each.
 func TestPromiseChannelsPayloads(t *testing.T) {
 	p := newPipeline(t)
 	p.start(all...)
@@ -66,8 +66,7 @@ func TestPromiseChannelsPayloads(t *testing.T) {
 }
 
 // TestPromiseChannelsBarePublish publishes each of the three payloads with redis-cli, which writes
-// to no stream, and finds each in the log exactly once, with one process of each stage and with
-// two.
+// to no stream. Each is in the log exactly once, with one process of each stage and with two.
 func TestPromiseChannelsBarePublish(t *testing.T) {
 	for name, programs := range map[string][]string{
 		"one of each": all,
@@ -78,7 +77,7 @@ func TestPromiseChannelsBarePublish(t *testing.T) {
 			p := newPipeline(t)
 			services := p.start(programs...)
 
-			// A bare address is that of somebody who is in the store, and its email is sent again.
+			// A bare address needs a document. Its email is sent again.
 			known := visits("known", 3)
 			p.submit(known...)
 			p.delivered(addresses(known...)...)

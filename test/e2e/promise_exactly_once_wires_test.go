@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// TestPromiseExactlyOnceWires puts a faulty wire between each service and Redis, and between db and
-// email and the store, and balances the ledger after connections were reset in the middle of
-// replies and requests, stalled, slowed down and went half open.
+// TestPromiseExactlyOnceWires puts a faulty wire between each service and what it depends on.
+// Connections are reset in the middle of requests and replies, stall, slow down and go half open.
+// Then the ledger must balance.
 func TestPromiseExactlyOnceWires(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t, "LEASE=1s")
@@ -29,7 +29,7 @@ func TestPromiseExactlyOnceWires(t *testing.T) {
 		if name == "db" || name == "email" {
 			m := newWire(t, store)
 			wires = append(wires, end{name + " to the store", m})
-			// As an operator would have it, shortened: a call that hangs is given up after 3 s.
+			// Shorter than an operator's setting: a call that hangs is given up after 3 s.
 			env = append(env, "MONGO_URL=mongodb://"+m.addr+"/?timeoutMS=3000")
 		}
 		services[i] = p.service(name, env...)
@@ -58,7 +58,7 @@ func TestPromiseExactlyOnceWires(t *testing.T) {
 			one := rand.IntN(len(wires))
 			round(f, time.Second, wires[one:one+1])
 		}
-		// Half open lasts longer than any call's timeout: nothing but that ends it.
+		// Half open lasts longer than any call's timeout, so only that ends it.
 		round(halfOpen, 4*time.Second, wires[n%len(wires):n%len(wires)+1])
 		round(halfOpen, 100*time.Millisecond, wires)
 		t.Logf("%4.0f s: accepted %d", time.Since(start).Seconds(), l.sofar().accepted)

@@ -14,8 +14,8 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 )
 
-// TestPromiseOutageBacklog lets distance drain a backlog and one a hundred times as long (the long
-// form: 10,000 and 1,000,000), and compares rate and memory.
+// TestPromiseOutageBacklog lets distance drain a backlog and one a hundred times as long (10,000
+// and 1,000,000 in the long form). It compares rate and memory.
 func TestPromiseOutageBacklog(t *testing.T) {
 	t.Parallel()
 	few, many := 400, 40_000
@@ -33,9 +33,8 @@ func TestPromiseOutageBacklog(t *testing.T) {
 	}
 }
 
-// drain puts n submissions into the stream, starts distance, and waits until it has forwarded all,
-// exactly once. It returns their number per second, from the first to the last, and by how many
-// bytes the process was larger in the end than one that had nothing to do.
+// drain puts n submissions into the stream, starts distance, and waits until it has forwarded each
+// exactly once. It returns the events per second and by how many bytes the process has grown.
 func drain(t *testing.T, n int) (rate, growth float64) {
 	t.Helper()
 	p := newPipeline(t, "MAX_BACKLOG=2000000")
@@ -83,7 +82,7 @@ func drain(t *testing.T, n int) (rate, growth float64) {
 
 var residentMemory = regexp.MustCompile(`(?m)^process_resident_memory_bytes (\S+)$`)
 
-// resident is the memory that the process takes.
+// resident is the process' resident memory in bytes.
 func resident(t *testing.T, s *service) float64 {
 	t.Helper()
 	m := residentMemory.FindStringSubmatch(s.page("/metrics"))

@@ -67,9 +67,9 @@ func TestPromiseOutageNothingThere(t *testing.T) {
 	}
 }
 
-// TestPromiseOutageStoreAway keeps the store away until the pressure has reached the edge, hop by
-// hop: submissions are refused with a time to come again, nothing grows, and when the store is back
-// everything that was accepted arrives and the edge takes submissions again.
+// TestPromiseOutageStoreAway keeps the store away until the pressure has reached the edge:
+// submissions are refused with Retry-After and no stream grows. When the store is back, everything
+// accepted arrives and the edge accepts again.
 func TestPromiseOutageStoreAway(t *testing.T) {
 	t.Parallel()
 	const backlog = 50
@@ -80,8 +80,8 @@ func TestPromiseOutageStoreAway(t *testing.T) {
 	stop := l.load(100, services[0])
 	l.refusing(200)
 
-	// Each channel may hold its backlog, what its readers took before they saw the pressure, and
-	// what trimming left.
+	// A channel may hold its backlog, what its readers took before they saw the pressure, and what
+	// trimming has left.
 	const most = backlog + 2*256 + 256
 	for range 20 {
 		for _, c := range hops {
@@ -99,8 +99,8 @@ func TestPromiseOutageStoreAway(t *testing.T) {
 	alive(t, services)
 }
 
-// TestPromiseOutageFullRedis fills Redis to its maxmemory while events are under way and the store
-// is away; restarts Redis and a stage while it is full; and then brings the store back, and room.
+// TestPromiseOutageFullRedis fills Redis to its maxmemory while the store is away. It restarts
+// Redis and a stage while Redis is full. Then the store comes back, and at last there is room.
 func TestPromiseOutageFullRedis(t *testing.T) {
 	t.Parallel()
 	p := newPipelineOn(t, []string{"--maxmemory", "24mb", "--maxmemory-policy", "noeviction"}, "LEASE=1s")
@@ -130,7 +130,7 @@ func TestPromiseOutageFullRedis(t *testing.T) {
 	l.refusing(50)
 	stop()
 
-	// What was accepted gets through a Redis that is full all the time.
+	// Everything accepted gets through while Redis is full.
 	p.store.Start()
 	tell(t, "ledger: %s", l.balance())
 
@@ -142,7 +142,7 @@ func TestPromiseOutageFullRedis(t *testing.T) {
 	alive(t, services)
 }
 
-// fill writes into Redis until it takes no more.
+// fill writes into Redis until it refuses one more byte.
 func fill(t *testing.T, p *pipeline) {
 	t.Helper()
 	piece := strings.Repeat("x", 64<<10)
@@ -161,8 +161,7 @@ func fill(t *testing.T, p *pipeline) {
 	}
 }
 
-// refusing waits until n submissions in a row were answered 503, so that there is no room anywhere
-// on the way.
+// refusing waits until n submissions in a row were answered 503: then no hop has room.
 func (l *ledger) refusing(n int) {
 	l.p.t.Helper()
 	taken, refused := -1, 0

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// TestPromiseReplicas runs several processes of each service under load, submissions and bare
-// PUBLISHes, and stops, starts, freezes and kills them: the work is shared, every accepted
-// submission and every bare PUBLISH arrives once.
+// TestPromiseReplicas runs several processes of each service under load, and stops, starts, freezes
+// and kills them. The work is shared. Every accepted submission and every bare PUBLISH arrives
+// once.
 func TestPromiseReplicas(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t, "LEASE=1s")
@@ -34,7 +34,7 @@ func TestPromiseReplicas(t *testing.T) {
 
 	long := chaosFor(t, 1)
 	for start, n := time.Now(), 0; n == 0 || time.Since(start) < long; n++ {
-		// Rolled, one after the other.
+		// A rolling restart of each group.
 		for _, group := range [][]*service{distance, db, web, email} {
 			for _, s := range group {
 				s.Stop()
@@ -42,8 +42,7 @@ func TestPromiseReplicas(t *testing.T) {
 				s.Ready()
 			}
 		}
-		// Frozen for longer than a lease, whoever adopts among them, while another one is rolled;
-		// then they go on.
+		// Each is frozen for longer than a lease, the adopter too, while another one restarts.
 		for _, group := range [][]*service{distance, db} {
 			for i, s := range group {
 				s.Pause()
@@ -55,8 +54,8 @@ func TestPromiseReplicas(t *testing.T) {
 				other.Ready()
 			}
 		}
-		// The log has one writer: frozen, its standby waits; killed, the standby goes on with what
-		// the writer had.
+		// The log has one writer. If it is frozen, its standby waits. If it is killed, the standby
+		// takes over its entries.
 		for _, s := range email {
 			s.Pause()
 			time.Sleep(1500 * time.Millisecond) // longer than a lease
@@ -104,7 +103,7 @@ func waitAdopted(t testing.TB, p *pipeline) {
 	})
 }
 
-// shared waits until every one of the processes has settled something.
+// shared waits until each process has settled something.
 func shared(t *testing.T, services ...*service) {
 	t.Helper()
 	for _, s := range services {

@@ -30,8 +30,8 @@ type wire struct {
 	trap  *trap
 }
 
-// trap holds one connection up in the middle of a request with a text in it, for a test to do
-// something just then.
+// trap holds one connection up in the middle of a request that contains a text, so that a test can
+// act at that moment.
 type trap struct {
 	text   []byte
 	after  bool          // hold it when the request was answered, and lose the answer; else hold and lose the request
@@ -39,7 +39,7 @@ type trap struct {
 	goOn   chan struct{} // to be closed by the test: the connection is reset
 }
 
-// lay sets a trap, one at a time.
+// lay sets a trap. There is one at a time.
 func (w *wire) lay(text string, after bool) *trap {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -47,7 +47,7 @@ func (w *wire) lay(text string, after bool) *trap {
 	return w.trap
 }
 
-// trapped tells whether the connection ends here, after it was held up.
+// trapped holds the connection up if it is in the trap, and tells whether it must end now.
 func (w *wire) trapped(s *strand, b []byte, request bool) bool {
 	w.mu.Lock()
 	t := w.trap
@@ -211,8 +211,8 @@ func (w *wire) carry(s *strand, from, to net.Conn, cut fault) {
 	}
 }
 
-// allowed waits as the fault demands and tells how much of b may pass, and whether the connection
-// ends then.
+// allowed waits as the fault demands. It returns the part of b that may pass and whether the
+// connection ends then.
 func (w *wire) allowed(s *strand, b []byte, cut fault) (some []byte, reset bool) {
 	for {
 		w.mu.Lock()
@@ -261,7 +261,7 @@ func (w *wire) end(s *strand, reset bool) {
 	delete(w.open, s)
 }
 
-// figures are how many connections were reset, and how many went half open.
+// figures counts the connections that were reset and those that went half open.
 func (w *wire) figures() (cuts, lost int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
