@@ -33,12 +33,11 @@
 // [Each] handles one event a call, [EachTo] can forward to several outputs, and [Batch] gets the
 // events that have gathered, for one InsertMany or one query. A payload is JSON, except that a
 // string or []byte type is the bare bytes; a type with a Validate method is asked too
-// ([Validator]). A handler never touches Redis. It must keep to three rules:
+// ([Validator]). A handler never touches Redis. It must keep to two rules:
 //
 //   - Its effect is idempotent by [Event].ID: after a crash the event is handled again.
 //   - It returns soon after its context ends ([Config].Timeout, or the end of a drain). One that
 //     does not is left behind, and its events count as failed.
-//   - It keeps no string of an event for long without strings.Clone: each is part of a whole reply.
 //
 // # Errors and what becomes of the entry
 //

@@ -3,8 +3,7 @@ package stage
 import "time"
 
 // Event is one event as a handler sees it: the decoded payload of an entry and what travelled with
-// it. Its strings share memory with the reply that it was read with, up to 256 entries: keep a
-// strings.Clone of one, not the string itself.
+// it.
 type Event[T any] struct {
 	ID          string    // event ID, a UUID made once at the edge: the idempotency key everywhere
 	Body        T         // the decoded payload

@@ -109,7 +109,7 @@ func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool)
 			return nil
 		}
 		inHand := s.hand.now() // what is settled while the reply travels is in the reply, but not new
-		in, err := s.read(ctx, conn, after, min(room, readMost), 0)
+		in, err := s.read(ctx, conn, after, min(room, readMost), noBlock)
 		if err != nil {
 			return err
 		}
@@ -141,32 +141,22 @@ func (s *Stage) survived(ctx context.Context) error {
 	return s.b.link.Check(ctx, s.b.link.Client.HDel(ctx, s.b.keys.Groups(s.cfg.In), keys.Starts(s.cfg.Name, s.name)).Err())
 }
 
-// read runs one XREADGROUP. block 0 does not block.
-func (s *Stage) read(ctx context.Context, conn *redis.Conn, after string, count int, block time.Duration) ([]delivery, error) {
-	args := []any{"xreadgroup", "group", s.cfg.Name, s.name, "count", count}
-	if block > 0 {
-		args = append(args, "block", block.Milliseconds())
-	}
-	args = append(args, "streams", s.b.keys.Stream(s.cfg.In), after)
-	// Not ctx: a reply that travels when ctx ends holds entries that this consumer must hand back.
-	call := context.WithoutCancel(ctx)
-	cmd := redis.NewRawCmd(call, args...)
-	err := conn.Process(call, cmd)
-	var in []delivery
-	if err == nil {
-		in, err = s.deliveries(cmd.Val())
-	}
-	return in, s.b.link.Check(ctx, err)
-}
+const noBlock = -1
 
-// deliveries are the entries of a raw reply of XREADGROUP.
-func (s *Stage) deliveries(reply []byte) ([]delivery, error) {
-	entries, err := entry.Read(reply)
-	now, in := time.Now(), make([]delivery, len(entries))
-	for i := range entries {
-		in[i] = delivery{Entry: entries[i], channel: s.cfg.In, read: now}
+// read runs one XREADGROUP.
+func (s *Stage) read(ctx context.Context, conn *redis.Conn, after string, count int, block time.Duration) ([]delivery, error) {
+	// Not ctx: a reply that travels when ctx ends holds entries that this consumer must hand back.
+	streams, err := conn.XReadGroup(context.WithoutCancel(ctx), &redis.XReadGroupArgs{
+		Group: s.cfg.Name, Consumer: s.name, Streams: []string{s.b.keys.Stream(s.cfg.In), after}, Count: int64(count), Block: block,
+	}).Result()
+	if err = s.b.link.Check(ctx, err); err != nil || len(streams) == 0 {
+		return nil, err
 	}
-	return in, err
+	now, in := time.Now(), make([]delivery, len(streams[0].Messages))
+	for i, m := range streams[0].Messages {
+		in[i] = delivery{Entry: entry.Of(m), channel: s.cfg.In, read: now}
+	}
+	return in, nil
 }
 
 // accept queues entries, and settles at once what needs no handler.

@@ -190,11 +190,7 @@ func (s *search) retries(ctx context.Context, channel string) (out []Retry, err 
 
 // groups returns the state of an entry for each group of its channel.
 func (s *search) groups(ctx context.Context, c ChannelStatus, x redis.XMessage) ([]Place, error) {
-	e := entry.Entry{EntryID: x.ID}
-	for k, v := range x.Values {
-		e.Field(k, text(v), nil)
-	}
-	e.Complete()
+	e := entry.Of(x)
 	base := Place{
 		Channel: c.Channel, Entry: x.ID, At: e.Submitted(), Since: entry.Time(x.ID), Tries: e.Tries, Crashes: e.Crashes, Error: text(x.Values["error"]),
 	}

@@ -189,7 +189,7 @@ func retryOf(channel, member string, due float64) Retry {
 		case "from":
 			r.from = fields[i+1]
 		default:
-			e.Field(fields[i], fields[i+1], nil)
+			e.Field(fields[i], fields[i+1])
 		}
 	}
 	e.EntryID = r.from

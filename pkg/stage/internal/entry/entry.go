@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Entry is one record of a channel's stream.
@@ -19,11 +21,22 @@ type Entry struct {
 	Tries, Crashes                int
 }
 
-// Field sets one field of the entry, and ignores unknown ones. raw is value as bytes.
-func (e *Entry) Field(name, value string, raw []byte) {
+// Of makes an entry of what go-redis read.
+func Of(m redis.XMessage) Entry {
+	e := Entry{EntryID: m.ID, Bodiless: m.Values == nil}
+	for name, value := range m.Values {
+		text, _ := value.(string)
+		e.Field(name, text)
+	}
+	e.Complete()
+	return e
+}
+
+// Field sets one field of the entry, and ignores unknown ones.
+func (e *Entry) Field(name, value string) {
 	switch name {
 	case "payload":
-		e.Payload = raw
+		e.Payload = []byte(value)
 	case "id":
 		e.EventID = value
 	case "at":
