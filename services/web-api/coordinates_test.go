@@ -1,54 +1,28 @@
 package webapi
 
 import (
-	"encoding/json"
-	"os"
 	"strings"
 	"testing"
-
-	"github.com/milepost/milepost/pkg/geodesy"
 )
-
-// TestPlace has its table in a file because the browser tests hold the page's own reading to the
-// same one.
-func TestPlace(t *testing.T) {
-	raw, err := os.ReadFile("testdata/coordinates.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var table []struct {
-		Lat, Long string
-		Want      [2]string
-	}
-	if err := json.Unmarshal(raw, &table); err != nil || len(table) == 0 {
-		t.Fatalf("%d cases, %v", len(table), err)
-	}
-	for _, tc := range table {
-		lat, long, wrong := place(tc.Lat, tc.Long)
-		if lat != tc.Want[0] || long != tc.Want[1] || len(wrong) > 0 {
-			t.Errorf("place(%q, %q) = %q, %q, %v; want %q", tc.Lat, tc.Long, lat, long, wrong, tc.Want)
-		}
-		if _, err := geodesy.Parse(lat, long); err != nil {
-			t.Errorf("place(%q, %q) = %q, %q: %v", tc.Lat, tc.Long, lat, long, err)
-		}
-	}
-}
 
 // TestPlaceExplained are texts that are no place: the form must say why.
 func TestPlaceExplained(t *testing.T) {
 	for _, tc := range []struct{ lat, long, field, says string }{
-		{"", "", "lat", "missing"},
-		{"abc", "1", "lat", "not a number"},
-		{"91", "1", "lat", "not in [-90, 90]"},
-		{"74.0060 W", "1", "lat", "says W, but a latitude is N or S"},
-		{"1", "40 N", "long", "says N, but a longitude is E or W"},
-		{"-33 S", "1", "lat", "leave one of them out"},
+		{"", "", "lat", "Latitude is missing."},
+		{"abc", "1", "lat", "must be a number such as"},
+		{"91", "100", "lat", "Latitude must be between -90 and 90; you entered 91."},
+		{"151.2093", "-33.8688", "lat", "Did you swap latitude and longitude?"},
+		{"74.0060 W", "1", "lat", "A latitude is N or S; you entered 74.0060 W."},
+		{"1", "40 N", "long", "A longitude is E or W; you entered 40 N."},
+		{"-33 S", "1", "lat", "a sign and a hemisphere"},
 		{"N 33 S", "1", "lat", "two hemispheres"},
-		{"40.5°30'", "1", "lat", "whole degrees"},
+		{"40.5°30'", "1", "lat", "only the last number may have a fraction"},
 		{"40°60'", "1", "lat", "below 60"},
-		{"40,74", "", "long", "missing"},
-		{"1", "Inf", "long", "not a finite number"},
-		{"1", "0x10", "long", "not a number"},
+		{"40,74", "", "long", "Longitude is missing."},
+		{"https://maps.app.goo.gl/x", "", "lat", "holds no coordinates"},
+		{"1, 2", "3, 4", "long", "they differ"},
+		{"1", "Inf", "long", "must be a number"},
+		{"1", "1e999", "long", "not a finite number"},
 	} {
 		in := readForm(map[string][]string{"email": {"ada@example.com"}, "lat": {tc.lat}, "long": {tc.long}})
 		if got := (mainPage{Wrong: in.wrong}).Error(tc.field); !strings.Contains(got, tc.says) {

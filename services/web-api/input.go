@@ -12,6 +12,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -105,16 +106,13 @@ func readJSON(body []byte) (input, error) {
 	return in, nil
 }
 
-// check sets in.wrong: one error a field, those given before those of the submission itself.
-func (in *input) check(wrong []*event.FieldError) {
-	in.wrong = in.submission.Check()
-	for _, w := range wrong {
-		for i, other := range in.wrong {
-			if other.Field == w.Field {
-				in.wrong[i] = w
-			}
-		}
-	}
+// check notes what is wrong with the submission, one error a field. place is what is wrong with the
+// place as it was typed; it says more than what the submission says of the same text.
+func (in *input) check(place []*event.FieldError) {
+	in.wrong = slices.DeleteFunc(in.submission.Check(), func(e *event.FieldError) bool {
+		return len(place) > 0 && e.Field != "email"
+	})
+	in.wrong = append(in.wrong, place...)
 }
 
 func jsonError(err error) string {

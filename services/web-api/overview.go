@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/geodesy"
 )
 
@@ -107,7 +108,10 @@ func (o *overview) show(c echo.Context) error {
 	lat, long := c.QueryParam("lat"), c.QueryParam("long")
 	atPlace, ofIDs := lat != "" || long != "", c.QueryParams().Has("ids")
 	if atPlace {
-		lat, long, _ = place(lat, long)
+		var wrong []*event.FieldError
+		if lat, long, wrong = place(lat, long); wrong != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, wrong[0].Error())
+		}
 		if _, err := geodesy.Parse(lat, long); err != nil {
 			return echo.NewHTTPError(http.StatusBadRequest, err.Error())
 		}

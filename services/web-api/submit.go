@@ -25,7 +25,7 @@ const publishTimeout = 5 * time.Second
 func (s *site) form(c echo.Context) error {
 	var t typed
 	if at := c.QueryParam("at"); at != "" {
-		if lat, long, ok := split(at); ok {
+		if lat, long, wrong := place(at, ""); wrong == nil {
 			t.Lat, t.Long = lat, long
 		}
 	}
@@ -159,5 +159,8 @@ func sentence(s string) string {
 	if s == "" {
 		return ""
 	}
-	return strings.ToUpper(s[:1]) + s[1:] + "."
+	if !strings.HasSuffix(s, "?") {
+		s += "."
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
 }

@@ -64,7 +64,7 @@ function startEntry() {
     });
     field.addEventListener("change", () => {
       const other = field === form.lat ? form.long : form.lat;
-      const pair = other.value.trim() === "" && coordinates.split(field.value);
+      const pair = coordinates.split(field.value, other.value);
       if (pair) fill(...pair);
     });
   }

@@ -6,6 +6,7 @@
 package coordinates
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -19,6 +20,35 @@ type Problem struct {
 	Field  string // "lat" or "long"
 	Reason Reason
 	Text   string // what was typed
+}
+
+// Error says in a sentence for a visitor what is wrong and what would be right.
+func (p Problem) Error() string {
+	name, hemispheres, limit := "latitude", "N or S", 90
+	if p.Field == "long" {
+		name, hemispheres, limit = "longitude", "E or W", 180
+	}
+	switch p.Reason {
+	case Missing:
+		return name + " is missing"
+	case OutOfRange:
+		return fmt.Sprintf("%s must be between -%d and %d; you entered %s", name, limit, limit, p.Text)
+	case Swapped:
+		return fmt.Sprintf("%s must be between -%d and %d; you entered %s. Did you swap latitude and longitude?", name, limit, limit, p.Text)
+	case WrongHemisphere:
+		return fmt.Sprintf("a %s is %s; you entered %s", name, hemispheres, p.Text)
+	case TwoHemispheres:
+		return fmt.Sprintf("%s names two hemispheres: %s. Leave one out", name, p.Text)
+	case SignAndHemisphere:
+		return fmt.Sprintf("%s has a sign and a hemisphere: %s. Leave one out", name, p.Text)
+	case Sixties:
+		return fmt.Sprintf("minutes and seconds must be below 60, and only the last number may have a fraction; you entered %s", p.Text)
+	case ShortLink:
+		return "this link holds no coordinates. Open it, and copy the address of the map or the coordinates"
+	case TwoPlaces:
+		return "each field holds a place, and they differ. Leave one out"
+	}
+	return fmt.Sprintf("%s must be a number such as -74.0060 or 74°0'22\"W; you entered %s", name, p.Text)
 }
 
 // Reason is a kind of problem.
