@@ -143,7 +143,7 @@ func testErrors(t *testing.T, b *browsertest.Browser) {
 	tab.Until(`document.activeElement.id === "notice"`)
 	tab.Expect("422")
 	tab.Accessible("errors")
-	if got := tab.Text("#notice"); !strings.Contains(got, `Latitude "91" is not in [-90, 90].`) || !strings.Contains(got, "Longitude is missing.") {
+	if got := tab.Text("#notice"); !strings.Contains(got, "Latitude must be between -90 and 90; you entered 91.") || !strings.Contains(got, "Longitude is missing.") {
 		t.Errorf("the summary says %q", got)
 	}
 	tab.Click(`#notice a[href="#long"]`)
@@ -272,7 +272,7 @@ func testChoosing(t *testing.T, b *browsertest.Browser) {
 	tab.Type("#long", "")
 	tab.Type("#lat", "33,8688° S; 151,2093° E\t")
 	tab.Until(`document.querySelector("#long").value !== ""`)
-	if got := place(); got != "33,8688° S 151,2093° E shown" {
+	if got := place(); got != "-33.8688 151.2093 shown" {
 		t.Errorf("typing chose %q", got)
 	}
 	// The line drawn here is the one that the server draws.

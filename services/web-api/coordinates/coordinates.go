@@ -28,27 +28,37 @@ func (p Problem) Error() string {
 	if p.Field == "long" {
 		name, hemispheres, limit = "longitude", "E or W", 180
 	}
+	typed := shown(p.Text)
 	switch p.Reason {
 	case Missing:
 		return name + " is missing"
 	case OutOfRange:
-		return fmt.Sprintf("%s must be between -%d and %d; you entered %s", name, limit, limit, p.Text)
+		return fmt.Sprintf("%s must be between -%d and %d; you entered %s", name, limit, limit, typed)
 	case Swapped:
-		return fmt.Sprintf("%s must be between -%d and %d; you entered %s. Did you swap latitude and longitude?", name, limit, limit, p.Text)
+		return fmt.Sprintf("%s must be between -%d and %d; you entered %s. Did you swap latitude and longitude?", name, limit, limit, typed)
 	case WrongHemisphere:
-		return fmt.Sprintf("a %s is %s; you entered %s", name, hemispheres, p.Text)
+		return fmt.Sprintf("a %s is %s; you entered %s", name, hemispheres, typed)
 	case TwoHemispheres:
-		return fmt.Sprintf("%s names two hemispheres: %s. Leave one out", name, p.Text)
+		return fmt.Sprintf("%s names two hemispheres: %s. Leave one out", name, typed)
 	case SignAndHemisphere:
-		return fmt.Sprintf("%s has a sign and a hemisphere: %s. Leave one out", name, p.Text)
+		return fmt.Sprintf("%s has a sign and a hemisphere: %s. Leave one out", name, typed)
 	case Sixties:
-		return fmt.Sprintf("minutes and seconds must be below 60, and only the last number may have a fraction; you entered %s", p.Text)
+		return fmt.Sprintf("minutes and seconds must be below 60, and only the last number may have a fraction; you entered %s", typed)
 	case ShortLink:
 		return "this link holds no coordinates. Open it, and copy the address of the map or the coordinates"
 	case TwoPlaces:
 		return "each field holds a place, and they differ. Leave one out"
 	}
-	return fmt.Sprintf("%s must be a number such as -74.0060 or 74°0'22\"W; you entered %s", name, p.Text)
+	return fmt.Sprintf("%s must be a number such as -74.0060 or 74°0'22\"W; you entered %s", name, typed)
+}
+
+// shown is what was typed, on one line and not long.
+func shown(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if short := []rune(text); len(short) > 40 {
+		text = string(short[:40]) + "…"
+	}
+	return text
 }
 
 // Reason is a kind of problem.
