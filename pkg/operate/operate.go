@@ -3,6 +3,7 @@
 package operate
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"regexp"
@@ -198,24 +199,31 @@ func ofState(s inspect.Seen, r Row, tool string) []Problem {
 // ofEvents are the problems with events of a stage: retries, dead letters, lost ones.
 func ofEvents(s inspect.Seen, r Row, tool string) (out []Problem) {
 	if r.Retrying.N > 0 {
-		var next inspect.Retry // a zero one if the retry came after Redis was read
-		if i := slices.IndexFunc(s.Retries, func(x inspect.Retry) bool { return x.Group == r.Stage && x.Channel == r.Channel }); i >= 0 {
-			next = s.Retries[i]
+		var errs reasons
+		next := "" // unknown if the retry came after Redis was read
+		for _, x := range s.Retries {
+			if x.Group == r.Stage && x.Channel == r.Channel {
+				errs.add(x.ID, x.Error)
+				next = cmp.Or(next, x.ID)
+			}
 		}
 		out = append(out, Problem{
 			Stage: r.Stage, Channel: r.Channel,
-			Text: fmt.Sprintf("%s of %s will be tried again%s", pluralCount(r.Retrying, "event", "events"), r.Stage, because(r.Retrying, "next", next.Error)),
-			Do:   "Fix the cause: each is tried again with growing pauses.", Command: Find(tool, next.ID),
+			Text: fmt.Sprintf("%s of %s will be tried again%s", pluralCount(r.Retrying, "event", "events"), r.Stage, errs.of(r.Retrying)),
+			Do:   "Fix the cause: each is tried again with growing pauses.", Command: Find(tool, next),
 		})
 	}
 	if r.Dead.N > 0 {
-		text := fmt.Sprintf("%s set aside by %s", pluralCount(r.Dead, "event was", "events were"), r.Stage)
-		if i := slices.IndexFunc(s.Dead, func(x inspect.DeadLetter) bool { return x.Group == r.Stage && x.Channel == r.Channel }); i >= 0 {
-			text += because(r.Dead, "newest", s.Dead[i].Error)
+		var errs reasons
+		for _, x := range s.Dead {
+			if x.Group == r.Stage && x.Channel == r.Channel {
+				errs.add(x.ID, x.Error)
+			}
 		}
 		out = append(out, Problem{
-			Stage: r.Stage, Channel: r.Channel, Urgent: true, Text: text,
-			Do: "Fix the cause, then replay them.", Command: Command(tool, "dead", "list", r.Channel, "--group", r.Stage),
+			Stage: r.Stage, Channel: r.Channel, Urgent: true,
+			Text: fmt.Sprintf("%s set aside by %s%s", pluralCount(r.Dead, "event was", "events were"), r.Stage, errs.of(r.Dead)),
+			Do:   "Fix the cause, then replay them.", Command: Command(tool, "dead", "list", r.Channel, "--group", r.Stage),
 		})
 	}
 	if r.Lost > 0 {
@@ -227,15 +235,49 @@ func ofEvents(s inspect.Seen, r Row, tool string) (out []Problem) {
 	return out
 }
 
-// because is the error of one of n events, which is called which if there are more.
-func because(n Count, which, err string) string {
-	if err == "" {
-		err = "no error is known"
+// reasons counts events by their error, in the order in which the errors were added.
+type reasons []reason
+
+type reason struct {
+	text string
+	n    int
+}
+
+// add adds an event's error. The event's own ID in it does not make it another reason.
+func (r *reasons) add(id, err string) {
+	if id != "" {
+		err = strings.ReplaceAll(strings.ReplaceAll(err, "event "+id+": ", ""), id, "…")
 	}
-	if n.N == 1 && !n.More {
-		return ": " + err
+	err = cmp.Or(err, "no error is known")
+	for i := range *r {
+		if (*r)[i].text == err {
+			(*r)[i].n++
+			return
+		}
 	}
-	return ", the " + which + " one: " + err
+	*r = append(*r, reason{err, 1})
+}
+
+// mostReasons is how many reasons one problem names.
+const mostReasons = 3
+
+// of names the commonest reasons of n events, each with its count if it is not all of them.
+func (r reasons) of(n Count) string {
+	if len(r) == 0 {
+		return ""
+	}
+	if len(r) == 1 && r[0].n == n.N && !n.More {
+		return ": " + r[0].text
+	}
+	slices.SortStableFunc(r, func(a, b reason) int { return b.n - a.n })
+	var parts []string
+	for _, x := range r[:min(len(r), mostReasons)] {
+		parts = append(parts, fmt.Sprintf("%d × %s", x.n, x.text))
+	}
+	if more := len(r) - mostReasons; more > 0 {
+		parts = append(parts, plural(more, "other reason", "other reasons"))
+	}
+	return ": " + strings.Join(parts, "; ")
 }
 
 func plural(n int, one, many string) string { return pluralCount(Count{N: n}, one, many) }

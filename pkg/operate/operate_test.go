@@ -62,11 +62,18 @@ func TestProblems(t *testing.T) {
 		"retries": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
 			s.Channels[1].Due = 2
 			s.Retries = []inspect.Retry{{Channel: "calculated_distance", Group: "db", ID: "ev-1", Error: "not today"}, {Channel: "calculated_distance", Group: "db", ID: "ev-2"}}
-		}, []string{"2 events of db will be tried again, the next one: not today", "growing pauses", "tool find ev-1"}},
+		}, []string{"2 events of db will be tried again: 1 × not today; 1 × no error is known", "growing pauses", "tool find ev-1"}},
 		"dead": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
 			s.Channels[0].Dead = 1
 			s.Dead = []inspect.DeadLetter{{Channel: "raw_input", Group: "distance", Error: "no sense"}}
 		}, []string{"! 1 event was set aside by distance: no sense", "replay", "tool dead list raw_input --group distance"}},
+		"dead, for several reasons": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
+			s.Channels[0].Dead = 6
+			for _, d := range []inspect.DeadLetter{{ID: "a", Error: "once"}, {ID: "b", Error: "event b: no b"}, {ID: "c", Error: "event c: no c"}, {Error: "x"}, {Error: "y"}, {Error: "x"}} {
+				d.Channel, d.Group = "raw_input", "distance"
+				s.Dead = append(s.Dead, d)
+			}
+		}, []string{"! 6 events were set aside by distance: 2 × no …; 2 × x; 1 × once; 1 other reason", "replay", "tool dead list raw_input --group distance"}},
 		"not adopted": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) { s.Channels[0].Adopted = false },
 			[]string{"no stage adopts bare PUBLISHes on raw_input, so messages of other programs are not kept", "ADOPT=on", ""}},
 		"lost": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Optional, db.Lost = true, 7 },

@@ -24,11 +24,11 @@ const deadPage = 100
 func (t *tool) dead() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dead",
-		Short: "Look at dead letters, replay or drop them",
+		Short: "Look at dead letters, replay, drop, export or import them",
 		Long: `A dead letter is an entry that a stage set aside: its payload could not be decoded, its handler called
 the error permanent, or it failed too often. It keeps its error until somebody replays or drops it.`,
 	}
-	cmd.AddCommand(t.deadList(), t.deadShow(), t.deadReplay(), t.deadDrop())
+	cmd.AddCommand(t.deadList(), t.deadShow(), t.deadReplay(), t.deadDrop(), t.deadExport(), t.deadImport())
 	return cmd
 }
 
@@ -95,23 +95,14 @@ func (f *filter) each(ctx context.Context, t *tool, p pipeline, channel string, 
 	}
 }
 
-// letter writes a whole dead letter.
-func (t *tool) letter(d inspect.DeadLetter) error {
+// showLetter writes a whole dead letter.
+func (t *tool) showLetter(d inspect.DeadLetter) error {
 	replay := operate.Replay(t.called(), d)
 	if t.output == "json" {
 		return t.json(struct {
-			Entry   string    `json:"entry"`
-			Channel string    `json:"channel"`
-			Group   string    `json:"group"`
-			ID      string    `json:"id"`
-			Error   string    `json:"error"`
-			Tries   int       `json:"tries"`
-			Crashes int       `json:"crashes"`
-			At      time.Time `json:"at"`
-			Dead    time.Time `json:"dead"`
-			Replay  string    `json:"replay"` // the command that replays it
-			payload
-		}{d.Entry, d.Channel, d.Group, d.ID, d.Error, d.Tries, d.Crashes, d.At, d.Dead, replay, payloadOf(d.Payload)})
+			letter
+			Replay string `json:"replay"` // the command that replays it
+		}{letterOf(d), replay})
 	}
 	_, err := fmt.Fprintf(t.Out, `entry      %s
 channel    %s
@@ -122,9 +113,9 @@ tries      %d
 crashes    %d
 submitted  %s
 set aside  %s
-payload    %q
+payload    %s
 replay     %s
-`, d.Entry, d.Channel, visible(d.Group), visible(d.ID), visible(d.Error), d.Tries, d.Crashes, clock(d.At), clock(d.Dead), d.Payload, replay)
+`, d.Entry, d.Channel, visible(d.Group), visible(d.ID), visible(d.Error), d.Tries, d.Crashes, clock(d.At), clock(d.Dead), printable(string(d.Payload)), replay)
 	return err
 }
 
@@ -171,11 +162,11 @@ func (t *tool) listLetters(ctx context.Context, p pipeline, channels []string, f
 			}
 			shown++
 			if t.output == "json" {
-				wrote = t.letter(d)
+				wrote = t.showLetter(d)
 				return wrote == nil
 			}
 			rows = append(rows, []string{
-				d.Channel, d.Entry, visible(d.Group), d.Dead.Local().Format(time.DateTime), visible(d.ID), visible(d.Error), short(d.Payload),
+				d.Channel, d.Entry, visible(d.Group), operate.Ago(time.Now(), d.Dead), visible(d.Error), visible(d.ID), short(d.Payload),
 			})
 			return true
 		})
@@ -193,7 +184,7 @@ func (t *tool) listLetters(ctx context.Context, p pipeline, channels []string, f
 		_, err := fmt.Fprintf(t.Out, "no dead letters in %s\n", strings.Join(channels, ", "))
 		return err
 	}
-	err = table(t.Out, []string{"CHANNEL", "ENTRY", "GROUP", "SET ASIDE", "EVENT", "ERROR", "PAYLOAD"}, rows)
+	err = t.fit([]string{"CHANNEL", "ENTRY", "GROUP", "AGE", "ERROR", "EVENT", "PAYLOAD"}, rows, "ERROR", "PAYLOAD")
 	if more {
 		fmt.Fprintf(t.Err, "only the first %d; --limit 0 lists all\n", limit)
 	}
@@ -201,13 +192,13 @@ func (t *tool) listLetters(ctx context.Context, p pipeline, channels []string, f
 	return err
 }
 
-// short is a payload for one cell of a table, quoted.
+// short is a payload for one cell of a table.
 func short(p []byte) string {
 	const most = 60
 	if len(p) > most {
-		return fmt.Sprintf("%q… (%d bytes)", p[:most], len(p))
+		return fmt.Sprintf("%s… (%d bytes)", printable(string(p[:most])), len(p))
 	}
-	return fmt.Sprintf("%q", p)
+	return printable(string(p))
 }
 
 func (t *tool) deadShow() *cobra.Command {
@@ -226,7 +217,7 @@ func (t *tool) deadShow() *cobra.Command {
 				if err != nil {
 					return fmt.Errorf("dead letter %s of %s: %w", args[1], visible(args[0]), err)
 				}
-				return t.letter(d)
+				return t.showLetter(d)
 			})
 		},
 	}

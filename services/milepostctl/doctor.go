@@ -79,6 +79,7 @@ status is 5 if a check failed; warnings alone end with 0.`,
 			if err != nil {
 				return err
 			}
+			t.paint()
 			var x examination
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
 				if err := x.broker(ctx, t); err != nil {
@@ -126,7 +127,7 @@ func (t *tool) examined(x examination, explain bool) error {
 		}
 	}
 	if t.output != "json" {
-		if err := table(t.Out, []string{"STATE", "CHECK", "FOUND"}, rows); err != nil {
+		if err := t.fit([]string{"STATE", "CHECK", "FOUND"}, rows, "FOUND"); err != nil {
 			return err
 		}
 		if _, err := io.WriteString(t.Out, text.String()); err != nil {

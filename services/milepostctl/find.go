@@ -22,19 +22,30 @@ import (
 
 func (t *tool) find() *cobra.Command {
 	var mongo mongoFlag
+	var email string
 	cmd := &cobra.Command{
 		Use:   "find EVENT",
-		Short: "Show where an event is, since when, and why",
+		Short: "Show where an event is, since when, and why; or the events of an address",
 		Long: `find looks for an event by its ID: in the streams, among the retries and the dead letters, in the progress
 of events that are watched, and in MongoDB if --mongo, MONGO_URL or MONGO_HOST names one. It shows which
 stage has the event, since when, how often it failed, the error, and the command that helps.
 
 Entries leave a stream soon after every stage has settled them. So an event that went all the way is
-found by its document, for an hour by its progress if it was watched, and otherwise not at all.`,
+found by its document, for an hour by its progress if it was watched, and otherwise not at all.
+
+With --email, find lists the newest 100 events of an address: those with a document, if the store is named,
+and dead letters.`,
 		Example: `  milepostctl find 01a1fcf2-c249-787c-93ac-7be164ea854e
-  milepostctl find 01a1fcf2-c249-787c-93ac-7be164ea854e --mongo mongodb://127.0.0.1:27017/ --output json`,
-		Args: needs("EVENT"),
+  milepostctl find 01a1fcf2-c249-787c-93ac-7be164ea854e --mongo mongodb://127.0.0.1:27017/ --output json
+  milepostctl find --email ada@example.com --mongo mongodb://127.0.0.1:27017/`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if email == "" {
+				return needs("EVENT")(cmd, args)
+			}
+			return needs()(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			t.paint()
 			docs, err := mongo.open(t)
 			if err != nil {
 				return err
@@ -43,6 +54,9 @@ found by its document, for an hour by its progress if it was watched, and otherw
 				defer func() { _ = docs.Close(context.WithoutCancel(cmd.Context())) }() // nothing was written
 			}
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
+				if email != "" {
+					return t.ofAddress(ctx, p, docs, email)
+				}
 				found, err := t.search(ctx, p, docs, args[0])
 				if err != nil {
 					return err
@@ -58,6 +72,7 @@ found by its document, for an hour by its progress if it was watched, and otherw
 		},
 	}
 	mongo.flag(cmd)
+	cmd.Flags().StringVar(&email, "email", "", "list the events of this address instead")
 	return cmd
 }
 
@@ -213,7 +228,7 @@ func (t *tool) found(f found) error {
 			group = visible(p.Group)
 		}
 		rows = append(rows, []string{
-			visible(p.Channel), group, p.State, operate.Ago(f.now, p.Since), strconv.Itoa(p.Tries), strconv.Itoa(p.Crashes), p.why(f.now),
+			visible(p.Channel), group, p.where(), operate.Ago(f.now, p.Since), strconv.Itoa(p.Tries), strconv.Itoa(p.Crashes), p.why(f.now),
 		})
 		if text := p.advice(); text != "" {
 			fmt.Fprintf(&advice, "\n%s\n", text)
@@ -232,6 +247,14 @@ func (t *tool) found(f found) error {
 	return err
 }
 
+// where is the state in words: an entry that no stage reads is at the end of its way.
+func (p place) where() string {
+	if p.State == inspect.Unread {
+		return "done"
+	}
+	return p.State
+}
+
 // why says in a few words what keeps the event there.
 func (p place) why(now time.Time) string {
 	var parts []string
@@ -244,7 +267,7 @@ func (p place) why(now time.Time) string {
 	case p.State == inspect.Pending:
 		parts = append(parts, "delivered to "+visible(p.Consumer))
 	case p.State == inspect.Unread && p.Channel == event.EmailSent:
-		parts = append(parts, "done: the email is sent")
+		parts = append(parts, "done: emailed at "+clock(p.Since))
 	case p.State == inspect.Unread:
 		parts = append(parts, "done: no stage reads this channel")
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -236,7 +237,7 @@ func TestWatch(t *testing.T) {
 			t.Errorf("a frame of %d lines on a screen of 10:\n%q", len(lines), f)
 		}
 		for _, l := range lines {
-			if len(strings.TrimSuffix(l, "\x1b[K")) > 40 && !strings.Contains(l, "\x1b[J") {
+			if len(regexp.MustCompile(`\x1b\[[0-9;]*[Km]`).ReplaceAllString(l, "")) > 40 && !strings.Contains(l, "\x1b[J") {
 				t.Errorf("a line is wider than the screen: %q", l)
 			}
 		}

@@ -1,11 +1,14 @@
 package milepostctl
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -30,13 +33,88 @@ func jsonTo(w io.Writer, v any) error {
 
 // table writes rows under a heading, in columns.
 func table(w io.Writer, heading []string, rows [][]string) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var b bytes.Buffer // a buffer takes everything
+	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, row := range append([][]string{heading}, rows...) {
-		if _, err := fmt.Fprintln(tw, strings.Join(row, "\t")); err != nil {
-			return err
+		fmt.Fprintln(tw, strings.Join(row, "\t"))
+	}
+	_ = tw.Flush()
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// narrow is the fewest characters to which fit cuts a cell.
+const narrow = 16
+
+// fit is table, made for the terminal's width if Out is a terminal: it cuts cells of the named
+// columns, and if that is not enough leaves out the last columns.
+func (t *tool) fit(heading []string, rows [][]string, cut ...string) error {
+	if t.Screen == nil {
+		return table(t.Out, heading, rows)
+	}
+	screen, _ := t.Screen()
+	widths, total := make([]int, len(heading)), -2
+	for i := range heading {
+		for _, row := range append([][]string{heading}, rows...) {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+		total += widths[i] + 2
+	}
+	for total > screen && len(widths) > 1 {
+		widest := -1
+		for i, w := range widths {
+			if w > narrow && slices.Contains(cut, heading[i]) && (widest < 0 || w > widths[widest]) {
+				widest = i
+			}
+		}
+		if widest >= 0 {
+			widths[widest]--
+			total--
+			continue
+		}
+		total -= widths[len(widths)-1] + 2
+		widths = widths[:len(widths)-1]
+	}
+	fitted := make([][]string, len(rows))
+	for r, row := range rows {
+		for i, w := range widths {
+			cell := []rune(row[i])
+			if len(cell) > w {
+				cell = append(cell[:w-1], '…')
+			}
+			fitted[r] = append(fitted[r], string(cell))
 		}
 	}
-	return tw.Flush()
+	return table(t.Out, heading[:len(widths)], fitted)
+}
+
+// Words in a table's cell, and lines, that a terminal shows in colour.
+var (
+	good   = regexp.MustCompile(`(?m)(^|  )(running|ok|settled|done)(  )`)
+	middle = regexp.MustCompile(`(?m)(^|  )(waiting|held up|retrying|pending|warning|unknown)(  )`)
+	bad    = regexp.MustCompile(`(?m)(^|  )(not running|paused|set aside|fail)(  )`)
+	alarm  = regexp.MustCompile(`(?m)^()(! .*?)(\x1b\[K)?$`)
+)
+
+// painter colours what is written to it.
+type painter struct{ io.Writer }
+
+func (p painter) Write(b []byte) (int, error) {
+	text := good.ReplaceAll(b, []byte("$1\x1b[32m$2\x1b[0m$3"))
+	text = middle.ReplaceAll(text, []byte("$1\x1b[33m$2\x1b[0m$3"))
+	text = bad.ReplaceAll(text, []byte("$1\x1b[31m$2\x1b[0m$3"))
+	text = alarm.ReplaceAll(text, []byte("$1\x1b[1;31m$2\x1b[0m$3"))
+	if _, err := p.Writer.Write(text); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// paint colours the words for states on a terminal, unless NO_COLOR is set (no-color.org).
+func (t *tool) paint() {
+	if t.Screen != nil && t.output == "text" && t.Getenv("NO_COLOR") == "" && t.Getenv("TERM") != "dumb" {
+		t.Out = painter{t.Out}
+	}
 }
 
 // visible is s if every character is printable, else s quoted. Text from a channel may come from

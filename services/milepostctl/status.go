@@ -46,6 +46,7 @@ events wait, or dead letters.`,
 			case watch && check:
 				return usage("--watch and --check contradict each other")
 			}
+			t.paint()
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
 				o := p.Observer(0)
 				seen, err := observe(ctx, o, names)

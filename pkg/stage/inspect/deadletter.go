@@ -92,6 +92,15 @@ func (p *Pipeline) Drop(ctx context.Context, channel string, entries ...string) 
 	return int(n), p.link.Check(ctx, err)
 }
 
+// Restore adds a dead letter that was read before, with a new entry ID.
+func (p *Pipeline) Restore(ctx context.Context, d DeadLetter) error {
+	err := p.link.Client.XAdd(ctx, &redis.XAddArgs{Stream: p.link.Keys.Dead(d.Channel), Values: []any{
+		"id", d.ID, "at", d.At.UnixMilli(), "payload", d.Payload,
+		"group", d.Group, "error", d.Error, "tries", d.Tries, "crashes", d.Crashes,
+	}}).Err()
+	return p.link.Check(ctx, err)
+}
+
 func deadLetter(channel string, x redis.XMessage) DeadLetter {
 	field := func(name string) string { return text(x.Values[name]) }
 	d := DeadLetter{

@@ -17,7 +17,7 @@ func main() {
 	logging.Disable() // the client would repeat the tool's errors
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	world := milepostctl.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Terminal: isTerminal(os.Stdin)}
+	world := milepostctl.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Terminal: term.IsTerminal(int(os.Stdin.Fd()))}
 	if screen := int(os.Stdout.Fd()); term.IsTerminal(screen) {
 		world.Screen = func() (width, height int) {
 			width, height, err := term.GetSize(screen)
@@ -28,9 +28,4 @@ func main() {
 		}
 	}
 	os.Exit(milepostctl.Main(ctx, os.Args[1:], world))
-}
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -1,0 +1,138 @@
+package milepostctl
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/milepost/milepost/pkg/stage/inspect"
+)
+
+// letter is a dead letter in JSON.
+type letter struct {
+	Entry   string    `json:"entry"`
+	Channel string    `json:"channel"`
+	Group   string    `json:"group"`
+	ID      string    `json:"id"`
+	Error   string    `json:"error"`
+	Tries   int       `json:"tries"`
+	Crashes int       `json:"crashes"`
+	At      time.Time `json:"at"`
+	Dead    time.Time `json:"dead"`
+	payload
+}
+
+func letterOf(d inspect.DeadLetter) letter {
+	return letter{d.Entry, d.Channel, d.Group, d.ID, d.Error, d.Tries, d.Crashes, d.At, d.Dead, payloadOf(d.Payload)}
+}
+
+func (l letter) dead() inspect.DeadLetter {
+	body := l.Bytes
+	if body == nil {
+		body = []byte(l.Text)
+	}
+	return inspect.DeadLetter{Channel: l.Channel, Group: l.Group, ID: l.ID, Payload: body, Error: l.Error, Tries: l.Tries, Crashes: l.Crashes, At: l.At}
+}
+
+func (t *tool) deadExport() *cobra.Command {
+	var f filter
+	cmd := &cobra.Command{
+		Use:   "export [CHANNEL...]",
+		Short: "Write dead letters with their payloads as JSON, one object a line",
+		Long: `export writes the dead letters of all channels or of the named ones to standard output. It removes none. import
+reads what export wrote. The payloads hold addresses: keep the file as safe as the store.`,
+		Example: `  milepostctl dead export > letters.jsonl
+  milepostctl dead export user:email --until 720h > old.jsonl`,
+		ValidArgsFunction: t.completeChannels,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
+				err := t.timed(ctx, func(ctx context.Context) (err error) {
+					names, err = p.chosen(ctx, names)
+					return err
+				})
+				for i := 0; i < len(names) && err == nil; i++ {
+					var wrote error
+					err = f.each(ctx, t, p, names[i], func(d inspect.DeadLetter) bool {
+						wrote = t.json(letterOf(d))
+						return wrote == nil
+					})
+					err = cmp.Or(err, wrote)
+				}
+				return err
+			})
+		},
+	}
+	f.flags(cmd)
+	return cmd
+}
+
+func (t *tool) deadImport() *cobra.Command {
+	return &cobra.Command{
+		Use:   "import",
+		Short: "Read dead letters from standard input that export wrote",
+		Long: `import adds dead letters, which replay can then give back to their stages. A letter gets a new entry ID and
+is as old as its import. import leaves out a letter whose event is a dead letter of the same group already,
+so it can be repeated. A line that is no dead letter ends it; the lines before are imported.`,
+		Example: `  milepostctl dead import < letters.jsonl`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return t.open(cmd.Context(), t.importLetters)
+		},
+	}
+}
+
+// mark is what two copies of a dead letter have in common.
+type mark struct{ channel, group, id string }
+
+func (t *tool) importLetters(ctx context.Context, p pipeline) error {
+	have := map[mark]bool{}
+	var asked []string // the channels whose dead letters are in have
+	read, added := 0, 0
+	in := json.NewDecoder(bufio.NewReader(t.In))
+	for {
+		var l letter
+		err := in.Decode(&l)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		read++
+		if err == nil && (l.Channel == "" || l.Group == "" || l.ID == "") {
+			err = errors.New("channel, group or id is missing")
+		}
+		if err != nil {
+			return fmt.Errorf("dead letter %d of the input: %w; %s imported", read, err, plural(added, "dead letter"))
+		}
+		if !slices.Contains(asked, l.Channel) {
+			if err := t.timed(ctx, func(ctx context.Context) error { return p.channel(ctx, l.Channel) }); err != nil {
+				return err
+			}
+			err := new(filter).each(ctx, t, p, l.Channel, func(d inspect.DeadLetter) bool {
+				have[mark{d.Channel, d.Group, d.ID}] = true
+				return true
+			})
+			if err != nil {
+				return err
+			}
+			asked = append(asked, l.Channel)
+		}
+		m := mark{l.Channel, l.Group, l.ID}
+		if have[m] {
+			continue
+		}
+		if err := t.timed(ctx, func(ctx context.Context) error { return p.Restore(ctx, l.dead()) }); err != nil {
+			return fmt.Errorf("after %s: %w", plural(added, "dead letter"), err)
+		}
+		have[m] = true
+		added++
+	}
+	return t.told(fmt.Sprintf("imported %s; %d were there already", plural(added, "dead letter"), read-added),
+		map[string]int{"imported": added, "present": read - added}, nil)
+}

@@ -1,0 +1,102 @@
+package milepostctl
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+)
+
+// on runs the tool on a terminal of width columns.
+func on(t *testing.T, o *redis.Options, width int, env, typed string, args ...string) said {
+	t.Helper()
+	var out, err bytes.Buffer
+	code := Main(t.Context(), append([]string{"--redis", "redis://" + o.Addr}, args...), IO{
+		In: strings.NewReader(typed), Out: &out, Err: &err, Screen: func() (int, int) { return width, 24 },
+		Getenv: func(name string) string { return map[string]string{env: "1"}[name] },
+	})
+	return said{code, out.String(), err.String()}
+}
+
+// TestDeadFile exports dead letters, drops them, imports them twice, and replays them.
+func TestDeadFile(t *testing.T) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
+		stop := running(t, o, func(string) error { return stage.Permanent(errRefused) })
+		ids := []string{strings.TrimSpace(must(t, o, "publish", event.RawInput, golden)), strings.TrimSpace(must(t, o, "publish", event.RawInput, "\xff", "--force"))}
+		var file string
+		stagetest.Eventually(t, "both are dead letters", func() bool {
+			file = must(t, o, "dead", "export")
+			return strings.Count(file, "\n") == 2
+		})
+		stop()
+		if only := must(t, o, "dead", "export", event.RawInput, "--id", ids[1]); strings.Count(only, "\n") != 1 || !strings.Contains(only, ids[1]) {
+			t.Errorf("dead export of one event: %q", only)
+		}
+		if s := on(t, o, 80, "", "", "find", "--email", "ada@example.com"); s.code != ExitOK || !strings.Contains(s.out, ids[0]) || strings.Contains(s.out, ids[1]) {
+			t.Errorf("find --email: %s; want the event %s alone", s, ids[0])
+		}
+		for _, width := range []int{60, 80, 200} {
+			s := on(t, o, width, "", "", "dead", "list")
+			for line := range strings.Lines(s.out) {
+				if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > width {
+					t.Errorf("dead list on %d columns has a line of %d: %q", width, n, line)
+				}
+			}
+			if !strings.Contains(s.out, "refused") || (width == 200) != strings.Contains(s.out, "PAYLOAD") {
+				t.Errorf("dead list on %d columns:\n%s", width, s.out)
+			}
+		}
+		must(t, o, "dead", "drop", event.RawInput, "--all", "-y")
+		for _, want := range []string{"imported 2 dead letters; 0 were there already\n", "imported 0 dead letters; 2 were there already\n"} {
+			if s := on(t, o, 80, "", file, "dead", "import"); s.code != ExitOK || s.out != want {
+				t.Errorf("dead import: %s; want %q", s, want)
+			}
+		}
+		again := must(t, o, "dead", "export")
+		for _, part := range []string{ids[0], ids[1], `"payload_base64":"/w=="`, `"group":"distance"`, "refused"} {
+			if !strings.Contains(again, part) {
+				t.Errorf("export after import has no %s:\n%s", part, again)
+			}
+		}
+		for _, bad := range []string{"{}\n", "no JSON", `{"channel":"raw_inptu","group":"g","id":"i"}`} {
+			if s := on(t, o, 80, "", bad, "dead", "import"); s.code == ExitOK || s.out != "" {
+				t.Errorf("dead import of %q: %s", bad, s)
+			}
+		}
+		must(t, o, "dead", "replay", event.RawInput, "--error", "refused", "-y")
+	})
+}
+
+// TestColour: states have colours on a terminal, unless NO_COLOR is set.
+func TestColour(t *testing.T) {
+	o := stagetest.Embedded(t)
+	running(t, o, func(string) error { return nil })
+	for env, want := range map[string]bool{"": true, "NO_COLOR": false} {
+		if s := on(t, o, 100, env, "", "status", "--sample", "0"); strings.Contains(s.out, "\x1b[32mrunning\x1b[0m  0") != want || strings.Contains(s.out, "\x1b") != want {
+			t.Errorf("status with %q: %s", env, s)
+		}
+	}
+	if out := must(t, o, "status", "--sample", "0"); strings.Contains(out, "\x1b") {
+		t.Errorf("status without a terminal has colours: %q", out)
+	}
+}
+
+func TestManual(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "manual")
+	must(t, nil, "manual", dir)
+	for name, part := range map[string]string{
+		"milepostctl.1": "Exit status", "milepostctl-dead-replay.1": "milepostctl dead replay", "milepostctl.bash": "__milepostctl", "_milepostctl": "#compdef",
+		"milepostctl.fish": "complete -c milepostctl", "milepostctl.ps1": "Register-ArgumentCompleter",
+	} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.Contains(string(b), part) {
+			t.Errorf("%s: %v; want a file with %q", name, err, part)
+		}
+	}
+}

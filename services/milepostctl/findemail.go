@@ -1,0 +1,84 @@
+package milepostctl
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
+)
+
+// addressMost is how many documents of an address are listed.
+const addressMost = 100
+
+// known is an event of an address.
+type known struct {
+	ID          string    `json:"id"`
+	SubmittedAt time.Time `json:"submitted_at"`
+	State       string    `json:"state"` // stored, or set aside
+	Why         string    `json:"why,omitempty"`
+}
+
+// ofAddress lists the events of an address, the newest first. docs may be nil.
+func (t *tool) ofAddress(ctx context.Context, p pipeline, docs *records.Store, email string) error {
+	var all []known
+	if docs != nil {
+		stored, err := docs.History(ctx, email, records.Place{}, addressMost)
+		if err != nil {
+			return err
+		}
+		for _, r := range stored {
+			all = append(all, known{r.ID, r.SubmittedAt, "stored", ""})
+		}
+	}
+	names, err := p.known(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		err := new(filter).each(ctx, t, p, name, func(d inspect.DeadLetter) bool {
+			if addressIn(d.Payload) == email {
+				all = append(all, known{d.ID, d.At, inspect.Aside, d.Group + ": " + d.Error})
+			}
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	slices.SortStableFunc(all, func(a, b known) int { return cmp.Or(b.SubmittedAt.Compare(a.SubmittedAt), cmp.Compare(a.ID, b.ID)) })
+	var rows [][]string
+	for _, k := range all {
+		rows = append(rows, []string{visible(k.ID), clock(k.SubmittedAt), k.State, cmp.Or(printable(k.Why), "-")})
+		if t.output == "json" {
+			err = errors.Join(err, t.json(k))
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case len(all) == 0 && docs == nil:
+		return fmt.Errorf("no dead letter of this address (--mongo looks for documents too): %w", stage.ErrNotFound)
+	case len(all) == 0:
+		return fmt.Errorf("no document and no dead letter of this address: %w", stage.ErrNotFound)
+	case t.output == "json":
+		return nil
+	}
+	return t.fit([]string{"EVENT", "SUBMITTED", "WHERE", "WHY"}, rows, "WHY")
+}
+
+// addressIn is the address in a payload: all of it, or its key email.
+func addressIn(payload []byte) string {
+	var in struct{ Email string }
+	if bytes.HasPrefix(bytes.TrimSpace(payload), []byte("{")) && json.Unmarshal(payload, &in) == nil {
+		return in.Email
+	}
+	return string(payload)
+}
