@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,12 +23,18 @@ import (
 // maxIDs is how many events one request may ask about.
 const maxIDs = 100
 
+// description is the HTTP interface in OpenAPI.
+//
+//go:embed openapi.yaml
+var description []byte
+
 // Handler answers requests. If token is not "", it answers only requests that carry the token.
 func (u *Users) Handler(token string, log *slog.Logger) http.Handler {
 	e := jsonapi.New(log, func(c echo.Context, err error) (int, string) { return explain(log, c, err) })
 	e.Use(guard(token))
 	e.GET("/users/:email", u.user)
 	e.GET("/submissions", u.submissions)
+	e.GET("/openapi.yaml", jsonapi.OpenAPI(description))
 	return e
 }
 

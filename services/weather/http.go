@@ -2,6 +2,7 @@ package weather
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,11 +33,17 @@ func source(r cache.Result[reading]) string {
 	return Source
 }
 
+// description is the HTTP interface in OpenAPI.
+//
+//go:embed openapi.yaml
+var description []byte
+
 // Handler answers requests.
 func (w *Weather) Handler(log *slog.Logger) http.Handler {
 	e := jsonapi.New(log, explain)
 	e.GET("/api/weather/:city", w.city)
 	e.GET("/api/weather", w.place)
+	e.GET("/openapi.yaml", jsonapi.OpenAPI(description))
 	return e
 }
 

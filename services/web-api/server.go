@@ -1,6 +1,7 @@
 package webapi
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
+
+	"github.com/milepost/milepost/services/internal/jsonapi"
 )
 
 // server returns the HTTP server. Its limits end the connection of a client that is too slow.
@@ -25,6 +28,11 @@ func (s *site) server() *http.Server {
 	}
 }
 
+// description is the HTTP interface in OpenAPI.
+//
+//go:embed openapi.yaml
+var description []byte
+
 // handler returns the routes.
 func (s *site) handler() http.Handler {
 	e := echo.New()
@@ -35,6 +43,7 @@ func (s *site) handler() http.Handler {
 		e.Add(method, "/events", s.events)
 		e.Add(method, "/events/:id", s.event)
 		e.Add(method, "/overview", s.overview.show)
+		e.Add(method, "/openapi.yaml", jsonapi.OpenAPI(description))
 		e.Add(method, "/assets/:version/:name", s.asset)
 	}
 	e.POST("/distance", s.submit)

@@ -46,6 +46,11 @@ func route(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// OpenAPI answers with the description of a service's HTTP interface.
+func OpenAPI(yaml []byte) echo.HandlerFunc {
+	return func(c echo.Context) error { return c.Blob(http.StatusOK, "application/yaml", yaml) }
+}
+
 // BadRequest is the error of a request that the client must change.
 func BadRequest(text string) error { return echo.NewHTTPError(http.StatusBadRequest, text) }
 
