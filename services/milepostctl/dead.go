@@ -100,9 +100,10 @@ func (t *tool) showLetter(d inspect.DeadLetter) error {
 	replay := operate.Replay(t.called(), d)
 	if t.output == "json" {
 		return t.json(struct {
-			letter
+			head
 			Replay string `json:"replay"` // the command that replays it
-		}{letterOf(d), replay})
+			payload
+		}{headOf(d), replay, payloadOf(d.Payload)})
 	}
 	_, err := fmt.Fprintf(t.Out, `entry      %s
 channel    %s

@@ -16,8 +16,8 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
-// letter is a dead letter in JSON.
-type letter struct {
+// head is a dead letter in JSON, without its payload.
+type head struct {
 	Entry   string    `json:"entry"`
 	Channel string    `json:"channel"`
 	Group   string    `json:"group"`
@@ -27,11 +27,20 @@ type letter struct {
 	Crashes int       `json:"crashes"`
 	At      time.Time `json:"at"`
 	Dead    time.Time `json:"dead"`
+}
+
+// letter is a whole dead letter.
+type letter struct {
+	head
 	payload
 }
 
+func headOf(d inspect.DeadLetter) head {
+	return head{d.Entry, d.Channel, d.Group, d.ID, d.Error, d.Tries, d.Crashes, d.At, d.Dead}
+}
+
 func letterOf(d inspect.DeadLetter) letter {
-	return letter{d.Entry, d.Channel, d.Group, d.ID, d.Error, d.Tries, d.Crashes, d.At, d.Dead, payloadOf(d.Payload)}
+	return letter{headOf(d), payloadOf(d.Payload)}
 }
 
 func (l letter) dead() inspect.DeadLetter {
