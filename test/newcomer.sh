@@ -1,12 +1,12 @@
 #!/bin/sh
 # newcomer.sh does what README.md and CONTRIBUTING.md say, block by block, in a fresh clone with an
 # empty GOCACHE, and prints how long each block took. Modules are not downloaded again. It needs the
-# ports of `make run` and ends with 0 if everything worked.
-set -eum
+# ports of `make run` and setsid, and ends with 0 if everything worked.
+set -eu
 repo=$(cd "$(dirname "$0")/.." && pwd)
 dir=$(mktemp -d)
 jobs=
-trap 'for j in $jobs; do kill -INT -- "-$j" 2>/dev/null || :; done; sleep 3; rm -rf "$dir"' EXIT
+trap 'for j in $jobs; do kill -TERM -- "-$j" 2>/dev/null || :; done; sleep 3; rm -rf "$dir"' EXIT
 git clone -q "$repo" "$dir/milepost"
 cd "$dir/milepost"
 mkdir "$dir/cache"
@@ -43,7 +43,7 @@ starts() {
 	printf '\n== %s, %s, block %s\n' "$1" "$2" "$3"
 	block "$@" >"$dir/block.$3"
 	sed 's/^/$ /' "$dir/block.$3"
-	sh "$dir/block.$3" >"$dir/out.$3" 2>&1 &
+	setsid sh "$dir/block.$3" >"$dir/out.$3" 2>&1 &
 	jobs="$jobs $!"
 }
 
