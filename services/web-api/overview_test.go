@@ -221,7 +221,7 @@ func TestOverviewLookups(t *testing.T) {
 	tr := &traced{RoundTripper: s.overview.client.Transport}
 	s.overview.client.Transport = tr
 	h := s.handler()
-	for range 5 { // at once, as many as one client may
+	for round := range 5 { // at once, as many as one client may
 		var wg sync.WaitGroup
 		for range maxOverviews {
 			wg.Go(func() {
@@ -231,11 +231,12 @@ func TestOverviewLookups(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		// A connection is idle a moment after its answer, so a later round may open another one.
+		if n := tr.lookups.Load(); round == 0 && (n == 0 || n > 2*maxOverviews) {
+			t.Errorf("%d look-ups for %d requests at once; want 1 to %d", n, maxOverviews, 2*maxOverviews)
+		}
 	}
 	first := tr.lookups.Load()
-	if first == 0 || first > 2*maxOverviews {
-		t.Errorf("%d look-ups for %d requests at once; want 1 to %d", first, maxOverviews, 2*maxOverviews)
-	}
 	for range 200 {
 		askOverview(t, h, "ids="+seenID+"&lat=1&long=1")
 	}
