@@ -84,8 +84,8 @@ func TestBase(t *testing.T) {
 	})
 }
 
-// TestPrefixShares: pipelines with different prefixes share a Redis and nothing else, bare PUBLISHes
-// included, and a database alone does not separate them.
+// TestPrefixShares: pipelines with different prefixes share a Redis and nothing else, bare
+// PUBLISHes included, and a database alone does not separate them.
 func TestPrefixShares(t *testing.T) {
 	for _, tc := range []struct {
 		prefix   string

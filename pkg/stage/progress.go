@@ -37,8 +37,8 @@ func parseStep(raw string) (Step, error) {
 	return Step{ID: s.ID, Stage: s.Stage, State: s.State, At: time.UnixMilli(s.At), Next: s.Next, Detail: s.Detail}, err
 }
 
-// Progress reads the steps of a tracked event, oldest first. [ErrNotFound] if there are none: it was
-// never tracked, or over an hour ago.
+// Progress reads the steps of a tracked event, oldest first. [ErrNotFound] if there are none: it
+// was never tracked, or over an hour ago.
 func (b *Broker) Progress(ctx context.Context, id string) ([]Step, error) {
 	all, err := b.link.Client.HGetAll(ctx, b.keys.Progress(id)).Result()
 	if err = b.link.Check(ctx, err); err != nil {
@@ -106,10 +106,10 @@ func (b *Broker) Watcher() *Watcher {
 	return w
 }
 
-// Watch calls f for each Step of the events: first the earlier ones, read after the subscription was
-// confirmed so that none is missed, then live ones, and after each reconnect the earlier ones again.
-// A Step may come more than once. f is called from one goroutine at a time. Watch blocks until ctx
-// ends or the watcher is closed, and returns ctx's error or [ErrClosed].
+// Watch calls f for each Step of the events: first the earlier ones, read after the subscription
+// was confirmed so that none is missed, then live ones, and after each reconnect the earlier ones
+// again. A Step may come more than once. f is called from one goroutine at a time. Watch blocks
+// until ctx ends or the watcher is closed, and returns ctx's error or [ErrClosed].
 func (w *Watcher) Watch(ctx context.Context, ids []string, f func(Step)) error {
 	w.start.Do(func() { go w.loop() })
 	me := &watch{wake: make(chan struct{}, 1)}
@@ -196,11 +196,11 @@ func (w *Watcher) loop() {
 	}
 }
 
-// follow subscribes to all watched events and passes on their steps, until the connection breaks. It
-// tells whether it was ever confirmed.
+// follow subscribes to all watched events and passes on their steps, until the connection breaks.
+// It tells whether it was ever confirmed.
 func (w *Watcher) follow() (confirmed bool) {
 	w.mu.Lock()
-	keys := []string{w.b.keys.Progress("-")} // so that the connection is opened, and stays, without events
+	keys := []string{w.b.keys.Progress("-")} // keeps the connection open without events
 	for id := range w.watches {
 		keys = append(keys, w.b.keys.Progress(id))
 	}

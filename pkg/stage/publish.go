@@ -78,8 +78,8 @@ func (b *Broker) Publisher(name, channel string) *Publisher {
 var ErrClosed = errors.New("the publisher is closed")
 
 // Publish adds s to the channel's stream and publishes it. It returns once Redis has answered.
-// Errors: [ErrBacklog], [ErrKeyReused], [*LimitError], [ErrUnavailable], [ErrClosed], a codec error,
-// ctx's error. After ErrUnavailable or ctx's error the event may or may not have been kept.
+// Errors: [ErrBacklog], [ErrKeyReused], [*LimitError], [ErrUnavailable], [ErrClosed], a codec
+// error, ctx's error. After ErrUnavailable or ctx's error the event may or may not have been kept.
 func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err error) {
 	payload, err := encode(s.Body)
 	if err != nil {

@@ -43,9 +43,9 @@ type Place struct {
 const findPage = 500
 
 // Find looks for an event in the streams, retries and dead letters of all registered channels. An
-// event that every group has settled is usually not found: its entries are trimmed soon. The places
-// are in the order in which an event passes them. Find reads page by page, and calls progress, unless
-// it is nil, with the number of entries read.
+// event that every group has settled is usually not found: its entries are trimmed soon. The
+// places are in the order in which an event passes them. Find reads page by page, and calls
+// progress, unless it is nil, with the number of entries read.
 func (p *Pipeline) Find(ctx context.Context, id string, progress func(done, of int)) ([]Place, error) {
 	o, err := p.Overview(ctx)
 	if err != nil {
@@ -56,7 +56,7 @@ func (p *Pipeline) Find(ctx context.Context, id string, progress func(done, of i
 		s.of += c.Entries + c.Dead
 	}
 	out, err := s.channels(ctx, o)
-	if err == nil && len(out) == 0 && s.from != "-" { // the ID may have been made elsewhere, by any clock
+	if err == nil && len(out) == 0 && s.from != "-" { // another clock may have made the ID
 		s.from, s.done = "-", 0
 		out, err = s.channels(ctx, o)
 	}
@@ -77,8 +77,8 @@ func (s *search) channels(ctx context.Context, o Overview) (out []Place, err err
 	return out, nil
 }
 
-// searchFrom returns the entry ID to begin with. A version 7 UUID has the time at which it was made;
-// a minute is left for clocks that differ.
+// searchFrom returns the entry ID to begin with. A version 7 UUID has the time at which it was
+// made; a minute is left for clocks that differ.
 func searchFrom(id string) string {
 	u, err := uuid.Parse(id)
 	if err != nil || u.Version() != 7 {

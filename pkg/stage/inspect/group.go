@@ -12,8 +12,8 @@ import (
 // ErrAlive: consumers of the group are running; stop them first.
 var ErrAlive = errors.New("consumers of the group are alive")
 
-// Retire ends a group: no entries are kept for it, and publishing no longer waits for it. A stage of
-// that name that starts later begins with the first entry that is then in the stream. Errors:
+// Retire ends a group: no entries are kept for it, and publishing no longer waits for it. A stage
+// of that name that starts later begins with the first entry that is then in the stream. Errors:
 // [stage.ErrNotFound], [ErrAlive].
 func (p *Pipeline) Retire(ctx context.Context, channel, group string) error {
 	n, err := p.link.RunInt(ctx, script.Retire, []string{p.link.Keys.Stream(channel), p.link.Keys.Groups(channel), p.link.Keys.Floors(channel), p.link.Keys.Stages()}, group)
@@ -41,9 +41,9 @@ func (p *Pipeline) Skip(ctx context.Context, channel, group string) (int, error)
 	return n, nil
 }
 
-// Claim gives the entries that are pending for a consumer back to its group, deletes the consumer and
-// returns how many entries it gave back. It is for a lasting consumer that cannot return, because its
-// volume is lost. The consumer must not be running.
+// Claim gives the entries that are pending for a consumer back to its group, deletes the consumer
+// and returns how many entries it gave back. It is for a lasting consumer that cannot return,
+// because its volume is lost. The consumer must not be running.
 func (p *Pipeline) Claim(ctx context.Context, channel, group, consumer string) (int, error) {
 	if err := p.link.Check(ctx, p.link.Client.Del(ctx, p.link.Keys.Consumer(group, consumer)).Err()); err != nil {
 		return 0, err

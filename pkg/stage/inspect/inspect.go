@@ -7,8 +7,8 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
-// Pipeline is a pipeline as tools see it. Its methods are safe for concurrent use. Their errors wrap
-// [stage.ErrUnavailable] if Redis is away.
+// Pipeline is a pipeline as tools see it. Its methods are safe for concurrent use. Their errors
+// wrap [stage.ErrUnavailable] if Redis is away.
 type Pipeline struct{ link *link.Link }
 
 // New uses the connection of b, which must stay open.

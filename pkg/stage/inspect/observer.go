@@ -18,8 +18,8 @@ const (
 // Seen is what an [Observer] read: an Overview with rates, dead letters and retries.
 type Seen struct {
 	Overview
-	Dead    []DeadLetter `json:"dead"`    // the newest 100 of each channel without payloads, newest first
-	Retries []Retry      `json:"retries"` // the next 100 of each channel, next first
+	Dead    []DeadLetter `json:"dead"`    // the newest 100 of each channel, without payloads
+	Retries []Retry      `json:"retries"` // the next 100 of each channel
 }
 
 // DeadOf counts a group's dead letters among those read. more means that the channel has others.
@@ -34,7 +34,8 @@ func (s Seen) RetriesOf(channel, group string) (n int, more bool) {
 	return share(s.Retries, c.Due, func(r Retry) (bool, bool) { return r.Channel == channel, r.Group == group })
 }
 
-// share counts those of a channel's group, and tells whether all, the channel's, are more than read.
+// share counts those of a channel's group, and tells whether all, the channel's, are more than
+// read.
 func share[T any](read []T, all int, of func(T) (channel, group bool)) (n int, more bool) {
 	for _, x := range read {
 		channel, group := of(x)
@@ -64,8 +65,8 @@ type Observer struct {
 // Observer makes an observer. Calls of Observe within fresh of the last one share its answer.
 func (p *Pipeline) Observer(fresh time.Duration) *Observer { return &Observer{p: p, fresh: fresh} }
 
-// Observe reads the state, or returns what was read less than fresh ago, an error included. It waits
-// while another call reads. The first answer has no rates.
+// Observe reads the state, or returns what was read less than fresh ago, an error included. It
+// waits while another call reads. The first answer has no rates.
 func (o *Observer) Observe(ctx context.Context) (Seen, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -122,8 +123,8 @@ func (o *Observer) rates(now *Overview) {
 	o.history = append(o.history, *now)
 }
 
-// since sets the rates since an earlier overview. A counter that is lower now was reset, so there is
-// no rate.
+// since sets the rates since an earlier overview. A counter that is lower now was reset, so there
+// is no rate.
 func (o *Overview) since(before Overview) {
 	seconds := o.At.Sub(before.At).Seconds()
 	rate := func(now, then int) *float64 {
@@ -137,7 +138,7 @@ func (o *Overview) since(before Overview) {
 	for i := range o.Channels {
 		c := &o.Channels[i]
 		old, _ := before.Channel(c.Channel)
-		if c.Added != old.Added || c.newest == old.newest { // else Redis does not count, and trimmed as many
+		if c.Added != old.Added || c.newest == old.newest { // else Redis does not count added entries
 			c.Rate = rate(c.Added, old.Added)
 		}
 		c.Groups = slices.Clone(c.Groups)

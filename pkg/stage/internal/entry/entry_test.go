@@ -7,8 +7,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Whatever stands in a stream, reading it makes an entry and never a panic, and what is added anew for a retry says the
-// same as what was read.
+// Whatever stands in a stream, reading it makes an entry and never a panic, and what is added anew
+// for a retry says the same as what was read.
 func FuzzParse(f *testing.F) {
 	f.Add("1-1", "payload", "x", "id", "y", "at", "12")
 	f.Add("", "tries", "-1", "crashes", "99999999999999999999", "at", "x")
@@ -38,8 +38,8 @@ func readOne(id string, fields ...string) Entry {
 	return Of(m)
 }
 
-// TestOf: an entry without an ID or a time of its own gets both from its entry ID; one without fields
-// has lost its body.
+// TestOf: an entry without an ID or a time of its own gets both from its entry ID; one without
+// fields has lost its body.
 func TestOf(t *testing.T) {
 	for _, tc := range []struct {
 		m    redis.XMessage

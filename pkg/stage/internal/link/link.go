@@ -21,8 +21,8 @@ const CallTimeout = 5 * time.Second
 // ErrUnavailable: Redis is away, loading, read-only or full, or its reply was lost.
 var ErrUnavailable = errors.New("redis is away")
 
-// Link is a client that does not retry. It remembers since when Redis has answered, so that an outage
-// of Redis makes no consumer count as gone. Its methods are safe for concurrent use.
+// Link is a client that does not retry. It remembers since when Redis has answered, so that an
+// outage of Redis makes no consumer count as gone. Its methods are safe for concurrent use.
 type Link struct {
 	Client  *redis.Client
 	Keys    keys.Names
@@ -69,8 +69,8 @@ func (l *Link) RunInt(ctx context.Context, s *redis.Script, keys []string, args 
 	return int(n), err
 }
 
-// RunJSON is Run for a script that replies with a JSON object, and decodes it into v. An empty reply
-// leaves v as it is.
+// RunJSON is Run for a script that replies with a JSON object, and decodes it into v. An empty
+// reply leaves v as it is.
 func (l *Link) RunJSON(ctx context.Context, v any, s *redis.Script, keys []string, args ...any) error {
 	reply, err := l.Run(ctx, s, keys, args...)
 	if text, _ := reply.(string); err == nil && text != "" {
@@ -79,8 +79,8 @@ func (l *Link) RunJSON(ctx context.Context, v any, s *redis.Script, keys []strin
 	return err
 }
 
-// Check notes whether Redis answered, and returns err: nil for redis.Nil, wrapping ErrUnavailable if
-// Redis is away, ctx's error if ctx has ended.
+// Check notes whether Redis answered, and returns err: nil for redis.Nil, wrapping ErrUnavailable
+// if Redis is away, ctx's error if ctx has ended.
 func (l *Link) Check(ctx context.Context, err error) error {
 	switch {
 	case err == nil || errors.Is(err, redis.Nil):
@@ -96,8 +96,8 @@ func (l *Link) Check(ctx context.Context, err error) error {
 	}
 }
 
-// Away tells whether waiting helps: the connection broke, or Redis is loading, read-only, full and the
-// like. Other errors are mistakes in a command.
+// Away tells whether waiting helps: the connection broke, or Redis is loading, read-only, full and
+// the like. Other errors are mistakes in a command.
 func Away(err error) bool {
 	if errors.Is(err, redis.ErrClosed) {
 		return false

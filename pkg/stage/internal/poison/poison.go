@@ -1,6 +1,6 @@
-// Package poison is the rule for entries that fail or kill again and again. No entry may spoil batch
-// after batch, or kill process after process. No entry may become a dead letter for a crash that
-// another one caused.
+// Package poison is the rule for entries that fail or kill again and again. No entry may spoil
+// batch after batch, or kill process after process. No entry may become a dead letter for a crash
+// that another one caused.
 //
 //  1. After OwnCall errors, and for its last try, an entry has a handler call of its own, so it
 //     cannot fail the other entries of a batch. After MaxTries errors it is a dead letter.

@@ -23,8 +23,9 @@ local function now_ms()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
--- record(t) -> t without its empty lists, which cjson would write as objects. json(t) -> record(t) as
--- JSON. cjson keeps 14 digits of a number: IDs are strings, and a handler's JSON stays a string.
+-- record(t) -> t without its empty lists, which cjson would write as objects. json(t) -> record(t)
+-- as JSON. cjson keeps 14 digits of a number: IDs are strings, and a handler's JSON stays a
+-- string.
 local function record(t)
   for k, v in pairs(t) do
     if type(v) == 'table' and next(v) == nil then t[k] = nil end
@@ -47,8 +48,8 @@ local function map(flat)
   return out
 end
 
--- type_of(key) -> its TYPE. not_stream(word, key) -> an error that begins with word if the key exists
--- and is no stream, else nil.
+-- type_of(key) -> its TYPE. not_stream(word, key) -> an error that begins with word if the key
+-- exists and is no stream, else nil.
 local function type_of(key)
   local kind = redis.call('TYPE', key)
   return type(kind) == 'table' and kind.ok or kind

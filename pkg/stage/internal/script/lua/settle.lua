@@ -3,11 +3,11 @@
 -- consumer that it is pending for; any consumer may forward it.
 -- KEYS  1 channel  2 <channel>:groups  3 <channel>:due; then the output channels
 -- ARGV  1 group  2 consumer  3 MAX_BACKLOG  4 MAX_DEAD  5 number of outputs; for each: '0', or
---       KEEP_ENTRIES for an unread one; then the number of entries; for each: entry ID, outcome, and
+--       KEEP_ENTRIES for an unread one; number of entries; for each: entry ID, outcome, and
 --       '0' (ack only)   nothing
 --       '1' to '9' (forward one message to that output, and nothing more)  event ID, at, payload
---       'f' (forward)    event ID, at, more, number of messages; for each: index of the output (from
---                        1), payload. more is '' or packed: traceparent, track, detail (JSON)
+--       'f' (forward)    event ID, at, more, number of messages; for each: index of the output,
+--                        payload. more is '' or packed: traceparent, track, detail (JSON)
 --       'r' (retry)      delay in ms, fields of the entry to add, packed
 --       'd' (dead)       error, fields of the entry, packed
 -- Reply '' if all entries were settled here and no output is full, else JSON:

@@ -1,15 +1,15 @@
 -- What channels and their groups look like now.
 -- KEYS  channels
 -- Reply JSON: at (Redis' time, ms), channels: for each
---       kind (TYPE of its key), entries, added (entries ever added), newest (ID of the last of them),
+--       kind (TYPE of its key), entries, added (entries ever added), newest (the last one's ID),
 --       dead, due (retries), adopted, groups: for each
 --       name, optional, backlog, pending, settled, lost, oldest_entry and oldest_event (IDs of the
 --       oldest unsettled entry), consumers: for each
 --       name, pending, state ('alive', 'away' for a lasting one, or 'gone'), works ('1', or JSON of
 --       what keeps one that is alive from working)
 
--- stream(key) -> entries ever added, if Redis counts them (the embedded one does not), and the ID of
--- the last one.
+-- stream(key) -> entries ever added, if Redis counts them (the embedded one does not), and the last
+-- one's ID.
 local function stream(key)
   local info = redis.pcall('XINFO', 'STREAM', key)
   if info.err then return nil, nil end

@@ -4,7 +4,7 @@
 -- ARGV  1 group  2 consumer  3 LEASE (ms)  4 adopter's token or ''  5 MAX_BACKLOG  6 MAX_DEAD
 --       7 crashes that make a dead letter, or '' if no consumer may be declared gone
 --       8 most entries to move in one call  9 for each output '1' if it is unread, else '0', in one
---       string  10 '1' for a lasting consumer  11 '1' if it works, else JSON of what keeps it from it
+--       string  10 '1' for a lasting consumer  11 '1' if it works, else JSON of what prevents it
 -- Reply JSON: known (false: this consumer or its group is not known, nothing was done, join again)
 --       adopter ('mine', 'free' or 'other'), more (there is more to move at once)
 --       taken_over (consumers taken over from now), full (indices of the full outputs, from 1)
