@@ -1,9 +1,8 @@
 package webapi
 
 import (
-	"fmt"
 	"math"
-	"strings"
+	"strconv"
 
 	"github.com/golang/geo/s1"
 	"github.com/golang/geo/s2"
@@ -60,18 +59,28 @@ func line(p, q geodesy.Point) string {
 	n := 1 + int(a.Distance(b).Degrees()/2)
 	xs, ys := make([]float64, n+1), make([]float64, n+1)
 	east, west := -1800.0, 1800.0
+	// As s2.Interpolate, which computes the direction anew for each point.
+	angle, direction := a.Angle(b.Vector).Radians(), a.PointCross(b).Cross(a.Vector)
+	length := direction.Norm()
 	for i := range n + 1 {
-		at := s2.LatLngFromPoint(s2.Interpolate(float64(i)/float64(n), a, b))
+		point := b
+		if i < n {
+			sin, cos := math.Sincos(float64(i) / float64(n) * angle)
+			point = s2.Point{Vector: a.Mul(cos).Add(direction.Mul(sin / length)).Normalize()}
+		}
+		at := s2.LatLngFromPoint(point)
 		xs[i], ys[i] = at.Lng.Degrees()*10, -at.Lat.Degrees()*10
 		if i > 0 {
 			xs[i] -= 3600 * math.Round((xs[i]-xs[i-1])/3600)
 		}
 		east, west = max(east, xs[i]), min(west, xs[i])
 	}
-	var d strings.Builder
+	d := make([]byte, 0, 12*len(xs))
 	draw := func(shift float64) {
 		for i := range xs {
-			fmt.Fprintf(&d, "%c%.0f %.0f", "ML"[min(i, 1)], xs[i]+shift, ys[i])
+			d = append(d, "ML"[min(i, 1)])
+			d = append(strconv.AppendFloat(d, xs[i]+shift, 'f', 0, 64), ' ')
+			d = strconv.AppendFloat(d, ys[i], 'f', 0, 64)
 		}
 	}
 	draw(0)
@@ -81,5 +90,5 @@ func line(p, q geodesy.Point) string {
 	if west < -1800 {
 		draw(3600)
 	}
-	return d.String()
+	return string(d)
 }

@@ -84,8 +84,8 @@ func (p mainPage) Title() string {
 	return title
 }
 
-// mainPage completes p and answers with it.
-func (s *site) mainPage(c echo.Context, status int, p mainPage) error {
+// complete adds to p what does not depend on the request, and the map.
+func (s *site) complete(p mainPage) mainPage {
 	p.Office, p.Samples, p.Blank = s.office.Name, samples, newJourney("", nil)
 	if p.Typed.Key == "" {
 		p.Typed.Key = s.newKey()
@@ -97,10 +97,21 @@ func (s *site) mainPage(c echo.Context, status int, p mainPage) error {
 		at = typed{Lat: p.Accepted.Lat, Long: p.Accepted.Long}
 	}
 	p.Map = s.mapOf(at, p.Accepted != nil)
+	return p
+}
+
+// mainPage completes p and answers with it.
+func (s *site) mainPage(c echo.Context, status int, p mainPage) error {
 	// Under no-referrer the browser posts the form with "Origin: null", and over plain HTTP without
 	// Sec-Fetch-Site: sameOrigin would refuse it. No referrer goes to another site.
 	c.Response().Header().Set("Referrer-Policy", "same-origin")
-	return s.page(c, status, "main", p)
+	if p.Accepted != nil {
+		plain, zipped := s.fillAccepted(p.Accepted, takesGzip(c.Request()))
+		if plain != nil {
+			return send(c, status, typeHTML+"; charset=utf-8", plain, zipped)
+		}
+	}
+	return s.page(c, status, "main", s.complete(p))
 }
 
 // page answers with a template. If it fails, nothing of the page has been sent.

@@ -39,6 +39,8 @@ type site struct {
 	log       *slog.Logger
 	assets    *assets
 	pages     *template.Template
+	accepted  skeleton // the page of an accepted submission
+	repeated  skeleton // and of one that was submitted before
 	metrics   *metrics
 	admin     *telemetry.Admin
 	origins   *http.CrossOriginProtection
@@ -65,6 +67,11 @@ func newSite(d Deps, p publisher, w watcher, h history) (*site, error) {
 		publisher: p, watcher: w, history: h, office: d.Office, settings: d.Settings, log: d.Log,
 		assets: a, pages: t, metrics: newMetrics(d.Admin.Registry()), admin: d.Admin, origins: http.NewCrossOriginProtection(),
 		streams: slots{max: d.Settings.StreamLimit}, overview: newOverview(d), heartbeat: 15 * time.Second, newKey: rand.Text, now: time.Now,
+	}
+	for repeat, k := range map[bool]*skeleton{false: &s.accepted, true: &s.repeated} {
+		if *k, err = s.acceptedSkeleton(repeat); err != nil {
+			return nil, err
+		}
 	}
 	for _, o := range d.Settings.TrustedOrigins {
 		if err := s.origins.AddTrustedOrigin(o); err != nil {

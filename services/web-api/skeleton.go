@@ -1,0 +1,169 @@
+package webapi
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A skeleton is a page with holes. What is the same in every answer is rendered by html/template,
+// escaped and compressed once, at start.
+type skeleton struct{ parts []part }
+
+// part is text without holes, and the value that follows it.
+type part struct {
+	text     string
+	deflated []byte // the text as complete blocks of RFC 1951; nil if it is too short to gain
+	value    int    // index of the value behind the text; -1 behind the last
+}
+
+// A hole in a rendered page is a number that the page does not have: noHole + the value's index.
+const noHole = 700_000_000
+
+func hole(value int) string { return strconv.Itoa(noHole + value) }
+
+var holes = regexp.MustCompile(`70000000\d`)
+
+// newSkeleton makes a skeleton of a page that was rendered with holes.
+func newSkeleton(page string) (skeleton, error) {
+	var k skeleton
+	for last := 0; last >= 0; {
+		p, at := part{text: page[last:], value: -1}, holes.FindStringIndex(page[last:])
+		if at == nil {
+			last = -1
+		} else {
+			p.text, p.value = p.text[:at[0]], int(page[last+at[1]-1]-'0')
+			last += at[1]
+		}
+		if len(p.text) >= 256 {
+			var err error
+			if p.deflated, err = deflate(p.text); err != nil {
+				return k, err
+			}
+		}
+		k.parts = append(k.parts, p)
+	}
+	if len(k.parts) == 1 {
+		return k, errors.New("the page has no holes")
+	}
+	return k, nil
+}
+
+// deflate compresses text so that it can stand between other blocks.
+func deflate(text string) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = w.Write([]byte(text)); err == nil {
+		err = w.Flush() // ends at a whole byte
+	}
+	return b.Bytes(), err
+}
+
+// escaper escapes as html/template does, in text and in quoted attributes alike.
+var escaper = strings.NewReplacer("\x00", "\uFFFD", `"`, "&#34;", "&", "&amp;", "'", "&#39;", "+", "&#43;", "<", "&lt;", ">", "&gt;")
+
+// fill returns the page with the values, as text and, if zip, as gzip. It escapes the values for
+// text and quoted attributes; a value within an address must be plain there.
+func (k skeleton) fill(zip bool, values ...string) (plain, zipped []byte) {
+	escaped := make([]string, len(values))
+	size := 0
+	for i, v := range values {
+		escaped[i] = escaper.Replace(v)
+		size += 4 * len(escaped[i])
+	}
+	for _, p := range k.parts {
+		size += len(p.text)
+	}
+	plain = make([]byte, 0, size)
+	if zip {
+		zipped = append(make([]byte, 0, size), "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"...)
+	}
+	stored := 0 // plain[stored:] is not in zipped yet
+	for _, p := range k.parts {
+		if zip && p.deflated != nil {
+			zipped = append(store(zipped, plain[stored:], false), p.deflated...)
+			stored = len(plain) + len(p.text)
+		}
+		plain = append(plain, p.text...)
+		if p.value >= 0 {
+			plain = append(plain, escaped[p.value]...)
+		}
+	}
+	if zip {
+		zipped = store(zipped, plain[stored:], true)
+		zipped = binary.LittleEndian.AppendUint32(zipped, crc32.ChecksumIEEE(plain))
+		zipped = binary.LittleEndian.AppendUint32(zipped, uint32(len(plain)))
+	}
+	return plain, zipped
+}
+
+// store appends text as blocks that are not compressed. Last: the stream ends with it.
+func store(b, text []byte, last bool) []byte {
+	for chunk := range slices.Chunk(text, 65535) {
+		b = append(b, 0)
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(chunk)))
+		b = binary.LittleEndian.AppendUint16(b, ^uint16(len(chunk)))
+		b = append(b, chunk...)
+	}
+	if last {
+		b = append(b, 1, 0, 0, 0xff, 0xff)
+	}
+	return b
+}
+
+// The values of the page of an accepted submission.
+const (
+	atKey = iota
+	atID
+	atEmail
+	atLat
+	atLong
+	atX
+	atY
+	atLine
+	atLength
+	acceptedValues
+)
+
+// acceptedSkeleton renders the page of an accepted submission with holes for its values.
+func (s *site) acceptedSkeleton(repeat bool) (skeleton, error) {
+	p := s.complete(mainPage{Typed: typed{Key: hole(atKey)}, Accepted: &acceptedView{
+		ID: hole(atID), Email: hole(atEmail), Lat: hole(atLat), Long: hole(atLong), Repeat: repeat,
+	}})
+	p.Map.Chosen, p.Map.X, p.Map.Y, p.Map.Line, p.Map.Length = true, noHole+atX, noHole+atY, hole(atLine), hole(atLength)
+	var b strings.Builder
+	if err := s.pages.ExecuteTemplate(&b, "main.html", p); err != nil {
+		return skeleton{}, fmt.Errorf("page of an accepted submission: %w", err)
+	}
+	return newSkeleton(b.String())
+}
+
+var plainID = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
+
+// fillAccepted fills the skeleton for a. It returns nil if a has something that only the template
+// can show: an ID that must be escaped in an address, or no valid place.
+func (s *site) fillAccepted(a *acceptedView, zip bool) (plain, zipped []byte) {
+	m := s.mapOf(typed{Lat: a.Lat, Long: a.Long}, true)
+	if !m.Chosen || !plainID.MatchString(a.ID) {
+		return nil, nil
+	}
+	values := [acceptedValues]string{
+		atKey: s.newKey(), atID: a.ID, atEmail: a.Email, atLat: a.Lat, atLong: a.Long,
+		atX: strconv.Itoa(m.X), atY: strconv.Itoa(m.Y), atLine: m.Line, atLength: m.Length,
+	}
+	k := s.accepted
+	if a.Repeat {
+		k = s.repeated
+	}
+	return k.fill(zip, values[:]...)
+}
