@@ -14,16 +14,16 @@ import (
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 )
 
-// client posts submissions with vegeta and follows the log that they end in.
+// client posts submissions, forms or JSON, with vegeta and follows the log that they end in.
 //
 // It shares the cores with the programs, so rates depend on it. The share of the pipeline in its
 // edge's rate depends on it, too: a cheaper client makes the edge look faster.
 type client struct {
 	vegeta.ConstantPacer // the rate; zero is unlimited
 
-	posting
+	posting     // of the drive
 	url         string
-	connections int
+	connections int // of the drive
 	log         *follower
 	began       time.Time
 
@@ -43,7 +43,10 @@ type posting struct {
 	body   func(number int) []byte
 }
 
-var asJSON = posting{http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}, jsonBody}
+var (
+	asJSON = posting{http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}, jsonBody}
+	asForm = posting{http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"text/html"}}, formBody}
+)
 
 // Each submission has an address and a place of its own. A line of the log names its number.
 const (
@@ -54,6 +57,12 @@ const (
 func jsonBody(n int) []byte {
 	return fmt.Appendf(nil, `{"email":"%s%0*d@example.com","lat":"%d.%04d","long":"%d.%05d"}`,
 		mark, digits, n, 10+n%70, n*7%10_000, 10+n/70%80, n*13%100_000)
+}
+
+// formBody has what the page's form sends, the hidden one-time key too.
+func formBody(n int) []byte {
+	return fmt.Appendf(nil, "idempotency_key=%026d&email=%s%0*d%%40example.com&lat=%d.%04d&long=%d.%05d",
+		n, mark, digits, n, 10+n%70, n*7%10_000, 10+n/70%80, n*13%100_000)
 }
 
 // ledger is what became of all submissions of a client.
@@ -73,8 +82,8 @@ const doneBit = int64(1) << 62
 
 // newClient makes a client that posts to an address. Log is the file with the lines, which must
 // exist; "" if no lines are written.
-func newClient(address string, connections int, p posting, log string) (*client, error) {
-	c := &client{posting: p, url: "http://" + address + "/distance", connections: connections, began: time.Now(), ledger: ledger{status: map[int]int{}}}
+func newClient(address, log string) (*client, error) {
+	c := &client{url: "http://" + address + "/distance", began: time.Now(), ledger: ledger{status: map[int]int{}}}
 	c.room.L = &c.mu
 	if log == "" {
 		return c, nil
@@ -93,6 +102,8 @@ func (c *client) close() error {
 
 // drive is a stretch of work for the client.
 type drive struct {
+	posting
+	connections   int           // one request at a time each
 	warm, measure time.Duration // it submits for warm+measure and records during measure
 	outstanding   int           // most submissions without a line; 0: no bound, and lines are not waited for
 	rate          int           // submissions a second; 0: unlimited
@@ -114,6 +125,7 @@ const stalled = 30 * time.Second
 // are bounded, all lines are written.
 func (c *client) run(ctx context.Context, d drive) (r driven, err error) {
 	c.mu.Lock()
+	c.posting, c.connections = d.posting, d.connections
 	c.ConstantPacer = vegeta.ConstantPacer{Freq: d.rate, Per: time.Second}
 	c.most, c.peak, c.over, c.last = d.outstanding, 0, false, time.Now()
 	c.mu.Unlock()

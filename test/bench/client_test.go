@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -38,7 +39,13 @@ func newDoor(t *testing.T, line func(d *door, email string) string, status func(
 	t.Cleanup(func() { f.Close() })
 	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var in struct{ Email, Lat, Long string }
-		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || r.Method != http.MethodPost || r.URL.Path != "/distance" || r.Header.Get("Accept") != "application/json" {
+		var err error
+		if r.Header.Get("Accept") == "application/json" {
+			err = json.NewDecoder(r.Body).Decode(&in)
+		} else if in.Email, in.Lat, in.Long = r.PostFormValue("email"), r.PostFormValue("lat"), r.PostFormValue("long"); len(r.PostFormValue("idempotency_key")) != 26 {
+			err = errors.New("the one-time key does not have the page's 26 characters")
+		}
+		if err != nil || r.Method != http.MethodPost || r.URL.Path != "/distance" {
 			t.Errorf("%s %s: %+v, %v", r.Method, r.URL, in, err)
 		}
 		var lat, long float64
@@ -65,9 +72,9 @@ func created(int64) int { return http.StatusCreated }
 
 func once(_ *door, email string) string { return "Email sent to: " + email + "; Message: far\n" }
 
-func (d *door) client(t *testing.T, connections int) *client {
+func (d *door) client(t *testing.T) *client {
 	t.Helper()
-	c, err := newClient(d.Listener.Addr().String(), connections, asJSON, d.log)
+	c, err := newClient(d.Listener.Addr().String(), d.log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,18 +87,22 @@ func (d *door) client(t *testing.T, connections int) *client {
 }
 
 func TestClient(t *testing.T) {
-	for name, tc := range map[string]struct{ connections, outstanding int }{
-		"one at a time":       {1, 1},
-		"many":                {20, 100},
-		"fewer than may be":   {20, 7},
-		"lines not waited on": {4, 0},
+	for name, tc := range map[string]struct {
+		posting
+		connections, outstanding int
+	}{
+		"one at a time":       {asJSON, 1, 1},
+		"many":                {asJSON, 20, 100},
+		"fewer than may be":   {asJSON, 20, 7},
+		"lines not waited on": {asJSON, 4, 0},
+		"forms":               {asForm, 20, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDoor(t, once, created)
-			c := d.client(t, tc.connections)
+			c := d.client(t)
 			calls := 0
 			edge := func() error { calls++; return nil }
-			r, err := c.run(t.Context(), drive{warm: 20 * time.Millisecond, measure: 200 * time.Millisecond, outstanding: tc.outstanding, edge: edge})
+			r, err := c.run(t.Context(), drive{posting: tc.posting, connections: tc.connections, warm: 20 * time.Millisecond, measure: 200 * time.Millisecond, outstanding: tc.outstanding, edge: edge})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -116,8 +127,8 @@ func noEdge() error { return nil }
 
 func TestClientRate(t *testing.T) {
 	d := newDoor(t, once, created)
-	c := d.client(t, 4)
-	if _, err := c.run(t.Context(), drive{measure: 300 * time.Millisecond, rate: 100, outstanding: 10, edge: noEdge}); err != nil {
+	c := d.client(t)
+	if _, err := c.run(t.Context(), drive{posting: asJSON, connections: 4, measure: 300 * time.Millisecond, rate: 100, outstanding: 10, edge: noEdge}); err != nil {
 		t.Fatal(err)
 	}
 	if n := d.posts.Load(); n == 0 || n > 31 {
@@ -133,8 +144,8 @@ func TestClientSees(t *testing.T) {
 		}
 		return http.StatusCreated
 	})
-	c := d.client(t, 5)
-	if _, err := c.run(t.Context(), drive{measure: 100 * time.Millisecond, outstanding: 50, edge: noEdge}); err != nil {
+	c := d.client(t)
+	if _, err := c.run(t.Context(), drive{posting: asJSON, connections: 5, measure: 100 * time.Millisecond, outstanding: 50, edge: noEdge}); err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) { // for the last line's double
@@ -162,8 +173,8 @@ func TestClientServerGone(t *testing.T) {
 		}
 		return http.StatusCreated
 	})
-	c := d.client(t, 2)
-	if _, err := c.run(t.Context(), drive{measure: time.Minute, outstanding: 50, edge: noEdge}); err == nil || c.answered > 12 {
+	c := d.client(t)
+	if _, err := c.run(t.Context(), drive{posting: asJSON, connections: 2, measure: time.Minute, outstanding: 50, edge: noEdge}); err == nil || c.answered > 12 {
 		t.Errorf("the 10th request was not answered: %v, %d answered", err, c.answered)
 	}
 }

@@ -67,7 +67,7 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (*option
 	f.DurationVar(&o.warm, "warm", 2*time.Second, "warm-up before each measurement")
 	f.DurationVar(&o.edge, "edge", 5*time.Second, "how long the edge, the bare handler and the idle pipeline are measured")
 	f.DurationVar(&o.light, "light", 10*time.Second, "how long the whole pipeline is measured at 100 submissions a second")
-	f.DurationVar(&o.sustain, "sustain", 30*time.Second, "how long the whole pipeline is measured at full speed")
+	f.DurationVar(&o.sustain, "sustain", 15*time.Second, "how long the whole pipeline is measured at full speed")
 	f.IntVar(&o.connections, "connections", 128, "connections of the client, one request at a time each")
 	f.IntVar(&o.outstanding, "outstanding", 2000, "most submissions without a log line at full speed")
 	f.IntVar(&o.storePID, "store-pid", 0, "process ID of the store on this machine, to measure its CPU time")

@@ -30,17 +30,26 @@ type setting struct {
 	Connections int                `json:"connections"`
 	Outstanding int                `json:"outstanding"` // most submissions without a line at full speed
 	Rounds      []round            `json:"rounds"`
-	Median      map[string]float64 `json:"median"` // by the names of figures
+	Peer        *balance           `json:"watermill_ledger,omitempty"` // for Watermill lines may be lost or doubled
+	Median      map[string]float64 `json:"median"`                     // by the names of figures
 	Ledger      balance            `json:"ledger"`
 }
 
 // round is one turn of everything that is compared.
 type round struct {
-	Edge     stretch `json:"edge"`     // web-api while all stages are stopped
+	Edge     stretch `json:"edge"`     // JSON, web-api while all stages are stopped
 	Bare     stretch `json:"bare"`     // the bare handler, with one script call a request
 	Drain    stretch `json:"drain"`    // of what the edge left, from the stages' start to the last line
-	Light    stretch `json:"light"`    // from POST to log line, 100 a second
-	Pipeline stretch `json:"pipeline"` // from POST to log line, at full speed
+	Light    stretch `json:"light"`    // JSON, from POST to log line, 100 a second
+	Pipeline stretch `json:"pipeline"` // JSON, from POST to log line, at full speed
+
+	FormEdge  stretch `json:"form_edge"` // the same by form
+	FormLight stretch `json:"form_light"`
+	FormFew   stretch `json:"form_few"` // at full speed with few connections
+	Form      stretch `json:"form"`
+	PeerLight stretch `json:"watermill_light"` // by form through the build on Watermill
+	PeerFew   stretch `json:"watermill_few"`
+	Peer      stretch `json:"watermill"`
 
 	IdleTrips float64 `json:"idle_redis_round_trips_per_second"` // of all services, while nobody submits
 }
@@ -71,6 +80,7 @@ type cost struct {
 	Elsewhere  float64            `json:"cpu_seconds_per_1000_elsewhere"` // the rest of the machine
 	Stolen     float64            `json:"cpu_seconds_per_1000_stolen"`    // by the host of a virtual machine
 	Commands   map[string]float64 `json:"redis_commands_per_event"`       // those inside scripts too
+	Left       float64            `json:"redis_bytes_left_per_event"`
 	RoundTrips float64            `json:"redis_round_trips_per_event"`
 	Resident   map[string]float64 `json:"resident_mb"` // by process, at the end
 	Peak       map[string]float64 `json:"resident_peak_mb"`
@@ -116,20 +126,60 @@ var figures = []struct {
 	of                  func(round) float64
 }{
 	{"bare_events_per_second", "bare echo handler, one script call a request", "%.0f/s", func(r round) float64 { return r.Bare.Rate }},
-	{"edge_events_per_second", "edge, stages stopped", "%.0f/s", func(r round) float64 { return r.Edge.Rate }},
-	{"edge_to_bare", "  of the bare handler", "%.2f  (wanted: 0.80)", func(r round) float64 { return r.Edge.Rate / r.Bare.Rate }},
+	{"edge_events_per_second", "edge, stages stopped, JSON", "%.0f/s", func(r round) float64 { return r.Edge.Rate }},
+	{"edge_to_bare", "  of the bare handler", "%.2f  (wanted: 0.80)", func(r round) float64 { return of(r.Edge.Rate, r.Bare.Rate) }},
+	{"form_edge_events_per_second", "edge, form", "%.0f/s", func(r round) float64 { return r.FormEdge.Rate }},
+	{"form_edge_to_json", "  of JSON", "%.2f  (wanted: 0.85)", func(r round) float64 { return of(r.FormEdge.Rate, r.Edge.Rate) }},
 	{"drain_events_per_second", "stages, draining what the edge left", "%.0f/s", func(r round) float64 { return r.Drain.Rate }},
-	{"pipeline_events_per_second", "from POST to log line", "%.0f/s", func(r round) float64 { return r.Pipeline.Rate }},
-	{"pipeline_to_edge", "  of the edge", "%.2f  (wanted: 0.60)", func(r round) float64 { return r.Pipeline.Rate / r.Edge.Rate }},
-	{"pipeline_to_edge_by_cpu", "  of the edge, by the CPU time of all these processes", "%.2f", func(r round) float64 { return sum(r.Edge.CPU) / sum(r.Pipeline.CPU) }},
-	{"line_p50_ms", "latency at full speed, p50", "%.0f ms", func(r round) float64 { return r.Pipeline.Line.P50 }},
-	{"line_p99_ms", "latency at full speed, p99", "%.0f ms", func(r round) float64 { return r.Pipeline.Line.P99 }},
-	{"light_line_p50_ms", "latency at 100 a second, p50", "%.1f ms", func(r round) float64 { return r.Light.Line.P50 }},
-	{"light_line_p99_ms", "latency at 100 a second, p99", "%.1f ms", func(r round) float64 { return r.Light.Line.P99 }},
-	{"cpu_seconds_per_1000_four_services", "CPU of the four services for 1,000 events", "%.3f s  (wanted: at most 0.16)", func(r round) float64 { return sum(r.Pipeline.CPU, services...) }},
+	{"pipeline_events_per_second", "from POST to log line, JSON", "%.0f/s", func(r round) float64 { return r.Pipeline.Rate }},
+	{"pipeline_to_edge", "  of the edge", "%.2f  (wanted: 0.60)", func(r round) float64 { return of(r.Pipeline.Rate, r.Edge.Rate) }},
+	{"pipeline_to_edge_by_cpu", "  of the edge, by the CPU time of all these processes", "%.2f", func(r round) float64 { return of(sum(r.Edge.CPU), sum(r.Pipeline.CPU)) }},
+	{"form_events_per_second", "from POST to log line, form", "%.0f/s", func(r round) float64 { return r.Form.Rate }},
+	{"form_to_json", "  of JSON", "%.2f  (wanted: 0.90)", func(r round) float64 { return of(r.Form.Rate, r.Pipeline.Rate) }},
+	{"watermill_events_per_second", "from POST to log line, form, Watermill", "%.0f/s", func(r round) float64 { return r.Peer.Rate }},
+	{"form_to_watermill", "  ours of Watermill's", "%.2f  (wanted: 8)", func(r round) float64 { return of(r.Form.Rate, r.Peer.Rate) }},
+	{"form_few_events_per_second", "the same with 32 connections, ours", "%.0f/s", func(r round) float64 { return r.FormFew.Rate }},
+	{"watermill_few_events_per_second", "the same with 32 connections, Watermill", "%.0f/s", func(r round) float64 { return r.PeerFew.Rate }},
+	{"form_few_to_watermill", "  ours of Watermill's", "%.2f  (wanted: 5, better 8)", func(r round) float64 { return of(r.FormFew.Rate, r.PeerFew.Rate) }},
+	{"line_p50_ms", "latency at full speed, JSON, p50", "%.0f ms", func(r round) float64 { return p50(r.Pipeline) }},
+	{"line_p99_ms", "latency at full speed, JSON, p99", "%.0f ms", func(r round) float64 { return p99(r.Pipeline) }},
+	{"light_line_p50_ms", "latency at 100 a second, JSON, p50", "%.1f ms", func(r round) float64 { return p50(r.Light) }},
+	{"light_line_p99_ms", "latency at 100 a second, JSON, p99", "%.1f ms", func(r round) float64 { return p99(r.Light) }},
+	{"form_light_line_p50_ms", "latency at 100 a second, form, p50", "%.1f ms", func(r round) float64 { return p50(r.FormLight) }},
+	{"form_light_line_p99_ms", "latency at 100 a second, form, p99", "%.1f ms", func(r round) float64 { return p99(r.FormLight) }},
+	{"watermill_light_line_p50_ms", "latency at 100 a second, Watermill, p50", "%.1f ms", func(r round) float64 { return p50(r.PeerLight) }},
+	{"watermill_light_line_p99_ms", "latency at 100 a second, Watermill, p99", "%.1f ms", func(r round) float64 { return p99(r.PeerLight) }},
+	{"form_p50_to_watermill", "  p50, ours of Watermill's", "%.2f  (wanted: at most 1.1)", func(r round) float64 { return of(p50(r.FormLight), p50(r.PeerLight)) }},
+	{"form_p99_to_watermill", "  p99, ours of Watermill's", "%.2f  (wanted: at most 1)", func(r round) float64 { return of(p99(r.FormLight), p99(r.PeerLight)) }},
+	{"cpu_seconds_per_1000_four_services", "CPU of the four services for 1,000 events, JSON", "%.3f s", func(r round) float64 { return sum(r.Pipeline.CPU, services...) }},
+	{"form_cpu_seconds_per_1000_four_services", "CPU of the four services for 1,000 events, form", "%.3f s  (wanted: at most 0.09)", func(r round) float64 { return sum(r.Form.CPU, services...) }},
+	{"watermill_cpu_seconds_per_1000_four_services", "CPU of the four services for 1,000 events, Watermill", "%.3f s", func(r round) float64 { return sum(r.Peer.CPU, services...) }},
+	{"form_bytes_left", "left in Redis for an hour or more, form", "%.0f bytes  (wanted: at most 400)", func(r round) float64 { return r.Form.Left }},
 	{"redis_commands_per_event", "Redis commands an event", "%.1f", func(r round) float64 { return sum(r.Pipeline.Commands) }},
 	{"redis_round_trips_per_event", "Redis round trips an event", "%.3f", func(r round) float64 { return r.Pipeline.RoundTrips }},
 	{"idle_redis_round_trips_per_second", "Redis round trips of the idle pipeline", "%.1f/s  (wanted: fewer than 12)", func(r round) float64 { return r.IdleTrips }},
+}
+
+// of is a/b, and 0 if b was not measured.
+func of(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
+}
+
+func p50(s stretch) float64 {
+	if s.Line == nil {
+		return 0
+	}
+	return s.Line.P50
+}
+
+func p99(s stretch) float64 {
+	if s.Line == nil {
+		return 0
+	}
+	return s.Line.P99
 }
 
 // medians is the median of each figure over the rounds.
@@ -174,6 +224,9 @@ func (s setting) write(w io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(w, "  ledger: %d accepted, %d lines, %d doubled\n", s.Ledger.Accepted, s.Ledger.Lines, s.Ledger.Doubled)
+	if p := s.Peer; p != nil {
+		fmt.Fprintf(w, "  Watermill's ledger: %d accepted, %d lines, %d doubled\n", p.Accepted, p.Lines, p.Doubled)
+	}
 	return s.Rounds[len(s.Rounds)-1].write(w)
 }
 
@@ -181,10 +234,10 @@ func (s setting) write(w io.Writer) error {
 func (r round) write(w io.Writer) error {
 	fmt.Fprintln(w, "  CPU seconds for 1,000 events, and memory, in the last round:")
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(tw, "\tpipeline\tat 100/s\tdrain\tedge\tbare\tresident\tat most\t\n")
+	fmt.Fprint(tw, "\tJSON\tform\tWatermill\tat 100/s\tdrain\tedge\tedge, form\tbare\tresident\tat most\t\n")
 	row := func(name string, of func(cost) float64, memory string) {
 		fmt.Fprintf(tw, "    %s\t", name)
-		for _, s := range []stretch{r.Pipeline, r.Light, r.Drain, r.Edge, r.Bare} {
+		for _, s := range []stretch{r.Pipeline, r.Form, r.Peer, r.FormLight, r.Drain, r.Edge, r.FormEdge, r.Bare} {
 			fmt.Fprintf(tw, "%.3f\t", of(s.cost))
 		}
 		fmt.Fprintf(tw, "%s\t\n", memory)

@@ -23,6 +23,7 @@ type rig struct {
 	options
 	dir    string
 	log    string
+	db     string // the database in a given store
 	fsync  string
 	redis  *program
 	rdb    *redis.Client
@@ -30,6 +31,7 @@ type rig struct {
 	web    *program
 	bare   *program
 	stages []*program
+	peer   *rig    // the same pipeline built on Watermill, with a Redis of its own; nil: not measured
 	client *client // posts to web-api
 	simple *client // posts to the bare handler
 }
@@ -41,7 +43,7 @@ func (r *rig) say(format string, args ...any) {
 // database is the one that the bench uses in a given store.
 const database = "milepost_bench"
 
-// open starts everything but the stages.
+// open starts everything but the stages and the peer.
 func (r *rig) open(ctx context.Context) error {
 	r.log = filepath.Join(r.dir, "sent_emails")
 	if err := os.WriteFile(r.log, nil, 0o600); err != nil { // it is followed before the first line
@@ -66,7 +68,7 @@ func (r *rig) open(ctx context.Context) error {
 		}
 	}
 	env := append([]string{
-		"REDIS_URL=redis://" + redisAt, "MONGO_URL=" + cmp.Or(r.mongoURL, "mongodb://"+storeAt+"/"), "MONGO_DATABASE=" + database,
+		"REDIS_URL=redis://" + redisAt, "MONGO_URL=" + cmp.Or(r.mongoURL, "mongodb://"+storeAt+"/"), "MONGO_DATABASE=" + r.db,
 		"SENT_EMAILS=" + r.log, "RATE_LIMIT=off", "LISTEN=" + webAt, "LOG_LEVEL=warn",
 	}, r.env...)
 	for _, name := range services {
@@ -85,13 +87,76 @@ func (r *rig) open(ctx context.Context) error {
 	r.bare = r.program("bare-echo", listening(bareAt), bareAt, redisAt)
 	err := errors.Join(r.web.start(ctx), r.bare.start(ctx))
 	if err == nil {
-		r.client, err = newClient(webAt, r.connections, asJSON, r.log)
+		r.client, err = newClient(webAt, r.log)
 	}
 	if err == nil {
-		r.simple, err = newClient(bareAt, r.connections, asJSON, "")
+		r.simple, err = newClient(bareAt, "")
 	}
 	return err
 }
+
+// peerProgram is the build of the pipeline on Watermill. It is measured if it is there and the store
+// is a given one: it looks documents up one at a time.
+const peerProgram = "watermill"
+
+// openPeer starts the peer's Redis and all its programs.
+func (r *rig) openPeer(ctx context.Context) (err error) {
+	r.log = filepath.Join(r.dir, "sent_emails")
+	if err := os.WriteFile(r.log, nil, 0o600); err != nil {
+		return err
+	}
+	redisAt, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	webAt, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	if err := r.openRedis(ctx, redisAt); err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(redisAt)
+	if err != nil {
+		return err
+	}
+	for _, name := range services {
+		p := r.program(name, func(context.Context) error { return nil }, name) // a stream keeps what comes before
+		p.path = filepath.Join(r.bin, peerProgram)
+		p.env = []string{"REDIS_HOST=" + host, "REDIS_PORT=" + port, "MONGO_URL=" + r.mongoURL, "MONGO_DATABASE=" + r.db, "SENT_EMAILS=" + r.log, "LISTEN=" + webAt}
+		if name == "web-api" {
+			r.web, p.up = p, listening(webAt)
+		} else {
+			r.stages = append(r.stages, p)
+		}
+	}
+	if err := errors.Join(r.startStages(ctx), r.web.start(ctx)); err != nil {
+		return err
+	}
+	r.client, err = newClient(webAt, r.log)
+	return err
+}
+
+// startPeer starts the peer, if it was built; the first time with its Redis.
+func (r *rig) startPeer(ctx context.Context) error {
+	if r.peer != nil {
+		r.peer.empty(ctx)
+		return errors.Join(r.peer.startStages(ctx), r.peer.web.start(ctx))
+	}
+	if _, err := os.Stat(filepath.Join(r.bin, peerProgram)); err != nil {
+		r.say("the build on Watermill is not measured: %v", err)
+		return nil
+	}
+	dir := filepath.Join(r.dir, peerProgram)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	r.peer = &rig{options: r.options, dir: dir, fsync: r.fsync, db: database + "_" + peerProgram}
+	return r.peer.openPeer(ctx)
+}
+
+// pause stops the peer's programs; its Redis stays.
+func (r *rig) pause() error { return errors.Join(r.web.stop(), r.stopStages()) }
 
 func (r *rig) openRedis(ctx context.Context, address string) error {
 	_, port, err := net.SplitHostPort(address)
@@ -123,10 +188,10 @@ func (r *rig) empty(ctx context.Context) {
 	}
 	client, err := mongo.Connect(mongooptions.Client().ApplyURI(r.mongoURL).SetTimeout(10 * time.Second))
 	if err == nil {
-		err = errors.Join(client.Database(database).Drop(ctx), client.Disconnect(ctx))
+		err = errors.Join(client.Database(r.db).Drop(ctx), client.Disconnect(ctx))
 	}
 	if err != nil {
-		r.say("database %s is not dropped: %v", database, err)
+		r.say("database %s is not dropped: %v", r.db, err)
 	}
 }
 
@@ -156,6 +221,9 @@ func (r *rig) stopStages() (err error) {
 }
 
 func (r *rig) close() (err error) {
+	if r.peer != nil {
+		err = r.peer.close()
+	}
 	for _, c := range []*client{r.client, r.simple} {
 		if c != nil {
 			err = errors.Join(err, c.close())

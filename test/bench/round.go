@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// fewConnections are those of a busy browser or a small site.
+const fewConnections = 32
+
 // lightly is a rate, in submissions a second, that leaves the machine mostly idle.
 const lightly = 100
 
@@ -31,7 +34,7 @@ func measureSetting(ctx context.Context, o options, fsync string) (s setting, er
 	if err != nil {
 		return s, err
 	}
-	r := &rig{options: o, dir: dir, fsync: fsync}
+	r := &rig{options: o, dir: dir, fsync: fsync, db: database}
 	defer func() {
 		err = errors.Join(err, r.close())
 		if err == nil || ctx.Err() != nil {
@@ -57,6 +60,10 @@ func measureSetting(ctx context.Context, o options, fsync string) (s setting, er
 	}
 	s.Median = medians(s.Rounds)
 	c := r.client
+	if r.peer != nil {
+		p := r.peer.client
+		s.Peer = &balance{Accepted: p.accepted, Lines: p.written, Doubled: p.doubled}
+	}
 	s.Ledger = balance{Accepted: c.accepted - c.forgotten, Lines: c.written, Doubled: c.doubled}
 	if s.Ledger.Accepted != s.Ledger.Lines || s.Ledger.Doubled > 0 {
 		return s, fmt.Errorf("the ledger does not balance: %+v", s.Ledger)
@@ -78,13 +85,25 @@ func (r *rig) round(ctx context.Context, n int) (round round, err error) {
 		}
 		r.say("round %d of %d: %s: %.0f/s", n, r.rounds, name, into.Rate)
 	}
-	step("edge", &round.Edge, func() (stretch, error) {
-		return r.measure(ctx, r.client, drive{warm: r.warm, measure: r.edge, rate: r.edgeRate})
-	})
-	step("bare handler", &round.Bare, func() (stretch, error) {
-		s, err := r.measure(ctx, r.simple, drive{warm: r.warm, measure: r.edge, rate: r.edgeRate})
-		return s, errors.Join(err, r.rdb.Del(ctx, "bare").Err())
-	})
+	edge := drive{posting: asJSON, connections: r.connections, warm: r.warm, measure: r.edge, rate: r.edgeRate}
+	formEdge := edge
+	formEdge.posting = asForm
+	full := drive{posting: asForm, connections: r.connections, warm: r.warm, measure: r.sustain, outstanding: r.outstanding}
+	few, light, asJSONs := full, full, full
+	few.connections = min(fewConnections, r.connections)
+	light.rate, light.measure = lightly, r.light
+	asJSONs.posting = asJSON
+	lightJSON := light
+	lightJSON.posting = asJSON
+	measure := func(name string, into *stretch, from *rig, c *client, d drive) {
+		step(name, into, func() (stretch, error) { return from.measure(ctx, c, d) })
+	}
+	measure("edge, JSON", &round.Edge, r, r.client, edge)
+	measure("edge, form", &round.FormEdge, r, r.client, formEdge)
+	measure("bare handler", &round.Bare, r, r.simple, edge)
+	if err == nil {
+		err = r.rdb.Del(ctx, "bare").Err()
+	}
 	if r.store == nil || r.edgeRate > 0 {
 		step("stages, draining", &round.Drain, func() (stretch, error) { return r.drain(ctx) })
 	} else if err == nil {
@@ -92,16 +111,25 @@ func (r *rig) round(ctx context.Context, n int) (round round, err error) {
 		r.client.forget()
 		err = errors.Join(r.rdb.FlushAll(ctx).Err(), r.startStages(ctx))
 	}
-	step(fmt.Sprintf("pipeline at %d a second", lightly), &round.Light, func() (stretch, error) {
-		return r.measure(ctx, r.client, drive{warm: r.warm, measure: r.light, rate: lightly, outstanding: r.outstanding})
-	})
-	step("pipeline", &round.Pipeline, func() (stretch, error) {
-		return r.measure(ctx, r.client, drive{warm: r.warm, measure: r.sustain, outstanding: r.outstanding})
-	})
+	measure(fmt.Sprintf("form at %d a second", lightly), &round.FormLight, r, r.client, light)
+	measure(fmt.Sprintf("JSON at %d a second", lightly), &round.Light, r, r.client, lightJSON)
+	measure(fmt.Sprintf("form, %d connections", few.connections), &round.FormFew, r, r.client, few)
+	measure("form", &round.Form, r, r.client, full)
+	measure("JSON", &round.Pipeline, r, r.client, asJSONs)
 	if err == nil {
 		round.IdleTrips, err = r.idle(ctx)
 	}
-	return round, errors.Join(err, r.stopStages())
+	if err = errors.Join(err, r.stopStages()); err == nil && r.mongoURL != "" {
+		err = r.startPeer(ctx)
+	}
+	if r.peer != nil {
+		p := r.peer
+		measure("Watermill at 100 a second", &round.PeerLight, p, p.client, light)
+		measure("Watermill, few connections", &round.PeerFew, p, p.client, few)
+		measure("Watermill", &round.Peer, p, p.client, full)
+		err = errors.Join(err, p.pause())
+	}
+	return round, err
 }
 
 // measure drives a client and returns what it cost.

@@ -37,13 +37,14 @@ type reading struct {
 	resident, peak map[string]float64 // MB, by process
 	busy, stolen   float64            // CPU seconds of the machine; of them, those that the host gave to others
 	calls          map[string]float64 // Redis commands, those inside scripts too
+	used           float64            // bytes in Redis
 	reads          float64            // requests, or pipelines of requests, that Redis read
 }
 
 // read takes a reading of the processes and of Redis.
 func read(ctx context.Context, pids map[string]int, rdb *redis.Client) (reading, error) {
 	r := reading{at: time.Now(), cpu: map[string]float64{}, resident: map[string]float64{}, peak: map[string]float64{}, calls: map[string]float64{}}
-	info, err := rdb.InfoMap(ctx, "commandstats", "stats").Result()
+	info, err := rdb.InfoMap(ctx, "commandstats", "stats", "memory").Result()
 	if err != nil {
 		return r, fmt.Errorf("INFO: %w", err)
 	}
@@ -51,6 +52,7 @@ func read(ctx context.Context, pids map[string]int, rdb *redis.Client) (reading,
 		calls, _, _ := strings.Cut(strings.TrimPrefix(value, "calls="), ",")
 		r.calls[strings.TrimPrefix(name, "cmdstat_")], _ = strconv.ParseFloat(calls, 64)
 	}
+	r.used, _ = strconv.ParseFloat(info["Memory"]["used_memory_dataset"], 64)
 	r.reads, _ = strconv.ParseFloat(info["Stats"]["total_reads_processed"], 64)
 
 	fs, err := procfs.NewDefaultFS()
@@ -98,6 +100,7 @@ func spent(from, to reading, events int) cost {
 			c.Commands[name] = d
 		}
 	}
+	c.Left = (to.used - from.used) / n
 	c.RoundTrips = (to.reads - from.reads) / n
 	return c
 }

@@ -37,7 +37,7 @@ func TestBench(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", cmd, err, out)
 	}
-	for _, said := range []string{"WHICH IS THE BOTTLENECK", "from POST to log line", "of the bare handler", "Redis appendfsync always"} {
+	for _, said := range []string{"WHICH IS THE BOTTLENECK", "from POST to log line, JSON", "from POST to log line, form", "of the bare handler", "Redis appendfsync always"} {
 		if !strings.Contains(string(out), said) {
 			t.Errorf("%s does not say %q:\n%s", cmd, said, out)
 		}
@@ -58,7 +58,7 @@ func TestBench(t *testing.T) {
 			t.Errorf("appendfsync %s: %d rounds, ledger %v", s.Fsync, len(s.Rounds), s.Ledger)
 		}
 		m := s.Median
-		for _, ratio := range []string{"edge_to_bare", "pipeline_to_edge", "cpu_seconds_per_1000_four_services"} {
+		for _, ratio := range []string{"edge_to_bare", "pipeline_to_edge", "form_edge_to_json", "form_to_json", "form_few_events_per_second", "cpu_seconds_per_1000_four_services"} {
 			if m[ratio] <= 0 {
 				t.Errorf("appendfsync %s: %s is %v", s.Fsync, ratio, m[ratio])
 			}
@@ -73,7 +73,7 @@ func TestBench(t *testing.T) {
 				t.Errorf("appendfsync %s, %s: %+v", s.Fsync, name, x)
 			}
 			running := []string{"client", "redis", "web-api", "bare-echo", "standalone"}
-			if name != "edge" && name != "bare" {
+			if name != "edge" && name != "form edge" && name != "bare" {
 				running = append(running, "distance", "db", "email")
 			}
 			for _, p := range running {
@@ -81,7 +81,7 @@ func TestBench(t *testing.T) {
 					t.Errorf("appendfsync %s, %s: %s used %v s for 1,000 events, %v MB, at most %v", s.Fsync, name, p, x.CPU[p], x.Resident[p], x.Peak[p])
 				}
 			}
-			if line := x.Line; (name == "light" || name == "pipeline") && (line["p50"] <= 0 || line["p99"] < line["p50"] || line["max"] < line["p99"]) {
+			if line := x.Line; (name == "light" || name == "pipeline" || strings.HasPrefix(name, "form") && name != "form edge") && (line["p50"] <= 0 || line["p99"] < line["p50"] || line["max"] < line["p99"]) {
 				t.Errorf("appendfsync %s, %s: times %v", s.Fsync, name, line)
 			}
 		}
@@ -98,10 +98,18 @@ type benchReport struct {
 	}
 }
 
-type benchRound struct{ Edge, Bare, Drain, Light, Pipeline benchStretch }
+type benchRound struct {
+	Edge, Bare, Drain, Light, Pipeline, Form benchStretch
+	FormEdge                                 benchStretch `json:"form_edge"`
+	FormLight                                benchStretch `json:"form_light"`
+	FormFew                                  benchStretch `json:"form_few"`
+}
 
 func (r benchRound) stretches() map[string]benchStretch {
-	return map[string]benchStretch{"edge": r.Edge, "bare": r.Bare, "drain": r.Drain, "light": r.Light, "pipeline": r.Pipeline}
+	return map[string]benchStretch{
+		"edge": r.Edge, "bare": r.Bare, "drain": r.Drain, "light": r.Light, "pipeline": r.Pipeline,
+		"form edge": r.FormEdge, "form light": r.FormLight, "form few": r.FormFew, "form": r.Form,
+	}
 }
 
 type benchStretch struct {
