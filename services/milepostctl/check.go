@@ -68,8 +68,12 @@ func (t *tool) through(ctx context.Context, p pipeline, url string) error {
 	}
 	key, id := "check-"+rand.Text(), ""
 	for said := ""; ; {
-		if id, err = t.submit(ctx, url, key); err == nil {
+		var failed error
+		if id, failed = t.submit(ctx, url, key); failed == nil {
 			break
+		}
+		if err == nil || ctx.Err() == nil { // else only the time ended it; err has the reason
+			err = failed
 		}
 		if text := err.Error(); text != said && ctx.Err() == nil {
 			said = text
