@@ -27,6 +27,7 @@ type Broker struct {
 	metrics *metrics
 	tracer  trace.Tracer // nil: none
 	crew    crew
+	rights  rights
 }
 
 // callTimeout bounds one round trip. A blocking read waits readBlock of it.
@@ -63,7 +64,9 @@ func Open(o Options) (*Broker, error) {
 	c.DisableIdentity = true
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	l := &link.Link{Client: redis.NewClient(&c), Keys: keys.Names{Base: o.Prefix}, MaxDead: o.MaxDead}
-	return &Broker{opt: o, link: l, keys: l.Keys, log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}, nil
+	b := &Broker{opt: o, link: l, keys: l.Keys, log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}
+	l.Allowed = b.allowed
+	return b, nil
 }
 
 // CheckPrefix says why a pipeline cannot have this prefix in this database of its Redis.
@@ -91,11 +94,12 @@ func (b *Broker) Pool() (*redis.PoolStats, int) {
 // Close closes the clients. Stages and publishers must have stopped.
 func (b *Broker) Close() error { return b.link.Client.Close() }
 
-// Ping is nil if Redis answers, else an error wrapping [ErrUnavailable] or [ErrCluster].
+// Ping is nil if Redis takes writes and its user may do what the stages and publishers of b need,
+// else an error wrapping [ErrUnavailable], such as a [RightsError], or [ErrCluster].
 func (b *Broker) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := b.link.Check(ctx, b.link.Client.Ping(ctx).Err()); err != nil {
+	if err := b.allowed(ctx); err != nil {
 		return err
 	}
 	return b.refuseCluster(ctx)

@@ -70,6 +70,7 @@ type published struct {
 func (b *Broker) Publisher(name, channel string) *Publisher {
 	p := &Publisher{b: b, name: name, channel: channel, ended: make(chan struct{})}
 	p.wake.L = &p.mu
+	b.require(p.needs()...)
 	go p.loop()
 	return p
 }
@@ -139,7 +140,7 @@ func (p *Publisher) loop() {
 		if n == 0 {
 			return
 		}
-		if !registered {
+		if !registered && p.b.link.Ready(ctx) == nil {
 			registered = p.register(ctx)
 		}
 		p.publish(ctx, batch)

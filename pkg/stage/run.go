@@ -124,7 +124,7 @@ func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
 		case errors.Is(err, ErrCluster):
 			return 0, err
 		}
-		if s.gate.shut(redisAway, "", err) {
+		if s.gate.shut(redisAway, "", err) && s.b.denied() == nil { // what is denied was logged
 			s.log.Warn("waiting for redis", "err", err)
 		}
 		wait.wait(ctx)

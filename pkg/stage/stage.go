@@ -89,6 +89,7 @@ func (b *Broker) New(c Config, h Handler) (*Stage, error) {
 		s.outputs[o.Channel] = i + 1
 	}
 	s.gate.shut(starting, "", nil)
+	b.require(s.needs()...)
 	return s, nil
 }
 
@@ -111,4 +112,9 @@ func (s *Stage) Name() string { return s.cfg.Name }
 
 // Ready is nil while the stage works, else it says what it waits for ("redis is away: …", "paused:
 // mongo: …").
-func (s *Stage) Ready() error { return s.gate.ready() }
+func (s *Stage) Ready() error {
+	if err := s.b.denied(); err != nil {
+		return err
+	}
+	return s.gate.ready()
+}

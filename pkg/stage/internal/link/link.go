@@ -24,12 +24,16 @@ var ErrUnavailable = errors.New("redis is away")
 // Link is a client that does not retry. It remembers since when Redis has answered, so that an
 // outage of Redis makes no consumer count as gone. Its methods are safe for concurrent use.
 type Link struct {
-	Client  *redis.Client
-	Keys    keys.Names
+	Client *redis.Client
+	Keys   keys.Names
+	// Allowed, if set, is asked before the first script and again after an outage; its error is the
+	// script's.
+	Allowed func(context.Context) error
 	MaxDead int // dead letters a channel keeps
 
 	mu    sync.Mutex
 	since time.Time // zero while away
+	sure  bool      // Allowed said yes since the last outage
 }
 
 func (l *Link) up() {
@@ -43,7 +47,7 @@ func (l *Link) up() {
 func (l *Link) down() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.since = time.Time{}
+	l.since, l.sure = time.Time{}, false
 }
 
 // UpFor tells whether Redis has answered for d without an outage.
@@ -56,6 +60,38 @@ func (l *Link) UpFor(d time.Duration) bool {
 // Run runs a script once and returns its reply. The client does not retry: after an error wrapping
 // ErrUnavailable the script may or may not have run.
 func (l *Link) Run(ctx context.Context, s *redis.Script, keys []string, args ...any) (any, error) {
+	if err := l.Ready(ctx); err != nil {
+		return nil, err
+	}
+	return l.RunUnchecked(ctx, s, keys, args...)
+}
+
+// Ready asks Allowed, unless it said yes since the last outage.
+func (l *Link) Ready(ctx context.Context) error {
+	l.mu.Lock()
+	sure := l.sure || l.Allowed == nil
+	l.mu.Unlock()
+	if sure {
+		return nil
+	}
+	if err := l.Allowed(ctx); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sure = true
+	return nil
+}
+
+// Recheck has Allowed asked before the next script.
+func (l *Link) Recheck() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sure = false
+}
+
+// RunUnchecked is Run without asking Allowed.
+func (l *Link) RunUnchecked(ctx context.Context, s *redis.Script, keys []string, args ...any) (any, error) {
 	call, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
 	reply, err := s.Run(call, l.Client, keys, append(args, l.Keys.Base)...).Result()
@@ -106,11 +142,29 @@ func Away(err error) bool {
 	if !errors.As(err, &reply) {
 		return true
 	}
+	if Denied(err) {
+		return true
+	}
 	msg := reply.Error()
-	for _, word := range []string{"LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN", "UNKILLABLE"} {
+	for _, word := range []string{"UNBLOCKED", "MOVED", "ASK", "LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN", "UNKILLABLE"} {
 		if strings.HasPrefix(msg, word+" ") {
 			return true
 		}
 	}
 	return strings.Contains(msg, "max number of clients") || strings.Contains(msg, "command not allowed when used memory")
+}
+
+// Denied tells whether Redis refused the credentials or the user's rights.
+func Denied(err error) bool {
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return false
+	}
+	msg := reply.Error()
+	for _, word := range []string{"NOPERM", "WRONGPASS", "NOAUTH"} {
+		if strings.HasPrefix(msg, word+" ") {
+			return true
+		}
+	}
+	return strings.Contains(msg, "ACL failure in script") || strings.Contains(msg, "The user executing the script can't")
 }

@@ -23,6 +23,7 @@ var (
 	Retire  = load("retire")
 	Skip    = load("skip")
 	Status  = load("status")
+	Rights  = load("rights")
 )
 
 func load(name string) *redis.Script {

@@ -1,0 +1,204 @@
+package stage
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/milepost/milepost/pkg/stage/internal/script"
+)
+
+// rights are what the stages and publishers of a broker must be allowed to do in Redis. The link
+// has them checked before its first script and after each outage, so that no script is refused
+// after its first write.
+type rights struct {
+	mu    sync.Mutex
+	needs []need
+	err   error // of the last check, if the user lacks rights
+}
+
+// need is a command in words, and the ACL rules that allow it.
+type need struct{ command, grant string }
+
+// RightsError says what the user of Redis lacks. It wraps [ErrUnavailable].
+type RightsError struct {
+	User    string
+	Missing []string // commands
+	Grant   string   // the command of an administrator that allows them
+}
+
+func (e *RightsError) Error() string {
+	missing := strings.Join(e.Missing, ", ")
+	if n := len(e.Missing); n > 6 {
+		missing = fmt.Sprintf("%s and %d more", strings.Join(e.Missing[:6], ", "), n-6)
+	}
+	return fmt.Sprintf("redis does not let the user %s run %s; to allow it: %s", e.User, missing, e.Grant)
+}
+
+// Unwrap returns [ErrUnavailable].
+func (e *RightsError) Unwrap() error { return ErrUnavailable }
+
+// require adds needs; the next script is checked.
+func (b *Broker) require(needs ...need) {
+	b.rights.mu.Lock()
+	defer b.rights.mu.Unlock()
+	b.rights.needs = append(b.rights.needs, needs...)
+	b.link.Recheck()
+}
+
+// allowed asks Redis whether the user may do all that the stages and publishers need, and whether
+// Redis takes writes.
+func (b *Broker) allowed(ctx context.Context) error {
+	b.rights.mu.Lock()
+	needs := slices.Clone(b.rights.needs)
+	b.rights.mu.Unlock()
+	args := make([]any, len(needs))
+	for i, n := range needs {
+		args[i] = n.command
+	}
+	reply, err := b.link.RunUnchecked(ctx, script.Rights, nil, args...)
+	var missing []need
+	if err != nil && strings.Contains(err.Error(), "NOPERM") {
+		missing = []need{{"evalsha", "+evalsha +eval"}}
+	}
+	refused, _ := reply.([]any)
+	has := "" // kinds of rules that the user has for everything
+	for _, i := range refused {
+		switch n, _ := i.(int64); {
+		case n == -1:
+			has += "~"
+		case n == -2:
+			has += "&"
+		case n > 0 && int(n) <= len(needs):
+			missing = append(missing, needs[n-1])
+		}
+	}
+	if len(missing) > 0 {
+		err = b.lacking(missing, has)
+	}
+	b.rights.mu.Lock()
+	defer b.rights.mu.Unlock()
+	if len(missing) > 0 && (b.rights.err == nil || b.rights.err.Error() != err.Error()) {
+		b.log.Error("the rights in redis do not suffice", "err", err)
+	}
+	b.rights.err = nil
+	if len(missing) > 0 {
+		b.rights.err = err
+	}
+	return err
+}
+
+// denied is what the user lacked at the last check.
+func (b *Broker) denied() error {
+	b.rights.mu.Lock()
+	defer b.rights.mu.Unlock()
+	return b.rights.err
+}
+
+// lacking names what is missing; has are the kinds of rules ("~", "&") that need no more.
+func (b *Broker) lacking(missing []need, has string) error {
+	e := &RightsError{User: b.link.Client.Options().Username}
+	if e.User == "" {
+		e.User = "default"
+	}
+	var commands, others []string
+	for _, n := range missing {
+		words := strings.Fields(n.command)
+		name := strings.ToUpper(words[0])
+		if len(words) > 1 && strings.Contains(n.grant, "|") {
+			name += " " + strings.ToUpper(words[1])
+		}
+		if len(words) > 1 && (name == "PUBLISH" || name == "SUBSCRIBE") {
+			name += " " + words[1]
+		}
+		if !slices.Contains(e.Missing, name) {
+			e.Missing = append(e.Missing, name)
+		}
+		for _, rule := range strings.Fields(n.grant) {
+			list := &others
+			if rule[0] == '+' {
+				list = &commands
+			}
+			if !slices.Contains(*list, rule) && !strings.Contains(has, rule[:1]) {
+				*list = append(*list, rule)
+			}
+		}
+	}
+	e.Grant = "ACL SETUSER " + e.User + " " + strings.Join(append(others, commands...), " ")
+	return e
+}
+
+// on are commands, in words with % for the key, that need the rules beside their own name.
+func on(key, rules string, commands ...string) (needs []need) {
+	for _, c := range commands {
+		words := strings.Fields(c)
+		name := words[0]
+		if name == "xgroup" || name == "xinfo" || name == "pubsub" || name == "client" {
+			name += "|" + words[1]
+		}
+		needs = append(needs, need{strings.ReplaceAll(c, "%", key), strings.TrimSpace("+" + name + " " + rules)})
+	}
+	return needs
+}
+
+// always are the rights of every stage and publisher.
+func (b *Broker) always() []need {
+	base := b.keys.Base
+	progress := b.keys.Progress("*")
+	return slices.Concat(
+		on(base+"none", "~"+base+"none", "del %", "setrange % 0 a"),
+		on(b.keys.Stages(), "~"+b.keys.Stages(), "hset % a b", "hgetall %"),
+		on(b.keys.Progress("a"), "~"+progress+" &"+progress, "hset % a b", "expire % 1", "publish % a"),
+		on("", "", "time", "pubsub numsub a", "pubsub numpat", "info", "ping", "unsubscribe", "client id", "client unblock 1"),
+	)
+}
+
+// output are the rights of a program that adds to a channel's stream.
+func (b *Broker) output(channel string) []need {
+	k, all := b.keys, "~"+b.keys.Stream(channel)+" ~"+b.keys.Stream(channel)+":*"
+	return slices.Concat(
+		on(k.Stream(channel), all, "xadd % * a b", "xdel % 0-1", "xlen %", "xtrim % minid 0", "type %", "xinfo groups %", "xrange % - +", "xpending % a"),
+		on(k.Groups(channel), all, "hgetall %", "hincrby % a 1", "exists %"),
+		on(k.Floors(channel), all, "hget % a", "hset % a b"),
+		on(k.Due(channel), all, "zcard %"),
+		on(k.Live(channel), "&"+k.Live(channel)+" &"+k.Kept(channel), "publish % a"),
+		on(k.Kept(channel), "&"+k.Live(channel)+" &"+k.Kept(channel), "publish % a"),
+	)
+}
+
+// needs are the rights of a stage.
+func (s *Stage) needs() []need {
+	k, in := s.b.keys, s.cfg.In
+	all := "~" + k.Stream(in) + " ~" + k.Stream(in) + ":*"
+	consumer := "~" + k.Consumer(s.cfg.Name, "*")
+	needs := slices.Concat(s.b.always(), s.b.output(in),
+		on(k.Stream(in), all, "xack % a 0-1", "xclaim % a b 0 0-1", "xgroup create % a $", "xgroup createconsumer % a b",
+			"xgroup delconsumer % a b", "xinfo stream %", "xinfo consumers % a", "xreadgroup group a b streams % >"),
+		on(k.Groups(in), all, "hget % a", "hset % a b", "hdel % a"),
+		on(k.Due(in), all, "zadd % 1 a", "zrem % a", "zrangebyscore % 0 1"),
+		on(k.Dead(in), all, "xadd % * a b", "xlen %"),
+		on(k.Adopter(in), all, "get %", "set % a", "pexpire % 1", "del %", "exists %"),
+		on(k.Consumer(s.cfg.Name, "a"), consumer, "get %", "set % a", "pexpire % 1", "persist %", "exists %", "pttl %", "del %"),
+	)
+	if !s.cfg.NoAdopt {
+		for _, c := range []string{k.Live(in), k.Kept(in), k.Adopters(in)} {
+			needs = append(needs, on(c, "&"+c, "subscribe %")...)
+		}
+	}
+	for _, o := range s.cfg.Out {
+		needs = append(needs, s.b.output(o.Channel)...)
+	}
+	return needs
+}
+
+// needs are the rights of a publisher.
+func (p *Publisher) needs() []need {
+	k := p.b.keys
+	needs := slices.Concat(p.b.always(), p.b.output(p.channel))
+	for _, pattern := range []string{k.Idempotency("*"), k.Limit("*")} {
+		needs = append(needs, on(pattern, "~"+pattern, "get %", "set % a")...)
+	}
+	return append(needs, on(k.Progress("a"), "~"+k.Progress("*")+" &"+k.Progress("*"), "hgetall %", "subscribe %")...)
+}
