@@ -49,7 +49,7 @@ func TestLoad(t *testing.T) {
 				Lease: 10 * time.Second, MaxTries: 8, KeepEntries: 10_000, MaxBacklog: 1_000_000, MaxDead: 100_000, Adopt: true,
 			},
 		},
-		Mongo:   config.Mongo{MongoHost: "127.0.0.1", MongoPort: 27017, MongoDatabase: "milepost"},
+		Mongo:   config.Mongo{MongoHost: "127.0.0.1", MongoPort: 27017},
 		Office:  config.Office{OfficeName: "Velocity", OfficeLat: 32.080058, OfficeLong: 34.864535},
 		Logging: telemetry.Logging{LogFormat: "text"},
 		Listen:  "127.0.0.1:8000",

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -16,29 +17,49 @@ import (
 
 // Redis says where the pipeline's Redis is. REDIS_URL goes before REDIS_HOST and REDIS_PORT.
 type Redis struct {
-	RedisURL  RedisURL  `env:"REDIS_URL" secret:"yes" help:"URL of Redis, such as redis://user:password@host:6379/0; rediss:// for TLS"`
-	RedisHost string    `env:"REDIS_HOST" envDefault:"127.0.0.1" help:"host of Redis, if REDIS_URL is not set"`
-	RedisPort Port      `env:"REDIS_PORT" envDefault:"6379" help:"port of Redis, if REDIS_URL is not set"`
-	KeyPrefix KeyPrefix `env:"KEY_PREFIX" help:"stands before every key and channel, such as shop:; needed if pipelines share a Redis"`
+	RedisURL      RedisURL  `env:"REDIS_URL" secret:"yes" help:"URL of Redis, such as redis://user:password@host:6379/0; rediss:// for TLS"`
+	RedisHost     string    `env:"REDIS_HOST" envDefault:"127.0.0.1" help:"host of Redis, if REDIS_URL is not set"`
+	RedisUsername string    `env:"REDIS_USERNAME" help:"user of Redis, instead of the one in REDIS_URL"`
+	RedisPassword string    `env:"REDIS_PASSWORD" secret:"yes" help:"its password, in any characters, instead of the one in REDIS_URL"`
+	RedisTLSCA    CAFile    `env:"REDIS_TLS_CA" help:"PEM file with the authority of Redis' certificate; switches TLS on"`
+	RedisTLSCert  File      `env:"REDIS_TLS_CERT" help:"PEM file with the client certificate for Redis; switches TLS on"`
+	RedisTLSKey   File      `env:"REDIS_TLS_KEY" help:"PEM file with its key"`
+	RedisPort     Port      `env:"REDIS_PORT" envDefault:"6379" help:"port of Redis, if REDIS_URL is not set"`
+	KeyPrefix     KeyPrefix `env:"KEY_PREFIX" help:"stands before every key and channel, such as shop:; needed if pipelines share a Redis"`
 }
 
 // Options returns the options of a client for it.
 func (r Redis) Options() *redis.Options {
+	o := &redis.Options{Addr: net.JoinHostPort(strings.Trim(r.RedisHost, "[]"), strconv.Itoa(int(r.RedisPort)))}
 	if r.RedisURL != "" {
-		return r.RedisURL.Options()
+		o = r.RedisURL.Options()
 	}
-	return &redis.Options{Addr: net.JoinHostPort(r.RedisHost, strconv.Itoa(int(r.RedisPort)))}
+	if r.RedisUsername != "" {
+		o.Username = r.RedisUsername
+	}
+	if r.RedisPassword != "" {
+		o.Password = r.RedisPassword
+	}
+	host, _, _ := net.SplitHostPort(o.Addr)
+	o.TLSConfig = secure(o.TLSConfig, host, r.RedisTLSCA, r.RedisTLSCert, r.RedisTLSKey)
+	return o
 }
 
 // CacheRedis says where answers are cached.
 type CacheRedis struct {
 	CacheRedisURL RedisURL `env:"CACHE_REDIS_URL" secret:"yes" help:"URL of the cache's Redis, such as redis://cache:6379; unset: the pipeline's Redis"`
+	CacheTLSCA    CAFile   `env:"CACHE_REDIS_TLS_CA" help:"PEM file with the authority of its certificate; switches TLS on"`
+	CacheTLSCert  File     `env:"CACHE_REDIS_TLS_CERT" help:"PEM file with the client certificate for it; switches TLS on"`
+	CacheTLSKey   File     `env:"CACHE_REDIS_TLS_KEY" help:"PEM file with its key"`
 }
 
 // CacheOptions returns the options of a client for it, those of pipeline if it is unset.
 func (c CacheRedis) CacheOptions(pipeline Redis) *redis.Options {
 	if c.CacheRedisURL != "" {
-		return c.CacheRedisURL.Options()
+		o := c.CacheRedisURL.Options()
+		host, _, _ := net.SplitHostPort(o.Addr)
+		o.TLSConfig = secure(o.TLSConfig, host, c.CacheTLSCA, c.CacheTLSCert, c.CacheTLSKey)
+		return o
 	}
 	return pipeline.Options()
 }
@@ -74,15 +95,49 @@ type Mongo struct {
 	MongoURL      MongoURL     `env:"MONGO_URL" secret:"yes" help:"URL of MongoDB, such as mongodb://user:password@host:27017/?replicaSet=rs0"`
 	MongoHost     string       `env:"MONGO_HOST" envDefault:"127.0.0.1" help:"host of MongoDB, if MONGO_URL is not set"`
 	MongoPort     Port         `env:"MONGO_PORT" envDefault:"27017" help:"port of MongoDB, if MONGO_URL is not set"`
-	MongoDatabase DatabaseName `env:"MONGO_DATABASE" envDefault:"milepost" help:"database that holds the collection users"`
+	MongoDatabase DatabaseName `env:"MONGO_DATABASE" help:"database that holds the collection users; unset: the one in MONGO_URL, else milepost"`
+	MongoUsername string       `env:"MONGO_USERNAME" help:"user of MongoDB, instead of the one in MONGO_URL"`
+	MongoPassword string       `env:"MONGO_PASSWORD" secret:"yes" help:"its password, in any characters"`
+	MongoTLSCA    CAFile       `env:"MONGO_TLS_CA" help:"PEM file with the authority of MongoDB's certificate; switches TLS on"`
+	MongoTLSCert  File         `env:"MONGO_TLS_CERT" help:"PEM file with the client certificate for MongoDB; switches TLS on"`
+	MongoTLSKey   File         `env:"MONGO_TLS_KEY" help:"PEM file with its key"`
 }
 
 // URI returns the connection string.
 func (m Mongo) URI() string {
-	if m.MongoURL != "" {
-		return string(m.MongoURL)
+	uri := string(m.MongoURL)
+	if uri == "" {
+		uri = "mongodb://" + net.JoinHostPort(strings.Trim(m.MongoHost, "[]"), strconv.Itoa(int(m.MongoPort))) + "/"
 	}
-	return "mongodb://" + net.JoinHostPort(m.MongoHost, strconv.Itoa(int(m.MongoPort))) + "/"
+	if m.MongoUsername != "" {
+		scheme, rest, _ := strings.Cut(uri, "://")
+		hosts := rest[strings.LastIndexByte(rest, '@')+1:]
+		uri = scheme + "://" + url.UserPassword(m.MongoUsername, m.MongoPassword).String() + "@" + hosts
+	}
+	query := url.Values{}
+	for name, file := range map[string]string{"tlsCAFile": string(m.MongoTLSCA), "tlsCertificateFile": string(m.MongoTLSCert), "tlsPrivateKeyFile": string(m.MongoTLSKey)} {
+		if file != "" {
+			query.Set(name, file)
+			query.Set("tls", "true")
+		}
+	}
+	if len(query) == 0 {
+		return uri
+	}
+	if before, options, ok := strings.Cut(uri, "?"); ok {
+		return before + "?" + options + "&" + query.Encode()
+	} else if _, rest, _ := strings.Cut(uri, "://"); !strings.Contains(rest, "/") {
+		uri += "/"
+	}
+	return uri + "?" + query.Encode()
+}
+
+// Database is MONGO_DATABASE, else the database in MONGO_URL, else milepost.
+func (m Mongo) Database() string {
+	_, rest, _ := strings.Cut(string(m.MongoURL), "://")
+	_, path, _ := strings.Cut(rest, "/")
+	named, _, _ := strings.Cut(path, "?")
+	return cmp.Or(string(m.MongoDatabase), named, "milepost")
 }
 
 // Office is the place that distances are measured from.
@@ -164,7 +219,13 @@ type RedisURL string
 
 // UnmarshalText reads a URL. Its error repeats no part of it: any part may be the password.
 func (u *RedisURL) UnmarshalText(b []byte) error {
+	if p, err := url.Parse(string(b)); err == nil && strings.Contains(p.Host, ",") {
+		return errors.New("names several servers; name one, the master")
+	}
 	if _, err := redis.ParseURL(string(b)); err != nil {
+		if _, options, ok := strings.Cut(err.Error(), "unexpected option: "); ok && !strings.Contains(options, "@") {
+			return fmt.Errorf("has an option that the client does not know: %s", options)
+		}
 		return errors.New("is not a Redis URL such as redis://user:password@host:6379/0 (rediss:// for TLS, unix:// for a socket; escape special characters of the password with %)")
 	}
 	*u = RedisURL(b)
@@ -187,6 +248,11 @@ type MongoURL string
 func (u *MongoURL) UnmarshalText(b []byte) error {
 	scheme, rest, _ := strings.Cut(string(b), "://")
 	hosts, _, _ := strings.Cut(rest[strings.LastIndexByte(rest, '@')+1:], "/")
+	rest, _, _ = strings.Cut(rest, "?")
+	authority, path, _ := strings.Cut(rest, "/")
+	if hosts != "" && (strings.Contains(path, "@") || strings.Count(authority, "@") > 1) {
+		return errors.New("has a / or @ in its user or password; write %2F or %40, or use MONGO_USERNAME and MONGO_PASSWORD")
+	}
 	if (scheme != "mongodb" && scheme != "mongodb+srv") || hosts == "" {
 		return errors.New("is not a MongoDB URL such as mongodb://user:password@host:27017/ or mongodb+srv://host/")
 	}

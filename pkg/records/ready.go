@@ -51,6 +51,9 @@ func (w *watch) monitor() *event.ServerMonitor {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.writable = false
+			if len(e.NewDescription.Servers) == 0 {
+				w.failure = errors.New("no server belongs to the replica set that the URL names")
+			}
 			for _, server := range e.NewDescription.Servers {
 				switch server.Kind {
 				case "Standalone", "RSPrimary", "Mongos", "LoadBalancer":

@@ -44,8 +44,12 @@ func (e *RightsError) Unwrap() error { return ErrUnavailable }
 func (b *Broker) require(needs ...need) {
 	b.rights.mu.Lock()
 	defer b.rights.mu.Unlock()
-	b.rights.needs = append(b.rights.needs, needs...)
-	b.link.Recheck()
+	for _, n := range needs {
+		if !slices.Contains(b.rights.needs, n) {
+			b.rights.needs = append(b.rights.needs, n)
+			b.link.Recheck()
+		}
+	}
 }
 
 // allowed asks Redis whether the user may do all that the stages and publishers need, and whether

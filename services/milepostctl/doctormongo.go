@@ -30,7 +30,7 @@ func (x *examination) store(ctx context.Context, c config.Mongo, patience time.D
 		return
 	}
 	defer func() { _ = client.Disconnect(context.WithoutCancel(ctx)) }() // nothing was written
-	db := client.Database(string(c.MongoDatabase))
+	db := client.Database(c.Database())
 	var hello struct {
 		LocalTime time.Time `bson:"localTime"`
 		Set       string    `bson:"setName"`

@@ -102,7 +102,7 @@ func (m *mongoFlag) open(t *tool) (*records.Store, error) {
 	if err != nil || !named {
 		return nil, err
 	}
-	return records.Open(s.URI(), string(s.MongoDatabase))
+	return records.Open(s.URI(), s.Database())
 }
 
 // found is what is known of an event, for JSON.

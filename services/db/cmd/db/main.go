@@ -30,7 +30,7 @@ var service = program.Program[settings]{
 		}
 		defer func() { _ = broker.Close() }()
 		pool := records.NewPool(0)
-		store, err := records.OpenPool(cfg.URI(), string(cfg.MongoDatabase), pool)
+		store, err := records.OpenPool(cfg.URI(), cfg.Database(), pool)
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func run(ctx context.Context, cfg settings, p *program.Process) error {
 		return err
 	}
 	pool := records.NewPool(cfg.MongoPool)
-	store, err := records.OpenPool(cfg.URI(), string(cfg.MongoDatabase), pool)
+	store, err := records.OpenPool(cfg.URI(), cfg.Database(), pool)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

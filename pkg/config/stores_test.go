@@ -1,0 +1,55 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/milepost/milepost/pkg/config"
+)
+
+// Where Redis and MongoDB are, from separate variables and from URLs.
+func TestStores(t *testing.T) {
+	load := func(env map[string]string) (r config.Redis, m config.Mongo) {
+		t.Helper()
+		for _, cfg := range []any{&r, &m} {
+			if err := config.Load(environment(env), cfg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return r, m
+	}
+	const password = "p@ss/w:rd?#%"
+	r, m := load(map[string]string{"REDIS_HOST": "[::1]", "REDIS_USERNAME": "app", "REDIS_PASSWORD": password,
+		"MONGO_HOST": "::1", "MONGO_USERNAME": "app", "MONGO_PASSWORD": password})
+	if o := r.Options(); o.Addr != "[::1]:6379" || o.Username != "app" || o.Password != password || o.TLSConfig != nil {
+		t.Errorf("Redis options = %s, user %s, password %s, TLS %v", o.Addr, o.Username, o.Password, o.TLSConfig)
+	}
+	if got, want := m.URI(), "mongodb://app:p%40ss%2Fw%3Ard%3F%23%25@[::1]:27017/"; got != want || m.Database() != "milepost" {
+		t.Errorf("URI() = %s, database %s; want %s, milepost", got, m.Database(), want)
+	}
+	_, m = load(map[string]string{"MONGO_URL": "mongodb://a:1,b:2/mydb?replicaSet=rs0"})
+	if m.Database() != "mydb" {
+		t.Errorf("Database() = %s, want mydb of the URL", m.Database())
+	}
+	_, m = load(map[string]string{"MONGO_URL": "mongodb://a:1/mydb", "MONGO_DATABASE": "other"})
+	if m.Database() != "other" {
+		t.Errorf("Database() = %s, want other", m.Database())
+	}
+	for _, tc := range []struct{ name, value, want string }{
+		{"REDIS_URL", "redis://a:1,b:2", "names several servers"},
+		{"REDIS_URL", "redis://a:1/0?colour=red", "has an option that the client does not know: colour"},
+		{"REDIS_TLS_CA", "/nowhere", "is not a readable PEM file"},
+		{"KEY_PREFIX", "{a}", "is not a key prefix"},
+		{"MONGO_URL", "mongodb://user:p@ss/word@host", "has a / or @ in its user or password"},
+		{"MONGO_URL", "mongodb://user:p@ss@host/", "has a / or @ in its user or password"},
+	} {
+		var cfg struct {
+			config.Redis
+			config.Mongo
+		}
+		err := config.Load(environment(map[string]string{tc.name: tc.value}), &cfg)
+		if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "ss") && strings.Contains(err.Error(), "word@") {
+			t.Errorf("%s=%s: %v; want %q", tc.name, tc.value, err, tc.want)
+		}
+	}
+}
