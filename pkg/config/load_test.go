@@ -46,7 +46,7 @@ func TestLoad(t *testing.T) {
 		Broker: config.Broker{
 			Redis: config.Redis{RedisHost: "127.0.0.1", RedisPort: 6379},
 			Tuning: config.Tuning{
-				Lease: 10 * time.Second, MaxTries: 8, KeepEntries: 10_000, MaxBacklog: 1_000_000, MaxDead: 100_000, Adopt: true,
+				Lease: 3 * time.Second, MaxTries: 8, KeepEntries: 10_000, MaxBacklog: 1_000_000, MaxDead: 100_000, Adopt: true,
 			},
 		},
 		Mongo:   config.Mongo{MongoHost: "127.0.0.1", MongoPort: 27017},
@@ -121,8 +121,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"WORKERS", "0", `WORKERS: "0" is not a whole number from 1 to 65536`},
 		{"WORKERS", "many", `WORKERS: "many" is not a whole number from 1 to 65536`},
 		{"MAX_TRIES", "99999999999999999999", `MAX_TRIES: "99999999999999999999" is not a whole number of at least 1`},
-		{"LEASE", "10", `LEASE: "10" is not a duration of at least 100ms, such as 500ms, 10s or 720h`},
-		{"LEASE", "1ms", `LEASE: "1ms" is not a duration of at least 100ms, such as 500ms, 10s or 720h`},
+		{"LEASE", "10", `LEASE: "10" is not a duration of at least 500ms, such as 500ms, 10s or 720h`},
+		{"LEASE", "1ms", `LEASE: "1ms" is not a duration of at least 500ms, such as 500ms, 10s or 720h`},
 		{"KEEP", "721h", `KEEP: "721h" is not a duration from 1h to 720h, such as 500ms, 10s or 720h`},
 		{"SHARE", "1.01", `SHARE: "1.01" is not a number of at most 1`},
 		{"INNER_SHARE", "10", `INNER_SHARE: "10" is not a whole number of at most 9`},

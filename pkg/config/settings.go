@@ -67,7 +67,7 @@ func (c CacheRedis) CacheOptions(pipeline Redis) *redis.Options {
 // Tuning has the settings of the stage runtime.
 type Tuning struct {
 	Workers     int           `env:"WORKERS" min:"1" max:"65536" help:"handler calls at the same time; unset: the stage's own default"`
-	Lease       time.Duration `env:"LEASE" envDefault:"10s" min:"100ms" help:"others take over the work of a consumer that is silent for this long"`
+	Lease       time.Duration `env:"LEASE" envDefault:"3s" min:"500ms" help:"others take over the work of a consumer that is silent for this long"`
 	MaxTries    int           `env:"MAX_TRIES" envDefault:"8" min:"1" help:"an event becomes a dead letter after this many errors"`
 	KeepEntries int           `env:"KEEP_ENTRIES" envDefault:"10000" min:"1" help:"entries that an output without readers keeps"`
 	MaxBacklog  int           `env:"MAX_BACKLOG" envDefault:"1000000" min:"1" help:"publishing is refused while a channel holds this many unsettled entries"`

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -324,7 +325,13 @@ func (a *adoption) writeBatch(ctx context.Context, args []any) bool {
 	for {
 		_, err := a.s.b.link.Run(ctx, script.Adopt, []string{a.s.b.keys.Stream(a.s.cfg.In)}, args...)
 		if err == nil {
+			if a.s.gate.open(noRoom, "") {
+				a.s.log.Info("adopting again", "channel", a.s.cfg.In)
+			}
 			return true
+		}
+		if link.Full(err) && a.s.gate.shut(noRoom, "", err) {
+			a.s.log.Warn("bare publishes wait: redis is full", "channel", a.s.cfg.In)
 		}
 		if !wait.wait(ctx) {
 			return false

@@ -42,7 +42,7 @@ func Open(o Options) (*Broker, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	def(&o.Lease, 10*time.Second)
+	def(&o.Lease, 3*time.Second)
 	def(&o.MaxBacklog, 1_000_000)
 	def(&o.KeepEntries, 10_000)
 	def(&o.MaxDead, 100_000)

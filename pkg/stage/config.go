@@ -20,7 +20,7 @@ type Options struct {
 	// none; a database other than 0 needs one, because Pub/Sub knows no databases. It has no braces.
 	Prefix string
 
-	Lease       time.Duration // how long a consumer may be silent before it counts as gone. Default 10 s
+	Lease       time.Duration // how long a consumer may be silent before it counts as gone. Default 3 s
 	MaxBacklog  int           // unsettled entries a channel may hold before publishing is refused. Default 1,000,000
 	KeepEntries int           // entries an unread output keeps. Default 10,000
 	MaxDead     int           // dead letters a channel keeps; the oldest go first. Default 100,000

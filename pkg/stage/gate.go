@@ -19,6 +19,7 @@ const (
 	settling   state = "settling"   // Redis refuses the settle script
 	forwarding state = "forwarding" // Redis refuses to add to an output
 	heldUp     state = "held up"    // an output is over MaxBacklog: pressure, not a fault
+	noRoom     state = "adoption"   // Redis is full: bare PUBLISHes wait in memory; reading goes on
 	draining   state = "draining"
 )
 
@@ -71,12 +72,12 @@ func (g *gate) signal() {
 	g.changed = make(chan struct{})
 }
 
-// wait blocks until nothing but redisAway, which the reader itself finds out, shuts the gate, or
-// until ctx ends.
+// wait blocks until nothing shuts the gate, or until ctx ends. It leaves out redisAway, which the
+// reader itself finds out, and noRoom, which does not concern it.
 func (g *gate) wait(ctx context.Context) {
 	for {
 		g.mu.Lock()
-		shut := slices.ContainsFunc(g.obstacles, func(o obstacle) bool { return o.state != redisAway })
+		shut := slices.ContainsFunc(g.obstacles, func(o obstacle) bool { return o.state != redisAway && o.state != noRoom })
 		changed := g.changed
 		g.mu.Unlock()
 		if !shut {
@@ -95,7 +96,7 @@ func (g *gate) wait(ctx context.Context) {
 func (g *gate) worst() (worst obstacle, shut bool) {
 	weight := func(s state) int {
 		switch s {
-		case heldUp:
+		case heldUp, noRoom:
 			return 0
 		case starting, draining:
 			return 1
@@ -127,7 +128,7 @@ func (g *gate) state() (s state, why string) {
 func (g *gate) ready() error {
 	o, shut := g.worst()
 	switch {
-	case !shut || o.state == heldUp:
+	case !shut || o.state == heldUp || o.state == noRoom:
 		return nil
 	case o.err == nil:
 		return errors.New(string(o.state))

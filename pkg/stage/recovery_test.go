@@ -379,6 +379,9 @@ func TestRetireAndSkip(t *testing.T) {
 		if err := inspect.New(b).Retire(t.Context(), "in", "s"); !errors.Is(err, inspect.ErrAlive) {
 			t.Errorf("Retire of a running group = %v, want ErrAlive", err)
 		}
+		if n, err := inspect.New(b).Skip(t.Context(), "in", "s"); !errors.Is(err, inspect.ErrAlive) {
+			t.Errorf("Skip of a running group = %d, %v, want ErrAlive", n, err)
+		}
 		stop()
 		publish(t, p, numbered("", 40)...)
 		if n, err := inspect.New(b).Skip(t.Context(), "in", "s"); n != 40 || err != nil {

@@ -184,6 +184,7 @@ func (s *Stage) needs() []need {
 		on(k.Due(in), all, "zadd % 1 a", "zrem % a", "zrangebyscore % 0 1"),
 		on(k.Dead(in), all, "xadd % * a b", "xlen %"),
 		on(k.Adopter(in), all, "get %", "set % a", "pexpire % 1", "del %", "exists %"),
+		on(k.Base+"heard", "~"+k.Base+"heard", "get %", "set % a"),
 		on(k.Consumer(s.cfg.Name, "a"), consumer, "get %", "set % a", "pexpire % 1", "persist %", "exists %", "pttl %", "del %"),
 	)
 	if !s.cfg.NoAdopt {

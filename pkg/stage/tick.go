@@ -8,13 +8,18 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/poison"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
 const (
-	tickEvery = time.Second
-	moveMost  = 256 // entries that one tick moves; if there are more, the next tick follows at once
+	tickEvery   = time.Second
+	tickTimeout = time.Second
+	tickAgain   = 100 * time.Millisecond // after a call that failed
+	moveMost    = 256                    // entries that one tick moves; if there are more, the next tick follows at once
 )
 
 // tickReply is the script's reply, as its header says.
@@ -26,10 +31,21 @@ type tickReply struct {
 	Oldest                                       string
 	TakenOver                                    int   `json:"taken_over"`
 	AllConsumers                                 int64 `json:"all_consumers"`
+	At, Next                                     int64
 }
 
-// tickLoop runs the tick script once a second until ctx ends: it does all chores of this consumer.
-func (s *Stage) tickLoop(ctx context.Context) {
+// ticker runs the tick script. Its client is its own, so that a call that is late goes on over a
+// new connection, and not over an old one of the pool that is as dead.
+type ticker struct {
+	s      *Stage
+	link   *link.Link
+	keys   []string
+	unread string
+	seen   int64     // Redis' time of the last tick, ms; 0 if there was none
+	last   time.Time // the same by our clock
+}
+
+func (s *Stage) newTicker() *ticker {
 	keys := []string{s.b.keys.Stream(s.cfg.In), s.b.keys.Consumer(s.cfg.Name, s.name), s.b.keys.Adopter(s.cfg.In)}
 	var unread strings.Builder
 	for _, o := range s.cfg.Out {
@@ -40,7 +56,16 @@ func (s *Stage) tickLoop(ctx context.Context) {
 			unread.WriteByte('0')
 		}
 	}
-	every := min(tickEvery, s.b.opt.Lease/3)
+	o := *s.b.link.Client.Options()
+	o.MaxRetries, o.DialTimeout, o.PoolTimeout = -1, tickTimeout, tickTimeout
+	own := &link.Link{Client: redis.NewClient(&o), Keys: s.b.keys, Timeout: tickTimeout}
+	return &ticker{s: s, link: own, keys: keys, unread: unread.String()}
+}
+
+// tickLoop runs the tick script once a second until ctx ends: it does all chores of this consumer.
+func (s *Stage) tickLoop(ctx context.Context) {
+	t := s.newTicker()
+	defer t.link.Client.Close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	survived := false
@@ -51,43 +76,52 @@ func (s *Stage) tickLoop(ctx context.Context) {
 		case <-timer.C:
 		case <-s.poke: // a retry of this process is due before the next tick
 		}
-		more := s.tick(ctx, keys, unread.String())
+		again := t.tick(ctx)
 		if s.lasting && !survived {
 			survived = s.replay.done() && s.survived(ctx) == nil // after an error the next start tries again
 		}
-		if more {
-			timer.Reset(0)
-		} else {
-			timer.Reset(every)
-		}
+		timer.Reset(again)
 	}
 }
 
-// tick runs the script once and tells whether there is more to move at once.
-func (s *Stage) tick(ctx context.Context, keys []string, unread string) bool {
-	maxCrashes, lasting := any(""), ""
-	if s.b.link.UpFor(s.b.opt.Lease) {
-		maxCrashes = poison.MaxCrashes
-	}
+// tick runs the script once and returns the time until the next one.
+func (t *ticker) tick(ctx context.Context) time.Duration {
+	s, lasting, every := t.s, "", min(tickEvery, t.s.b.opt.Lease/3)
 	if s.lasting {
 		lasting = "1"
 	}
 	var r tickReply
-	err := s.b.link.RunJSON(ctx, &r, script.Tick, keys, s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(),
-		s.b.opt.MaxBacklog, s.b.opt.MaxDead, maxCrashes, moveMost, unread, lasting, s.works())
+	err := t.link.RunJSON(ctx, &r, script.Tick, t.keys, s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(),
+		s.b.opt.MaxBacklog, s.b.opt.MaxDead, poison.MaxCrashes, moveMost, t.unread, lasting, s.works(), t.seen)
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
 			s.log.Error("chores failed", "err", err)
 		}
-		return false
+		if time.Since(t.last) < s.b.opt.Lease {
+			every = min(every, tickAgain) // a Redis that comes back soon must not notice
+		}
+		return every
 	}
 	if !r.Known {
 		if s.gate.ready() == nil {
 			s.log.Warn("redis does not know this consumer or its group any more; joining again", "consumer", s.name)
 		}
 		_, _ = s.join(ctx, false)
-		return false
+		return every
 	}
+	t.seen, t.last = r.At, time.Now()
+	s.ticked(&r)
+	switch {
+	case r.More:
+		return 0
+	case r.Next > 0:
+		return min(every, time.Duration(r.Next+1)*time.Millisecond)
+	}
+	return every
+}
+
+// ticked takes in the script's reply.
+func (s *Stage) ticked(r *tickReply) {
 	if r.Adopter == "free" {
 		select {
 		case s.free <- struct{}{}:
@@ -102,8 +136,7 @@ func (s *Stage) tick(ctx context.Context, keys []string, unread string) bool {
 		s.log.Warn("took over from consumers that are gone", "consumers", r.TakenOver)
 	}
 	s.known.Store(r.AllConsumers)
-	s.m.figures(&r)
-	return r.More
+	s.m.figures(r)
 }
 
 // works is "1" while the stage works, else JSON of what keeps it from working, for status.

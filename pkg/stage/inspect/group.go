@@ -29,14 +29,17 @@ func (p *Pipeline) Retire(ctx context.Context, channel, group string) error {
 }
 
 // Skip moves a group to the end of its stream and returns how many entries it skipped. It is for a
-// stage that comes back after a stand-in did its work. Error: [stage.ErrNotFound].
+// stage that comes back after a stand-in did its work. Errors: [stage.ErrNotFound], [ErrAlive].
 func (p *Pipeline) Skip(ctx context.Context, channel, group string) (int, error) {
 	n, err := p.link.RunInt(ctx, script.Skip, []string{p.link.Keys.Stream(channel), p.link.Keys.Groups(channel)}, group)
 	if err != nil {
 		return 0, err
 	}
-	if n < 0 {
+	switch n {
+	case -1:
 		return 0, fmt.Errorf("group %s of %s: %w", group, channel, stage.ErrNotFound)
+	case -2:
+		return 0, fmt.Errorf("group %s of %s: %w", group, channel, ErrAlive)
 	}
 	return n, nil
 }

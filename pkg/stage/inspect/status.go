@@ -57,7 +57,8 @@ type ConsumerStatus struct {
 	// State is "alive", "gone" (its entries will be requeued) or "away" (a lasting one, not running).
 	State string `json:"state"`
 	// Obstacle is what keeps one that is alive from working, and Why its cause. "paused": a
-	// dependency is down; "held up": an output is full; others: "redis", "starting", …
+	// dependency is down; "held up": an output is full;
+	// "adoption": Redis is full, bare PUBLISHes wait; others: "redis", "starting", …
 	Obstacle string `json:"obstacle,omitempty"`
 	Why      string `json:"why,omitempty"`
 }

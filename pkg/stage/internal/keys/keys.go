@@ -30,6 +30,7 @@ package keys
 //	                            also a Pub/Sub channel
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h
 //	limit:<name>                string: theoretical arrival time of a rate limit, in ms
+//	heard                       string: Redis' time of the last tick; see judge in tick.lua
 //	none                        never exists; see write_first in common.lua
 type Names struct {
 	Base string // in front of every name; "" by default

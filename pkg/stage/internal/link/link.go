@@ -2,6 +2,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,40 +22,18 @@ const CallTimeout = 5 * time.Second
 // ErrUnavailable: Redis is away, loading, read-only or full, or its reply was lost.
 var ErrUnavailable = errors.New("redis is away")
 
-// Link is a client that does not retry. It remembers since when Redis has answered, so that an
-// outage of Redis makes no consumer count as gone. Its methods are safe for concurrent use.
+// Link is a client that does not retry. Its methods are safe for concurrent use.
 type Link struct {
 	Client *redis.Client
 	Keys   keys.Names
 	// Allowed, if set, is asked before the first script and again after an outage; its error is the
 	// script's.
 	Allowed func(context.Context) error
-	MaxDead int // dead letters a channel keeps
+	MaxDead int           // dead letters a channel keeps
+	Timeout time.Duration // of a script call. Default CallTimeout
 
-	mu    sync.Mutex
-	since time.Time // zero while away
-	sure  bool      // Allowed said yes since the last outage
-}
-
-func (l *Link) up() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.since.IsZero() {
-		l.since = time.Now()
-	}
-}
-
-func (l *Link) down() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.since, l.sure = time.Time{}, false
-}
-
-// UpFor tells whether Redis has answered for d without an outage.
-func (l *Link) UpFor(d time.Duration) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return !l.since.IsZero() && time.Since(l.since) >= d
+	mu   sync.Mutex
+	sure bool // Allowed said yes since the last outage
 }
 
 // Run runs a script once and returns its reply. The client does not retry: after an error wrapping
@@ -92,7 +71,7 @@ func (l *Link) Recheck() {
 
 // RunUnchecked is Run without asking Allowed.
 func (l *Link) RunUnchecked(ctx context.Context, s *redis.Script, keys []string, args ...any) (any, error) {
-	call, cancel := context.WithTimeout(ctx, CallTimeout)
+	call, cancel := context.WithTimeout(ctx, cmp.Or(l.Timeout, CallTimeout))
 	defer cancel()
 	reply, err := s.Run(call, l.Client, keys, append(args, l.Keys.Base)...).Result()
 	return reply, l.Check(ctx, err)
@@ -115,17 +94,16 @@ func (l *Link) RunJSON(ctx context.Context, v any, s *redis.Script, keys []strin
 	return err
 }
 
-// Check notes whether Redis answered, and returns err: nil for redis.Nil, wrapping ErrUnavailable
-// if Redis is away, ctx's error if ctx has ended.
+// Check returns err: nil for redis.Nil, wrapping ErrUnavailable if Redis is away, ctx's error if ctx
+// has ended.
 func (l *Link) Check(ctx context.Context, err error) error {
 	switch {
 	case err == nil || errors.Is(err, redis.Nil):
-		l.up()
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case Away(err):
-		l.down()
+		l.Recheck()
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	default:
 		return err
@@ -167,4 +145,10 @@ func Denied(err error) bool {
 		}
 	}
 	return strings.Contains(msg, "ACL failure in script") || strings.Contains(msg, "The user executing the script can't")
+}
+
+// Full tells whether err is a full Redis' refusal to grow.
+func Full(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) && (strings.HasPrefix(reply.Error(), "OOM ") || strings.Contains(reply.Error(), "command not allowed when used memory"))
 }

@@ -273,7 +273,7 @@ end
 
 -- requeue(channel, group, consumer, most, max_dead, max_crashes) -> how many of the consumer's
 -- pending entries it looked at, at most most. Each is acked and, if XACK answered 1, added anew for
--- this group only. max_crashes is nil unless the consumer is gone. Then crashes is raised, and an
+-- this group only. max_crashes is nil unless the consumer died. Then crashes is raised, and an
 -- entry that was handled alone and now has max_crashes becomes a dead letter: the rule is in
 -- internal/poison. An entry whose body is no longer in the stream becomes a dead letter too.
 local function requeue(channel, group, consumer, most, max_dead, max_crashes)

@@ -2,29 +2,48 @@
 -- that are due, takes over from consumers that are gone, trims, and reports.
 -- KEYS  1 channel  2 consumer:<group>:<name>  3 <channel>:adopter; then the output channels
 -- ARGV  1 group  2 consumer  3 LEASE (ms)  4 adopter's token or ''  5 MAX_BACKLOG  6 MAX_DEAD
---       7 crashes that make a dead letter, or '' if no consumer may be declared gone
+--       7 crashes that make a dead letter
 --       8 most entries to move in one call  9 for each output '1' if it is unread, else '0', in one
 --       string  10 '1' for a lasting consumer  11 '1' if it works, else JSON of what prevents it
+--       12 Redis' time (ms) of this process's last tick, '0' if there was none
 -- Reply JSON: known (false: this consumer or its group is not known, nothing was done, join again)
 --       adopter ('mine', 'free' or 'other'), more (there is more to move at once)
 --       taken_over (consumers taken over from now), full (indices of the full outputs, from 1)
 --       backlog, pending, oldest (ID of the oldest unsettled entry), due, dead, lost
 --       consumers (of this group), all_consumers (of all groups of the channel)
-local channel, group, consumer, lease, token = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+--       at (Redis' time, ms), next (ms until a consumer may have to be taken over, if that is before
+--       the next tick)
+local channel, group, consumer, lease, token = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local max, max_dead, max_crashes, most = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local unread, lasting, works = ARGV[9], ARGV[10] == '1', ARGV[11]
+local unread, lasting, works, seen = ARGV[9], ARGV[10] == '1', ARGV[11], tonumber(ARGV[12])
 
--- renew() -> whether the consumer's liveness was there to be renewed.
+-- renew() -> whether the consumer is known, and whether its liveness key was still there.
 local function renew()
   if lasting then
     redis.call('PERSIST', KEYS[2])
-    if redis.call('EXISTS', KEYS[2]) == 0 then return false end
+    if redis.call('EXISTS', KEYS[2]) == 0 then return false, false end
+    local alive = redis.call('PEXPIRE', KEYS[2] .. ':alive', lease) == 1
     redis.call('SET', KEYS[2] .. ':alive', works, 'PX', lease)
-    return true
+    return true, alive
   end
-  if redis.call('PEXPIRE', KEYS[2], lease) == 0 then return false end
+  if redis.call('PEXPIRE', KEYS[2], lease) == 0 then return false, false end
   if redis.call('GET', KEYS[2]) ~= works then redis.call('SET', KEYS[2], works, 'PX', lease) end
-  return true
+  return true, true
+end
+
+-- judge(now) -> ms until consumers may be declared gone, and whether that counts as their crash.
+-- <base>heard is "<last> <after> <lived>": Redis' time of the last tick of any consumer, the time of
+-- the first tick after the last gap between ticks, and '1' if a consumer that ran before that gap
+-- ticked after it. In a gap Redis was away, or stood still, or its clock was set, so it says nothing
+-- about a consumer. If nobody lived through it, no consumer was running.
+local GAP, MARGIN, FORGIVEN = 1500, 2000, 60000 -- ms
+local function judge(now)
+  local last, after, lived = string.match(redis.call('GET', base .. 'heard') or '', '^(%d+) (%d+) (%d)$')
+  last, after, lived = tonumber(last or 0), tonumber(after or 0), lived or '0'
+  if last > 0 and math.abs(now - last) > GAP then after, lived = now, '0' end
+  if seen > 0 and (seen < after - GAP or seen > now + GAP) then lived = '1' end
+  redis.call('SET', base .. 'heard', string.format('%.0f %.0f %s', now, after, lived))
+  return after + lease + MARGIN - now, lived == '1' and now - after < FORGIVEN
 end
 
 -- adopter() -> who adopts; renews our own adoption.
@@ -46,22 +65,32 @@ local function move_due()
   return #due == most
 end
 
--- take_over() -> consumers that were taken over from, and whether there is more to take over.
-local function take_over()
-  local taken, more, room = 0, false, most
+-- take_over(wait, forgiven) -> consumers that were taken over from, whether there is more to take
+-- over, and the ms until there may be. wait and forgiven are judge's reply.
+local function take_over(wait, forgiven)
+  local taken, more, room, next = 0, false, most, 1000
   for _, c in ipairs(consumers(channel, group)) do
-    if c.name ~= consumer and room > 0 and redis.call('EXISTS', consumer_key(group, c.name)) == 0 then
-      room = room - requeue(channel, group, c.name, room, max_dead, max_crashes)
+    local left = redis.call('PTTL', consumer_key(group, c.name))
+    if c.name == consumer or left == -1 then
+      left = next
+    elseif left == -2 and wait <= 0 then
+      left = next
+      if room > 0 then room = room - requeue(channel, group, c.name, room, max_dead, not forgiven and max_crashes or nil) end
       if forget(channel, group, c.name) then taken = taken + 1 else more = true end
     end
+    next = math.min(next, math.max(left, wait, 1))
   end
-  return taken, more
+  return taken, more, next < 1000 and next or nil
 end
 
-if not renew() or not in_redis(channel)[group] then return json({known = false}) end
-local out = {known = true, adopter = adopter(), more = move_due(), taken_over = 0, full = {}}
-if max_crashes then
-  local taken, more = take_over()
+local known, alive = renew()
+if not known or not in_redis(channel)[group] then return json({known = false}) end
+local now = now_ms()
+local out = {known = true, at = now, adopter = adopter(), more = move_due(), taken_over = 0, full = {}}
+local wait, forgiven = judge(now)
+if alive then
+  local taken, more
+  taken, more, out.next = take_over(wait, forgiven)
   out.taken_over, out.more = taken, out.more or more
 end
 trim(channel, max)

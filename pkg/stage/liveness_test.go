@@ -1,0 +1,141 @@
+//go:build unix
+
+package stage_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/redis/go-redis/v9"
+)
+
+// ghost reads n entries of "in" for the group "s" as a consumer that never settles them. Its
+// liveness key lasts for alive; 0: it has none.
+func ghost(t *testing.T, rdb *redis.Client, n int64, alive time.Duration) {
+	t.Helper()
+	if alive > 0 {
+		if err := rdb.Set(t.Context(), "consumer:s:ghost", "1", alive).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in, err := rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "s", Consumer: "ghost", Streams: []string{"in", ">"}, Count: n}).Result()
+	if err != nil || len(in) != 1 || int64(len(in[0].Messages)) != n {
+		t.Fatalf("the ghost read %v, %v; want %d entries", in, err, n)
+	}
+}
+
+// crashed is a sink that also sums up the crashes of what it handles.
+func (c *tally) crashed(sum *atomic.Int64) stage.Handler {
+	return stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+		sum.Add(int64(e.Crashes))
+		c.add(e.ID, e.Body)
+		return stage.Nothing{}, nil
+	})
+}
+
+// A consumer whose connections are reset again and again takes over all the same: what counts is
+// that Redis heard from it.
+func TestTakeOverWhileConnectionsBreak(t *testing.T) {
+	t.Parallel()
+	o := stagetest.Real(t).Options()
+	b := open(t, o, func(o *stage.Options) { o.Lease = 2 * time.Second })
+	start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())()
+	ids := publish(t, publisher(t, b, "in"), numbered("", 20)...)
+	rdb := redis.NewClient(o)
+	defer rdb.Close()
+	ghost(t, rdb, 20, 0)
+	breaking, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() {
+		for breaking.Err() == nil {
+			_ = rdb.ClientKillByFilter(breaking, "TYPE", "normal", "SKIPME", "yes").Err()
+			time.Sleep(900 * time.Millisecond) // less than a lease
+		}
+	}()
+	var got tally
+	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+	stagetest.Eventually(t, "the ghost's entries are handled", func() bool { return got.len() == 20 })
+	got.once(t, ids)
+}
+
+// While Redis stands still for longer than a lease, nobody can renew. So nobody is declared gone
+// for that, and what is taken over soon after counts as no crash.
+func TestPauseOfRedisCondemnsNobody(t *testing.T) {
+	t.Parallel()
+	server := stagetest.Real(t)
+	rdb := server.Client()
+	defer rdb.Close()
+	busy, other := open(t, server.Options()), open(t, server.Options())
+	entered, release := make(chan struct{}, 1), make(chan struct{})
+	start(t, busy, stage.Config{Name: "s", In: "in", Prefetch: 1}, stage.Each(func(context.Context, stage.Event[string]) (stage.Nothing, error) {
+		entered <- struct{}{}
+		<-release
+		return stage.Nothing{}, nil
+	}))
+	p := publisher(t, busy, "in")
+	publish(t, p, "slow")
+	<-entered
+	ids := publish(t, p, "a", "b")
+	ghost(t, rdb, 2, 1500*time.Millisecond)
+	var got tally
+	var crashes atomic.Int64
+	start(t, other, stage.Config{Name: "s", In: "in"}, got.crashed(&crashes))
+	if err := syscall.Kill(server.PID(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2500 * time.Millisecond) // longer than the lease, and than the ghost's key
+	if err := syscall.Kill(server.PID(), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	stagetest.Eventually(t, "the ghost's entries are handled", func() bool { return got.len() >= 2 })
+	got.once(t, ids)
+	if n := figure(t, other, "stage_taken_over_total", "s") + figure(t, busy, "stage_taken_over_total", "s"); n != 1 || crashes.Load() != 0 {
+		t.Errorf("taken over from %v consumers with %d crashes; want the ghost alone, and no crash", n, crashes.Load())
+	}
+	close(release)
+	group(t, busy, "in", "s", "all is settled", settled)
+	if got.len() != 2 {
+		t.Errorf("the other consumer handled %d entries, want only the ghost's two", got.len())
+	}
+}
+
+// In a full Redis, adoption waits for room and says so. That keeps nobody from taking over, nor from
+// working on.
+func TestAdoptionWaitsForRoom(t *testing.T) {
+	t.Parallel()
+	o := stagetest.Real(t).Options()
+	b := open(t, o)
+	rdb := redis.NewClient(o)
+	defer rdb.Close()
+	var got tally
+	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())()
+	ids := publish(t, publisher(t, b, "in"), numbered("", 20)...)
+	ghost(t, rdb, 20, 3*time.Second)
+	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+	stagetest.Eventually(t, "bare publishes are adopted", func() bool { return rdb.Exists(t.Context(), "in:adopter").Val() == 1 })
+	if err := rdb.ConfigSet(t.Context(), "maxmemory", "100kb").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := rdb.Publish(t.Context(), "in", "bare").Err(); err != nil {
+		t.Fatal(err)
+	}
+	group(t, b, "in", "s", "status says that adoption waits", func(g inspect.GroupStatus) bool {
+		return slices.ContainsFunc(g.Consumers, func(c inspect.ConsumerStatus) bool {
+			return c.Obstacle == "adoption" && strings.Contains(c.Why, "OOM")
+		})
+	})
+	stagetest.Eventually(t, "the ghost's entries are handled", func() bool { return got.len() == 20 })
+	got.once(t, ids)
+	if err := rdb.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	stagetest.Eventually(t, "the bare publish is adopted", func() bool { return got.len() == 21 })
+}
