@@ -3,7 +3,9 @@ package stage
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -22,19 +24,27 @@ type Step struct {
 	Detail json.RawMessage // from the output or result, see Progresser; nil if there is none
 }
 
-// parseStep reads the JSON that the scripts write.
-func parseStep(raw string) (Step, error) {
-	var s struct {
-		ID, Stage, State string
-		At               int64
-		Next             []string
-		Detail           json.RawMessage
+// parseStep reads what the function step of the scripts writes.
+func parseStep(id, stage, text string) (Step, error) {
+	s := Step{ID: id, Stage: stage}
+	head, rest, _ := strings.Cut(text, " ")
+	next, detail, _ := strings.Cut(rest, " ")
+	if head != "" {
+		s.State = map[byte]string{'d': "done", 'r': "retry", 'x': "dead"}[head[0]]
+		head = head[1:]
 	}
-	err := json.Unmarshal([]byte(raw), &s)
-	if text := ""; json.Unmarshal(s.Detail, &text) == nil {
-		s.Detail = json.RawMessage(text) // a string, since cjson would round its numbers
+	ms, err := strconv.ParseInt(head, 10, 64)
+	if err != nil || s.State == "" {
+		return s, fmt.Errorf("progress of %s by %s cannot be read: %.100q", id, stage, text)
 	}
-	return Step{ID: s.ID, Stage: s.Stage, State: s.State, At: time.UnixMilli(s.At), Next: s.Next, Detail: s.Detail}, err
+	s.At = time.UnixMilli(ms)
+	if next != "" {
+		s.Next = strings.Split(next, ",")
+	}
+	if detail != "" {
+		s.Detail = json.RawMessage(detail)
+	}
+	return s, nil
 }
 
 // Progress reads the steps of a tracked event, oldest first. [ErrNotFound] if there are none: it
@@ -48,8 +58,8 @@ func (b *Broker) Progress(ctx context.Context, id string) ([]Step, error) {
 		return nil, ErrNotFound
 	}
 	steps := make([]Step, 0, len(all))
-	for _, raw := range all {
-		s, err := parseStep(raw)
+	for stage, text := range all {
+		s, err := parseStep(id, stage, text)
 		if err != nil {
 			return nil, err
 		}
@@ -153,34 +163,32 @@ func (w *Watcher) Close() error {
 func (w *Watcher) enter(me *watch, ids []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var fresh []string
+	first := len(w.watches) == 0
 	for _, id := range ids {
 		if w.watches[id] == nil {
 			w.watches[id] = map[*watch]struct{}{}
-			fresh = append(fresh, w.b.keys.Progress(id))
-		} else if w.sub != nil {
-			me.tell(nil, id) // subscribed already, or about to be confirmed, which tells again
 		}
 		w.watches[id][me] = struct{}{}
+		if w.sub != nil && !first {
+			me.tell(nil, id) // subscribed already, or about to be confirmed, which tells again
+		}
 	}
-	if w.sub != nil && len(fresh) > 0 {
-		_ = w.sub.Subscribe(w.ctx, fresh...) // on an error the loop reconnects and subscribes to all
+	if w.sub != nil && first {
+		_ = w.sub.Subscribe(w.ctx, w.b.keys.Progress("")) // on an error the loop reconnects and subscribes
 	}
 }
 
 func (w *Watcher) leave(me *watch, ids []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var unwatched []string
 	for _, id := range ids {
 		delete(w.watches[id], me)
-		if w.watches[id] != nil && len(w.watches[id]) == 0 {
+		if len(w.watches[id]) == 0 {
 			delete(w.watches, id)
-			unwatched = append(unwatched, w.b.keys.Progress(id))
 		}
 	}
-	if w.sub != nil && len(unwatched) > 0 {
-		_ = w.sub.Unsubscribe(w.ctx, unwatched...)
+	if w.sub != nil && len(w.watches) == 0 {
+		_ = w.sub.Unsubscribe(w.ctx, w.b.keys.Progress(""))
 	}
 }
 
@@ -196,13 +204,13 @@ func (w *Watcher) loop() {
 	}
 }
 
-// follow subscribes to all watched events and passes on their steps, until the connection breaks.
-// It tells whether it was ever confirmed.
+// follow passes on the steps of the watched events until the connection breaks. It subscribes to
+// the steps of all events while any is watched. It tells whether it was ever confirmed.
 func (w *Watcher) follow() (confirmed bool) {
 	w.mu.Lock()
 	keys := []string{w.b.keys.Progress("-")} // keeps the connection open without events
-	for id := range w.watches {
-		keys = append(keys, w.b.keys.Progress(id))
+	if len(w.watches) > 0 {
+		keys = append(keys, w.b.keys.Progress(""))
 	}
 	sub := w.b.link.Client.Subscribe(w.ctx, keys...)
 	w.sub = sub
@@ -228,22 +236,38 @@ func (w *Watcher) follow() (confirmed bool) {
 		switch m := r.(type) {
 		case *redis.Subscription:
 			confirmed = true
-			if m.Kind == "subscribe" {
-				id := strings.TrimPrefix(m.Channel, w.b.keys.Progress(""))
-				w.each(id, func(x *watch) { x.tell(nil, id) })
+			if m.Kind == "subscribe" && m.Channel == w.b.keys.Progress("") {
+				w.catchUp()
 			}
 		case *redis.Message:
-			if s, err := parseStep(m.Payload); err == nil {
-				w.each(s.ID, func(x *watch) { x.tell(&s, "") })
-			}
+			w.pass(m.Payload)
 		}
 	}
 }
 
-func (w *Watcher) each(id string, f func(*watch)) {
+// catchUp lets all watches read their earlier steps.
+func (w *Watcher) catchUp() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for x := range w.watches[id] {
-		f(x)
+	for id, watches := range w.watches {
+		for x := range watches {
+			x.tell(nil, id)
+		}
+	}
+}
+
+// pass tells a live step to those who watch its event.
+func (w *Watcher) pass(message string) {
+	id, rest, _ := strings.Cut(message, " ")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.watches[id]) == 0 {
+		return
+	}
+	stage, text, _ := strings.Cut(rest, " ")
+	if s, err := parseStep(id, stage, text); err == nil {
+		for x := range w.watches[id] {
+			x.tell(&s, "")
+		}
 	}
 }

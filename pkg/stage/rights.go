@@ -154,7 +154,7 @@ func (b *Broker) always() []need {
 	return slices.Concat(
 		on(base+"none", "~"+base+"none", "del %", "setrange % 0 a"),
 		on(b.keys.Stages(), "~"+b.keys.Stages(), "hset % a b", "hgetall %"),
-		on(b.keys.Progress("a"), "~"+progress+" &"+progress, "hset % a b", "expire % 1", "publish % a"),
+		on(b.keys.Progress("a"), "~"+progress+" &"+progress, "hset % a b", "hlen %", "expire % 1", "publish % a"),
 		on("", "", "time", "pubsub numsub a", "pubsub numpat", "info", "ping", "unsubscribe", "client id", "client unblock 1"),
 	)
 }

@@ -3,7 +3,7 @@ package webapi
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -140,10 +140,10 @@ func readMultipart(body []byte, boundary string) (url.Values, error) {
 	return form.Value, nil
 }
 
-// digest is a hash of the submission, to find an idempotency key that is reused for another one.
+// digest is a short hash of the submission, to find an idempotency key that is reused for another one.
 func digest(s event.Submission) string {
 	sum := sha256.Sum256([]byte(string(s.Email) + "\x00" + s.Lat + "\x00" + s.Long))
-	return hex.EncodeToString(sum[:])
+	return base64.RawURLEncoding.EncodeToString(sum[:8])
 }
 
 // idempotencyKey returns the header's key, else the form's one-time key with the digest: a visitor

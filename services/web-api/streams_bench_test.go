@@ -50,7 +50,7 @@ func BenchmarkStreams(b *testing.B) {
 		start := time.Now()
 		pipe := client.Pipeline()
 		for _, id := range ids {
-			pipe.Publish(context.Background(), "progress:"+id, fmt.Sprintf(`{"id":%q,"stage":%q,"state":"done","at":%d}`, id, name, time.Now().UnixMilli()))
+			pipe.Publish(context.Background(), "progress:", fmt.Sprintf("%s %s d%d  ", id, name, time.Now().UnixMilli()))
 		}
 		if _, err := pipe.Exec(context.Background()); err != nil {
 			b.Fatal(err)

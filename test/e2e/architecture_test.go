@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -77,6 +78,11 @@ func TestArchitectureNames(t *testing.T) {
 		"-d", `{"email":"ada@example.com","lat":"40.7128","long":"-74.0060","track":true}`)
 	p.cli("PUBLISH", event.RawInput, `{"email":"bare@example.com","lat":"1","long":"2"}`)
 	p.cli("PUBLISH", event.RawInput, "no JSON")
+	watch, err := http.Get(p.web[0].url + "/events?ids=" + uuid.NewString()) // an open page
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Body.Close()
 	p.cli("XADD", event.UserEmail, "*", "payload", "nobody@example.com", "id", uuid.NewString(), "crashes", "1") // is tried again and again
 	p.written("ada@example.com", 1)
 	p.written("bare@example.com", 1)

@@ -26,8 +26,9 @@ package keys
 //	                            alive. "1", or JSON {"state","why"} of what keeps it from working
 //	consumer:<group>:<name>:alive  string with expiry: the same for a lasting consumer
 //	stages                      hash: name -> JSON of a stage's or publisher's inputs and outputs
-//	progress:<id>               hash: stage -> JSON of its step for a tracked event, for an hour;
-//	                            also a Pub/Sub channel
+//	progress:<id>               hash: stage -> its step for a tracked event, for an hour: "d" (done),
+//	                            "r" (retry) or "x" (dead), ms, the next channels, detail (JSON)
+//	progress:                   Pub/Sub channel: "<id> <stage> <step>" of all tracked events
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h
 //	limit:<name>                string: theoretical arrival time of a rate limit, in ms
 //	heard                       string: Redis' time of the last tick; see judge in tick.lua

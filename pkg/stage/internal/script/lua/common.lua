@@ -232,13 +232,20 @@ local function publish(channel, messages)
   for _, m in ipairs(messages) do redis.call('PUBLISH', channel, m) end
 end
 
--- step(s): records a step of a tracked event, and publishes it for watchers. s is
--- {id=, stage=, state=, at=, next = list of channels, detail = JSON or nil}.
-local function step(s)
-  local key, text = progress_key(s.id), json(s)
-  redis.call('HSET', key, s.stage, text)
-  redis.call('EXPIRE', key, 3600)
-  redis.call('PUBLISH', key, text)
+-- step(id, stage, state, at, next, detail): records a step of a tracked event. state is 'd' (done),
+-- 'r' (retry) or 'x' (dead), next a list of channels or nil, detail JSON or nil. Redis packs a hash
+-- tightly while its values have at most 64 bytes. The hash expires an hour after its first step.
+-- Watchers get a message if one subscribes.
+local watched
+local function step(id, stage, state, at, next, detail)
+  local key, text = progress_key(id), string.format('%s%.0f %s %s', state, at, table.concat(next or {}, ','), detail or '')
+  if redis.call('HSET', key, stage, text) == 1 and redis.call('HLEN', key) == 1 then redis.call('EXPIRE', key, 3600) end
+  local channel = progress_key('')
+  if watched == nil then
+    local n = redis.pcall('PUBSUB', 'NUMSUB', channel)
+    watched = n.err or tonumber(n[2]) > 0
+  end
+  if watched then redis.call('PUBLISH', channel, id .. ' ' .. stage .. ' ' .. text) end
 end
 
 -- unpack_list(s) -> the strings of a packed list ("3:abc" each), any bytes allowed.
@@ -268,7 +275,7 @@ local function bury(channel, group, fields, err, now, max)
     'payload', fields.payload or '', 'id', fields.id or '', 'group', group, 'error', err,
     'tries', fields.tries or '0', 'crashes', fields.crashes or '0', 'at', fields.at or '',
     'traceparent', fields.traceparent or '', 'track', fields.track or '', 'adopted', fields.adopted or '')
-  if fields.track == '1' and fields.id then step({id = fields.id, stage = group, state = 'dead', at = now}) end
+  if fields.track == '1' and fields.id then step(fields.id, group, 'x', now) end
 end
 
 -- requeue(channel, group, consumer, most, max_dead, max_crashes) -> how many of the consumer's

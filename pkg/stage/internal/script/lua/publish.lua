@@ -82,7 +82,7 @@ end
 if #kept > 0 then
   publish(channel, kept)
   for _, id in ipairs(tracked) do
-    step({id = id, stage = publisher, state = 'done', at = now, next = {channel_name(channel)}})
+    step(id, publisher, 'd', now, {channel_name(channel)})
   end
 end
 return reply

@@ -67,7 +67,7 @@ local function forward(e, id)
     b[#b + 1], names[m] = ARGV[a + 3 + 2 * m], channel_name(out[to[m]])
   end
   if track == '1' then
-    steps[#steps + 1] = {id = event, stage = group, state = 'done', next = names, detail = detail ~= '' and detail or nil}
+    steps[#steps + 1] = {event, 'd', names, detail}
   end
 end
 
@@ -81,7 +81,7 @@ local function fail(kind, what, packed)
     return
   end
   call('ZADD', KEYS[3], string.format('%.0f', now + tonumber(what)), packed)
-  if fields.track == '1' then steps[#steps + 1] = {id = fields.id, stage = group, state = 'retry'} end
+  if fields.track == '1' then steps[#steps + 1] = {fields.id, 'r'} end
 end
 
 local n = tonumber(ARGV[a])
@@ -128,8 +128,7 @@ for o = 1, nout do
 end
 for _, s in ipairs(steps) do
   now = now or now_ms()
-  s.at = now
-  step(s)
+  step(s[1], group, s[2], now, s[3], s[4])
 end
 if #elsewhere + #restored + #fulls == 0 then return '' end
 return json({elsewhere = elsewhere, restored = restored, problem = problem, full = fulls})
