@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry"
 )
 
@@ -31,9 +32,13 @@ func TestObserve(t *testing.T) {
 	}
 	_ = answer.Body.Close()
 
-	w := httptest.NewRecorder()
-	admin.Handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	page := w.Body.String()
+	page := ""
+	stagetest.Eventually(t, "requests are counted, which is after their answer has been flushed", func() bool {
+		w := httptest.NewRecorder()
+		admin.Handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		page = w.Body.String()
+		return strings.Contains(page, `route="/stream"} 1`) && strings.Contains(page, `route="/cut"} 1`)
+	})
 	for line, want := range map[string]bool{
 		`http_requests_total{code="200",method="GET",route="/users/{email}"} 2`:          true,
 		`http_requests_total{code="502",method="GET",route="/broken"} 1`:                 true,
