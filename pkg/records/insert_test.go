@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/milepost/milepost/pkg/records"
 )
@@ -240,6 +241,9 @@ func TestDown(t *testing.T) {
 	if records.Down(nil) || records.Down(context.Canceled) || records.Down(fmt.Errorf("x: %w", records.ErrRefused)) {
 		t.Error("Down is true of nil, a cancelled call or a refused record")
 	}
+	if !records.Down(mongo.CommandError{Wrapped: cleared{}}) {
+		t.Error("Down is false for a connection that another call's failure closed")
+	}
 	if !records.Down(fmt.Errorf("x: %w", context.DeadlineExceeded)) {
 		t.Error("Down is false of a call that took too long")
 	}
@@ -254,3 +258,9 @@ func TestOpenKeepsPasswords(t *testing.T) {
 		}
 	}
 }
+
+// cleared is what the driver returns for a connection that it closed because another one failed.
+type cleared struct{}
+
+func (cleared) Error() string   { return "connection pool was cleared" }
+func (cleared) Retryable() bool { return true }

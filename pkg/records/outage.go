@@ -55,7 +55,8 @@ func Down(err error) bool {
 		return false
 	}
 	var se mongo.ServerError
-	if !errors.As(err, &se) || mongo.IsNetworkError(err) || mongo.IsTimeout(err) {
+	var pool driver.RetryablePoolError // another call lost its connection, and all were closed
+	if !errors.As(err, &se) || errors.As(err, &pool) || mongo.IsNetworkError(err) || mongo.IsTimeout(err) {
 		return true
 	}
 	for _, label := range []string{"RetryableWriteError", "RetryableError", "NoWritesPerformed", "SystemOverloadedError"} {
