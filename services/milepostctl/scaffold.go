@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/stage"
-	"github.com/milepost/milepost/services/milepostctl/newservice"
+	"github.com/milepost/milepost/services/internal/newservice"
 )
 
 func (t *tool) newService() *cobra.Command {

@@ -17,7 +17,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
-	"github.com/milepost/milepost/services/milepostctl/newservice"
+	"github.com/milepost/milepost/services/internal/newservice"
 )
 
 // clone copies the repository as it is here, committed or not, under git.
