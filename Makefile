@@ -119,11 +119,11 @@ bench: build ## measure for 20 minutes on an idle Linux machine: a table and dis
 
 .PHONY: new-service
 new-service: ## write a service that joins the pipeline: NAME=tide FROM=raw_input [TO=tides]
-	@$(GO) run ./services/milepostctl/cmd/milepostctl new-service "$(NAME)" --from "$(FROM)" --to "$(TO)"
+	@$(GO) run ./services/internal/newservice -name "$(NAME)" -from "$(FROM)" -to "$(TO)"
 
 .PHONY: remove-service
 remove-service: ## remove a service that new-service wrote: NAME=tide; REDIS_URL names the Redis with its group
-	@$(GO) run ./services/milepostctl/cmd/milepostctl remove-service "$(NAME)"
+	@$(GO) run ./services/internal/newservice -remove -name "$(NAME)"
 
 .PHONY: tidy
 tidy: ## go mod tidy in every module, and gofmt

@@ -161,7 +161,7 @@ dead letter, group or channel; 4 Redis cannot be reached; 5 doctor or status --c
 	f.StringVarP(&t.output, "output", "o", "text", "text for people, json for programs (one object a line)")
 	f.DurationVar(&t.timeout, "timeout", 10*time.Second, "how long Redis may take to answer")
 	root.AddCommand(t.publish(), t.listen(), t.dead(), t.status(), t.find(), t.doctor(), t.group(), t.claim(), t.check(), t.load(),
-		t.newService(), t.removeService(), t.manual())
+		t.manual())
 	root.InitDefaultCompletionCmd()
 	parent(root)
 	for _, c := range root.Commands() {

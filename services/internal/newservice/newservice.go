@@ -1,6 +1,4 @@
-// Package newservice writes a service that joins the pipeline, and removes it again: a package with
-// a handler, a main and a test, and its lines in the files of compose, the chart and Prometheus.
-package newservice
+package main
 
 import (
 	"bytes"
@@ -24,36 +22,28 @@ import (
 //go:embed templates
 var files embed.FS
 
-// Spec says which service to write.
-type Spec struct {
+// spec says which service to write. Errors about it name the variable of make: NAME, FROM or TO.
+type spec struct {
 	Root string // folder of the repository
 	Name string // name of the service, its stage and its folder
 	From string // the channel it reads
 	To   string // the channel it publishes on; "" for none
 }
 
-// Written tells what [Write] or [Remove] did. Paths are relative to the repository, with slashes.
-type Written struct {
-	Files   []string          `json:"files"`          // files of the service, written or removed
-	Changed []string          `json:"changed"`        // files of [Lists] that were changed
-	Left    map[string]string `json:"left,omitempty"` // lines for the files of [Lists] without a [Mark]
-	Handle  string            `json:"handle"`         // the file whose function Handle is to be filled
-	Port    int               `json:"admin_port"`
+// written tells what [write] did. Paths are relative to the repository, with slashes.
+type written struct {
+	files   []string          // of the service
+	changed []string          // those of [lists] that were changed
+	left    map[string]string // lines for those of [lists] without a [mark]
+	handle  string            // the file whose function Handle is to be filled
+	port    int               // admin port
 }
 
-// Refusal is an error of a [Spec]. It names the variable of make: NAME, FROM or TO. Nothing was
-// done.
-type Refusal string
+// mark ends each list of services. New lines go above it.
+const mark = "# make new-service writes above this line"
 
-func (r Refusal) Error() string { return string(r) }
-
-func refuse(format string, args ...any) error { return Refusal(fmt.Sprintf(format, args...)) }
-
-// Mark ends each list of services. New lines go above it.
-const Mark = "# make new-service writes above this line"
-
-// Lists are the files with a list of services, each with its template.
-var Lists = map[string]string{
+// lists are the files with a list of services, each with its template.
+var lists = map[string]string{
 	"docker-compose.yml":                                 "compose.yaml.tmpl",
 	"charts/milepost/values.yaml":                        "values.yaml.tmpl",
 	"charts/milepost/files/observability/prometheus.yml": "prometheus.yaml.tmpl",
@@ -72,14 +62,14 @@ var (
 )
 
 // checkName refuses what cannot be the name of a service.
-func (s Spec) checkName() error {
+func (s spec) checkName() error {
 	switch {
 	case s.Name == "":
-		return refuse("NAME is missing, such as NAME=tide")
+		return errors.New("NAME is missing, such as NAME=tide")
 	case !nameRule.MatchString(s.Name) || len(s.Name) > 40:
-		return refuse("NAME: %q is not small letters, digits and dashes, beginning with a letter, 40 at most", s.Name)
+		return fmt.Errorf("NAME: %q is not small letters, digits and dashes, beginning with a letter, 40 at most", s.Name)
 	case token.IsKeyword(s.pkg()) || slices.Contains(taken, s.pkg()):
-		return refuse("NAME: %q has another meaning in Go, compose or the chart; choose another name", s.Name)
+		return fmt.Errorf("NAME: %q has another meaning in Go, compose or the chart; choose another name", s.Name)
 	}
 	if _, err := os.Stat(filepath.Join(s.Root, "go.work")); err != nil {
 		return fmt.Errorf("%s is not the repository: %w", s.Root, err)
@@ -88,88 +78,88 @@ func (s Spec) checkName() error {
 }
 
 // check refuses what could not work or would change another service.
-func (s Spec) check() error {
+func (s spec) check() error {
 	if err := s.checkName(); err != nil {
 		return err
 	}
 	if _, err := os.Stat(s.folder()); err == nil {
-		return refuse("NAME: there is a services/%s already", s.Name)
+		return fmt.Errorf("NAME: there is a services/%s already", s.Name)
 	}
 	switch publisher := channels[s.To].publisher; {
 	case s.From == "":
-		return refuse("FROM is missing: the channel to read, such as FROM=%s", event.RawInput)
+		return fmt.Errorf("FROM is missing: the channel to read, such as FROM=%s", event.RawInput)
 	case !channelRule.MatchString(s.From):
-		return refuse("FROM: %q is not a channel, such as %s", s.From, event.RawInput)
+		return fmt.Errorf("FROM: %q is not a channel, such as %s", s.From, event.RawInput)
 	case s.To != "" && !channelRule.MatchString(s.To):
-		return refuse("TO: %q is not a channel, such as tides", s.To)
+		return fmt.Errorf("TO: %q is not a channel, such as tides", s.To)
 	case s.To == s.From:
-		return refuse("TO: %s is also FROM; the service would read its own output, without end", s.To)
+		return fmt.Errorf("TO: %s is also FROM; the service would read its own output, without end", s.To)
 	case publisher != "":
-		return refuse("TO: %s belongs to %s; choose a channel of your own", s.To, publisher)
+		return fmt.Errorf("TO: %s belongs to %s; choose a channel of your own", s.To, publisher)
 	}
 	return nil
 }
 
-func (s Spec) folder() string { return filepath.Join(s.Root, "services", s.Name) }
+func (s spec) folder() string { return filepath.Join(s.Root, "services", s.Name) }
 
 // pkg is the name of the Go package.
-func (s Spec) pkg() string { return strings.ReplaceAll(s.Name, "-", "") }
+func (s spec) pkg() string { return strings.ReplaceAll(s.Name, "-", "") }
 
 // fields are what the templates know.
 type fields struct {
-	Spec
+	spec
 	payload
 	Package string
 	Port    int
 }
 
-// Write writes the service. A file of [Lists] that is not there or has no [Mark] stays as it is;
-// its lines are in Written.Left. After an error nothing is left behind.
-func Write(s Spec) (Written, error) {
+// write writes the service. A file of [lists] that is not there or has no [mark] stays as it is;
+// its lines are in written.left. After an error nothing is left behind.
+func write(s spec) (written, error) {
 	if err := s.check(); err != nil {
-		return Written{}, err
+		return written{}, err
 	}
 	port, err := freePort(s.Root)
 	if err != nil {
-		return Written{}, err
+		return written{}, err
 	}
 	in, err := payloadOf(s)
 	if err != nil {
-		return Written{}, err
+		return written{}, err
 	}
-	f := fields{Spec: s, payload: in, Package: s.pkg(), Port: port}
+	f := fields{spec: s, payload: in, Package: s.pkg(), Port: port}
 	folder := "services/" + s.Name + "/"
-	w := Written{Left: map[string]string{}, Handle: folder + s.pkg() + ".go", Port: port}
+	w := written{left: map[string]string{}, handle: folder + s.pkg() + ".go", port: port}
 	content := map[string][]byte{}
 	for path, name := range map[string]string{
-		w.Handle: "service.go.tmpl", folder + s.pkg() + "_test.go": "test.go.tmpl", folder + "cmd/" + s.Name + "/main.go": "main.go.tmpl",
+		w.handle: "service.go.tmpl", folder + s.pkg() + "_test.go": "test.go.tmpl", folder + "cmd/" + s.Name + "/main.go": "main.go.tmpl",
 	} {
 		b, err := f.fill(name)
 		if err == nil {
 			b, err = format.Source(b)
 		}
 		if err != nil {
-			return Written{}, fmt.Errorf("%s: %w", name, err)
+			return written{}, fmt.Errorf("%s: %w", name, err)
 		}
 		content[path] = b
-		w.Files = append(w.Files, path)
+		w.files = append(w.files, path)
 	}
-	for path, name := range Lists {
+	for path, name := range lists {
 		lines, err := f.fill(name)
 		if err != nil {
-			return Written{}, fmt.Errorf("%s: %w", name, err)
+			return written{}, fmt.Errorf("%s: %w", name, err)
 		}
 		old, err := os.ReadFile(filepath.Join(s.Root, path))
-		at := bytes.LastIndexByte(old[:max(0, bytes.Index(old, []byte(Mark)))], '\n') + 1
+		at := bytes.LastIndexByte(old[:max(0, bytes.Index(old, []byte(mark)))], '\n') + 1
 		if err != nil || at == 0 {
-			w.Left[path] = string(lines)
+			w.left[path] = string(lines)
 			continue
 		}
 		content[path] = slices.Concat(old[:at], lines, old[at:])
-		w.Changed = append(w.Changed, path)
+		w.changed = append(w.changed, path)
 	}
-	slices.Sort(w.Files)
-	slices.Sort(w.Changed)
+	slices.Sort(w.files)
+	slices.Sort(w.changed)
 	return w, replace(s.Root, content, func() error { return os.RemoveAll(s.folder()) })
 }
 

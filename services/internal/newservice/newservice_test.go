@@ -1,4 +1,4 @@
-package newservice_test
+package main
 
 import (
 	"bytes"
@@ -17,7 +17,6 @@ import (
 
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
-	"github.com/milepost/milepost/services/internal/newservice"
 )
 
 // clone copies the repository as it is here, committed or not, under git.
@@ -200,39 +199,38 @@ func throughTide(t *testing.T, bin string) (url string, stop func()) {
 func TestKinds(t *testing.T) {
 	dir := clone(t)
 	all := []struct {
-		newservice.Spec
+		spec
 		reads string
 	}{
-		{newservice.Spec{Name: "mirror", From: "user:email"}, "stage.Event[event.Address]"},
-		{newservice.Spec{Name: "far-away", From: "calculated_distance", To: "far.places"}, "stage.Event[event.Result]"},
-		{newservice.Spec{Name: "receipts", From: "email:sent"}, "stage.Event[event.Sent]"},
-		{newservice.Spec{Name: "warm", From: "weather_report"}, "stage.Event[weather.Report]"},
-		{newservice.Spec{Name: "moon2", From: "moons", To: "tides"}, "stage.Event[json.RawMessage]"},
-		{newservice.Spec{Name: "atlas", From: "far.places"}, "stage.Event[faraway.Output]"},
+		{spec{Name: "mirror", From: "user:email"}, "stage.Event[event.Address]"},
+		{spec{Name: "far-away", From: "calculated_distance", To: "far.places"}, "stage.Event[event.Result]"},
+		{spec{Name: "receipts", From: "email:sent"}, "stage.Event[event.Sent]"},
+		{spec{Name: "warm", From: "weather_report"}, "stage.Event[weather.Report]"},
+		{spec{Name: "moon2", From: "moons", To: "tides"}, "stage.Event[json.RawMessage]"},
+		{spec{Name: "atlas", From: "far.places"}, "stage.Event[faraway.Output]"},
 	}
 	test := []string{"test"}
 	for i, s := range all {
 		s.Root = dir
-		w, err := newservice.Write(s.Spec)
-		if port := []int{9106, 9107, 9108, 9109, 9111, 9112}[i]; err != nil || len(w.Left) != 0 || w.Port != port { // 9110 is standalone's
-			t.Fatalf("Write(%+v) = %+v, %v; want the port %d", s.Spec, w, err, port)
+		w, err := write(s.spec)
+		if port := []int{9106, 9107, 9108, 9109, 9111, 9112}[i]; err != nil || len(w.left) != 0 || w.port != port { // 9110 is standalone's
+			t.Fatalf("write(%+v) = %+v, %v; want the port %d", s.spec, w, err, port)
 		}
-		if b, err := os.ReadFile(filepath.Join(dir, w.Handle)); err != nil || !bytes.Contains(b, []byte(s.reads)) {
-			t.Errorf("%s: %v; want a handler of %s:\n%s", w.Handle, err, s.reads, b)
+		if b, err := os.ReadFile(filepath.Join(dir, w.handle)); err != nil || !bytes.Contains(b, []byte(s.reads)) {
+			t.Errorf("%s: %v; want a handler of %s:\n%s", w.handle, err, s.reads, b)
 		}
 		test = append(test, "./services/"+s.Name+"/...")
 	}
 	run(t, dir, "go", test...)
-	var refusal newservice.Refusal
-	if _, err := newservice.Remove(newservice.Spec{Root: dir, Name: "far-away"}); !errors.As(err, &refusal) || !strings.Contains(err.Error(), "services/atlas/atlas.go imports") {
-		t.Errorf("Remove(far-away) = %v, want a refusal that names its importer", err)
+	if _, err := remove(spec{Root: dir, Name: "far-away"}); err == nil || !strings.Contains(err.Error(), "services/atlas/atlas.go imports") {
+		t.Errorf("remove(far-away) = %v, want a refusal that names its importer", err)
 	}
 	for _, s := range slices.Backward(all) {
-		if channel, err := newservice.Channel(newservice.Spec{Root: dir, Name: s.Name}); err != nil || channel != s.From {
-			t.Errorf("Channel(%s) = %q, %v; want %q", s.Name, channel, err, s.From)
+		if channel, err := channelOf(spec{Root: dir, Name: s.Name}); err != nil || channel != s.From {
+			t.Errorf("channelOf(%s) = %q, %v; want %q", s.Name, channel, err, s.From)
 		}
-		if _, err := newservice.Remove(newservice.Spec{Root: dir, Name: s.Name}); err != nil {
-			t.Errorf("Remove(%s): %v", s.Name, err)
+		if _, err := remove(spec{Root: dir, Name: s.Name}); err != nil {
+			t.Errorf("remove(%s): %v", s.Name, err)
 		}
 	}
 	if out := run(t, dir, "git", "status", "--porcelain"); out != "" {
@@ -259,34 +257,33 @@ func repository(t *testing.T, files map[string]string) string {
 func TestRefused(t *testing.T) {
 	dir := repository(t, map[string]string{"go.work": "go 1.25.0\n", "services/taken/x": "", "services/weather/x": ""})
 	for _, tc := range []struct {
-		spec newservice.Spec
+		in   spec
 		says string
 	}{
-		{newservice.Spec{From: "a"}, "NAME is missing"},
-		{newservice.Spec{Name: "Tide", From: "a"}, "NAME: "},
-		{newservice.Spec{Name: "../x", From: "a"}, "NAME: "},
-		{newservice.Spec{Name: "func", From: "a"}, "NAME: "},
-		{newservice.Spec{Name: "config", From: "a"}, "NAME: "},
-		{newservice.Spec{Name: "taken", From: "a"}, "NAME: there is a services/taken already"},
-		{newservice.Spec{Name: "tide"}, "FROM is missing"},
-		{newservice.Spec{Name: "tide", From: "a b"}, "FROM: "},
-		{newservice.Spec{Name: "tide", From: "a", To: `b"c`}, "TO: "},
-		{newservice.Spec{Name: "tide", From: "a", To: "a"}, "TO: a is also FROM"},
-		{newservice.Spec{Name: "tide", From: "a", To: "user:email"}, "TO: user:email belongs to db"},
+		{spec{From: "a"}, "NAME is missing"},
+		{spec{Name: "Tide", From: "a"}, "NAME: "},
+		{spec{Name: "../x", From: "a"}, "NAME: "},
+		{spec{Name: "func", From: "a"}, "NAME: "},
+		{spec{Name: "config", From: "a"}, "NAME: "},
+		{spec{Name: "taken", From: "a"}, "NAME: there is a services/taken already"},
+		{spec{Name: "tide"}, "FROM is missing"},
+		{spec{Name: "tide", From: "a b"}, "FROM: "},
+		{spec{Name: "tide", From: "a", To: `b"c`}, "TO: "},
+		{spec{Name: "tide", From: "a", To: "a"}, "TO: a is also FROM"},
+		{spec{Name: "tide", From: "a", To: "user:email"}, "TO: user:email belongs to db"},
 	} {
-		tc.spec.Root = dir
-		_, err := newservice.Write(tc.spec)
-		var refusal newservice.Refusal
-		if !errors.As(err, &refusal) || !strings.HasPrefix(err.Error(), tc.says) {
-			t.Errorf("Write(%+v): %v, want a refusal %q", tc.spec, err, tc.says)
+		tc.in.Root = dir
+		_, err := write(tc.in)
+		if err == nil || !strings.HasPrefix(err.Error(), tc.says) {
+			t.Errorf("write(%+v): %v, want a refusal %q", tc.in, err, tc.says)
 		}
 	}
-	if _, err := newservice.Write(newservice.Spec{Root: t.TempDir(), Name: "tide", From: "a"}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := write(spec{Root: t.TempDir(), Name: "tide", From: "a"}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Write in a folder that is not the repository: %v", err)
 	}
 	for _, name := range []string{"", "weather", "internal", "nothing", ".."} {
-		if _, err := newservice.Remove(newservice.Spec{Root: dir, Name: name}); err == nil {
-			t.Errorf("Remove(%q): no error", name)
+		if _, err := remove(spec{Root: dir, Name: name}); err == nil {
+			t.Errorf("remove(%q): no error", name)
 		}
 	}
 	if all, err := filepath.Glob(filepath.Join(dir, "services", "*")); err != nil || len(all) != 2 {
@@ -297,8 +294,8 @@ func TestRefused(t *testing.T) {
 // A file without the mark is left alone, and its lines are returned.
 func TestNoMark(t *testing.T) {
 	dir := repository(t, map[string]string{"go.work": "go 1.25.0\n", "docker-compose.yml": "services: {}\n"})
-	w, err := newservice.Write(newservice.Spec{Root: dir, Name: "tide", From: "a"})
-	if err != nil || !strings.Contains(w.Left["docker-compose.yml"], "  tide:\n") || !strings.Contains(w.Left["charts/milepost/values.yaml"], "  tide:\n") {
+	w, err := write(spec{Root: dir, Name: "tide", From: "a"})
+	if err != nil || !strings.Contains(w.left["docker-compose.yml"], "  tide:\n") || !strings.Contains(w.left["charts/milepost/values.yaml"], "  tide:\n") {
 		t.Errorf("Write = %+v, %v; want the lines of both files", w, err)
 	}
 	if b, err := os.ReadFile(filepath.Join(dir, "docker-compose.yml")); err != nil || string(b) != "services: {}\n" {

@@ -1,4 +1,4 @@
-package newservice
+package main
 
 import (
 	"os"
@@ -37,7 +37,7 @@ var channels = map[string]payload{
 
 // payloadOf is the payload of the channel that s reads: that of a channel of Milepost, the Output
 // of the service that was written for this channel, else JSON of any shape.
-func payloadOf(s Spec) (payload, error) {
+func payloadOf(s spec) (payload, error) {
 	if p, ok := channels[s.From]; ok {
 		return p, nil
 	}
@@ -52,7 +52,7 @@ func payloadOf(s Spec) (payload, error) {
 			return payload{}, err
 		}
 		if publishes.Match(b) && strings.Contains(string(b), "\ntype Output struct {") {
-			other := Spec{Name: filepath.Base(filepath.Dir(file))}
+			other := spec{Name: filepath.Base(filepath.Dir(file))}
 			return payload{Type: other.pkg() + ".Output", Import: importLine(other), Sample: `{` + sampleID + `}`}, nil
 		}
 	}
@@ -60,7 +60,7 @@ func payloadOf(s Spec) (payload, error) {
 }
 
 // importLine imports the package of a service, by its own name.
-func importLine(s Spec) string {
+func importLine(s spec) string {
 	line := `"` + path.Join(module, "services", s.Name) + `"`
 	if s.pkg() != s.Name {
 		line = s.pkg() + " " + line

@@ -1,4 +1,4 @@
-package newservice
+package main
 
 import (
 	"fmt"
@@ -10,21 +10,21 @@ import (
 	"strings"
 )
 
-// Channel is the channel that the service reads, as its constant In says, and "" without one. It
-// refuses what [Remove] refuses.
-func Channel(s Spec) (string, error) {
+// channelOf is the channel that the service reads, as its constant In says, and "" without one. It
+// refuses what [remove] refuses.
+func channelOf(s spec) (string, error) {
 	if slices.Contains(builtIn, s.Name) {
-		return "", refuse("NAME: %s is a part of Milepost and stays", s.Name)
+		return "", fmt.Errorf("NAME: %s is a part of Milepost and stays", s.Name)
 	}
 	if err := s.checkName(); err != nil {
 		return "", err
 	}
 	if _, err := os.Stat(s.folder()); err != nil {
-		return "", refuse("NAME: there is no services/%s", s.Name)
+		return "", fmt.Errorf("NAME: there is no services/%s", s.Name)
 	}
 	if user, err := s.importer(); err != nil || user != "" {
 		if err == nil {
-			err = refuse("NAME: %s imports services/%s; remove that service first", user, s.Name)
+			err = fmt.Errorf("NAME: %s imports services/%s; remove that service first", user, s.Name)
 		}
 		return "", err
 	}
@@ -39,7 +39,7 @@ func Channel(s Spec) (string, error) {
 }
 
 // importer is a file outside of the service that imports it.
-func (s Spec) importer() (found string, err error) {
+func (s spec) importer() (found string, err error) {
 	line := regexp.MustCompile(`"` + regexp.QuoteMeta(module) + `services/` + s.Name + `["/]`)
 	err = filepath.WalkDir(filepath.Join(s.Root, "services"), func(path string, d fs.DirEntry, err error) error {
 		switch {
@@ -59,32 +59,31 @@ func (s Spec) importer() (found string, err error) {
 	return filepath.ToSlash(found), err
 }
 
-// Remove deletes the folder of a service, and its lines in the files of [Lists]. It refuses
-// services of Milepost itself and those that another one imports.
-func Remove(s Spec) (Written, error) {
-	if _, err := Channel(s); err != nil {
-		return Written{}, err
+// remove deletes the folder of a service, and its lines in the files of [lists], which it returns.
+// It refuses services of Milepost itself and those that another one imports.
+func remove(s spec) (changed []string, err error) {
+	if _, err := channelOf(s); err != nil {
+		return nil, err
 	}
-	w := Written{Files: []string{"services/" + s.Name}}
 	content := map[string][]byte{}
-	for path := range Lists {
+	for path := range lists {
 		old, err := os.ReadFile(filepath.Join(s.Root, path))
 		if err != nil {
 			continue // the file is not there
 		}
 		if text := without(string(old), s.Name); text != string(old) {
 			content[path] = []byte(text)
-			w.Changed = append(w.Changed, path)
+			changed = append(changed, path)
 		}
 	}
-	slices.Sort(w.Changed)
+	slices.Sort(changed)
 	if err := writeAll(s.Root, content); err != nil {
-		return Written{}, err
+		return nil, err
 	}
-	return w, os.RemoveAll(s.folder())
+	return changed, os.RemoveAll(s.folder())
 }
 
-// without is a file of [Lists] without a service: its Prometheus target, and the block that begins
+// without is a file of [lists] without a service: its Prometheus target, and the block that begins
 // with its name, two columns in, and ends before the next line that is not further in.
 func without(text, name string) string {
 	var kept strings.Builder

@@ -14,7 +14,6 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
 
-	"github.com/milepost/milepost/services/milepostctl/newservice"
 )
 
 // load reads docker-compose.yml in dir as docker compose does, with these variables and profiles.
@@ -276,8 +275,10 @@ func TestNewService(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	if _, err := newservice.Write(newservice.Spec{Root: dir, Name: "tide", From: "raw_input"}); err != nil {
-		t.Fatal(err)
+	write := exec.Command("go", "run", "./services/internal/newservice", "-root", dir, "-name", "tide", "-from", "raw_input")
+	write.Dir = root
+	if out, err := write.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	p := load(t, dir, nil)
 	tide, distance := p.Services["tide"], p.Services["distance"]
