@@ -55,7 +55,7 @@ func environment(t *testing.T, dir string) map[string]string {
 	local := func() string { return fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t)) }
 	return map[string]string{
 		"LISTEN": local(), "ADMIN_LISTEN": local(), "EMBEDDED_REDIS": local(), "EMBEDDED_MONGO": local(),
-		"DATA": filepath.Join(dir, "data"), "SENT_EMAILS": filepath.Join(dir, "sent_emails"), "RATE_LIMIT": "off", "TZ": "UTC",
+		"DATA": filepath.Join(dir, "data"), "SENT_EMAILS": filepath.Join(dir, "sent_emails"), "RATE_LIMIT": "off", "ADDRESS_LIMIT": "off", "TZ": "UTC",
 		"WEATHER_PROVIDER_URL": "off",
 	}
 }

@@ -1,7 +1,6 @@
 package webapi
 
 import (
-	"cmp"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -16,24 +15,19 @@ import (
 type Settings struct {
 	Listen         config.Address `env:"LISTEN" envDefault:"127.0.0.1:8000" help:"address of the page"`
 	RateLimit      Quota          `env:"RATE_LIMIT" envDefault:"60" help:"submissions a minute per client (IPv6: per /64), or off"`
-	AddressLimit   Quota          `env:"ADDRESS_LIMIT" help:"submissions an hour per email address, or off; unset: the number of RATE_LIMIT"`
+	AddressLimit   Quota          `env:"ADDRESS_LIMIT" envDefault:"60" help:"submissions an hour per email address, or off"`
 	StreamLimit    Quota          `env:"STREAM_LIMIT" envDefault:"32" help:"open progress streams per client in one process, or off"`
 	TrustedProxies Networks       `env:"TRUSTED_PROXIES" help:"addresses and networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8,192.0.2.1"`
 	TrustedOrigins Origins        `env:"TRUSTED_ORIGINS" help:"origins other than this site that may post, such as https://example.com"`
 }
 
-// addressQuota is AddressLimit with its default.
-func (s Settings) addressQuota() Quota { return cmp.Or(s.AddressLimit, s.RateLimit) }
-
-// Quota is a maximum; zero or less means no limit.
+// Quota is a maximum; zero means no limit.
 type Quota int
-
-const unlimited Quota = -1 // "off", which must differ from an unset variable
 
 // UnmarshalText reads a number or "off".
 func (q *Quota) UnmarshalText(b []byte) error {
 	if strings.EqualFold(string(b), "off") {
-		*q = unlimited
+		*q = 0
 		return nil
 	}
 	n, err := strconv.ParseUint(string(b), 10, 31)

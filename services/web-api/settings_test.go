@@ -14,20 +14,20 @@ func TestSettings(t *testing.T) {
 		return s, err
 	}
 	s, err := load(nil)
-	if err != nil || s.Listen != "127.0.0.1:8000" || s.RateLimit != 60 || s.addressQuota() != 60 || s.StreamLimit != 32 {
+	if err != nil || s.Listen != "127.0.0.1:8000" || s.RateLimit != 60 || s.AddressLimit != 60 || s.StreamLimit != 32 {
 		t.Errorf("Load of nothing = %+v, %v; want the defaults", s, err)
 	}
 	s, err = load(map[string]string{
 		"RATE_LIMIT": "off", "TRUSTED_PROXIES": "10.1.2.3/8,::1", "TRUSTED_ORIGINS": "https://a.example http://localhost:3000",
 	})
-	if err != nil || s.RateLimit > 0 || s.addressQuota() > 0 || len(s.TrustedProxies) != 2 || len(s.TrustedOrigins) != 2 {
-		t.Errorf("Load = %+v, %v; want no limits, two networks and two origins", s, err)
+	if err != nil || s.RateLimit != 0 || s.AddressLimit != 60 || len(s.TrustedProxies) != 2 || len(s.TrustedOrigins) != 2 {
+		t.Errorf("Load = %+v, %v; want no limit per client, two networks and two origins", s, err)
 	}
 	if got := s.TrustedProxies[0].String(); got != "10.0.0.0/8" {
 		t.Errorf("first trusted network = %s; want 10.0.0.0/8", got)
 	}
 	s, err = load(map[string]string{"RATE_LIMIT": "5", "ADDRESS_LIMIT": "off"})
-	if err != nil || s.RateLimit != 5 || s.addressQuota() > 0 {
+	if err != nil || s.RateLimit != 5 || s.AddressLimit != 0 {
 		t.Errorf("Load = %+v, %v; want 5 a minute and no limit per address", s, err)
 	}
 	for variable, value := range map[string]string{

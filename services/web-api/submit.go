@@ -86,7 +86,7 @@ func (s *site) limits(r *http.Request, sub event.Submission) []stage.Limit {
 	if n := s.settings.RateLimit; n > 0 {
 		l = append(l, stage.Limit{Name: "client:" + clientName(clientAddress(r, s.settings.TrustedProxies)), Max: int(n), Per: time.Minute})
 	}
-	if n := s.settings.addressQuota(); n > 0 {
+	if n := s.settings.AddressLimit; n > 0 {
 		sum := sha256.Sum256([]byte(strings.ToLower(string(sub.Email))))
 		l = append(l, stage.Limit{Name: "address:" + hex.EncodeToString(sum[:16]), Max: int(n), Per: time.Hour})
 	}

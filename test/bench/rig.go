@@ -69,7 +69,7 @@ func (r *rig) open(ctx context.Context) error {
 	}
 	env := append([]string{
 		"REDIS_URL=redis://" + redisAt, "MONGO_URL=" + cmp.Or(r.mongoURL, "mongodb://"+storeAt+"/"), "MONGO_DATABASE=" + r.db,
-		"SENT_EMAILS=" + r.log, "RATE_LIMIT=off", "LISTEN=" + webAt, "LOG_LEVEL=warn",
+		"SENT_EMAILS=" + r.log, "RATE_LIMIT=off", "ADDRESS_LIMIT=off", "LISTEN=" + webAt, "LOG_LEVEL=warn",
 	}, r.env...)
 	for _, name := range services {
 		admin, err := freeAddress()

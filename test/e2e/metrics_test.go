@@ -264,7 +264,7 @@ func TestMetricsStandalone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer provider.Close()
-	p, s := newStandalone(t, "WEATHER_PROVIDER_URL="+provider.URL, "GEOCODING_URL="+provider.URL, "RATE_LIMIT=off")
+	p, s := newStandalone(t, "WEATHER_PROVIDER_URL="+provider.URL, "GEOCODING_URL="+provider.URL, "RATE_LIMIT=off", "ADDRESS_LIMIT=off")
 	waitAdopted(t, p)
 	address := regexp.MustCompile(`(?m)^  (Who submitted|Weather) +(http://\S+?)/(users/ADDRESS|api/weather/CITY)$`)
 	var at [][]string

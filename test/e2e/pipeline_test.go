@@ -132,7 +132,7 @@ func newPipelineOn(t testing.TB, redisArgs []string, env ...string) *pipeline {
 	p.store.Start()
 	p.env = append([]string{
 		"REDIS_URL=redis://" + p.redis.Addr, "MONGO_URL=" + p.mongo, "SENT_EMAILS=" + p.log,
-		"RATE_LIMIT=off", "LEASE=2s",
+		"RATE_LIMIT=off", "ADDRESS_LIMIT=off", "LEASE=2s",
 	}, env...)
 	p.store.Ready()
 	return p
