@@ -66,21 +66,28 @@ func (b *Broker) allowed(ctx context.Context) error {
 	var missing []need
 	if err != nil && strings.Contains(err.Error(), "NOPERM") {
 		missing = []need{{"evalsha", "+evalsha +eval"}}
+		if strings.Contains(err.Error(), "'select'") { // as the connection is made
+			missing = []need{{"select", "+select"}}
+		}
 	}
 	refused, _ := reply.([]any)
-	has := "" // kinds of rules that the user has for everything
+	reset, has := "", "" // has: kinds of rules that the user has for everything
 	for _, i := range refused {
 		switch n, _ := i.(int64); {
 		case n == -1:
 			has += "~"
 		case n == -2:
 			has += "&"
+		case n == -3:
+			reset += "resetkeys "
+		case n == -4:
+			reset += "resetchannels "
 		case n > 0 && int(n) <= len(needs):
 			missing = append(missing, needs[n-1])
 		}
 	}
 	if len(missing) > 0 {
-		err = b.lacking(missing, has)
+		err = b.lacking(missing, has, reset)
 	}
 	b.rights.mu.Lock()
 	defer b.rights.mu.Unlock()
@@ -101,8 +108,9 @@ func (b *Broker) denied() error {
 	return b.rights.err
 }
 
-// lacking names what is missing; has are the kinds of rules ("~", "&") that need no more.
-func (b *Broker) lacking(missing []need, has string) error {
+// lacking names what is missing. has are the kinds of rules ("~", "&") that need no more; reset are
+// rules to begin with, for a user that may have all keys and no command to use them, or the like.
+func (b *Broker) lacking(missing []need, has, reset string) error {
 	e := &RightsError{User: b.link.Client.Options().Username}
 	if e.User == "" {
 		e.User = "default"
@@ -130,7 +138,7 @@ func (b *Broker) lacking(missing []need, has string) error {
 			}
 		}
 	}
-	e.Grant = "ACL SETUSER " + e.User + " " + strings.Join(append(others, commands...), " ")
+	e.Grant = "ACL SETUSER " + e.User + " " + reset + strings.Join(append(others, commands...), " ")
 	return e
 }
 
@@ -150,11 +158,16 @@ func on(key, rules string, commands ...string) (needs []need) {
 // always are the rights of every stage and publisher.
 func (b *Broker) always() []need {
 	base := b.keys.Base
-	progress := b.keys.Progress("*")
-	return slices.Concat(
+	progress := b.keys.Progress("") // the channel
+	var database []need
+	if b.opt.Redis.DB != 0 {
+		database = on("", "", "select 1")
+	}
+	return slices.Concat(database,
 		on(base+"none", "~"+base+"none", "del %", "setrange % 0 a"),
 		on(b.keys.Stages(), "~"+b.keys.Stages(), "hset % a b", "hgetall %"),
-		on(b.keys.Progress("a"), "~"+progress+" &"+progress, "hset % a b", "hlen %", "expire % 1", "publish % a"),
+		on(b.keys.Progress("a"), "~"+progress+"*", "hset % a b", "hlen %", "expire % 1"),
+		on(progress, "&"+progress, "publish % a"),
 		on("", "", "time", "pubsub numsub a", "pubsub numpat", "info", "ping", "unsubscribe", "client id", "client unblock 1"),
 	)
 }
@@ -205,5 +218,5 @@ func (p *Publisher) needs() []need {
 	for _, pattern := range []string{k.Idempotency("*"), k.Limit("*")} {
 		needs = append(needs, on(pattern, "~"+pattern, "get %", "set % a")...)
 	}
-	return append(needs, on(k.Progress("a"), "~"+k.Progress("*")+" &"+k.Progress("*"), "hgetall %", "subscribe %")...)
+	return slices.Concat(needs, on(k.Progress("a"), "~"+k.Progress("*"), "hgetall %"), on(k.Progress(""), "&"+k.Progress(""), "subscribe %"))
 }

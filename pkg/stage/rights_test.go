@@ -24,11 +24,18 @@ func TestRights(t *testing.T) {
 		"no scripting": "~* &* +@all -@scripting",
 		"no ack":       "~* &* +@all -xack",
 		"nothing":      "resetkeys resetchannels -@all",
+		"no commands":  "~* &* -@all +eval +evalsha",
+		"no database":  "~* &* +@all -select",
+		"one key":      "~none resetchannels -@all +@scripting +get",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := stagetest.Real(t)
-			admin := server.Client()
+			o := server.Options()
+			if name == "no database" {
+				o.DB = 1
+			}
+			admin := redis.NewClient(o)
 			t.Cleanup(func() { admin.Close() })
 			acl := func(command string) {
 				t.Helper()
@@ -41,9 +48,9 @@ func TestRights(t *testing.T) {
 				}
 			}
 			acl("ACL SETUSER app on >p@ss/word " + rules)
-			o := server.Options()
-			o.Username, o.Password = "app", "p@ss/word"
-			b, err := stage.Open(stage.Options{Redis: o, Lease: time.Second, Prefix: "shop:"})
+			app := *o
+			app.Username, app.Password = "app", "p@ss/word"
+			b, err := stage.Open(stage.Options{Redis: &app, Lease: time.Second, Prefix: "shop:"})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,6 +4,7 @@ package stagetest
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -27,12 +28,24 @@ type Server struct {
 	cmd  *exec.Cmd
 	log  string
 	done chan struct{}
+	tls  *tls.Config // of a client; nil: no TLS
 }
 
 // Real starts a redis-server that ends with the test; args are further words of its command line,
 // such as "--maxmemory", "20mb". With CI=true a missing server fails the test, elsewhere it skips
 // it.
 func Real(t testing.TB, args ...string) *Server {
+	t.Helper()
+	return start(t, nil, args)
+}
+
+// Secure is Real with TLS alone; clients need the certificate, too.
+func Secure(t testing.TB, c Certificates, args ...string) *Server {
+	t.Helper()
+	return start(t, c.Client(t), append([]string{"--tls-ca-cert-file", c.CA, "--tls-cert-file", c.Cert, "--tls-key-file", c.Key}, args...))
+}
+
+func start(t testing.TB, secure *tls.Config, args []string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -42,8 +55,13 @@ func Real(t testing.TB, args ...string) *Server {
 	}
 	port := FreePort(t)
 	dir := t.TempDir()
-	s := &Server{t: t, Addr: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, log: filepath.Join(dir, "redis.log")}
-	s.args = append([]string{"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--logfile", s.log}, args...)
+	s := &Server{t: t, Addr: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, log: filepath.Join(dir, "redis.log"), tls: secure}
+	listen := []string{"--port", fmt.Sprint(port)}
+	if secure != nil {
+		listen = []string{"--port", "0", "--tls-port", fmt.Sprint(port)}
+	}
+	s.args = append(listen, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--logfile", s.log)
+	s.args = append(s.args, args...)
 	s.Start()
 	t.Cleanup(s.Kill)
 	return s
@@ -101,11 +119,11 @@ func (s *Server) Kill() {
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
 // Options are what a client needs to connect.
-func (s *Server) Options() *redis.Options { return &redis.Options{Addr: s.Addr} }
+func (s *Server) Options() *redis.Options { return &redis.Options{Addr: s.Addr, TLSConfig: s.tls} }
 
 // Client is a plain client; the caller closes it.
 func (s *Server) Client() *redis.Client {
-	return redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1})
+	return redis.NewClient(&redis.Options{Addr: s.Addr, TLSConfig: s.tls, MaxRetries: -1})
 }
 
 // Embedded starts an in-process Redis with a running clock that ends with the test, and returns
