@@ -32,19 +32,23 @@ var description []byte
 func (u *Users) Handler(token string, log *slog.Logger) http.Handler {
 	e := jsonapi.New(log, func(c echo.Context, err error) (int, string) { return explain(log, c, err) })
 	e.Use(guard(token))
-	e.GET("/users/:email", u.user)
-	e.GET("/submissions", u.submissions)
-	e.GET("/openapi.yaml", jsonapi.OpenAPI(description))
+	jsonapi.Get(e, "/users/:email", u.user)
+	jsonapi.Get(e, "/submissions", u.submissions)
+	jsonapi.Get(e, "/openapi.yaml", jsonapi.OpenAPI(description))
 	return e
 }
 
 // guard asks for the token. It compares digests, so its time does not depend on the token.
 func guard(token string) echo.MiddlewareFunc {
-	want := sha256.Sum256([]byte("Bearer " + token))
+	want := sha256.Sum256([]byte(token))
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
-			got := sha256.Sum256([]byte(c.Request().Header.Get(echo.HeaderAuthorization)))
+			scheme, sent, _ := strings.Cut(c.Request().Header.Get(echo.HeaderAuthorization), " ")
+			if !strings.EqualFold(scheme, "Bearer") {
+				sent = ""
+			}
+			got := sha256.Sum256([]byte(strings.TrimLeft(sent, " ")))
 			if token != "" && subtle.ConstantTimeCompare(got[:], want[:]) == 0 {
 				c.Response().Header().Set(echo.HeaderWWWAuthenticate, `Bearer realm="users"`)
 				return echo.NewHTTPError(http.StatusUnauthorized, "this needs the bearer token that USERS_TOKEN has")

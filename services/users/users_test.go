@@ -207,6 +207,12 @@ func TestUser(t *testing.T) {
 				t.Errorf("GET %s = %d, %q; want %d and a reason", path, status, a.Error, want)
 			}
 		}
+		if status, a := get(t, base+ada+"/", ""); status != 200 || a.User.Email != "ada@example.com" {
+			t.Errorf("GET with a slash at the end = %d, %+v", status, a)
+		}
+		if r, err := http.Head(base + ada); err != nil || r.StatusCode != 200 {
+			t.Errorf("HEAD = %v, %v", r, err)
+		}
 		if _, a := get(t, base+"/users/eve@example.com", ""); a.Error != "User not found" {
 			t.Errorf("an unknown user: %q", a.Error)
 		}
@@ -221,7 +227,7 @@ func TestToken(t *testing.T) {
 	s.add("ada@example.com", 1)
 	o := stagetest.Embedded(t)
 	base := serve(t, o, o, &s, "secret").base
-	for token, want := range map[string]int{"Bearer secret": 200, "": 401, "Bearer": 401, "Bearer secret2": 401, "secret": 401, "Basic secret": 401} {
+	for token, want := range map[string]int{"Bearer secret": 200, "bearer  secret": 200, "bearer Secret": 401, "": 401, "Bearer": 401, "Bearer secret2": 401, "secret": 401, "Basic secret": 401} {
 		for _, path := range []string{ada, "/submissions?ids=ev-00000"} {
 			if status, _ := get(t, base+path, token); status != want {
 				t.Errorf("GET %s with %q = %d, want %d", path, token, status, want)

@@ -41,9 +41,9 @@ var description []byte
 // Handler answers requests.
 func (w *Weather) Handler(log *slog.Logger) http.Handler {
 	e := jsonapi.New(log, explain)
-	e.GET("/api/weather/:city", w.city)
-	e.GET("/api/weather", w.place)
-	e.GET("/openapi.yaml", jsonapi.OpenAPI(description))
+	jsonapi.Get(e, "/api/weather/:city", w.city)
+	jsonapi.Get(e, "/api/weather", w.place)
+	jsonapi.Get(e, "/openapi.yaml", jsonapi.OpenAPI(description))
 	return e
 }
 

@@ -99,10 +99,12 @@ func TestAnswers(t *testing.T) {
 		}{
 			{"/api/weather/paris", 200, "Paris", paris, "open-meteo", 2},
 			{"/api/weather/paris", 200, "Paris", paris, "cache", 2},
+			{"/api/weather/paris/", 200, "Paris", paris, "cache", 2},
 			{"/api/weather/%20PARIS%20", 200, "Paris", paris, "cache", 2},
 			{"/api/weather/s%C3%A3o%20%20paulo", 200, "São Paulo", openmeteo.Temperature(-23.5475, -46.63611), "open-meteo", 4},
 			{"/api/weather/S%C3%83O+PAULO", 404, "", 0, "", 5},
 			{"/api/weather/a%2Fb", 200, "A/B", openmeteo.Temperature(1, 1), "open-meteo", 7},
+			{"/api/weather/a%2Fb/", 200, "A/B", openmeteo.Temperature(1, 1), "cache", 7},
 			{"/api/weather/atlantis", 404, "", 0, "", 8},
 			{"/api/weather/Atlantis", 404, "", 0, "", 8},
 			{newYork, 200, "", 30.0 - 40.7/2 - .7, "open-meteo", 9},
@@ -123,6 +125,22 @@ func TestAnswers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// HEAD is answered as GET, without the body.
+func TestHead(t *testing.T) {
+	o := stagetest.Embedded(t)
+	base := replica(t, o, o, provider(t).URL).base
+	for path, want := range map[string]int{"/api/weather/paris": 200, newYork: 200, "/openapi.yaml": 200, "/api/weather": 400} {
+		r, err := http.Head(base + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode != want {
+			t.Errorf("HEAD %s: %d, want %d", path, r.StatusCode, want)
+		}
+	}
 }
 
 // Only the centre of the cell leaves the process, never the typed place.

@@ -66,7 +66,7 @@ var kinds = map[string]string{
 	".svg": "image/svg+xml",
 }
 
-// url returns the address of an asset.
+// url returns the address of an asset, below the path that the page is published under.
 func (a *assets) url(name string) (string, error) {
 	if _, ok := a.files[name]; !ok {
 		return "", fmt.Errorf("no asset %q", name)
@@ -91,7 +91,7 @@ func (s *site) asset(c echo.Context) error {
 // send answers with a body, compressed if the client accepts gzip. A nil zipped is not sent.
 func send(c echo.Context, status int, kind string, plain, zipped []byte) error {
 	h := c.Response().Header()
-	h.Set("Vary", "Accept, Accept-Encoding")
+	h.Add("Vary", "Accept, Accept-Encoding")
 	body := plain
 	if zipped != nil && takesGzip(c.Request()) {
 		h.Set("Content-Encoding", "gzip")

@@ -1,14 +1,17 @@
 package webapi
 
 import (
+	"log/slog"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
 func TestClientAddress(t *testing.T) {
-	var proxies Networks
-	if err := proxies.UnmarshalText([]byte("10.0.0.0/8, 2001:db8::/32,192.0.2.1")); err != nil {
+	var trusted Networks
+	var log strings.Builder
+	if err := trusted.UnmarshalText([]byte("10.0.0.0/8, 2001:db8::/32,192.0.2.1")); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
@@ -24,6 +27,13 @@ func TestClientAddress(t *testing.T) {
 		"headers of each proxy":         {"192.0.2.1:1", []string{"198.51.100.1", "10.9.9.9"}, "198.51.100.1"},
 		"a proxy that says nothing":     {"10.1.2.3:1", nil, "10.1.2.3"},
 		"rubbish":                       {"10.1.2.3:1", []string{"198.51.100.1, nonsense"}, "10.1.2.3"},
+		"IPv6 with a port":              {"10.1.2.3:1", []string{"[2001:db9::1]:44311"}, "2001:db9::1"},
+		"IPv6 in brackets":              {"10.1.2.3:1", []string{"[2001:db9::1]"}, "2001:db9::1"},
+		"IPv4 with a port":              {"10.1.2.3:1", []string{"198.51.100.1:5678"}, "198.51.100.1"},
+		"Forwarded":                     {"10.1.2.3:1", []string{"Forwarded: for=1.1.1.1, For=\"[2001:db9::1]:4711\";proto=https;by=10.1.1.1, for=10.9.9.9"}, "2001:db9::1"},
+		"Forwarded, unknown":            {"10.1.2.3:1", []string{"Forwarded: for=unknown"}, "10.1.2.3"},
+		"Forwarded, quoted separators":  {"10.1.2.3:1", []string{`Forwarded: host="a,b;for=1.1.1.1\"";for=198.51.100.1`}, "198.51.100.1"},
+		"both headers":                  {"10.1.2.3:1", []string{"198.51.100.1", "Forwarded: for=1.1.1.1"}, "198.51.100.1"},
 		"only proxies":                  {"10.1.2.3:1", []string{"10.1.1.1"}, "10.1.1.1"},
 		"IPv4 in IPv6":                  {"[::ffff:10.1.2.3]:1", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
 		"IPv6":                          {"[2001:db8::1]:1", []string{"2001:db9::5"}, "2001:db9::5"},
@@ -33,12 +43,22 @@ func TestClientAddress(t *testing.T) {
 			r := httptest.NewRequest("POST", "/distance", nil)
 			r.RemoteAddr = tc.peer
 			for _, f := range tc.forwarded {
-				r.Header.Add("X-Forwarded-For", f)
+				name, value, ok := strings.Cut(f, ": ")
+				if !ok {
+					name, value = "X-Forwarded-For", f
+				}
+				r.Header.Add(name, value)
 			}
-			if got := clientAddress(r, proxies); got != netip.MustParseAddr(tc.want) {
-				t.Errorf("clientAddress(%s, %q) = %v; want %s", tc.peer, tc.forwarded, got, tc.want)
+			p := proxies{trusted: trusted, log: slog.New(slog.NewTextHandler(&log, nil))}
+			for range 2 {
+				if got := p.client(r); got != netip.MustParseAddr(tc.want) {
+					t.Errorf("client(%s, %q) = %v; want %s", tc.peer, tc.forwarded, got, tc.want)
+				}
 			}
 		})
+	}
+	if n := strings.Count(log.String(), "cannot be read"); n != 2 {
+		t.Errorf("two unreadable addresses, each twice, are warned of %d times, want each once: %s", n, &log)
 	}
 }
 

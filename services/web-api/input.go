@@ -51,9 +51,17 @@ func readInput(w http.ResponseWriter, r *http.Request) (input, error) {
 		return input{}, echo.NewHTTPError(http.StatusUnsupportedMediaType,
 			"the body must be application/x-www-form-urlencoded, multipart/form-data or application/json")
 	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		w.Header().Set("Accept-Encoding", "identity")
+		return input{}, echo.NewHTTPError(http.StatusUnsupportedMediaType, fmt.Sprintf("the body must not be encoded; its Content-Encoding is %q", coding))
+	}
+	tooMuch := echo.NewHTTPError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", maxBody))
+	if r.ContentLength > maxBody {
+		return input{}, tooMuch // before any of it is read
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return input{}, echo.NewHTTPError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", maxBody))
+		return input{}, tooMuch
 	} else if err != nil {
 		return input{}, echo.NewHTTPError(http.StatusBadRequest, "the body ended too early").SetInternal(err)
 	}

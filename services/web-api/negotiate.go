@@ -62,7 +62,7 @@ func quality(headers []string, offer string) float64 {
 // prefersJSON reports whether to answer with JSON. A client that sends JSON gets it by default,
 // any other client gets a page by default.
 func prefersJSON(r *http.Request) bool {
-	if strings.HasPrefix(r.Header.Get("Content-Type"), typeJSON) {
+	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.EqualFold(strings.TrimSpace(kind), typeJSON) {
 		return accepted(r, typeJSON, typeHTML) == typeJSON
 	}
 	return accepted(r, typeHTML, typeJSON) == typeJSON

@@ -42,17 +42,17 @@ type overview struct {
 	Reads
 	client *http.Client
 	open   slots
-	trust  Networks
+	proxy  *proxies
 	log    *slog.Logger
 	parts  *prometheus.CounterVec
 }
 
-func newOverview(d Deps) *overview {
+func newOverview(d Deps, p *proxies) *overview {
 	o := &overview{
 		parts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "milepost_overview_parts_total", Help: "Parts of overviews: those that came, and those that were missing.",
 		}, []string{"part", "outcome"}),
-		Reads: d.Reads, log: d.Log, open: slots{max: maxOverviews}, trust: d.Settings.TrustedProxies,
+		Reads: d.Reads, log: d.Log, open: slots{max: maxOverviews}, proxy: p,
 		client: &http.Client{
 			Transport: d.Admin.Transport(&http.Transport{
 				DialContext:           (&net.Dialer{Timeout: time.Second, KeepAlive: 30 * time.Second}).DialContext,
@@ -99,7 +99,7 @@ type missing struct {
 
 // show is GET /overview?ids=&lat=&long=: either part may be left out.
 func (o *overview) show(c echo.Context) error {
-	release, ok := o.open.take(clientName(clientAddress(c.Request(), o.trust)))
+	release, ok := o.open.take(clientName(o.proxy.client(c.Request())))
 	if !ok {
 		retryAfter(c, time.Second)
 		return echo.NewHTTPError(http.StatusTooManyRequests, fmt.Sprintf("at most %d overviews of one client are made at once", maxOverviews))

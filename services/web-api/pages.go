@@ -2,25 +2,12 @@ package webapi
 
 import (
 	"bytes"
-	"embed"
 	"fmt"
-	"html/template"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/milepost/milepost/pkg/event"
 )
-
-//go:embed templates
-var templateFiles embed.FS
-
-func openPages(a *assets) (*template.Template, error) {
-	t, err := template.New("").Funcs(template.FuncMap{"asset": a.url}).ParseFS(templateFiles, "templates/*.html")
-	if err != nil {
-		return nil, fmt.Errorf("open pages: %w", err)
-	}
-	return t, nil
-}
 
 // mainPage is the page with the form.
 type mainPage struct {
@@ -106,7 +93,7 @@ func (s *site) mainPage(c echo.Context, status int, p mainPage) error {
 	// Sec-Fetch-Site: sameOrigin would refuse it. No referrer goes to another site.
 	c.Response().Header().Set("Referrer-Policy", "same-origin")
 	if p.Accepted != nil {
-		plain, zipped := s.fillAccepted(p.Accepted, takesGzip(c.Request()))
+		plain, zipped := s.fillAccepted(s.mount(c), p.Accepted, takesGzip(c.Request()))
 		if plain != nil {
 			return send(c, status, typeHTML+"; charset=utf-8", plain, zipped)
 		}
@@ -117,7 +104,7 @@ func (s *site) mainPage(c echo.Context, status int, p mainPage) error {
 // page answers with a template. If it fails, nothing of the page has been sent.
 func (s *site) page(c echo.Context, status int, name string, data any) error {
 	var b bytes.Buffer
-	if err := s.pages.ExecuteTemplate(&b, name+".html", data); err != nil {
+	if err := s.mount(c).pages.ExecuteTemplate(&b, name+".html", data); err != nil {
 		return fmt.Errorf("page %s: %w", name, err)
 	}
 	var zipped []byte

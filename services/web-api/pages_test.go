@@ -86,6 +86,8 @@ func TestPages(t *testing.T) {
 		r.Header.Set("Accept", "text/html")
 		return r
 	}
+	put := get("/distance")
+	put.Method = http.MethodPut
 	late := &stage.LimitError{Limit: stage.Limit{Name: "client:192.0.2.1"}, Retry: 1100 * time.Millisecond}
 	for name, tc := range map[string]struct {
 		request *http.Request
@@ -101,7 +103,7 @@ func TestPages(t *testing.T) {
 		"unavailable": {postForm(ada...), fake{err: stage.ErrUnavailable}, 503},
 		"backlog":     {postForm(ada...), fake{err: stage.ErrBacklog}, 503},
 		"limited":     {postForm(ada...), fake{err: late}, 429},
-		"method":      {get("/distance"), fake{}, 405},
+		"method":      {put, fake{}, 405},
 		"no-page":     {get("/nowhere"), fake{}, 404},
 		"no-event":    {get("/events/" + someID), fake{}, 404},
 		"event-under-way": {get("/events/" + someID), fake{steps: []stage.Step{

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -37,9 +36,11 @@ var description []byte
 func (s *site) handler() http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = s.refuse
+	e.Pre(s.rooted)
 	e.Use(s.routed, secure, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.recovered}), s.sameOrigin)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/", s.form)
+		e.Add(method, "/distance", s.toForm)
 		e.Add(method, "/events", s.events)
 		e.Add(method, "/events/:id", s.event)
 		e.Add(method, "/overview", s.overview.show)
@@ -68,14 +69,39 @@ func secure(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// sameOrigin refuses posts that another site's page makes a browser send. Programs other than
-// browsers send neither Origin nor Sec-Fetch-Site and pass.
+// sameOrigin refuses posts that another site's page makes a browser send, except the pages of
+// trusted origins, which may also read the answers (CORS). Programs other than browsers send
+// neither Origin nor Sec-Fetch-Site and pass.
 func (s *site) sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if err := s.origins.Check(c.Request()); err != nil {
-			return echo.NewHTTPError(http.StatusForbidden, "a page of another site sent this, so nothing was done").SetInternal(err)
+		r, h := c.Request(), c.Response().Header()
+		origin := r.Header.Get(echo.HeaderOrigin)
+		trusted := origin != "" && s.settings.TrustedOrigins.has(origin)
+		if len(s.settings.TrustedOrigins) > 0 {
+			h.Add("Vary", echo.HeaderOrigin)
 		}
-		return next(c)
+		if trusted {
+			h.Set(echo.HeaderAccessControlAllowOrigin, origin)
+			h.Set(echo.HeaderAccessControlExposeHeaders, "Location, Retry-After, Idempotent-Replayed")
+		}
+		switch from := r.Header.Get("Sec-Fetch-Site"); {
+		case r.Method == http.MethodOptions && trusted && r.Header.Get(echo.HeaderAccessControlRequestMethod) != "":
+			h.Set(echo.HeaderAccessControlAllowMethods, "GET, HEAD, POST")
+			h.Set(echo.HeaderAccessControlAllowHeaders, "Accept, Content-Type, Idempotency-Key, Traceparent")
+			h.Set(echo.HeaderAccessControlMaxAge, "7200")
+			return c.NoContent(http.StatusNoContent)
+		case r.Method == http.MethodGet, r.Method == http.MethodHead, r.Method == http.MethodOptions, trusted,
+			from == "same-origin", from == "none", from == "" && (origin == "" || s.proxies.own(r, origin)):
+			return next(c)
+		}
+		_, name := s.proxies.site(r)
+		mend := "TRUSTED_ORIGINS=" + origin
+		if peer, believed := s.proxies.peer(r); !believed && (r.Header.Get("X-Forwarded-Host") != "" || r.Header.Get("Forwarded") != "") {
+			mend = "TRUSTED_PROXIES=" + peer.String()
+		}
+		s.log.WarnContext(r.Context(), "a post was refused: its page's origin is not this site's name; if both are yours, set the variable",
+			"origin", origin, "site", name, "variable", mend)
+		return echo.NewHTTPError(http.StatusForbidden, "a page of another site sent this, so nothing was done")
 	}
 }
 
@@ -101,8 +127,8 @@ func (s *site) routed(next echo.HandlerFunc) echo.HandlerFunc {
 
 // proxied reports whether a trusted proxy sent the request; its trace is then continued.
 func (s *site) proxied(r *http.Request) bool {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && s.settings.TrustedProxies.contain(peer.Addr().Unmap().WithZone(""))
+	_, trusted := s.proxies.peer(r)
+	return trusted
 }
 
 // refuse answers an error, as a page or as JSON.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,8 +19,9 @@ type Settings struct {
 	RateLimit      Quota          `env:"RATE_LIMIT" envDefault:"60" help:"submissions a minute per client (IPv6: per /64), or off"`
 	AddressLimit   Quota          `env:"ADDRESS_LIMIT" envDefault:"60" help:"submissions an hour per email address, or off"`
 	StreamLimit    Quota          `env:"STREAM_LIMIT" envDefault:"32" help:"open progress streams per client in one process, or off"`
-	TrustedProxies Networks       `env:"TRUSTED_PROXIES" help:"addresses and networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8,192.0.2.1"`
-	TrustedOrigins Origins        `env:"TRUSTED_ORIGINS" help:"origins other than this site that may post, such as https://example.com"`
+	TrustedProxies Networks       `env:"TRUSTED_PROXIES" help:"addresses and networks of proxies whose X-Forwarded-For, -Host, -Proto and -Prefix or Forwarded are believed, such as 10.0.0.0/8,192.0.2.1"`
+	TrustedOrigins Origins        `env:"TRUSTED_ORIGINS" help:"origins other than this site whose pages may post and read answers, such as https://example.com"`
+	BasePath       BasePath       `env:"BASE_PATH" help:"path that the page is published under, such as /milepost, whether or not a proxy removes it; unset: /, or what a trusted proxy says in X-Forwarded-Prefix"`
 }
 
 // Quota is a maximum; zero means no limit.
@@ -74,13 +77,38 @@ type Origins []string
 func (o *Origins) UnmarshalText(b []byte) error {
 	*o = nil
 	for _, word := range words(string(b)) {
+		word = strings.ToLower(strings.TrimSuffix(word, "/"))
 		if err := http.NewCrossOriginProtection().AddTrustedOrigin(word); err != nil {
 			return errors.New("is not a list of origins such as https://example.com,http://localhost:3000")
 		}
-		*o = append(*o, word)
+		scheme, host, _ := strings.Cut(word, "://")
+		if scheme == "https" {
+			host = strings.TrimSuffix(host, ":443")
+		} else {
+			host = strings.TrimSuffix(host, ":80")
+		}
+		*o = append(*o, scheme+"://"+host) // as browsers write it
 	}
 	return nil
 }
+
+// has reports whether origin is among them.
+func (o Origins) has(origin string) bool { return slices.Contains(o, origin) }
+
+// BasePath is a path without its last slash; "" is the root.
+type BasePath string
+
+// UnmarshalText reads a path.
+func (p *BasePath) UnmarshalText(b []byte) error {
+	path := strings.TrimRight(string(b), "/")
+	if path != "" && (!plainPath.MatchString(path) || strings.Contains(path, "/.")) {
+		return errors.New("is not a path such as /milepost")
+	}
+	*p = BasePath(path)
+	return nil
+}
+
+var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+){1,8}$`)
 
 func words(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })

@@ -3,10 +3,7 @@ package webapi
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
-	"html/template"
 	"log/slog"
-	"net/http"
 	"sync"
 	"time"
 
@@ -38,12 +35,10 @@ type site struct {
 	settings  Settings
 	log       *slog.Logger
 	assets    *assets
-	pages     *template.Template
-	accepted  skeleton // the page of an accepted submission
-	repeated  skeleton // and of one that was submitted before
+	mounts    mounts
 	metrics   *metrics
 	admin     *telemetry.Admin
-	origins   *http.CrossOriginProtection
+	proxies   *proxies
 	streams   slots
 	overview  *overview
 	open      sync.WaitGroup // streams
@@ -59,24 +54,14 @@ func newSite(d Deps, p publisher, w watcher, h history) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := openPages(a)
-	if err != nil {
-		return nil, err
-	}
+	trusted := &proxies{trusted: d.Settings.TrustedProxies, log: d.Log}
 	s := &site{
 		publisher: p, watcher: w, history: h, office: d.Office, settings: d.Settings, log: d.Log,
-		assets: a, pages: t, metrics: newMetrics(d.Admin.Registry()), admin: d.Admin, origins: http.NewCrossOriginProtection(),
-		streams: slots{max: d.Settings.StreamLimit}, overview: newOverview(d), heartbeat: 15 * time.Second, newKey: rand.Text, now: time.Now,
+		assets: a, metrics: newMetrics(d.Admin.Registry()), admin: d.Admin, proxies: trusted,
+		streams: slots{max: d.Settings.StreamLimit}, overview: newOverview(d, trusted), heartbeat: 15 * time.Second, newKey: rand.Text, now: time.Now,
 	}
-	for repeat, k := range map[bool]*skeleton{false: &s.accepted, true: &s.repeated} {
-		if *k, err = s.acceptedSkeleton(repeat); err != nil {
-			return nil, err
-		}
-	}
-	for _, o := range d.Settings.TrustedOrigins {
-		if err := s.origins.AddTrustedOrigin(o); err != nil {
-			return nil, fmt.Errorf("trusted origin: %w", err)
-		}
+	if s.mounts.home, err = s.newMount(string(d.Settings.BasePath)); err != nil {
+		return nil, err
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	return s, nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"html/template"
 	"regexp"
 	"slices"
 	"strconv"
@@ -136,13 +137,13 @@ const (
 )
 
 // acceptedSkeleton renders the page of an accepted submission with holes for its values.
-func (s *site) acceptedSkeleton(repeat bool) (skeleton, error) {
+func (s *site) acceptedSkeleton(pages *template.Template, repeat bool) (skeleton, error) {
 	p := s.complete(mainPage{Typed: typed{Key: hole(atKey)}, Accepted: &acceptedView{
 		ID: hole(atID), Email: hole(atEmail), Lat: hole(atLat), Long: hole(atLong), Repeat: repeat,
 	}})
 	p.Map.Chosen, p.Map.X, p.Map.Y, p.Map.Line, p.Map.Length = true, noHole+atX, noHole+atY, hole(atLine), hole(atLength)
 	var b strings.Builder
-	if err := s.pages.ExecuteTemplate(&b, "main.html", p); err != nil {
+	if err := pages.ExecuteTemplate(&b, "main.html", p); err != nil {
 		return skeleton{}, fmt.Errorf("page of an accepted submission: %w", err)
 	}
 	return newSkeleton(b.String())
@@ -152,7 +153,7 @@ var plainID = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
 
 // fillAccepted fills the skeleton for a. It returns nil if a has something that only the template
 // can show: an ID that must be escaped in an address, or no valid place.
-func (s *site) fillAccepted(a *acceptedView, zip bool) (plain, zipped []byte) {
+func (s *site) fillAccepted(to *mount, a *acceptedView, zip bool) (plain, zipped []byte) {
 	m := s.mapOf(typed{Lat: a.Lat, Long: a.Long}, true)
 	if !m.Chosen || !plainID.MatchString(a.ID) {
 		return nil, nil
@@ -161,9 +162,9 @@ func (s *site) fillAccepted(a *acceptedView, zip bool) (plain, zipped []byte) {
 		atKey: s.newKey(), atID: a.ID, atEmail: a.Email, atLat: a.Lat, atLong: a.Long,
 		atX: strconv.Itoa(m.X), atY: strconv.Itoa(m.Y), atLine: m.Line, atLength: m.Length,
 	}
-	k := s.accepted
+	k := to.accepted
 	if a.Repeat {
-		k = s.repeated
+		k = to.repeated
 	}
 	return k.fill(zip, values[:]...)
 }

@@ -38,9 +38,9 @@ func TestSkeleton(t *testing.T) {
 		s.newKey = func() string { return key }
 		p := s.complete(mainPage{Accepted: &a, Typed: typed{Key: key}})
 		p.Map.Chosen, p.Map.X, p.Map.Y, p.Map.Line, p.Map.Length = true, n, -n, line, length
-		k := s.accepted
+		k := s.mounts.home.accepted
 		if a.Repeat {
-			k = s.repeated
+			k = s.mounts.home.repeated
 		}
 		plain, zipped := k.fill(true, p.Typed.Key, a.ID, a.Email, a.Lat, a.Long, strconv.Itoa(n), strconv.Itoa(-n), line, length)
 		same(t, s, p, plain, zipped)
@@ -56,16 +56,16 @@ func TestFillAccepted(t *testing.T) {
 	for _, lat := range []string{"90", "-90", "32.080058", "-32.080058", "0", "-0.00001", "71.3"} {
 		for _, long := range []string{"180", "-180", "34.864535", "-145.135465", "0", "190", "-74.0060"} {
 			a := acceptedView{ID: someID, Email: hostile[0], Lat: lat, Long: long}
-			plain, zipped := s.fillAccepted(&a, true)
+			plain, zipped := s.fillAccepted(s.mounts.home, &a, true)
 			same(t, s, s.complete(mainPage{Accepted: &a}), plain, zipped)
 		}
 	}
 	for _, id := range hostile {
-		if plain, _ := s.fillAccepted(&acceptedView{ID: id + "/", Email: "a@b", Lat: "1", Long: "2"}, false); plain != nil {
+		if plain, _ := s.fillAccepted(s.mounts.home, &acceptedView{ID: id + "/", Email: "a@b", Lat: "1", Long: "2"}, false); plain != nil {
 			t.Errorf("the ID %.40q was filled in; want the template to escape it", id)
 		}
 	}
-	if plain, _ := s.fillAccepted(&acceptedView{ID: someID, Lat: "91", Long: "x"}, false); plain != nil {
+	if plain, _ := s.fillAccepted(s.mounts.home, &acceptedView{ID: someID, Lat: "91", Long: "x"}, false); plain != nil {
 		t.Error("a submission without a valid place was filled in")
 	}
 }
@@ -74,7 +74,7 @@ func TestFillAccepted(t *testing.T) {
 func same(t *testing.T, s *site, p mainPage, plain, zipped []byte) {
 	t.Helper()
 	var want bytes.Buffer
-	if err := s.pages.ExecuteTemplate(&want, "main.html", p); err != nil {
+	if err := s.mounts.home.pages.ExecuteTemplate(&want, "main.html", p); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(plain, want.Bytes()) {
@@ -93,7 +93,7 @@ func BenchmarkAccepted(b *testing.B) {
 	s := siteOn(b, &fake{}, Settings{})
 	a := acceptedView{ID: someID, Email: "ada@example.com", Lat: "40.7128", Long: "-74.0060"}
 	for b.Loop() {
-		if plain, _ := s.fillAccepted(&a, true); plain == nil {
+		if plain, _ := s.fillAccepted(s.mounts.home, &a, true); plain == nil {
 			b.Fatal("not filled")
 		}
 	}

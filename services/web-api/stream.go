@@ -29,7 +29,7 @@ const writeTimeout = 10 * time.Second
 // stack of the request: about 15 kB a stream instead of 45.
 func (s *site) stream(c echo.Context, ids []string) error {
 	r, w := c.Request(), c.Response()
-	client := clientName(clientAddress(r, s.settings.TrustedProxies))
+	client := clientName(s.proxies.client(r))
 	release, ok := s.streams.take(client)
 	if !ok {
 		retryAfter(c, 5*time.Second)

@@ -32,6 +32,9 @@ func (s *site) form(c echo.Context) error {
 	return s.mainPage(c, http.StatusOK, mainPage{Typed: t})
 }
 
+// toForm is GET /distance, where a reload or a bookmark of an accepted page leads.
+func (s *site) toForm(c echo.Context) error { return c.Redirect(http.StatusSeeOther, root(c)+"/") }
+
 // submit is POST /distance. It answers 201 only after the submission is in the stream.
 func (s *site) submit(c echo.Context) error {
 	r := c.Request()
@@ -63,7 +66,7 @@ func (s *site) submit(c echo.Context) error {
 	}
 	s.metrics.submissions.WithLabelValues(outcome).Inc()
 	s.log.DebugContext(ctx, "submission", "event", receipt.ID, "outcome", outcome)
-	c.Response().Header().Set("Location", "/events/"+receipt.ID)
+	c.Response().Header().Set("Location", root(c)+"/events/"+receipt.ID)
 	if prefersJSON(r) {
 		return c.JSON(http.StatusCreated, created{ID: receipt.ID, Repeat: receipt.Repeat})
 	}
@@ -84,7 +87,7 @@ type created struct {
 func (s *site) limits(r *http.Request, sub event.Submission) []stage.Limit {
 	var l []stage.Limit
 	if n := s.settings.RateLimit; n > 0 {
-		l = append(l, stage.Limit{Name: "client:" + clientName(clientAddress(r, s.settings.TrustedProxies)), Max: int(n), Per: time.Minute})
+		l = append(l, stage.Limit{Name: "client:" + clientName(s.proxies.client(r)), Max: int(n), Per: time.Minute})
 	}
 	if n := s.settings.AddressLimit; n > 0 {
 		sum := sha256.Sum256([]byte(strings.ToLower(string(sub.Email))))

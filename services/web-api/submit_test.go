@@ -1,18 +1,22 @@
 package webapi
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"html"
 	"io"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -131,13 +135,15 @@ func TestRefuse(t *testing.T) {
 		"another site":         {formType, form, []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"}, 403, "another site"},
 		"another site, JSON":   {typeJSON, adaJSON, []string{"Origin", "https://evil.example"}, 403, "another site"},
 		"no origin to be told": {formType, form, []string{"Origin", "null"}, 403, "another site"},
+		"compressed":           {formType, form, []string{"Content-Encoding", "gzip"}, 415, `Content-Encoding is "gzip"`},
+		"compressed JSON":      {"APPLICATION/JSON; charset=utf-8", adaJSON, []string{"Content-Encoding", "br"}, 415, "must not be encoded"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp, answer := post(t, base, tc.kind, tc.body, tc.headers...)
 			if resp.StatusCode != tc.status || !strings.Contains(html.UnescapeString(answer), tc.says) {
 				t.Errorf("POST of %.60q: %d %s; want %d with %q", tc.body, resp.StatusCode, answer, tc.status, tc.says)
 			}
-			if strings.HasPrefix(tc.kind, typeJSON) != json.Valid([]byte(answer)) {
+			if strings.HasPrefix(strings.ToLower(tc.kind), typeJSON) != json.Valid([]byte(answer)) {
 				t.Errorf("POST of %s is answered %s", tc.kind, answer)
 			}
 		})
@@ -154,11 +160,29 @@ func TestRefuse(t *testing.T) {
 
 func TestWrongMethod(t *testing.T) {
 	h := siteOn(t, &fake{}, Settings{}).handler()
-	for _, method := range []string{"GET", "PUT", "DELETE", "PATCH"} {
+	for _, method := range []string{"PUT", "DELETE", "PATCH"} {
 		w := do(h, httptest.NewRequest(method, "/distance", nil))
 		if w.Code != 405 || !strings.Contains(w.Header().Get("Allow"), "POST") {
 			t.Errorf("%s /distance: %d, Allow %q; want 405 and POST", method, w.Code, w.Header().Get("Allow"))
 		}
+	}
+}
+
+// A body that says how long it is is refused before any of it has come.
+func TestTooLongAtOnce(t *testing.T) {
+	base, _ := serve(t, openBroker(t, stagetest.Embedded(t).Addr), Settings{})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /distance HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: 10000000000\r\n\r\n", typeJSON)
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil { // reading the body may take 15 s
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || resp.StatusCode != 413 {
+		t.Errorf("a POST of 10 GB: %v, %v; want 413", resp, err)
 	}
 }
 

@@ -2,11 +2,13 @@
 package jsonapi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
@@ -32,11 +34,30 @@ func New(log *slog.Logger, explain func(c echo.Context, err error) (status int, 
 			log.Debug("answer not sent", "err", err)
 		}
 	}
+	e.Pre(func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			TrimSlash(c.Request().URL)
+			return next(c)
+		}
+	})
 	e.Use(route, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
 		log.ErrorContext(c.Request().Context(), "handler panicked", "err", err, "stack", string(stack))
 		return err
 	}}))
 	return e
+}
+
+// TrimSlash removes a slash at the end of the path, so that it does not become part of a parameter.
+func TrimSlash(u *url.URL) {
+	if len(u.Path) > 1 && strings.HasSuffix(cmp.Or(u.RawPath, u.Path), "/") {
+		u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
+	}
+}
+
+// Get adds a handler for GET and HEAD.
+func Get(e *echo.Echo, path string, h echo.HandlerFunc) {
+	e.GET(path, h)
+	e.HEAD(path, h)
 }
 
 func route(next echo.HandlerFunc) echo.HandlerFunc {

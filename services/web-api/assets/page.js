@@ -2,7 +2,7 @@
 // JavaScript the page works by plain posts. Cards and forms come from the server's HTML.
 import * as coordinates from "./coordinates.js";
 import * as map from "./map.js";
-import { Follower, draw, late, merge } from "./progress.js";
+import { Follower, at, draw, late, merge } from "./progress.js";
 import { showWeather } from "./weather.js";
 
 const keep = 50; // submissions
@@ -176,7 +176,7 @@ function add(entry) {
   const card = document.getElementById("card").content.firstElementChild.cloneNode(true);
   const link = card.querySelector("a");
   link.textContent = `${entry.lat}, ${entry.long}`;
-  link.href = "/events/" + encodeURIComponent(entry.id);
+  link.href = at("/events/" + encodeURIComponent(entry.id));
   Object.assign(card.dataset, { id: entry.id, lat: entry.lat, long: entry.long });
   cards.set(entry.id, { card, steps: entry.steps });
   document.getElementById("cards").prepend(card);

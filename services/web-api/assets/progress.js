@@ -4,6 +4,9 @@
 const lateAfter = 3000; // ms without a step until the card says what it waits for
 const words = { "": "to come", passed: "done", done: "done", retry: "failed, will be tried again", dead: "failed for good" };
 
+// at returns the address of a path of this site, which may be published below another path.
+export const at = (path) => new URL("../.." + path, import.meta.url).href;
+
 // merge adds a step, or replaces an older one of its stage. It returns false if steps had it
 // already.
 export function merge(steps, step) {
@@ -132,7 +135,7 @@ export class Follower {
   }
 
   #query(ids = [...this.#ids].slice(-50)) {
-    return "/events?ids=" + ids.join(",");
+    return at("/events?ids=" + ids.join(","));
   }
 
   #open() {

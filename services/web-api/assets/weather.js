@@ -1,3 +1,5 @@
+import { at } from "./progress.js";
+
 // showWeather shows in the card the weather at its place, or why it is not known. The data come
 // from GET /overview.
 export async function showWeather(card) {
@@ -5,7 +7,7 @@ export async function showWeather(card) {
   const out = card.querySelector(".weather");
   let text = "The weather there is not available right now.";
   try {
-    const response = await fetch("/overview?" + new URLSearchParams({ lat, long }), { headers: { Accept: "application/json" } });
+    const response = await fetch(at("/overview?") + new URLSearchParams({ lat, long }), { headers: { Accept: "application/json" } });
     const { weather, missing } = await response.json();
     const reason = missing?.find((m) => m.what === "weather")?.why;
     if (reason?.endsWith("switched off")) text = ""; // the operator wants no weather
