@@ -288,6 +288,46 @@ func TestRedisRefuses(t *testing.T) {
 	}
 }
 
+// A user without rights is an outage whose reason holds the command that grants them.
+func TestNotAllowed(t *testing.T) {
+	for name, rules := range map[string]string{"no keys": "resetkeys +@all", "no scripting": "~* +@all -@scripting", "nothing": "-@all"} {
+		t.Run(name, func(t *testing.T) {
+			server := stagetest.Real(t)
+			admin, o := plain(t, server.Options()), server.Options()
+			acl := func(words string) {
+				t.Helper()
+				var args []any
+				for _, w := range strings.Fields(words) {
+					args = append(args, w)
+				}
+				if err := admin.Do(t.Context(), args...).Err(); err != nil {
+					t.Fatalf("%s: %v", words, err)
+				}
+			}
+			acl("ACL SETUSER app on >secret " + rules)
+			o.Username, o.Password = "app", "secret"
+			client := open(t, o)
+			c := cache.New[int64](client, cache.Options{Name: "t"})
+			var s source
+			if r := get(t, c, &s); r.Cached {
+				t.Errorf("Get = %+v, want it loaded", r)
+			}
+			stagetest.Eventually(t, "the cache is used after what the errors say was done", func() bool {
+				err := client.Ping(t.Context())
+				if err == nil {
+					return get(t, c, &s).Cached
+				}
+				_, grant, ok := strings.Cut(err.Error(), "to allow it: ")
+				if !ok || !errors.Is(err, cache.ErrAway) {
+					t.Fatalf("Ping = %v, want ErrAway and a command", err)
+				}
+				acl(grant)
+				return false
+			})
+		})
+	}
+}
+
 func TestAway(t *testing.T) {
 	server := stagetest.Real(t)
 	c := cache.New[int64](open(t, server.Options()), cache.Options{Name: "t"})

@@ -1,11 +1,13 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -27,8 +29,8 @@ const (
 	lease       = 2 * time.Second        // the lock of a process that was killed ends after this
 )
 
-// ErrAway is wrapped by the error of a call that Redis did not answer in 500 ms, and of all calls
-// in the second after it.
+// ErrAway is wrapped by the error of a call that Redis did not answer in 500 ms or refused to this
+// user or to all, and of all calls in the second after it.
 var ErrAway = errors.New("the cache is away")
 
 // Client is a connection to the Redis that holds caches. Its methods are safe for concurrent use.
@@ -36,7 +38,8 @@ type Client struct {
 	rdb  *redis.Client
 	base string // in front of every key
 	log  *slog.Logger
-	away atomic.Int64 // Redis is not called before this Unix nanosecond; 0 while it answers
+	away atomic.Int64          // Redis is not called before this Unix nanosecond; 0 while it answers
+	why  atomic.Pointer[error] // what the last failed call said
 }
 
 // Open prepares a client and does not connect. Of o it takes address, credentials and TLS. prefix
@@ -65,8 +68,43 @@ func (c *Client) Pool() (*redis.PoolStats, int) { return c.rdb.PoolStats(), c.rd
 // Close closes the connections.
 func (c *Client) Close() error { return c.rdb.Close() }
 
-// Ping returns nil if Redis answers, else an error wrapping [ErrAway].
-func (c *Client) Ping(ctx context.Context) error { return c.rdb.Ping(ctx).Err() }
+// Ping returns nil if Redis answers and this user may do what caches need, else an error wrapping
+// [ErrAway]. A full Redis answers.
+func (c *Client) Ping(ctx context.Context) error {
+	keys := []string{c.base + "cache:#ping", c.base + "cache:#ping#lock"}
+	for _, try := range []func() error{
+		func() error { return c.rdb.Get(ctx, keys[0]).Err() },
+		func() error { return beginScript.Run(ctx, c.rdb, keys, "ping", lease.Milliseconds(), "").Err() },
+		func() error { return fillScript.Run(ctx, c.rdb, keys, "ping", "", lease.Milliseconds()).Err() },
+		func() error { return c.rdb.PExpire(ctx, keys[1], lease).Err() },
+		func() error { return c.rdb.Del(ctx, keys...).Err() },
+	} {
+		if err := try(); errors.Is(err, ErrAway) {
+			return err
+		}
+	}
+	return nil
+}
+
+// refused tells whether a reply refuses all calls, or this user's: with err, or with nil if Redis
+// only refuses this one, as a full Redis does. To missing rights it adds the command that grants
+// them, for keys only if they are what is missing: a user may have all keys.
+func (c *Client) refused(reply redis.Error) error {
+	msg := reply.Error()
+	if !strings.Contains(msg, "NOPERM") && !strings.Contains(msg, "ACL failure") && !strings.Contains(msg, "The user executing the script can't") {
+		for _, word := range []string{"WRONGPASS", "NOAUTH", "LOADING", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS"} {
+			if strings.HasPrefix(msg, word) {
+				return reply
+			}
+		}
+		return nil
+	}
+	keys := ""
+	if strings.Contains(msg, "one of the keys") || strings.Contains(msg, "access a key") {
+		keys = " ~" + c.base + "cache:*"
+	}
+	return fmt.Errorf("%w; to allow it: ACL SETUSER %s%s +get +set +del +pexpire +eval +evalsha", reply, cmp.Or(c.rdb.Options().Username, "default"), keys)
+}
 
 // ProcessHook implements redis.Hook. It gives a command callTimeout, and refuses it if Redis was
 // away less than awayFor ago. If ctx has ended, the error is that of ctx, and says nothing about
@@ -74,14 +112,22 @@ func (c *Client) Ping(ctx context.Context) error { return c.rdb.Ping(ctx).Err() 
 func (c *Client) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if time.Now().UnixNano() < c.away.Load() {
-			return ErrAway
+			return fmt.Errorf("%w: %w", ErrAway, *c.why.Load())
 		}
 		short, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
 		err := next(short, cmd)
+		answered := err == nil
 		var reply redis.Error
+		if errors.As(err, &reply) {
+			if refused := c.refused(reply); refused != nil {
+				err = refused
+			} else {
+				answered = true // such as OOM
+			}
+		}
 		switch {
-		case err == nil, errors.As(err, &reply): // what Redis replies, such as OOM, is an answer
+		case answered:
 			if c.away.Swap(0) != 0 {
 				c.log.Info("the cache is back")
 			}
@@ -89,8 +135,11 @@ func (c *Client) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		case ended(ctx) != nil:
 			return ended(ctx)
 		case errors.Is(err, redis.ErrPoolTimeout): // too few connections; Redis may be well
-		case c.away.Swap(time.Now().Add(awayFor).UnixNano()) == 0:
-			c.log.Warn("the cache is away; every value is loaded", "err", err)
+		default:
+			c.why.Store(&err)
+			if c.away.Swap(time.Now().Add(awayFor).UnixNano()) == 0 {
+				c.log.Warn("the cache is away; every value is loaded", "err", err)
+			}
 		}
 		return fmt.Errorf("%w: %w", ErrAway, err)
 	}

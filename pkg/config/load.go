@@ -37,6 +37,7 @@ func (e *VariableError) Error() string { return fmt.Sprintf("%s: %q %s", e.Name,
 //	min:"1" max:"9"     bounds of a number or a duration
 //	oneof:"a b"         the texts that are allowed
 //	allowed:"a colour"  for the error: `NAME: "x" is not a colour`
+//	needs:"NAME"        another variable that must be set, too
 //	secret:"yes"        mask the value in errors; NAME_FILE may name a file that holds it
 //
 // An [Address] that is only an IP address gets the port of its default. The error joins a
@@ -114,6 +115,9 @@ func (v variable) load(getenv func(string) string) error {
 	}
 	if value = v.withPort(cmp.Or(value, v.tag.Get("envDefault"))); value == "" {
 		return nil
+	}
+	if other := v.tag.Get("needs"); other != "" && getenv(other) == "" {
+		return &VariableError{v.name, value, "needs " + other + ", which is not set"}
 	}
 	err = v.set(value)
 	if err == nil && v.inBounds() {

@@ -22,8 +22,8 @@ type Redis struct {
 	RedisUsername string    `env:"REDIS_USERNAME" help:"user of Redis, instead of the one in REDIS_URL"`
 	RedisPassword string    `env:"REDIS_PASSWORD" secret:"yes" help:"its password, in any characters, instead of the one in REDIS_URL"`
 	RedisTLSCA    CAFile    `env:"REDIS_TLS_CA" help:"PEM file with the authority of Redis' certificate; switches TLS on"`
-	RedisTLSCert  File      `env:"REDIS_TLS_CERT" help:"PEM file with the client certificate for Redis; switches TLS on"`
-	RedisTLSKey   File      `env:"REDIS_TLS_KEY" help:"PEM file with its key"`
+	RedisTLSCert  File      `env:"REDIS_TLS_CERT" needs:"REDIS_TLS_KEY" help:"PEM file with the client certificate for Redis; switches TLS on"`
+	RedisTLSKey   File      `env:"REDIS_TLS_KEY" needs:"REDIS_TLS_CERT" help:"PEM file with its key"`
 	RedisPort     Port      `env:"REDIS_PORT" envDefault:"6379" help:"port of Redis, if REDIS_URL is not set"`
 	KeyPrefix     KeyPrefix `env:"KEY_PREFIX" help:"stands before every key and channel, such as shop:; needed if pipelines share a Redis"`
 }
@@ -34,12 +34,7 @@ func (r Redis) Options() *redis.Options {
 	if r.RedisURL != "" {
 		o = r.RedisURL.Options()
 	}
-	if r.RedisUsername != "" {
-		o.Username = r.RedisUsername
-	}
-	if r.RedisPassword != "" {
-		o.Password = r.RedisPassword
-	}
+	o.Username, o.Password = cmp.Or(r.RedisUsername, o.Username), cmp.Or(r.RedisPassword, o.Password)
 	host, _, _ := net.SplitHostPort(o.Addr)
 	o.TLSConfig = secure(o.TLSConfig, host, r.RedisTLSCA, r.RedisTLSCert, r.RedisTLSKey)
 	return o
@@ -48,15 +43,18 @@ func (r Redis) Options() *redis.Options {
 // CacheRedis says where answers are cached.
 type CacheRedis struct {
 	CacheRedisURL RedisURL `env:"CACHE_REDIS_URL" secret:"yes" help:"URL of the cache's Redis, such as redis://cache:6379; unset: the pipeline's Redis"`
+	CacheUsername string   `env:"CACHE_REDIS_USERNAME" help:"its user, instead of the one in CACHE_REDIS_URL"`
+	CachePassword string   `env:"CACHE_REDIS_PASSWORD" secret:"yes" help:"its password, in any characters"`
 	CacheTLSCA    CAFile   `env:"CACHE_REDIS_TLS_CA" help:"PEM file with the authority of its certificate; switches TLS on"`
-	CacheTLSCert  File     `env:"CACHE_REDIS_TLS_CERT" help:"PEM file with the client certificate for it; switches TLS on"`
-	CacheTLSKey   File     `env:"CACHE_REDIS_TLS_KEY" help:"PEM file with its key"`
+	CacheTLSCert  File     `env:"CACHE_REDIS_TLS_CERT" needs:"CACHE_REDIS_TLS_KEY" help:"PEM file with the client certificate for it; switches TLS on"`
+	CacheTLSKey   File     `env:"CACHE_REDIS_TLS_KEY" needs:"CACHE_REDIS_TLS_CERT" help:"PEM file with its key"`
 }
 
 // CacheOptions returns the options of a client for it, those of pipeline if it is unset.
 func (c CacheRedis) CacheOptions(pipeline Redis) *redis.Options {
 	if c.CacheRedisURL != "" {
 		o := c.CacheRedisURL.Options()
+		o.Username, o.Password = cmp.Or(c.CacheUsername, o.Username), cmp.Or(c.CachePassword, o.Password)
 		host, _, _ := net.SplitHostPort(o.Addr)
 		o.TLSConfig = secure(o.TLSConfig, host, c.CacheTLSCA, c.CacheTLSCert, c.CacheTLSKey)
 		return o
@@ -97,10 +95,10 @@ type Mongo struct {
 	MongoPort     Port         `env:"MONGO_PORT" envDefault:"27017" help:"port of MongoDB, if MONGO_URL is not set"`
 	MongoDatabase DatabaseName `env:"MONGO_DATABASE" help:"database that holds the collection users; unset: the one in MONGO_URL, else milepost"`
 	MongoUsername string       `env:"MONGO_USERNAME" help:"user of MongoDB, instead of the one in MONGO_URL"`
-	MongoPassword string       `env:"MONGO_PASSWORD" secret:"yes" help:"its password, in any characters"`
+	MongoPassword string       `env:"MONGO_PASSWORD" needs:"MONGO_USERNAME" secret:"yes" help:"its password, in any characters"`
 	MongoTLSCA    CAFile       `env:"MONGO_TLS_CA" help:"PEM file with the authority of MongoDB's certificate; switches TLS on"`
-	MongoTLSCert  File         `env:"MONGO_TLS_CERT" help:"PEM file with the client certificate for MongoDB; switches TLS on"`
-	MongoTLSKey   File         `env:"MONGO_TLS_KEY" help:"PEM file with its key"`
+	MongoTLSCert  File         `env:"MONGO_TLS_CERT" needs:"MONGO_TLS_KEY" help:"PEM file with the client certificate for MongoDB; switches TLS on"`
+	MongoTLSKey   File         `env:"MONGO_TLS_KEY" needs:"MONGO_TLS_CERT" help:"PEM file with its key"`
 }
 
 // URI returns the connection string.

@@ -31,6 +31,11 @@ func TestStores(t *testing.T) {
 	if m.Database() != "mydb" {
 		t.Errorf("Database() = %s, want mydb of the URL", m.Database())
 	}
+	var c config.CacheRedis
+	err := config.Load(environment(map[string]string{"CACHE_REDIS_URL": "redis://ada:x@cache/1", "CACHE_REDIS_USERNAME": "app", "CACHE_REDIS_PASSWORD": password}), &c)
+	if o := c.CacheOptions(r); err != nil || o.Addr != "cache:6379" || o.DB != 1 || o.Username != "app" || o.Password != password {
+		t.Errorf("options of the cache = %s, database %d, user %s, password %s, %v", o.Addr, o.DB, o.Username, o.Password, err)
+	}
 	_, m = load(map[string]string{"MONGO_URL": "mongodb://a:1/mydb", "MONGO_DATABASE": "other"})
 	if m.Database() != "other" {
 		t.Errorf("Database() = %s, want other", m.Database())
@@ -39,6 +44,8 @@ func TestStores(t *testing.T) {
 		{"REDIS_URL", "redis://a:1,b:2", "names several servers"},
 		{"REDIS_URL", "redis://a:1/0?colour=red", "has an option that the client does not know: colour"},
 		{"REDIS_TLS_CA", "/nowhere", "is not a readable PEM file"},
+		{"REDIS_TLS_CERT", "/etc/hostname", "needs REDIS_TLS_KEY, which is not set"},
+		{"MONGO_TLS_KEY", "/etc/hostname", "needs MONGO_TLS_CERT, which is not set"},
 		{"KEY_PREFIX", "{a}", "is not a key prefix"},
 		{"MONGO_URL", "mongodb://user:p@ss/word@host", "has a / or @ in its user or password"},
 		{"MONGO_URL", "mongodb://user:p@ss@host/", "has a / or @ in its user or password"},
