@@ -90,12 +90,18 @@ func (s *site) asset(c echo.Context) error {
 
 // send answers with a body, compressed if the client accepts gzip. A nil zipped is not sent.
 func send(c echo.Context, status int, kind string, plain, zipped []byte) error {
+	if zipped != nil && takesGzip(c.Request()) {
+		return sendAs(c, status, kind, zipped, true)
+	}
+	return sendAs(c, status, kind, plain, false)
+}
+
+// sendAs answers with a body that is gzip or not.
+func sendAs(c echo.Context, status int, kind string, body []byte, zipped bool) error {
 	h := c.Response().Header()
 	h.Add("Vary", "Accept, Accept-Encoding")
-	body := plain
-	if zipped != nil && takesGzip(c.Request()) {
+	if zipped {
 		h.Set("Content-Encoding", "gzip")
-		body = zipped
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	return c.Blob(status, kind, body)

@@ -66,7 +66,7 @@ func line(p, q geodesy.Point) string {
 		point := b
 		if i < n {
 			sin, cos := math.Sincos(float64(i) / float64(n) * angle)
-			point = s2.Point{Vector: a.Mul(cos).Add(direction.Mul(sin / length)).Normalize()}
+			point = s2.Point{Vector: a.Mul(cos).Add(direction.Mul(sin / length))}
 		}
 		at := s2.LatLngFromPoint(point)
 		xs[i], ys[i] = at.Lng.Degrees()*10, -at.Lat.Degrees()*10
@@ -79,8 +79,8 @@ func line(p, q geodesy.Point) string {
 	draw := func(shift float64) {
 		for i := range xs {
 			d = append(d, "ML"[min(i, 1)])
-			d = append(strconv.AppendFloat(d, xs[i]+shift, 'f', 0, 64), ' ')
-			d = strconv.AppendFloat(d, ys[i], 'f', 0, 64)
+			d = append(strconv.AppendInt(d, int64(math.RoundToEven(xs[i]+shift)), 10), ' ')
+			d = strconv.AppendInt(d, int64(math.RoundToEven(ys[i])), 10)
 		}
 	}
 	draw(0)

@@ -93,9 +93,9 @@ func (s *site) mainPage(c echo.Context, status int, p mainPage) error {
 	// Sec-Fetch-Site: sameOrigin would refuse it. No referrer goes to another site.
 	c.Response().Header().Set("Referrer-Policy", "same-origin")
 	if p.Accepted != nil {
-		plain, zipped := s.fillAccepted(s.mount(c), p.Accepted, takesGzip(c.Request()))
-		if plain != nil {
-			return send(c, status, typeHTML+"; charset=utf-8", plain, zipped)
+		zip := takesGzip(c.Request())
+		if body := s.fillAccepted(s.mount(c), p.Accepted, zip); body != nil {
+			return sendAs(c, status, typeHTML+"; charset=utf-8", body, zip)
 		}
 	}
 	return s.page(c, status, "main", s.complete(p))

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // A skeleton is a page with holes. What is the same in every answer is rendered by html/template,
@@ -73,25 +74,46 @@ func deflate(text string) ([]byte, error) {
 // escaper escapes as html/template does, in text and in quoted attributes alike.
 var escaper = strings.NewReplacer("\x00", "\uFFFD", `"`, "&#34;", "&", "&amp;", "'", "&#39;", "+", "&#43;", "<", "&lt;", ">", "&gt;")
 
-// fill returns the page with the values, as text and, if zip, as gzip. It escapes the values for
+// pageBuffers are for pages that are compressed: only their checksum is needed.
+var pageBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// fill returns the page with the values, as text or, if zip, as gzip. It escapes the values for
 // text and quoted attributes; a value within an address must be plain there.
-func (k skeleton) fill(zip bool, values ...string) (plain, zipped []byte) {
+func (k skeleton) fill(zip bool, values ...string) []byte {
 	escaped := make([]string, len(values))
-	size := 0
 	for i, v := range values {
 		escaped[i] = escaper.Replace(v)
-		size += 4 * len(escaped[i])
 	}
+	size, zippedSize := 0, 64 // the header, the end and the last block
 	for _, p := range k.parts {
+		n := 5 + len(p.text)
+		if p.deflated != nil {
+			n = 5 + len(p.deflated)
+		}
 		size += len(p.text)
+		if p.value >= 0 {
+			size += len(escaped[p.value])
+			n += len(escaped[p.value])
+		}
+		zippedSize += n
 	}
-	plain = make([]byte, 0, size)
-	if zip {
-		zipped = append(make([]byte, 0, size), "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"...)
+	if !zip {
+		plain := make([]byte, 0, size)
+		for _, p := range k.parts {
+			plain = append(plain, p.text...)
+			if p.value >= 0 {
+				plain = append(plain, escaped[p.value]...)
+			}
+		}
+		return plain
 	}
+	buffer := pageBuffers.Get().(*[]byte)
+	defer pageBuffers.Put(buffer)
+	plain := slices.Grow((*buffer)[:0], size)
+	zipped := append(make([]byte, 0, zippedSize), "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"...)
 	stored := 0 // plain[stored:] is not in zipped yet
 	for _, p := range k.parts {
-		if zip && p.deflated != nil {
+		if p.deflated != nil {
 			zipped = append(store(zipped, plain[stored:], false), p.deflated...)
 			stored = len(plain) + len(p.text)
 		}
@@ -100,12 +122,11 @@ func (k skeleton) fill(zip bool, values ...string) (plain, zipped []byte) {
 			plain = append(plain, escaped[p.value]...)
 		}
 	}
-	if zip {
-		zipped = store(zipped, plain[stored:], true)
-		zipped = binary.LittleEndian.AppendUint32(zipped, crc32.ChecksumIEEE(plain))
-		zipped = binary.LittleEndian.AppendUint32(zipped, uint32(len(plain)))
-	}
-	return plain, zipped
+	zipped = store(zipped, plain[stored:], true)
+	zipped = binary.LittleEndian.AppendUint32(zipped, crc32.ChecksumIEEE(plain))
+	zipped = binary.LittleEndian.AppendUint32(zipped, uint32(len(plain)))
+	*buffer = plain
+	return zipped
 }
 
 // store appends text as blocks that are not compressed. Last: the stream ends with it.
@@ -149,14 +170,17 @@ func (s *site) acceptedSkeleton(pages *template.Template, repeat bool) (skeleton
 	return newSkeleton(b.String())
 }
 
-var plainID = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
+// plainID reports whether an ID stays as it is in an address.
+func plainID(id string) bool {
+	return id != "" && strings.Trim(id, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == ""
+}
 
 // fillAccepted fills the skeleton for a. It returns nil if a has something that only the template
 // can show: an ID that must be escaped in an address, or no valid place.
-func (s *site) fillAccepted(to *mount, a *acceptedView, zip bool) (plain, zipped []byte) {
+func (s *site) fillAccepted(to *mount, a *acceptedView, zip bool) []byte {
 	m := s.mapOf(typed{Lat: a.Lat, Long: a.Long}, true)
-	if !m.Chosen || !plainID.MatchString(a.ID) {
-		return nil, nil
+	if !m.Chosen || !plainID(a.ID) {
+		return nil
 	}
 	values := [acceptedValues]string{
 		atKey: s.newKey(), atID: a.ID, atEmail: a.Email, atLat: a.Lat, atLong: a.Long,

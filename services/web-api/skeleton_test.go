@@ -42,8 +42,10 @@ func TestSkeleton(t *testing.T) {
 		if a.Repeat {
 			k = s.mounts.home.repeated
 		}
-		plain, zipped := k.fill(true, p.Typed.Key, a.ID, a.Email, a.Lat, a.Long, strconv.Itoa(n), strconv.Itoa(-n), line, length)
-		same(t, s, p, plain, zipped)
+		fill := func(zip bool) []byte {
+			return k.fill(zip, p.Typed.Key, a.ID, a.Email, a.Lat, a.Long, strconv.Itoa(n), strconv.Itoa(-n), line, length)
+		}
+		same(t, s, p, fill(false), fill(true))
 		if t.Failed() {
 			t.Fatalf("email %.300q, place %.300q, %.300q", a.Email, a.Lat, a.Long)
 		}
@@ -56,16 +58,15 @@ func TestFillAccepted(t *testing.T) {
 	for _, lat := range []string{"90", "-90", "32.080058", "-32.080058", "0", "-0.00001", "71.3"} {
 		for _, long := range []string{"180", "-180", "34.864535", "-145.135465", "0", "190", "-74.0060"} {
 			a := acceptedView{ID: someID, Email: hostile[0], Lat: lat, Long: long}
-			plain, zipped := s.fillAccepted(s.mounts.home, &a, true)
-			same(t, s, s.complete(mainPage{Accepted: &a}), plain, zipped)
+			same(t, s, s.complete(mainPage{Accepted: &a}), s.fillAccepted(s.mounts.home, &a, false), s.fillAccepted(s.mounts.home, &a, true))
 		}
 	}
 	for _, id := range hostile {
-		if plain, _ := s.fillAccepted(s.mounts.home, &acceptedView{ID: id + "/", Email: "a@b", Lat: "1", Long: "2"}, false); plain != nil {
+		if page := s.fillAccepted(s.mounts.home, &acceptedView{ID: id + "/", Email: "a@b", Lat: "1", Long: "2"}, false); page != nil {
 			t.Errorf("the ID %.40q was filled in; want the template to escape it", id)
 		}
 	}
-	if plain, _ := s.fillAccepted(s.mounts.home, &acceptedView{ID: someID, Lat: "91", Long: "x"}, false); plain != nil {
+	if page := s.fillAccepted(s.mounts.home, &acceptedView{ID: someID, Lat: "91", Long: "x"}, false); page != nil {
 		t.Error("a submission without a valid place was filled in")
 	}
 }
@@ -93,7 +94,7 @@ func BenchmarkAccepted(b *testing.B) {
 	s := siteOn(b, &fake{}, Settings{})
 	a := acceptedView{ID: someID, Email: "ada@example.com", Lat: "40.7128", Long: "-74.0060"}
 	for b.Loop() {
-		if plain, _ := s.fillAccepted(s.mounts.home, &a, true); plain == nil {
+		if page := s.fillAccepted(s.mounts.home, &a, true); page == nil {
 			b.Fatal("not filled")
 		}
 	}

@@ -81,6 +81,9 @@ const (
 // Read reads what was typed into the two fields. Either field may hold both coordinates; then the
 // other field does not count. The result is valid only if there are no problems.
 func Read(lat, long string) (Place, []Problem) {
+	if isPlain(lat) && isPlain(long) {
+		return checked([2]coordinate{decimal(lat), decimal(long)}, lat, long)
+	}
 	first, second := tidy(lat), tidy(long)
 	a, aIsPair := pair(first, second == "")
 	b, bIsPair := pair(second, first == "")

@@ -31,6 +31,9 @@ func table(t *testing.T) (examples []example) {
 func TestRead(t *testing.T) {
 	for _, x := range table(t) {
 		got, problems := Read(x.Lat, x.Long)
+		if same, _ := Read(" "+x.Lat, x.Long+" "); same != got { // not by the short way of plain numbers
+			t.Errorf("Read(%q, %q) = %q; with blanks around it %q", x.Lat, x.Long, got, same)
+		}
 		wrong := map[string]string{}
 		for _, p := range problems {
 			wrong[p.Field] = string(p.Reason)

@@ -134,6 +134,22 @@ var single = regexp.MustCompile(`^([NSEW])?\s*([-+]?)\s*` +
 // decimalNumber is what JSON programs send and the form always took: it may have an exponent.
 var decimalNumber = regexp.MustCompile(`^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:E[-+]?[0-9]+)?$`)
 
+// isPlain reports whether text is a decimal number without an exponent. Most are, and need none of
+// the expressions, which take most of the time of a form.
+func isPlain(text string) bool {
+	if text != "" && (text[0] == '-' || text[0] == '+') {
+		text = text[1:]
+	}
+	whole, fraction, _ := strings.Cut(text, ".")
+	return whole+fraction != "" && strings.Trim(whole, "0123456789") == "" && strings.Trim(fraction, "0123456789") == ""
+}
+
+// decimal is a decimal number as a coordinate.
+func decimal(text string) coordinate {
+	sign := strings.TrimRight(text[:1], ".0123456789")
+	return coordinate{sign: sign, numbers: [3]string{text[len(sign):]}}
+}
+
 // one reads one coordinate.
 func one(text string) coordinate {
 	text = strings.Trim(label.ReplaceAllString(text, " "), " ()[]{}")
@@ -141,8 +157,7 @@ func one(text string) coordinate {
 		return coordinate{wrong: Missing}
 	}
 	if decimalNumber.MatchString(text) {
-		sign := strings.TrimRight(text[:1], ".0123456789")
-		return coordinate{sign: sign, numbers: [3]string{text[len(sign):]}}
+		return decimal(text)
 	}
 	m := single.FindStringSubmatch(text)
 	if m == nil {
