@@ -104,13 +104,30 @@ func parent(cmd *cobra.Command) {
 		if len(args) == 0 {
 			return nil
 		}
-		text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
-		if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
-			text += "; did you mean " + strings.Join(like, " or ") + "?"
-		}
-		return usage(text)
+		return usage(fmt.Sprintf("unknown command %q for %q%s", args[0], cmd.CommandPath(), like(cmd, args[0])))
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+}
+
+// like suggests commands below cmd that were perhaps meant; "" if there are none.
+func like(cmd *cobra.Command, typed string) string {
+	if names := cmd.SuggestionsFor(typed); len(names) > 0 {
+		return "; did you mean " + strings.Join(names, " or ") + "?"
+	}
+	return ""
+}
+
+// notFound is the error of a name that is none of names. It suggests those that were perhaps meant.
+func notFound(kind, typed string, names []string) error {
+	known := cobra.Command{SuggestionsMinimumDistance: 2} // cobra compares names of commands
+	for _, n := range names {
+		known.AddCommand(&cobra.Command{Use: n, Run: func(*cobra.Command, []string) {}})
+	}
+	hint := like(&known, typed)
+	if hint == "" && len(names) > 0 {
+		hint = "; there are " + visible(strings.Join(names, ", "))
+	}
+	return fmt.Errorf("%s %s: %w%s", kind, visible(typed), stage.ErrNotFound, hint)
 }
 
 // tool is one run of the tool.
@@ -295,7 +312,7 @@ func (p pipeline) channel(ctx context.Context, names ...string) error {
 	}
 	for _, n := range names {
 		if !slices.Contains(all, n) {
-			return fmt.Errorf("channel %s: %w; there are %s", visible(n), stage.ErrNotFound, visible(strings.Join(all, ", ")))
+			return notFound("channel", n, all)
 		}
 	}
 	return nil

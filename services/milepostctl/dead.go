@@ -6,11 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/operate"
@@ -27,6 +27,10 @@ func (t *tool) dead() *cobra.Command {
 		Short: "Look at dead letters, replay, drop, export or import them",
 		Long: `A dead letter is an entry that a stage set aside: its payload could not be decoded, its handler called
 the error permanent, or it failed too often. It keeps its error until somebody replays or drops it.`,
+		Example: `  milepostctl dead list --since 2h
+  milepostctl dead show raw_input 1763697600000-0
+  milepostctl dead replay raw_input --group distance
+  milepostctl dead export > letters.jsonl`,
 	}
 	cmd.AddCommand(t.deadList(), t.deadShow(), t.deadReplay(), t.deadDrop(), t.deadExport(), t.deadImport())
 	return cmd
@@ -56,54 +60,56 @@ func (f *filter) match(d inspect.DeadLetter, now time.Time) bool {
 		(f.until == 0 || age >= f.until)
 }
 
-// each calls do for every dead letter of channel that f matches, oldest first, until do returns
-// false.
-func (f *filter) each(ctx context.Context, t *tool, p pipeline, channel string, do func(inspect.DeadLetter) bool) error {
-	now := time.Now()
-	var bar *progressbar.ProgressBar
-	defer func() {
-		if bar != nil {
-			_ = bar.Finish()
-		}
-	}()
-	for after := ""; ; {
-		var page []inspect.DeadLetter
+// letters yields the dead letters that f matches, oldest first: those of the named channels, which
+// must exist, or of all. An error is the last thing that it yields.
+func (t *tool) letters(ctx context.Context, p pipeline, f filter, names ...string) iter.Seq2[inspect.DeadLetter, error] {
+	return func(yield func(inspect.DeadLetter, error) bool) {
+		now := time.Now()
 		err := t.timed(ctx, func(ctx context.Context) (err error) {
-			page, err = p.DeadLetters(ctx, channel, after, deadPage)
-			if err == nil && len(page) == deadPage && bar == nil { // there are many
-				var n int
-				n, err = p.DeadCount(ctx, channel)
-				bar = t.bar(n, "dead letters")
-			}
+			names, err = p.chosen(ctx, names)
 			return err
 		})
-		if err != nil {
-			return fmt.Errorf("dead letters of %s: %w", channel, err)
-		}
-		if bar != nil {
-			_ = bar.Add(len(page)) // only a picture
-		}
-		for _, d := range page {
-			if f.match(d, now) && !do(d) {
-				return nil
+		for i, after := 0, ""; err == nil && i < len(names); {
+			var page []inspect.DeadLetter
+			err = t.timed(ctx, func(ctx context.Context) (err error) {
+				page, err = p.DeadLetters(ctx, names[i], after, deadPage)
+				return err
+			})
+			for _, d := range page {
+				if f.match(d, now) && !yield(d, nil) {
+					return
+				}
+				after = d.Entry
+			}
+			if len(page) < deadPage {
+				i, after = i+1, ""
 			}
 		}
-		if len(page) < deadPage {
-			return nil
+		if err != nil {
+			yield(inspect.DeadLetter{}, err)
 		}
-		after = page[len(page)-1].Entry
 	}
+}
+
+// letter is a dead letter in JSON.
+type letter struct {
+	inspect.DeadLetter
+	Text   string `json:"payload,omitempty"` // as in a payload
+	Bytes  []byte `json:"payload_base64,omitempty"`
+	Replay string `json:"replay,omitempty"` // the command that replays it
+}
+
+func letterOf(d inspect.DeadLetter) letter {
+	p := payloadOf(d.Payload)
+	return letter{DeadLetter: d, Text: p.Text, Bytes: p.Bytes}
 }
 
 // showLetter writes a whole dead letter.
 func (t *tool) showLetter(d inspect.DeadLetter) error {
-	replay := operate.Replay(t.called(), d)
+	l := letterOf(d)
+	l.Replay = operate.Replay(t.called(), d)
 	if t.output == "json" {
-		return t.json(struct {
-			head
-			Replay string `json:"replay"` // the command that replays it
-			payload
-		}{headOf(d), replay, payloadOf(d.Payload)})
+		return t.json(l)
 	}
 	_, err := fmt.Fprintf(t.Out, `entry      %s
 channel    %s
@@ -116,7 +122,7 @@ submitted  %s
 set aside  %s
 payload    %s
 replay     %s
-`, d.Entry, d.Channel, visible(d.Group), visible(d.ID), visible(d.Error), d.Tries, d.Crashes, clock(d.At), clock(d.Dead), printable(string(d.Payload)), replay)
+`, d.Entry, d.Channel, visible(d.Group), visible(d.ID), visible(d.Error), d.Tries, d.Crashes, clock(d.At), clock(d.Dead), printable(string(d.Payload)), l.Replay)
 	return err
 }
 
@@ -135,13 +141,6 @@ func (t *tool) deadList() *cobra.Command {
 				return usage(fmt.Sprintf("--limit must be at least 0; it is %d", limit))
 			}
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				err := t.timed(ctx, func(ctx context.Context) (err error) {
-					names, err = p.chosen(ctx, names)
-					return err
-				})
-				if err != nil {
-					return err
-				}
 				return t.listLetters(ctx, p, names, f, limit)
 			})
 		},
@@ -152,40 +151,34 @@ func (t *tool) deadList() *cobra.Command {
 }
 
 // listLetters writes the dead letters of the channels that f matches, up to a limit if it is not 0.
-func (t *tool) listLetters(ctx context.Context, p pipeline, channels []string, f filter, limit int) (err error) {
+func (t *tool) listLetters(ctx context.Context, p pipeline, channels []string, f filter, limit int) error {
 	shown, more := 0, false
 	var rows [][]string
-	for _, channel := range channels {
-		var wrote error
-		err := f.each(ctx, t, p, channel, func(d inspect.DeadLetter) bool {
-			if more = limit > 0 && shown == limit; more {
-				return false
-			}
-			shown++
-			if t.output == "json" {
-				wrote = t.showLetter(d)
-				return wrote == nil
-			}
-			rows = append(rows, []string{
-				d.Channel, d.Entry, visible(d.Group), operate.Ago(time.Now(), d.Dead), visible(d.Error), visible(d.ID), short(d.Payload),
-			})
-			return true
-		})
-		if err := cmp.Or(err, wrote); err != nil {
+	for d, err := range t.letters(ctx, p, f, channels...) {
+		if err != nil {
 			return err
 		}
-		if more {
+		if more = limit > 0 && shown == limit; more {
 			break
+		}
+		shown++
+		rows = append(rows, []string{
+			d.Channel, d.Entry, visible(d.Group), operate.Ago(time.Now(), d.Dead), visible(d.Error), visible(d.ID), short(d.Payload),
+		})
+		if t.output == "json" {
+			if err := t.showLetter(d); err != nil {
+				return err
+			}
 		}
 	}
 	switch {
 	case t.output == "json":
 		return nil
 	case shown == 0:
-		_, err := fmt.Fprintf(t.Out, "no dead letters in %s\n", strings.Join(channels, ", "))
+		_, err := fmt.Fprintf(t.Out, "no dead letters in %s\n", cmp.Or(strings.Join(channels, ", "), "any channel"))
 		return err
 	}
-	err = t.fit([]string{"CHANNEL", "ENTRY", "GROUP", "AGE", "ERROR", "EVENT", "PAYLOAD"}, rows, "ERROR", "PAYLOAD")
+	err := t.table(t.Out, []string{"CHANNEL", "ENTRY", "GROUP", "AGE", "ERROR", "EVENT", "PAYLOAD"}, rows, "PAYLOAD", "EVENT", "ERROR")
 	if more {
 		fmt.Fprintf(t.Err, "only the first %d; --limit 0 lists all\n", limit)
 	}
@@ -214,9 +207,12 @@ func (t *tool) deadShow() *cobra.Command {
 				return err
 			}
 			return t.with(cmd.Context(), func(ctx context.Context, p pipeline) error {
+				if err := p.channel(ctx, args[0]); err != nil {
+					return err
+				}
 				d, err := p.DeadLetter(ctx, args[0], args[1])
 				if err != nil {
-					return fmt.Errorf("dead letter %s of %s: %w", args[1], visible(args[0]), err)
+					return fmt.Errorf("dead letter %s of %s: %w", args[1], args[0], err)
 				}
 				return t.showLetter(d)
 			})
@@ -281,23 +277,23 @@ func (t *tool) deadChange(c change) *cobra.Command {
 				return err
 			}
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				if len(entries) == 0 {
-					err := f.each(ctx, t, p, channel, func(d inspect.DeadLetter) bool {
+				if err := t.timed(ctx, func(ctx context.Context) error { return p.channel(ctx, channel) }); err != nil {
+					return err
+				}
+				if len(args) == 1 {
+					for d, err := range t.letters(ctx, p, f, channel) {
+						if err != nil {
+							return err
+						}
 						entries = append(entries, d.Entry)
-						return true
-					})
-					if err != nil {
-						return err
-					}
-					if len(entries) == 0 {
-						return fmt.Errorf("no dead letter of %s matches: %w", visible(channel), stage.ErrNotFound)
 					}
 				}
-				if !yes {
-					question := fmt.Sprintf("%s%s %s of %s?", strings.ToUpper(c.verb[:1]), c.verb[1:], plural(len(entries), "dead letter"), visible(channel))
-					if err := t.confirm(question); err != nil {
-						return err
-					}
+				if len(entries) == 0 {
+					return fmt.Errorf("no dead letter of %s matches: %w", channel, stage.ErrNotFound)
+				}
+				question := fmt.Sprintf("%s%s %s of %s?", strings.ToUpper(c.verb[:1]), c.verb[1:], plural(len(entries), "dead letter"), channel)
+				if err := t.confirm(question, yes); err != nil {
+					return err
 				}
 				return t.apply(ctx, p, c, channel, entries)
 			})
@@ -337,9 +333,12 @@ func (t *tool) apply(ctx context.Context, p pipeline, c change, channel string, 
 // errDeclined: the person said no, or there was nobody to ask.
 var errDeclined = errors.New("nothing was done")
 
-// confirm asks a person. Without a terminal it refuses and names --yes.
-func (t *tool) confirm(question string) error {
-	if !t.Terminal {
+// confirm asks a person, unless yes. Without a terminal it refuses and names --yes.
+func (t *tool) confirm(question string, yes bool) error {
+	switch {
+	case yes:
+		return nil
+	case !t.Terminal:
 		return fmt.Errorf("%s %w: there is no terminal to confirm it at; --yes does not ask", question, errDeclined)
 	}
 	fmt.Fprintf(t.Err, "%s [y/N] ", question)

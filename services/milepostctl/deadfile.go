@@ -2,54 +2,15 @@ package milepostctl
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/milepost/milepost/pkg/stage/inspect"
 )
-
-// head is a dead letter in JSON, without its payload.
-type head struct {
-	Entry   string    `json:"entry"`
-	Channel string    `json:"channel"`
-	Group   string    `json:"group"`
-	ID      string    `json:"id"`
-	Error   string    `json:"error"`
-	Tries   int       `json:"tries"`
-	Crashes int       `json:"crashes"`
-	At      time.Time `json:"at"`
-	Dead    time.Time `json:"dead"`
-}
-
-// letter is a whole dead letter.
-type letter struct {
-	head
-	payload
-}
-
-func headOf(d inspect.DeadLetter) head {
-	return head{d.Entry, d.Channel, d.Group, d.ID, d.Error, d.Tries, d.Crashes, d.At, d.Dead}
-}
-
-func letterOf(d inspect.DeadLetter) letter {
-	return letter{headOf(d), payloadOf(d.Payload)}
-}
-
-func (l letter) dead() inspect.DeadLetter {
-	body := l.Bytes
-	if body == nil {
-		body = []byte(l.Text)
-	}
-	return inspect.DeadLetter{Channel: l.Channel, Group: l.Group, ID: l.ID, Payload: body, Error: l.Error, Tries: l.Tries, Crashes: l.Crashes, At: l.At}
-}
 
 func (t *tool) deadExport() *cobra.Command {
 	var f filter
@@ -63,19 +24,15 @@ reads what export wrote. The payloads hold addresses: keep the file as safe as t
 		ValidArgsFunction: t.completeChannels,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				err := t.timed(ctx, func(ctx context.Context) (err error) {
-					names, err = p.chosen(ctx, names)
-					return err
-				})
-				for i := 0; i < len(names) && err == nil; i++ {
-					var wrote error
-					err = f.each(ctx, t, p, names[i], func(d inspect.DeadLetter) bool {
-						wrote = t.json(letterOf(d))
-						return wrote == nil
-					})
-					err = cmp.Or(err, wrote)
+				for d, err := range t.letters(ctx, p, f, names...) {
+					if err == nil {
+						err = t.json(letterOf(d))
+					}
+					if err != nil {
+						return err
+					}
 				}
-				return err
+				return nil
 			})
 		},
 	}
@@ -120,15 +77,11 @@ func (t *tool) importLetters(ctx context.Context, p pipeline) error {
 			return fmt.Errorf("dead letter %d of the input: %w; %s imported", read, err, plural(added, "dead letter"))
 		}
 		if !slices.Contains(asked, l.Channel) {
-			if err := t.timed(ctx, func(ctx context.Context) error { return p.channel(ctx, l.Channel) }); err != nil {
-				return err
-			}
-			err := new(filter).each(ctx, t, p, l.Channel, func(d inspect.DeadLetter) bool {
+			for d, err := range t.letters(ctx, p, filter{}, l.Channel) {
+				if err != nil {
+					return err
+				}
 				have[mark{d.Channel, d.Group, d.ID}] = true
-				return true
-			})
-			if err != nil {
-				return err
 			}
 			asked = append(asked, l.Channel)
 		}
@@ -136,7 +89,10 @@ func (t *tool) importLetters(ctx context.Context, p pipeline) error {
 		if have[m] {
 			continue
 		}
-		if err := t.timed(ctx, func(ctx context.Context) error { return p.Restore(ctx, l.dead()) }); err != nil {
+		if l.Payload = l.Bytes; l.Bytes == nil {
+			l.Payload = []byte(l.Text)
+		}
+		if err := t.timed(ctx, func(ctx context.Context) error { return p.Restore(ctx, l.DeadLetter) }); err != nil {
 			return fmt.Errorf("after %s: %w", plural(added, "dead letter"), err)
 		}
 		have[m] = true

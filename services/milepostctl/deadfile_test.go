@@ -29,7 +29,7 @@ func on(t *testing.T, o *redis.Options, width int, env, typed string, args ...st
 func TestDeadFile(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		stop := running(t, o, func(string) error { return stage.Permanent(errRefused) })
-		ids := []string{strings.TrimSpace(must(t, o, "publish", event.RawInput, golden)), strings.TrimSpace(must(t, o, "publish", event.RawInput, "\xff", "--force"))}
+		ids := []string{strings.TrimSpace(must(t, o, "publish", event.RawInput, golden, "--track")), strings.TrimSpace(must(t, o, "publish", event.RawInput, "\xff", "--force"))}
 		var file string
 		stagetest.Eventually(t, "both are dead letters", func() bool {
 			file = must(t, o, "dead", "export")
@@ -42,18 +42,10 @@ func TestDeadFile(t *testing.T) {
 		if s := on(t, o, 80, "", "", "find", "--email", "ada@example.com"); s.code != ExitOK || !strings.Contains(s.out, ids[0]) || strings.Contains(s.out, ids[1]) {
 			t.Errorf("find --email: %s; want the event %s alone", s, ids[0])
 		}
-		for _, width := range []int{60, 80, 200} {
-			s := on(t, o, width, "", "", "dead", "list")
-			for line := range strings.Lines(s.out) {
-				if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > width {
-					t.Errorf("dead list on %d columns has a line of %d: %q", width, n, line)
-				}
-			}
-			if !strings.Contains(s.out, "refused") || (width == 200) != strings.Contains(s.out, "PAYLOAD") {
-				t.Errorf("dead list on %d columns:\n%s", width, s.out)
-			}
-		}
+		fits(t, o, ids[0])
 		must(t, o, "dead", "drop", event.RawInput, "--all", "-y")
+		const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+		file = strings.Replace(file, `"track":true`, `"track":true,"traceparent":"`+trace+`"`, 1)
 		for _, want := range []string{"imported 2 dead letters; 0 were there already\n", "imported 0 dead letters; 2 were there already\n"} {
 			if s := on(t, o, 80, "", file, "dead", "import"); s.code != ExitOK || s.out != want {
 				t.Errorf("dead import: %s; want %q", s, want)
@@ -71,7 +63,43 @@ func TestDeadFile(t *testing.T) {
 			}
 		}
 		must(t, o, "dead", "replay", event.RawInput, "--error", "refused", "-y")
+		c := redis.NewClient(o)
+		t.Cleanup(func() { c.Close() })
+		kept := 0
+		for _, e := range c.XRange(t.Context(), event.RawInput, "-", "+").Val() {
+			if e.Values["id"] == ids[0] && e.Values["traceparent"] == trace && e.Values["track"] == "1" {
+				kept++
+			}
+		}
+		if kept != 1 {
+			t.Errorf("%d entries have the trace and the track of the dead letter, want 1", kept)
+		}
 	})
+}
+
+// fits runs what writes tables on terminals of three widths. The rarest columns give way.
+func fits(t *testing.T, o *redis.Options, id string) {
+	t.Helper()
+	for _, tc := range []struct{ command, always, wide string }{
+		{"dead list", "refused", "PAYLOAD"},
+		{"group list", "distance", "LOST"},
+		{"find " + id, "set aside", "CRASHES"},
+		{"status --sample 0", "DEAD", "CONSUMERS"},
+	} {
+		for _, width := range []int{60, 80, 200} {
+			s := on(t, o, width, "NO_COLOR", "", strings.Fields(tc.command)...)
+			for line := range strings.Lines(s.out) {
+				n := len([]rune(strings.TrimSuffix(line, "\n")))
+				table := strings.HasPrefix(line, "raw_input") || strings.HasPrefix(line, "distance") || strings.HasPrefix(line, "CHANNEL") || strings.HasPrefix(line, "STAGE")
+				if table && n > width {
+					t.Errorf("%s on %d columns has a line of %d: %q", tc.command, width, n, line)
+				}
+			}
+			if !strings.Contains(s.out, tc.always) || width == 200 && !strings.Contains(s.out, tc.wide) {
+				t.Errorf("%s on %d columns:\n%s", tc.command, width, s.out)
+			}
+		}
+	}
 }
 
 // TestColour: states have colours on a terminal, unless NO_COLOR is set.

@@ -127,7 +127,7 @@ func (t *tool) examined(x examination, explain bool) error {
 		}
 	}
 	if t.output != "json" {
-		if err := t.fit([]string{"STATE", "CHECK", "FOUND"}, rows, "FOUND"); err != nil {
+		if err := t.table(t.Out, []string{"STATE", "CHECK", "FOUND"}, rows, "FOUND"); err != nil {
 			return err
 		}
 		if _, err := io.WriteString(t.Out, text.String()); err != nil {

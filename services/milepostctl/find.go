@@ -227,9 +227,8 @@ func (t *tool) found(f found) error {
 		if p.Group != "" {
 			group = visible(p.Group)
 		}
-		rows = append(rows, []string{
-			visible(p.Channel), group, p.where(), operate.Ago(f.now, p.Since), strconv.Itoa(p.Tries), strconv.Itoa(p.Crashes), p.why(f.now),
-		})
+		cells := []string{visible(p.Channel), group, p.where(), operate.Ago(f.now, p.Since), strconv.Itoa(p.Tries), strconv.Itoa(p.Crashes)}
+		rows = append(rows, append(cells, p.why(f.now)...))
 		if text := p.advice(); text != "" {
 			fmt.Fprintf(&advice, "\n%s\n", text)
 		}
@@ -239,7 +238,7 @@ func (t *tool) found(f found) error {
 	}
 	if len(rows) > 0 {
 		b.WriteByte('\n')
-		if err := table(&b, []string{"CHANNEL", "STAGE", "WHERE", "SINCE", "TRIES", "CRASHES", "WHY"}, rows); err != nil {
+		if err := t.table(&b, []string{"CHANNEL", "STAGE", "WHERE", "SINCE", "TRIES", "CRASHES"}, rows, "CRASHES", "TRIES"); err != nil {
 			return err
 		}
 	}
@@ -255,9 +254,8 @@ func (p place) where() string {
 	return p.State
 }
 
-// why says in a few words what keeps the event there.
-func (p place) why(now time.Time) string {
-	var parts []string
+// why has a line for each thing that keeps the event there.
+func (p place) why(now time.Time) (parts []string) {
 	if p.Error != "" {
 		parts = append(parts, visible(p.Error))
 	}
@@ -274,10 +272,7 @@ func (p place) why(now time.Time) string {
 	if p.open() && p.Stage != "" && p.Stage != operate.Running {
 		parts = append(parts, fmt.Sprintf("%s is %s: %s", p.Group, p.Stage, printable(p.Why)))
 	}
-	if len(parts) == 0 {
-		return "-"
-	}
-	return strings.Join(parts, "; ")
+	return parts
 }
 
 // open is true while the stage still has to handle the event.

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -38,19 +37,12 @@ func (t *tool) ofAddress(ctx context.Context, p pipeline, docs *records.Store, e
 			all = append(all, known{r.ID, r.SubmittedAt, "stored", ""})
 		}
 	}
-	names, err := p.known(ctx)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		err := new(filter).each(ctx, t, p, name, func(d inspect.DeadLetter) bool {
-			if addressIn(d.Payload) == email {
-				all = append(all, known{d.ID, d.At, inspect.Aside, d.Group + ": " + d.Error})
-			}
-			return true
-		})
+	for d, err := range t.letters(ctx, p, filter{}) {
 		if err != nil {
 			return err
+		}
+		if addressIn(d.Payload) == email {
+			all = append(all, known{d.ID, d.At, inspect.Aside, d.Group + ": " + d.Error})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b known) int { return cmp.Or(b.SubmittedAt.Compare(a.SubmittedAt), cmp.Compare(a.ID, b.ID)) })
@@ -58,12 +50,12 @@ func (t *tool) ofAddress(ctx context.Context, p pipeline, docs *records.Store, e
 	for _, k := range all {
 		rows = append(rows, []string{visible(k.ID), clock(k.SubmittedAt), k.State, cmp.Or(printable(k.Why), "-")})
 		if t.output == "json" {
-			err = errors.Join(err, t.json(k))
+			if err := t.json(k); err != nil {
+				return err
+			}
 		}
 	}
 	switch {
-	case err != nil:
-		return err
 	case len(all) == 0 && docs == nil:
 		return fmt.Errorf("no dead letter of this address (--mongo looks for documents too): %w", stage.ErrNotFound)
 	case len(all) == 0:
@@ -71,7 +63,7 @@ func (t *tool) ofAddress(ctx context.Context, p pipeline, docs *records.Store, e
 	case t.output == "json":
 		return nil
 	}
-	return t.fit([]string{"EVENT", "SUBMITTED", "WHERE", "WHY"}, rows, "WHY")
+	return t.table(t.Out, []string{"EVENT", "SUBMITTED", "WHERE", "WHY"}, rows, "WHY")
 }
 
 // addressIn is the address in a payload: all of it, or its key email.

@@ -3,13 +3,13 @@ package milepostctl
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/operate"
-	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
@@ -17,6 +17,9 @@ func (t *tool) group() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "group",
 		Short: "List consumer groups, move one to the end of its stream, or end one",
+		Example: `  milepostctl group list
+  milepostctl group skip calculated_distance db
+  milepostctl group retire raw_input tide`,
 	}
 	cmd.AddCommand(t.groupList(),
 		t.groupChange(groupChange{
@@ -24,21 +27,21 @@ func (t *tool) group() *cobra.Command {
 			long: `skip counts everything that the group has not settled as settled. Use it before a stage comes back after
 a foreign program stood in for it; otherwise the stage repeats that program's work. Stop the stage's
 processes first.`,
-			ask: "Let group %[2]s of %[1]s skip everything it has not settled?",
-			do: func(ctx context.Context, p pipeline, channel, group string) (string, any, error) {
-				n, err := p.Skip(ctx, channel, group)
-				return fmt.Sprintf("group %s of %s skipped %s it had not settled", group, channel, entries(n)),
-					map[string]any{"channel": channel, "group": group, "skipped": n}, err
+			example: "group skip raw_input distance",
+			ask:     "Let %s skip everything it has not settled?",
+			do: func(ctx context.Context, p pipeline, channel string, g inspect.GroupStatus) (string, map[string]any, error) {
+				n, err := p.Skip(ctx, channel, g.Name)
+				return fmt.Sprintf("group %s of %s skipped %s it had not settled", g.Name, channel, entries(n)), map[string]any{"skipped": n}, err
 			},
 		}),
 		t.groupChange(groupChange{
 			use: "retire", short: "End a group that has no processes any more",
 			long: `retire ends a group: nothing is kept for it any more, and it blocks nobody. It refuses while a process of
 the group is alive. A stage of that name that starts later begins at the start of the stream.`,
-			ask: "Retire group %[2]s of %[1]s?",
-			do: func(ctx context.Context, p pipeline, channel, group string) (string, any, error) {
-				return fmt.Sprintf("group %s of %s is retired", group, channel),
-					map[string]any{"channel": channel, "group": group, "retired": true}, p.Retire(ctx, channel, group)
+			example: "group retire raw_input tide",
+			ask:     "Retire %s?",
+			do: func(ctx context.Context, p pipeline, channel string, g inspect.GroupStatus) (string, map[string]any, error) {
+				return fmt.Sprintf("group %s of %s is retired", g.Name, channel), map[string]any{"retired": true}, p.Retire(ctx, channel, g.Name)
 			},
 		}),
 	)
@@ -65,7 +68,7 @@ func (t *tool) groupList() *cobra.Command {
 					}
 					for _, g := range s.Groups {
 						if t.output != "json" {
-							rows = append(rows, groupRows(n, g)...)
+							rows = append(rows, groupRow(n, g))
 						} else if err := t.json(struct {
 							Channel string `json:"channel"`
 							inspect.GroupStatus
@@ -81,14 +84,14 @@ func (t *tool) groupList() *cobra.Command {
 					_, err := fmt.Fprintln(t.Out, "no groups: no stage has read any of these channels yet")
 					return err
 				}
-				return table(t.Out, []string{"CHANNEL", "GROUP", "POLICY", "BACKLOG", "PENDING", "OLDEST", "SETTLED", "LOST", "CONSUMERS"}, rows)
+				return t.table(t.Out, []string{"CHANNEL", "GROUP", "POLICY", "BACKLOG", "PENDING", "OLDEST", "SETTLED", "LOST"}, rows, "LOST", "SETTLED", "POLICY")
 			})
 		},
 	}
 }
 
-// groupRows has a row for each consumer of a group.
-func groupRows(channel string, g inspect.GroupStatus) (rows [][]string) {
+// groupRow has a line for each consumer below it.
+func groupRow(channel string, g inspect.GroupStatus) []string {
 	policy := "required"
 	if g.Optional {
 		policy = "optional"
@@ -98,13 +101,12 @@ func groupRows(channel string, g inspect.GroupStatus) (rows [][]string) {
 		operate.Ago(time.Now(), g.Oldest), strconv.Itoa(g.Settled), strconv.Itoa(g.Lost),
 	}
 	if len(g.Consumers) == 0 {
-		return [][]string{append(row, "no process runs it")}
+		return append(row, "no process runs it")
 	}
 	for _, c := range g.Consumers {
-		rows = append(rows, append(row, fmt.Sprintf("%s (%s, %d pending)", visible(c.Name), c.State, c.Pending)))
-		row = []string{"", "", "", "", "", "", "", ""}
+		row = append(row, fmt.Sprintf("%s (%s, %d pending)", visible(c.Name), c.State, c.Pending))
 	}
-	return rows
+	return row
 }
 
 func entries(n int) string {
@@ -116,8 +118,8 @@ func entries(n int) string {
 
 // groupChange is something done to a group. do returns its result as text and as JSON.
 type groupChange struct {
-	use, short, long, ask string
-	do                    func(ctx context.Context, p pipeline, channel, group string) (string, any, error)
+	use, short, long, example, ask string
+	do                             func(ctx context.Context, p pipeline, channel string, g inspect.GroupStatus) (string, map[string]any, error)
 }
 
 func (t *tool) groupChange(c groupChange) *cobra.Command {
@@ -126,18 +128,30 @@ func (t *tool) groupChange(c groupChange) *cobra.Command {
 		Use:               c.use + " CHANNEL GROUP",
 		Short:             c.short,
 		Long:              c.long,
-		Example:           fmt.Sprintf("  milepostctl group %s raw_input weather", c.use),
+		Example:           "  milepostctl " + c.example,
 		Args:              needs("CHANNEL", "GROUP"),
 		ValidArgsFunction: t.completeGroup,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !yes {
-				if err := t.confirm(fmt.Sprintf(c.ask, visible(args[0]), visible(args[1]))); err != nil {
+			channel, group := args[0], args[1]
+			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
+				var g inspect.GroupStatus
+				err := t.timed(ctx, func(ctx context.Context) (err error) {
+					g, err = p.group(ctx, channel, group)
+					return err
+				})
+				if err != nil {
 					return err
 				}
-			}
-			return t.with(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				text, object, err := c.do(ctx, p, args[0], args[1])
-				return t.told(text, object, err)
+				if err := t.confirm(fmt.Sprintf(c.ask, fmt.Sprintf("group %s of %s", group, channel)), yes); err != nil {
+					return err
+				}
+				return t.timed(ctx, func(ctx context.Context) error {
+					text, object, err := c.do(ctx, p, channel, g)
+					if err == nil {
+						object["channel"], object["group"] = channel, group
+					}
+					return t.told(text, object, err)
+				})
 			})
 		},
 	}
@@ -147,56 +161,52 @@ func (t *tool) groupChange(c groupChange) *cobra.Command {
 
 func (t *tool) claim() *cobra.Command {
 	var from string
-	var yes bool
-	cmd := &cobra.Command{
-		Use:   "claim CHANNEL GROUP --from CONSUMER",
-		Short: "Give back the pending entries of a consumer that never returns",
-		Long: `claim gives the pending entries of a consumer back to its group and deletes the consumer. The entries of
-a silent consumer are taken over after one lease without it. The exception is the email stage, whose
-journal knows which lines were written. So use claim only if that journal is lost with its volume;
+	cmd := t.groupChange(groupChange{
+		use: "claim", short: "Give back the pending entries of a consumer that never returns",
+		long: `claim gives the pending entries of the consumer --from back to its group and deletes the consumer. The
+entries of a silent consumer are taken over after one lease without it. The exception is the email stage,
+whose journal knows which lines were written. So use claim only if that journal is lost with its volume;
 lines that were written but not settled are then written again. The consumer must not be running.
 ` + "`milepostctl group list`" + ` shows its name.`,
-		Example:           "  milepostctl claim user:email email --from journal-0193a1b2c3d4",
-		Args:              needs("CHANNEL", "GROUP"),
-		ValidArgsFunction: t.completeGroup,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			channel, group := args[0], args[1]
-			if from == "" {
-				return usage("--from CONSUMER is missing")
+		example: "claim user:email email --from journal-0193a1b2c3d4",
+		ask:     "Give the pending entries of the consumer back to %s? It must never come back.",
+		do: func(ctx context.Context, p pipeline, channel string, g inspect.GroupStatus) (string, map[string]any, error) {
+			var names []string
+			for _, c := range g.Consumers {
+				names = append(names, c.Name)
 			}
-			of := fmt.Sprintf("group %s of %s", visible(group), visible(channel))
-			if !yes {
-				if err := t.confirm(fmt.Sprintf("Give the pending entries of %s back to %s? It must never come back.", visible(from), of)); err != nil {
-					return err
-				}
+			if !slices.Contains(names, from) {
+				return "", nil, notFound("consumer", from, names)
 			}
-			return t.with(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				if err := p.hasConsumer(ctx, channel, group, from); err != nil {
-					return err
-				}
-				n, err := p.Claim(ctx, channel, group, from)
-				return t.told(fmt.Sprintf("%s of %s given back to %s", entries(n), from, of),
-					map[string]any{"channel": channel, "group": group, "from": from, "claimed": n}, err)
-			})
+			n, err := p.Claim(ctx, channel, g.Name, from)
+			return fmt.Sprintf("%s of %s given back to group %s of %s", entries(n), from, g.Name, channel), map[string]any{"from": from, "claimed": n}, err
 		},
-	}
+	})
 	cmd.Flags().StringVar(&from, "from", "", "the consumer that never returns (required)")
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if from == "" {
+			return usage("--from CONSUMER is missing")
+		}
+		return nil
+	}
 	return cmd
 }
 
-// hasConsumer refuses a mistyped consumer, which would otherwise look like one without entries.
-func (p pipeline) hasConsumer(ctx context.Context, channel, group, name string) error {
+// group is a group of a channel. It refuses mistyped names.
+func (p pipeline) group(ctx context.Context, channel, name string) (inspect.GroupStatus, error) {
+	if err := p.channel(ctx, channel); err != nil {
+		return inspect.GroupStatus{}, err
+	}
 	s, err := p.Status(ctx, channel)
 	if err != nil {
-		return err
+		return inspect.GroupStatus{}, err
 	}
+	var names []string
 	for _, g := range s.Groups {
-		for _, c := range g.Consumers {
-			if g.Name == group && c.Name == name {
-				return nil
-			}
+		if g.Name == name {
+			return g, nil
 		}
+		names = append(names, g.Name)
 	}
-	return fmt.Errorf("consumer %s of group %s of %s: %w", visible(name), visible(group), visible(channel), stage.ErrNotFound)
+	return inspect.GroupStatus{}, notFound("group", name, names)
 }

@@ -1,7 +1,6 @@
 package milepostctl
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -31,61 +29,54 @@ func jsonTo(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// table writes rows under a heading, in columns.
-func table(w io.Writer, heading []string, rows [][]string) error {
-	var b bytes.Buffer // a buffer takes everything
-	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{heading}, rows...) {
-		fmt.Fprintln(tw, strings.Join(row, "\t"))
-	}
-	_ = tw.Flush()
-	_, err := w.Write(b.Bytes())
-	return err
-}
-
-// narrow is the fewest characters to which fit cuts a cell.
+// narrow is the fewest characters to which table cuts a cell.
 const narrow = 16
 
-// fit is table, made for the terminal's width if Out is a terminal: it cuts cells of the named
-// columns, and if that is not enough leaves out the last columns.
-func (t *tool) fit(heading []string, rows [][]string, cut ...string) error {
-	if t.Screen == nil {
-		return table(t.Out, heading, rows)
-	}
-	screen, _ := t.Screen()
+// table writes rows under a heading, in columns. Cells beyond the heading are lines below their row.
+// On a terminal that is too narrow, the columns of give give way, the first one first: it is cut, or
+// left out if that is not enough.
+func (t *tool) table(w io.Writer, heading []string, rows [][]string, give ...string) error {
+	all := append([][]string{heading}, rows...)
 	widths, total := make([]int, len(heading)), -2
 	for i := range heading {
-		for _, row := range append([][]string{heading}, rows...) {
+		for _, row := range all {
 			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
 		}
 		total += widths[i] + 2
 	}
-	for total > screen && len(widths) > 1 {
-		widest := -1
-		for i, w := range widths {
-			if w > narrow && slices.Contains(cut, heading[i]) && (widest < 0 || w > widths[widest]) {
-				widest = i
-			}
-		}
-		if widest >= 0 {
-			widths[widest]--
-			total--
-			continue
-		}
-		total -= widths[len(widths)-1] + 2
-		widths = widths[:len(widths)-1]
+	screen := total
+	if t.Screen != nil {
+		screen, _ = t.Screen()
 	}
-	fitted := make([][]string, len(rows))
-	for r, row := range rows {
-		for i, w := range widths {
+	for _, name := range give {
+		i, over := slices.Index(heading, name), total-screen
+		switch {
+		case over <= 0:
+		case widths[i]-over >= narrow:
+			widths[i], total = widths[i]-over, screen
+		default:
+			widths[i], total = 0, total-widths[i]-2
+		}
+	}
+	var b strings.Builder
+	for _, row := range all {
+		var line strings.Builder
+		for i, width := range widths {
 			cell := []rune(row[i])
-			if len(cell) > w {
-				cell = append(cell[:w-1], '…')
+			if width > 0 && len(cell) > width {
+				cell = append(cell[:width-1], '…')
 			}
-			fitted[r] = append(fitted[r], string(cell))
+			if width > 0 {
+				fmt.Fprintf(&line, "%-*s  ", width, string(cell))
+			}
+		}
+		fmt.Fprintln(&b, strings.TrimRight(line.String(), " "))
+		for _, below := range row[len(heading):] {
+			fmt.Fprintf(&b, "  %s\n", below)
 		}
 	}
-	return table(t.Out, heading[:len(widths)], fitted)
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 // Words in a table's cell, and lines, that a terminal shows in colour.

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/operate"
-	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
@@ -48,6 +47,9 @@ events wait, or dead letters.`,
 			}
 			t.paint()
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
+				if _, err := p.chosen(ctx, names); err != nil {
+					return err
+				}
 				o := p.Observer(0)
 				seen, err := observe(ctx, o, names)
 				if err != nil {
@@ -100,11 +102,6 @@ func observe(ctx context.Context, o *inspect.Observer, names []string) (inspect.
 	if err != nil || len(names) == 0 {
 		return seen, err
 	}
-	for _, n := range names {
-		if _, ok := seen.Channel(n); !ok {
-			return inspect.Seen{}, fmt.Errorf("channel %s, which no stage names: %w", visible(n), stage.ErrNotFound)
-		}
-	}
 	seen.Channels = slices.DeleteFunc(slices.Clone(seen.Channels), func(c inspect.ChannelStatus) bool { return !slices.Contains(names, c.Channel) })
 	return seen, nil
 }
@@ -140,7 +137,7 @@ func (t *tool) statusOf(w io.Writer, s inspect.Seen) error {
 		_, err := fmt.Fprintln(w, "no stage has ever run here")
 		return err
 	}
-	if err := table(w, stageHeading, rows); err != nil {
+	if err := t.table(w, stageHeading, rows, "CONSUMERS", "PENDING", "RATE", "OLDEST"); err != nil {
 		return err
 	}
 	for _, p := range problems {
@@ -213,7 +210,7 @@ func (t *tool) lines(s inspect.Seen, heading bool) error {
 	for i := range rows {
 		rows[i] = slices.Insert(rows[i], 0, s.At.Local().Format(time.TimeOnly))
 	}
-	if err := table(&b, slices.Insert(slices.Clone(stageHeading), 0, "TIME"), rows); err != nil {
+	if err := t.table(&b, slices.Insert(slices.Clone(stageHeading), 0, "TIME"), rows); err != nil {
 		return err
 	}
 	text := b.Bytes()

@@ -24,6 +24,10 @@ type DeadLetter struct {
 	Crashes int       `json:"crashes"`
 	At      time.Time `json:"at"`   // submission
 	Dead    time.Time `json:"dead"` // when it was set aside
+
+	Trace   string `json:"traceparent,omitempty"`
+	Track   bool   `json:"track,omitempty"`   // somebody may watch the event's progress
+	Adopted bool   `json:"adopted,omitempty"` // the event came from a bare PUBLISH
 }
 
 // DeadLetters reads up to count dead letters of channel, oldest first. It begins after the entry ID
@@ -94,11 +98,20 @@ func (p *Pipeline) Drop(ctx context.Context, channel string, entries ...string) 
 
 // Restore adds a dead letter that was read before, with a new entry ID.
 func (p *Pipeline) Restore(ctx context.Context, d DeadLetter) error {
-	err := p.link.Client.XAdd(ctx, &redis.XAddArgs{Stream: p.link.Keys.Dead(d.Channel), Values: []any{
+	fields := []any{
 		"id", d.ID, "at", d.At.UnixMilli(), "payload", d.Payload,
 		"group", d.Group, "error", d.Error, "tries", d.Tries, "crashes", d.Crashes,
-	}}).Err()
-	return p.link.Check(ctx, err)
+	}
+	if d.Trace != "" {
+		fields = append(fields, "traceparent", d.Trace)
+	}
+	if d.Track {
+		fields = append(fields, "track", 1)
+	}
+	if d.Adopted {
+		fields = append(fields, "adopted", 1)
+	}
+	return p.link.Check(ctx, p.link.Client.XAdd(ctx, &redis.XAddArgs{Stream: p.link.Keys.Dead(d.Channel), Values: fields}).Err())
 }
 
 func deadLetter(channel string, x redis.XMessage) DeadLetter {
@@ -106,6 +119,7 @@ func deadLetter(channel string, x redis.XMessage) DeadLetter {
 	d := DeadLetter{
 		Entry: x.ID, Channel: channel, Group: field("group"), ID: field("id"), Payload: []byte(field("payload")),
 		Error: field("error"), Dead: entry.Time(x.ID),
+		Trace: field("traceparent"), Track: field("track") == "1", Adopted: field("adopted") == "1",
 	}
 	d.Tries, _ = strconv.Atoi(field("tries"))
 	d.Crashes, _ = strconv.Atoi(field("crashes"))
