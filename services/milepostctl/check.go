@@ -99,10 +99,8 @@ func (t *tool) through(ctx context.Context, p pipeline, url string) error {
 				var sent event.Sent
 				if text, _ := e.Values["payload"].(string); json.Unmarshal([]byte(text), &sent) == nil && sent.ID == id {
 					took := time.Since(accepted)
-					return t.told(fmt.Sprintf("%s was emailed %s after it was accepted", id, took.Round(time.Millisecond)), struct {
-						ID      string  `json:"id"`
-						Seconds float64 `json:"seconds"`
-					}{id, took.Seconds()}, nil)
+					return t.told(fmt.Sprintf("%s was emailed %s after it was accepted", id, took.Round(time.Millisecond)),
+						map[string]any{"id": id, "seconds": took.Seconds()})
 				}
 			}
 		}

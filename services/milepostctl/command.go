@@ -3,7 +3,6 @@
 package milepostctl
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -277,31 +276,32 @@ type pipeline struct {
 	*inspect.Pipeline
 }
 
-// open opens the pipeline for f and closes it. It returns f's errors as they are.
+// open opens the pipeline for f and closes it. It returns f's errors as they are. Each call to Redis
+// may take --timeout.
 func (t *tool) open(ctx context.Context, f func(context.Context, pipeline) error) error {
 	broker, err := stage.Open(stage.Options{Redis: t.options, Prefix: t.prefix, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
+	broker.Link().Client.AddHook(limit(t.timeout))
 	return errors.Join(f(ctx, pipeline{broker, inspect.New(broker)}), broker.Close())
 }
 
-// with is open for an f that must end within --timeout.
-func (t *tool) with(ctx context.Context, f func(context.Context, pipeline) error) error {
-	return t.open(ctx, func(ctx context.Context, p pipeline) error {
-		return t.timed(ctx, func(ctx context.Context) error { return f(ctx, p) })
-	})
+// limit bounds each call of a Redis client.
+type limit time.Duration
+
+func (limit) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (l limit) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(l))
+		defer cancel()
+		return next(ctx, cmd)
+	}
 }
 
-// timed ends f after --timeout, with an error that wraps stage.ErrUnavailable.
-func (t *tool) timed(ctx context.Context, f func(context.Context) error) error {
-	call, cancel := context.WithTimeoutCause(ctx, t.timeout, fmt.Errorf("%w: no answer within %s", stage.ErrUnavailable, t.timeout))
-	defer cancel()
-	err := f(call)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = cmp.Or(context.Cause(call), err)
-	}
-	return err
+func (limit) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
 
 // channel refuses a channel that neither the application nor a stage or publisher names.

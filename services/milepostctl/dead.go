@@ -32,7 +32,21 @@ the error permanent, or it failed too often. It keeps its error until somebody r
   milepostctl dead replay raw_input --group distance
   milepostctl dead export > letters.jsonl`,
 	}
-	cmd.AddCommand(t.deadList(), t.deadShow(), t.deadReplay(), t.deadDrop(), t.deadExport(), t.deadImport())
+	cmd.AddCommand(t.deadList(), t.deadShow(), t.deadExport(), t.deadImport(),
+		t.deadChange(change{
+			verb: "replay", past: "replayed",
+			short: "Give dead letters back to the stage that failed, and to no other",
+			long: `replay puts dead letters back into their channel's stream, for the group that failed, with their counts
+at zero. Fix the cause first: an entry that fails again becomes a dead letter again.`,
+			do: (*inspect.Pipeline).Replay,
+		}),
+		t.deadChange(change{
+			verb: "drop", past: "dropped",
+			short: "Remove dead letters for good",
+			long:  "drop removes dead letters for good. Their payloads are lost.",
+			do:    (*inspect.Pipeline).Drop,
+		}),
+	)
 	return cmd
 }
 
@@ -62,19 +76,13 @@ func (f *filter) match(d inspect.DeadLetter, now time.Time) bool {
 
 // letters yields the dead letters that f matches, oldest first: those of the named channels, which
 // must exist, or of all. An error is the last thing that it yields.
-func (t *tool) letters(ctx context.Context, p pipeline, f filter, names ...string) iter.Seq2[inspect.DeadLetter, error] {
+func (p pipeline) letters(ctx context.Context, f filter, names ...string) iter.Seq2[inspect.DeadLetter, error] {
 	return func(yield func(inspect.DeadLetter, error) bool) {
 		now := time.Now()
-		err := t.timed(ctx, func(ctx context.Context) (err error) {
-			names, err = p.chosen(ctx, names)
-			return err
-		})
+		names, err := p.chosen(ctx, names)
 		for i, after := 0, ""; err == nil && i < len(names); {
 			var page []inspect.DeadLetter
-			err = t.timed(ctx, func(ctx context.Context) (err error) {
-				page, err = p.DeadLetters(ctx, names[i], after, deadPage)
-				return err
-			})
+			page, err = p.DeadLetters(ctx, names[i], after, deadPage)
 			for _, d := range page {
 				if f.match(d, now) && !yield(d, nil) {
 					return
@@ -154,7 +162,7 @@ func (t *tool) deadList() *cobra.Command {
 func (t *tool) listLetters(ctx context.Context, p pipeline, channels []string, f filter, limit int) error {
 	shown, more := 0, false
 	var rows [][]string
-	for d, err := range t.letters(ctx, p, f, channels...) {
+	for d, err := range p.letters(ctx, f, channels...) {
 		if err != nil {
 			return err
 		}
@@ -206,7 +214,7 @@ func (t *tool) deadShow() *cobra.Command {
 			if err := checkEntries(args[1:]); err != nil {
 				return err
 			}
-			return t.with(cmd.Context(), func(ctx context.Context, p pipeline) error {
+			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
 				if err := p.channel(ctx, args[0]); err != nil {
 					return err
 				}
@@ -218,25 +226,6 @@ func (t *tool) deadShow() *cobra.Command {
 			})
 		},
 	}
-}
-
-func (t *tool) deadReplay() *cobra.Command {
-	return t.deadChange(change{
-		verb: "replay", past: "replayed",
-		short: "Give dead letters back to the stage that failed, and to no other",
-		long: `replay puts dead letters back into their channel's stream, for the group that failed, with their counts
-at zero. Fix the cause first: an entry that fails again becomes a dead letter again.`,
-		do: (*inspect.Pipeline).Replay,
-	})
-}
-
-func (t *tool) deadDrop() *cobra.Command {
-	return t.deadChange(change{
-		verb: "drop", past: "dropped",
-		short: "Remove dead letters for good",
-		long:  "drop removes dead letters for good. Their payloads are lost.",
-		do:    (*inspect.Pipeline).Drop,
-	})
 }
 
 // change is something done to dead letters.
@@ -277,11 +266,11 @@ func (t *tool) deadChange(c change) *cobra.Command {
 				return err
 			}
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				if err := t.timed(ctx, func(ctx context.Context) error { return p.channel(ctx, channel) }); err != nil {
+				if err := p.channel(ctx, channel); err != nil {
 					return err
 				}
 				if len(args) == 1 {
-					for d, err := range t.letters(ctx, p, f, channel) {
+					for d, err := range p.letters(ctx, f, channel) {
 						if err != nil {
 							return err
 						}
@@ -305,25 +294,23 @@ func (t *tool) deadChange(c change) *cobra.Command {
 	return cmd
 }
 
-// apply does c to the entries, a page at a time, each with a time limit of its own.
-func (t *tool) apply(ctx context.Context, p pipeline, c change, channel string, entries []string) error {
+// apply does c to the entries, a page at a time.
+func (t *tool) apply(ctx context.Context, p pipeline, c change, channel string, entries []string) (err error) {
 	done := 0
 	bar := t.bar(len(entries), "dead letters")
 	for page := range slices.Chunk(entries, deadPage) {
-		n := 0
-		err := t.timed(ctx, func(ctx context.Context) (err error) {
-			n, err = c.do(p.Pipeline, ctx, channel, page...)
-			return err
-		})
+		var n int
+		if n, err = c.do(p.Pipeline, ctx, channel, page...); err != nil {
+			break
+		}
 		done += n
 		_ = bar.Add(len(page)) // only a picture
-		if err != nil {
-			_ = bar.Finish()
-			return fmt.Errorf("%s dead letters of %s: after %d of %d: %w", c.verb, channel, done, len(entries), err)
-		}
 	}
 	_ = bar.Finish()
-	err := t.told(fmt.Sprintf("%s %s", c.past, plural(done, "dead letter")), map[string]any{"channel": channel, c.past: done, "asked": len(entries)}, nil)
+	if err != nil {
+		return fmt.Errorf("%s dead letters of %s: after %d of %d: %w", c.verb, channel, done, len(entries), err)
+	}
+	err = t.told(fmt.Sprintf("%s %s", c.past, plural(done, "dead letter")), map[string]any{"channel": channel, c.past: done, "asked": len(entries)})
 	if err == nil && done < len(entries) {
 		err = fmt.Errorf("%d of %s: %w", len(entries)-done, plural(len(entries), "dead letter"), stage.ErrNotFound)
 	}

@@ -24,7 +24,7 @@ reads what export wrote. The payloads hold addresses: keep the file as safe as t
 		ValidArgsFunction: t.completeChannels,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				for d, err := range t.letters(ctx, p, f, names...) {
+				for d, err := range p.letters(ctx, f, names...) {
 					if err == nil {
 						err = t.json(letterOf(d))
 					}
@@ -77,7 +77,7 @@ func (t *tool) importLetters(ctx context.Context, p pipeline) error {
 			return fmt.Errorf("dead letter %d of the input: %w; %s imported", read, err, plural(added, "dead letter"))
 		}
 		if !slices.Contains(asked, l.Channel) {
-			for d, err := range t.letters(ctx, p, filter{}, l.Channel) {
+			for d, err := range p.letters(ctx, filter{}, l.Channel) {
 				if err != nil {
 					return err
 				}
@@ -92,12 +92,12 @@ func (t *tool) importLetters(ctx context.Context, p pipeline) error {
 		if l.Payload = l.Bytes; l.Bytes == nil {
 			l.Payload = []byte(l.Text)
 		}
-		if err := t.timed(ctx, func(ctx context.Context) error { return p.Restore(ctx, l.DeadLetter) }); err != nil {
+		if err := p.Restore(ctx, l.DeadLetter); err != nil {
 			return fmt.Errorf("after %s: %w", plural(added, "dead letter"), err)
 		}
 		have[m] = true
 		added++
 	}
 	return t.told(fmt.Sprintf("imported %s; %d were there already", plural(added, "dead letter"), read-added),
-		map[string]int{"imported": added, "present": read - added}, nil)
+		map[string]int{"imported": added, "present": read - added})
 }

@@ -221,7 +221,7 @@ func (x *examination) times(check string, ask func() error) {
 	if middle > 10*time.Millisecond || slowest > 250*time.Millisecond {
 		state = warning
 	}
-	x.add(check, state, fmt.Sprintf("in %s, the slowest of %d in %s", seconds(middle.Seconds()), len(took), seconds(slowest.Seconds())), means,
+	x.add(check, state, fmt.Sprintf("in %s, the slowest of %d in %s", middle.Round(time.Microsecond), len(took), slowest.Round(time.Microsecond)), means,
 		"Look at its CPU and disk, and at the network. SLOWLOG GET shows slow commands of Redis.")
 }
 

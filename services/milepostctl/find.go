@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/config"
@@ -57,17 +56,11 @@ and dead letters.`,
 				if email != "" {
 					return t.ofAddress(ctx, p, docs, email)
 				}
-				found, err := t.search(ctx, p, docs, args[0])
+				f, err := t.search(ctx, p, docs, args[0])
 				if err != nil {
 					return err
 				}
-				if err := t.found(found); err != nil {
-					return err
-				}
-				if len(found.Places)+len(found.Progress) == 0 && found.Document == nil {
-					return fmt.Errorf("event %s is nowhere%s: %w", visible(found.ID), found.perhaps(), stage.ErrNotFound)
-				}
-				return nil
+				return t.found(f)
 			})
 		},
 	}
@@ -137,16 +130,12 @@ type document struct {
 
 // search looks for an event everywhere. docs may be nil.
 func (t *tool) search(ctx context.Context, p pipeline, docs *records.Store, id string) (found, error) {
-	var bar *progressbar.ProgressBar
+	bar := t.bar(1, "entries")
 	places, err := p.Find(ctx, id, func(done, of int) {
-		if bar == nil {
-			bar = t.bar(of, "entries")
-		}
+		bar.ChangeMax(of)
 		_ = bar.Set(done) // only a picture
 	})
-	if bar != nil {
-		_ = bar.Finish()
-	}
+	_ = bar.Finish()
 	if err != nil {
 		return found{}, err
 	}
@@ -190,18 +179,26 @@ func (t *tool) search(ctx context.Context, p pipeline, docs *records.Store, id s
 	return f, nil
 }
 
-// perhaps says why the event may be nowhere.
-func (f found) perhaps() string {
-	if f.Store == "asked" {
-		return " and has no document: it was never accepted, or its dead letter was dropped"
+// found writes what is known of an event. Its error is stage.ErrNotFound if that is nothing.
+func (t *tool) found(f found) error {
+	write := t.foundText
+	if t.output == "json" {
+		write = func(f found) error { return t.json(f) }
 	}
-	return ": it went all the way (--mongo looks for its document), was never accepted, or its dead letter was dropped"
+	if err := write(f); err != nil {
+		return err
+	}
+	if len(f.Places)+len(f.Progress) > 0 || f.Document != nil {
+		return nil
+	}
+	perhaps := ": it went all the way (--mongo looks for its document), was never accepted, or its dead letter was dropped"
+	if f.Store == "asked" {
+		perhaps = " and has no document: it was never accepted, or its dead letter was dropped"
+	}
+	return fmt.Errorf("event %s is nowhere%s: %w", visible(f.ID), perhaps, stage.ErrNotFound)
 }
 
-func (t *tool) found(f found) error {
-	if t.output == "json" {
-		return t.json(f)
-	}
+func (t *tool) foundText(f found) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "event      %s\n", visible(f.ID))
 	if len(f.Places) > 0 {

@@ -37,7 +37,7 @@ func (t *tool) ofAddress(ctx context.Context, p pipeline, docs *records.Store, e
 			all = append(all, known{r.ID, r.SubmittedAt, "stored", ""})
 		}
 	}
-	for d, err := range t.letters(ctx, p, filter{}) {
+	for d, err := range p.letters(ctx, filter{}) {
 		if err != nil {
 			return err
 		}

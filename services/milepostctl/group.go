@@ -55,7 +55,7 @@ func (t *tool) groupList() *cobra.Command {
 		Example:           "  milepostctl group list raw_input",
 		ValidArgsFunction: t.completeChannels,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			return t.with(cmd.Context(), func(ctx context.Context, p pipeline) error {
+			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
 				names, err := p.chosen(ctx, names)
 				if err != nil {
 					return err
@@ -134,24 +134,19 @@ func (t *tool) groupChange(c groupChange) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			channel, group := args[0], args[1]
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				var g inspect.GroupStatus
-				err := t.timed(ctx, func(ctx context.Context) (err error) {
-					g, err = p.group(ctx, channel, group)
-					return err
-				})
+				g, err := p.group(ctx, channel, group)
 				if err != nil {
 					return err
 				}
 				if err := t.confirm(fmt.Sprintf(c.ask, fmt.Sprintf("group %s of %s", group, channel)), yes); err != nil {
 					return err
 				}
-				return t.timed(ctx, func(ctx context.Context) error {
-					text, object, err := c.do(ctx, p, channel, g)
-					if err == nil {
-						object["channel"], object["group"] = channel, group
-					}
-					return t.told(text, object, err)
-				})
+				text, object, err := c.do(ctx, p, channel, g)
+				if err != nil {
+					return err
+				}
+				object["channel"], object["group"] = channel, group
+				return t.told(text, object)
 			})
 		},
 	}

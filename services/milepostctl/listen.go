@@ -33,7 +33,7 @@ it listens.`,
 			if len(names) == 0 {
 				names = channels
 			} else if !force {
-				err := t.with(cmd.Context(), func(ctx context.Context, p pipeline) (err error) {
+				err := t.open(cmd.Context(), func(ctx context.Context, p pipeline) (err error) {
 					for range 10 { // a stage that is just starting names its channels a moment later
 						if err = p.channel(ctx, names...); !errors.Is(err, stage.ErrNotFound) || !pause(ctx, 200*time.Millisecond) {
 							break

@@ -1,14 +1,11 @@
 package milepostctl
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -36,8 +33,9 @@ func (t *tool) load() *cobra.Command {
 		Use:   "load URL",
 		Short: "Send many requests and measure the answers",
 		Long: `load sends --requests requests, or as many as fit into --duration: --concurrency at a time, or --rate a
-second. It prints the total time, the mean time per request, percentiles, and how many requests ended
-with which status. {n} in the URL and in --data becomes the number of the request, from 0.
+second. It prints vegeta's report: the total time, the mean and the percentiles of the time per request, and
+how many requests ended with which status, 0 for none. {n} in the URL and in --data becomes the number of
+the request, from 0.
 
 web-api limits requests: start it with RATE_LIMIT=off to measure it.`,
 		Example: `  milepostctl load http://127.0.0.1:8000/ --requests 1000 --concurrency 20
@@ -61,12 +59,11 @@ web-api limits requests: start it with RATE_LIMIT=off to measure it.`,
 			if err := errors.Join(l.check(), checkURL(l.url)); err != nil {
 				return err
 			}
-			s := t.attack(cmd.Context(), l)
+			m := t.attack(cmd.Context(), l)
 			if t.output == "json" {
-				return t.json(s)
+				return t.json(m)
 			}
-			_, err := fmt.Fprint(t.Out, s)
-			return err
+			return vegeta.NewTextReporter(m)(t.Out)
 		},
 	}
 	f := cmd.Flags()
@@ -114,7 +111,7 @@ func (p upTo) Pace(elapsed time.Duration, sent uint64) (wait time.Duration, stop
 }
 
 // attack sends the load until it is done or ctx ends.
-func (t *tool) attack(ctx context.Context, l load) summary {
+func (t *tool) attack(ctx context.Context, l load) *vegeta.Metrics {
 	workers := uint64(l.concurrency)
 	if l.rate > 0 {
 		workers = 10_000
@@ -138,72 +135,12 @@ func (t *tool) attack(ctx context.Context, l load) summary {
 	}
 	bar := t.bar(l.requests, "requests")
 	var m vegeta.Metrics
-	s := summary{Status: map[string]int{}}
 	pacer := upTo{vegeta.ConstantPacer{Freq: l.rate, Per: time.Second}, uint64(l.requests)}
 	for answer := range attacker.Attack(target, pacer, l.duration, "") {
 		m.Add(answer)
-		s.Status[outcome(answer)]++
 		_ = bar.Add(1) // only a picture
 	}
 	_ = bar.Finish()
 	m.Close()
-	s.Requests, s.Total = int(m.Requests), (m.Duration + m.Wait).Seconds()
-	if s.Requests > 0 {
-		s.Mean, s.Rate = s.Total/float64(s.Requests), float64(s.Requests)/s.Total
-	}
-	at := m.Latencies
-	s.Latency = latency{at.Mean.Seconds(), at.P50.Seconds(), at.P90.Seconds(), at.P99.Seconds(), at.Max.Seconds()}
-	return s
-}
-
-// outcome is the status of an answer, or why there is none, without the address of the request.
-func outcome(r *vegeta.Result) string {
-	switch {
-	case r.Code != 0:
-		return strconv.Itoa(int(r.Code))
-	case strings.Contains(r.Error, "Client.Timeout"):
-		return "timeout"
-	}
-	return r.Error[strings.LastIndex(": "+r.Error, ": "):]
-}
-
-// summary is what was measured.
-type summary struct {
-	Requests int            `json:"requests"`
-	Total    float64        `json:"total_seconds"`
-	Mean     float64        `json:"seconds_per_request"` // total by requests
-	Rate     float64        `json:"requests_per_second"`
-	Latency  latency        `json:"latency_seconds"`
-	Status   map[string]int `json:"status"`
-}
-
-type latency struct {
-	Mean float64 `json:"mean"`
-	P50  float64 `json:"p50"`
-	P90  float64 `json:"p90"`
-	P99  float64 `json:"p99"`
-	Max  float64 `json:"max"`
-}
-
-func (s summary) String() string {
-	l := s.Latency
-	return fmt.Sprintf(`requests    %d
-total time  %s
-mean        %s per request, %.1f requests a second
-latency     mean %s, p50 %s, p90 %s, p99 %s, max %s
-status      %s
-`, s.Requests, seconds(s.Total), seconds(s.Mean), s.Rate,
-		seconds(l.Mean), seconds(l.P50), seconds(l.P90), seconds(l.P99), seconds(l.Max), counted(s.Status))
-}
-
-// counted lists how often each came, the most frequent first.
-func counted(count map[string]int) string {
-	names := slices.SortedFunc(maps.Keys(count), func(a, b string) int {
-		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))
-	})
-	parts := make([]string, len(names))
-	for i, name := range names {
-		parts[i] = fmt.Sprintf("%s × %d", visible(name), count[name])
-	}
-	return cmp.Or(strings.Join(parts, ", "), "none")
+	return &m
 }

@@ -39,7 +39,7 @@ which it makes if needed. A package or an image copies them to where the system 
 					return fmt.Errorf("completion %s: %w", name, err)
 				}
 			}
-			return t.told("wrote man pages and completions to "+dir, map[string]string{"folder": dir}, nil)
+			return t.told("wrote man pages and completions to "+dir, map[string]string{"folder": dir})
 		},
 	}
 }

@@ -143,15 +143,12 @@ func payloadOf(b []byte) payload {
 	return payload{Bytes: b}
 }
 
-// told ends a command: with err, or with its result as text or JSON.
-func (t *tool) told(text string, object any, err error) error {
-	if err != nil {
-		return err
-	}
+// told ends a command with its result, as text or as JSON.
+func (t *tool) told(text string, object any) error {
 	if t.output == "json" {
 		return t.json(object)
 	}
-	_, err = fmt.Fprintln(t.Out, text)
+	_, err := fmt.Fprintln(t.Out, text)
 	return err
 }
 
@@ -171,17 +168,6 @@ func (t *tool) bar(most int, what string) *progressbar.ProgressBar {
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(what),
 		progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish())
-}
-
-// seconds writes a time with three significant digits or so.
-func seconds(s float64) string {
-	switch {
-	case s < 0.001:
-		return fmt.Sprintf("%.0f µs", s*1e6)
-	case s < 0.1:
-		return fmt.Sprintf("%.2f ms", s*1e3)
-	}
-	return fmt.Sprintf("%.3f s", s)
 }
 
 func plural(n int, one string) string {

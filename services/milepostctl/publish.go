@@ -55,7 +55,7 @@ With --force it publishes such a payload all the same: it becomes a dead letter 
 				return fmt.Errorf("no stage on %s can decode this payload: %w; --force publishes it all the same", channel, err)
 			}
 			s.Body, s.Digest = body, string(body)
-			return t.with(cmd.Context(), func(ctx context.Context, p pipeline) error {
+			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
 				if !force {
 					if err := p.channel(ctx, channel); err != nil {
 						return fmt.Errorf("%w; --force publishes all the same", err)
@@ -68,11 +68,7 @@ With --force it publishes such a payload all the same: it becomes a dead letter 
 				if receipt.Repeat && t.output != "json" {
 					fmt.Fprintln(t.Err, "the key was used before: nothing was published; this is the first event's ID")
 				}
-				return t.told(receipt.ID, struct {
-					ID      string `json:"id"`
-					Channel string `json:"channel"`
-					Repeat  bool   `json:"repeat"`
-				}{receipt.ID, channel, receipt.Repeat}, nil)
+				return t.told(receipt.ID, map[string]any{"id": receipt.ID, "channel": channel, "repeat": receipt.Repeat})
 			})
 		},
 	}
