@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"os/signal"
 	"runtime"
@@ -41,7 +42,8 @@ type Process struct {
 	Admin  *telemetry.Admin
 	Stdout io.Writer
 
-	StatusPage string // URL of the status page, "" if it is off
+	StatusPage string       // URL of the status page, "" if it is off
+	Hosts      config.Hosts // names that the program's ports answer to
 }
 
 // Open opens the broker that c describes, without connecting, and registers its metrics. If
@@ -139,6 +141,7 @@ type base struct {
 	telemetry.Tracing
 	AdminListen config.Address `env:"ADMIN_LISTEN" help:"address of /healthz, /readyz and /metrics"`
 	StatusPage  config.Switch  `env:"STATUS_PAGE" help:"on or off: the status page of the whole pipeline at / of the admin port"`
+	Hosts       config.Hosts   `env:"ALLOWED_HOSTS" help:"names that the ports answer to, such as example.com,.example.org or *, beside localhost and IP addresses"`
 	StopDelay   time.Duration  `env:"STOP_DELAY" envDefault:"0s" min:"0s" max:"1m" help:"after a signal to stop, requests are served for this long, so that load balancers notice"`
 	Profiles    config.Switch  `env:"PPROF" envDefault:"off" help:"on or off: profiles under /debug/pprof/ of the admin port"`
 }
@@ -187,10 +190,11 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 	if err != nil {
 		return err
 	}
-	defer admin.Serve(listener, bool(common.Profiles), log)()
+	own, _, _ := net.SplitHostPort(string(common.AdminListen)) // healthcheck may ask by this name
+	defer admin.Serve(listener, append(config.Hosts{cmp.Or(own, "localhost")}, common.Hosts...), bool(common.Profiles), log)()
 	defer context.AfterFunc(ctx, admin.Stop)()
 	log.Info("starting", "version", FullVersion(), "admin", listener.Addr().String())
-	proc := &Process{Name: p.Name, Log: log, Admin: admin, Stdout: stdout}
+	proc := &Process{Name: p.Name, Log: log, Admin: admin, Stdout: stdout, Hosts: common.Hosts}
 	if common.StatusPage {
 		proc.StatusPage = "http://" + listener.Addr().String() + "/"
 	}

@@ -97,7 +97,7 @@ func get(t *testing.T, url string) (int, string) {
 
 func TestProgram(t *testing.T) {
 	admins, finish := make(chan *telemetry.Admin, 1), make(chan struct{})
-	url, stop := start(t, map[string]string{"TRIES": "5"}, func(ctx context.Context, cfg small, p *program.Process) error {
+	url, stop := start(t, map[string]string{"TRIES": "5", "ALLOWED_HOSTS": "shop.example"}, func(ctx context.Context, cfg small, p *program.Process) error {
 		if cfg.Tries != 5 {
 			return fmt.Errorf("TRIES is %d, want 5", cfg.Tries)
 		}
@@ -126,6 +126,16 @@ func TestProgram(t *testing.T) {
 	want("/metrics", 200, `milepost_ready{check="email"} 1`)
 	want("/metrics", 200, "go_goroutines")
 	want("/debug/pprof/", 404, "")
+	for host, status := range map[string]int{"localhost:1": 200, "10.1.2.3:9100": 200, "[fd00::1]": 200, "Shop.Example.:80": 200, "evil.example": 421, "sub.shop.example": 421} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/healthz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		if resp, err := http.DefaultClient.Do(r); err != nil || resp.StatusCode != status {
+			t.Errorf("GET /healthz of %s: %v, %v; want %d", host, resp, err, status)
+		}
+	}
 	resp, err := http.Post(url+"/readyz", "text/plain", nil)
 	if err != nil || resp.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST /readyz: %v, %v; want 405", resp, err)

@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/milepost/milepost/pkg/config"
 )
 
 // Admin answers a program's operators: is it alive, is it ready, what are its metrics. Its methods
@@ -157,10 +159,11 @@ func text(w http.ResponseWriter, status int, body string) {
 	_, _ = w.Write([]byte(body)) // an error means that the client is gone
 }
 
-// Serve answers on l until stop is called. stop waits up to 2 s for running requests.
-func (a *Admin) Serve(l net.Listener, profiles bool, log *slog.Logger) (stop func()) {
+// Serve answers on l, to the names in hosts, until stop is called. stop waits up to 2 s for running
+// requests.
+func (a *Admin) Serve(l net.Listener, hosts config.Hosts, profiles bool, log *slog.Logger) (stop func()) {
 	s := &http.Server{
-		Handler:           a.Handler(profiles),
+		Handler:           (&HostGuard{Hosts: hosts, Log: log}).Handler(a.Handler(profiles)),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		IdleTimeout:       90 * time.Second,

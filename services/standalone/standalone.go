@@ -79,13 +79,13 @@ func Run(ctx context.Context, cfg Config, p *program.Process) (err error) {
 	})
 	start(users.Name, func() error {
 		return users.Run(live, users.Deps{
-			Broker: o.broker, Cache: o.answers, Store: o.docs, Listener: o.users, Settings: cfg.Users,
+			Broker: o.broker, Cache: o.answers, Store: o.docs, Listener: o.users, Hosts: p.Hosts, Settings: cfg.Users,
 			Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin,
 		})
 	})
 	start(weather.Name, func() error {
 		return weather.Run(live, weather.Deps{
-			Broker: o.broker, Cache: o.answers, Listener: o.weather, Settings: cfg.Weather,
+			Broker: o.broker, Cache: o.answers, Listener: o.weather, Hosts: p.Hosts, Settings: cfg.Weather,
 			Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin,
 		})
 	})
@@ -95,7 +95,7 @@ func Run(ctx context.Context, cfg Config, p *program.Process) (err error) {
 		defer stopServing()
 		defer context.AfterFunc(ctx, stopServing)()
 		err := webapi.Run(serving, webapi.Deps{
-			Broker: o.broker, Listener: o.page, Office: webapi.Office{Name: cfg.OfficeName, Point: office},
+			Broker: o.broker, Listener: o.page, Hosts: p.Hosts, Office: webapi.Office{Name: cfg.OfficeName, Point: office},
 			Settings: cfg.Settings, Admin: p.Admin, Log: p.Log,
 			Reads: webapi.Reads{
 				UsersURL: httpURL(o.users), UsersToken: cfg.Users.UsersToken, WeatherURL: httpURL(o.weather),

@@ -46,6 +46,7 @@ type Deps struct {
 	Cache    *cache.Client
 	Store    Store
 	Listener net.Listener // for requests; Run closes it
+	Hosts    config.Hosts // names that it answers to
 	Settings Settings
 	Tuning   config.Tuning
 	Log      *slog.Logger     // default: slog.Default()
@@ -80,9 +81,10 @@ func Run(ctx context.Context, d Deps) error {
 		}
 		return "", nil
 	})
+	guard := &telemetry.HostGuard{Hosts: d.Hosts, Log: d.Log}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return program.Serve(ctx, d.Listener, d.Admin.Observe(u.Handler(d.Settings.UsersToken, d.Log), nil), d.Log)
+		return program.Serve(ctx, d.Listener, d.Admin.Observe(guard.Handler(u.Handler(d.Settings.UsersToken, d.Log)), nil), d.Log)
 	})
 	g.Go(func() error { return s.Run(ctx) })
 	return g.Wait()

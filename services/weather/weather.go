@@ -54,6 +54,7 @@ type Deps struct {
 	Broker   *stage.Broker
 	Cache    *cache.Client
 	Listener net.Listener // for requests; Run closes it
+	Hosts    config.Hosts // names that it answers to
 	Settings Settings
 	Tuning   config.Tuning
 	Log      *slog.Logger     // default: slog.Default()
@@ -87,8 +88,11 @@ func Run(ctx context.Context, d Deps) error {
 		}
 		return "", nil
 	})
+	guard := &telemetry.HostGuard{Hosts: d.Hosts, Log: d.Log}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return program.Serve(ctx, d.Listener, d.Admin.Observe(w.Handler(d.Log), nil), d.Log) })
+	g.Go(func() error {
+		return program.Serve(ctx, d.Listener, d.Admin.Observe(guard.Handler(w.Handler(d.Log)), nil), d.Log)
+	})
 	g.Go(func() error { return s.Run(ctx) })
 	return g.Wait()
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/stage"
 )
 
@@ -52,7 +53,7 @@ func (f *fake) Watch(ctx context.Context, _ []string, tell func(stage.Step)) err
 // siteOn is a site over the fake, with a one-time key that is always the same.
 func siteOn(t testing.TB, f *fake, s Settings) *site {
 	t.Helper()
-	site, err := newSite(Deps{Office: velocity, Settings: s, Log: quiet}, f, f, f)
+	site, err := newSite(Deps{Office: velocity, Hosts: config.Hosts{"example.com", "shop.example"}, Settings: s, Log: quiet}, f, f, f)
 	if err != nil {
 		t.Fatal(err)
 	}

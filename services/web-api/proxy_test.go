@@ -90,6 +90,30 @@ func TestCORS(t *testing.T) {
 	}
 }
 
+// TestNames: a request for another site's name is refused, whatever it says beside it.
+func TestNames(t *testing.T) {
+	s := siteOn(t, &fake{}, Settings{TrustedOrigins: Origins{"https://friend.example:8443"}, TrustedProxies: Networks{netip.MustParsePrefix("192.0.2.1/32")}})
+	h := s.handler()
+	for _, tc := range []struct {
+		host, forwarded string
+		status          int
+	}{
+		{"shop.example", "", 200}, {"127.0.0.1:8000", "", 200}, {"localhost", "", 200}, {"friend.example", "", 200},
+		{"evil.example:8000", "", 421}, {"backend", "", 421},
+		{"127.0.0.1:8000", "shop.example", 200}, {"backend", "shop.example", 200}, {"web-api:8000", "shop.example", 200},
+		{"127.0.0.1:8000", "evil.example", 421}, {"evil.example", "shop.example", 421},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = tc.host
+		if tc.forwarded != "" {
+			r.Header.Set("X-Forwarded-Host", tc.forwarded)
+		}
+		if w := do(h, r); w.Code != tc.status || tc.status == 421 && !strings.Contains(w.Body.String(), "ALLOWED_HOSTS") {
+			t.Errorf("GET / of %s, forwarded %q: %d %s; want %d", tc.host, tc.forwarded, w.Code, w.Body, tc.status)
+		}
+	}
+}
+
 var links = regexp.MustCompile(`(?:href|action|src)="(/[^"]*)"`)
 
 // TestBasePath: below a path, every link of every page begins with it, whether or not the proxy has

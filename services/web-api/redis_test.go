@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/geodesy"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
@@ -71,7 +72,7 @@ func serve(t testing.TB, b *stage.Broker, s Settings, reads ...Reads) (base stri
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	d := Deps{Broker: b, Listener: l, Office: velocity, Settings: s, Log: quiet}
+	d := Deps{Hosts: config.Hosts{"milepost.test"}, Broker: b, Listener: l, Office: velocity, Settings: s, Log: quiet}
 	if len(reads) > 0 {
 		d.Reads = reads[0]
 	}

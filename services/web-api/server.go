@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
 
+	"github.com/milepost/milepost/pkg/telemetry"
 	"github.com/milepost/milepost/services/internal/jsonapi"
 )
 
@@ -37,7 +39,7 @@ func (s *site) handler() http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = s.refuse
 	e.Pre(s.rooted)
-	e.Use(s.routed, secure, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.recovered}), s.sameOrigin)
+	e.Use(s.routed, secure, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.recovered}), s.named, s.sameOrigin)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/", s.form)
 		e.Add(method, "/distance", s.toForm)
@@ -65,6 +67,23 @@ func secure(next echo.HandlerFunc) echo.HandlerFunc {
 		h.Set("Permissions-Policy", "geolocation=(self), camera=(), microphone=()")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
+		return next(c)
+	}
+}
+
+// named refuses requests for another name than the site's, in Host and in what a trusted proxy says:
+// a script of another site that lets its own name lead here can send every header but Host.
+func (s *site) named(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		host, said := c.Request().Host, s.proxies.said(c.Request(), "Host", "host")
+		if said != "" && !strings.Contains(host, ".") {
+			host = said // the proxy's name for this server, as in an upstream block of nginx
+		}
+		for _, host := range []string{host, said} {
+			if !s.guard.Allow(host) {
+				return echo.NewHTTPError(http.StatusMisdirectedRequest, telemetry.HostRefused(host))
+			}
+		}
 		return next(c)
 	}
 }

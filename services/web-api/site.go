@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,6 +41,7 @@ type site struct {
 	metrics   *metrics
 	admin     *telemetry.Admin
 	proxies   *proxies
+	guard     telemetry.HostGuard
 	streams   slots
 	overview  *overview
 	open      sync.WaitGroup // streams
@@ -59,6 +62,12 @@ func newSite(d Deps, p publisher, w watcher, h history) (*site, error) {
 		publisher: p, watcher: w, history: h, office: d.Office, settings: d.Settings, log: d.Log,
 		assets: a, metrics: newMetrics(d.Admin.Registry()), admin: d.Admin, proxies: trusted,
 		streams: slots{max: d.Settings.StreamLimit}, overview: newOverview(d, trusted), heartbeat: 15 * time.Second, newKey: rand.Text, now: time.Now,
+	}
+	s.guard.Hosts, s.guard.Log = slices.Clone(d.Hosts), d.Log
+	for _, o := range d.Settings.TrustedOrigins {
+		if u, err := url.Parse(o); err == nil {
+			s.guard.Hosts = append(s.guard.Hosts, u.Hostname())
+		}
 	}
 	if s.mounts.home, err = s.newMount(string(d.Settings.BasePath)); err != nil {
 		return nil, err

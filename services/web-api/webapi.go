@@ -16,6 +16,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/geodesy"
 	"github.com/milepost/milepost/pkg/stage"
@@ -35,6 +36,7 @@ type Office struct {
 type Deps struct {
 	Broker   *stage.Broker
 	Listener net.Listener // of the page; Run closes it
+	Hosts    config.Hosts // names of the site; those of Settings.TrustedOrigins are, too
 	Office   Office
 	Settings Settings
 	Reads    Reads            // the services that GET /overview asks

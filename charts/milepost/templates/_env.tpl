@@ -15,6 +15,8 @@ component's env override the chart's own variables; no variable is there twice. 
 {{- if and $c.exposed $root.Values.ingress.enabled $root.Values.ingress.trustedProxies -}}
 {{- $_ := set $plain "TRUSTED_PROXIES" $root.Values.ingress.trustedProxies -}}
 {{- end -}}
+{{- $path := trimSuffix "/" $root.Values.ingress.path -}}
+{{- if and (eq $name "web-api") $root.Values.ingress.enabled $path }}{{ $_ := set $plain "BASE_PATH" $path }}{{ end -}}
 {{- if and (eq $name "web-api") $root.Values.statusPage.enabled }}{{ $_ := set $plain "STATUS_PAGE" "on" }}{{ end -}}
 {{- $stores := list -}}
 {{- range $what := $c.uses -}}
@@ -31,6 +33,14 @@ component's env override the chart's own variables; no variable is there twice. 
 {{- end -}}
 {{- range $k, $v := $root.Values.config }}{{ $_ := set $plain $k (include "milepost.text" $v) }}{{ end -}}
 {{- range $k, $v := $c.env }}{{ $_ := set $plain $k (include "milepost.text" $v) }}{{ end -}}
+{{- if $c.port -}}
+{{- $service := include "milepost.name" (list $root $name) -}}
+{{- $space := $root.Release.Namespace -}}
+{{- $hosts := list $service (printf "%s.%s" $service $space) (printf "%s.%s.svc" $service $space) (printf "%s.%s.svc.cluster.local" $service $space) -}}
+{{- if and $c.exposed $root.Values.ingress.enabled }}{{ $hosts = append $hosts (default "*" (get $root.Values.ingress "host")) }}{{ end -}}
+{{- with get $plain "ALLOWED_HOSTS" }}{{ $hosts = append $hosts . }}{{ end -}}
+{{- $_ := set $plain "ALLOWED_HOSTS" (join "," $hosts) -}}
+{{- end -}}
 
 {{- $all := list -}}
 {{- range $stores -}}

@@ -14,6 +14,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
 
+	"github.com/milepost/milepost/pkg/config"
 )
 
 // load reads docker-compose.yml in dir as docker compose does, with these variables and profiles.
@@ -131,6 +132,22 @@ func TestNetwork(t *testing.T) {
 		_, outside := s.Networks["outside"]
 		if want := name == "web-api" || name == "weather" || watches; outside != want {
 			t.Errorf("%s is on the network that leads out: %t, want %t", name, outside, want)
+		}
+	}
+	// Each service answers to the name that others reach it by.
+	urls := regexp.MustCompile(`http://([a-z-]+):(80\d\d)`)
+	for name, s := range p.Services {
+		said := strings.Join(s.Command, " ")
+		for _, v := range s.Environment {
+			if v != nil {
+				said += " " + *v
+			}
+		}
+		for _, u := range urls.FindAllStringSubmatch(said, -1) {
+			var hosts config.Hosts
+			if v := p.Services[u[1]].Environment["ALLOWED_HOSTS"]; v == nil || hosts.UnmarshalText([]byte(*v)) != nil || !hosts.Allow(u[1]) {
+				t.Errorf("%s asks %s, which does not answer to that name: ALLOWED_HOSTS %v", name, u[0], hosts)
+			}
 		}
 	}
 	if got := load(t, root, []string{"PORT=8080"}).Services["web-api"].Ports[0].Published; got != "8080" {

@@ -50,7 +50,7 @@ func run(ctx context.Context, cfg settings, p *program.Process) error {
 	answers := cache.Open(cfg.CacheOptions(cfg.Redis), string(cfg.KeyPrefix), p.Log)
 	p.Admin.RedisPool("cache", answers.Pool)
 	err = users.Run(ctx, users.Deps{
-		Broker: broker, Cache: answers, Store: store, Listener: listener, Settings: cfg.Settings, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin,
+		Broker: broker, Cache: answers, Store: store, Listener: listener, Hosts: p.Hosts, Settings: cfg.Settings, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin,
 	})
 	return errors.Join(err, answers.Close(), broker.Close())
 }

@@ -40,6 +40,10 @@ func TestProgram(t *testing.T) {
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("GET without a store = %d, Retry-After %q; want 503", resp.StatusCode, resp.Header.Get("Retry-After"))
 	}
+	r.Host = "evil.example"
+	if resp, err := http.DefaultClient.Do(r); err != nil || resp.StatusCode != http.StatusMisdirectedRequest {
+		t.Errorf("GET of another site's name: %v, %v; want 421", resp, err)
+	}
 	processtest.Until(t, "http://"+env["ADMIN_LISTEN"]+"/metrics", `milepost_users_reads_total{outcome="tried again",read="history"} 2`, ended)
 	stop()
 	if err := <-ended; err != nil {

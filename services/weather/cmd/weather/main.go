@@ -40,7 +40,7 @@ func run(ctx context.Context, cfg settings, p *program.Process) error {
 	answers := cache.Open(cfg.CacheOptions(cfg.Redis), string(cfg.KeyPrefix), p.Log)
 	p.Admin.RedisPool("cache", answers.Pool)
 	err = weather.Run(ctx, weather.Deps{
-		Broker: broker, Cache: answers, Listener: listener, Settings: cfg.Settings, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin,
+		Broker: broker, Cache: answers, Listener: listener, Hosts: p.Hosts, Settings: cfg.Settings, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin,
 	})
 	return errors.Join(err, answers.Close(), broker.Close())
 }

@@ -44,7 +44,7 @@ func run(ctx context.Context, cfg settings, p *program.Process) (err error) {
 	}
 	defer func() { err = errors.Join(err, broker.Close()) }()
 	return webapi.Run(ctx, webapi.Deps{
-		Broker: broker, Listener: listener, Office: webapi.Office{Name: cfg.OfficeName, Point: point},
+		Broker: broker, Listener: listener, Hosts: p.Hosts, Office: webapi.Office{Name: cfg.OfficeName, Point: point},
 		Settings: cfg.Settings, Reads: cfg.Reads, Admin: p.Admin, Log: p.Log,
 	})
 }
