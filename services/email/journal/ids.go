@@ -54,8 +54,8 @@ var (
 	bucketState    = []byte("state")
 )
 
-// createIDs makes the file at path, complete or not at all, with what fill adds.
-func createIDs(path string, state idsState, fill func(*ids) error) error {
+// createIDs makes an empty file at path, complete or not at all.
+func createIDs(path, identity string) error {
 	tmp := path + ".tmp"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -64,7 +64,7 @@ func createIDs(path string, state idsState, fill func(*ids) error) error {
 	if err != nil {
 		return err
 	}
-	d := &ids{db: db, state: state}
+	state := idsState{Identity: identity}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketIDs, bucketSegments, bucketState} {
 			if _, err := tx.CreateBucket(name); err != nil {
@@ -73,9 +73,6 @@ func createIDs(path string, state idsState, fill func(*ids) error) error {
 		}
 		return state.put(tx)
 	})
-	if err == nil {
-		err = fill(d)
-	}
 	if err = errors.Join(err, db.Close()); err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}

@@ -399,6 +399,7 @@ func TestDamage(t *testing.T) {
 	for name, hurt := range map[string]func(t *testing.T, dir string){
 		"bit in the middle": file(records, func(b []byte) []byte { b[bytes.IndexByte(b, '\n')+40] ^= 1; return b }),
 		"header":            file(records, func([]byte) []byte { return []byte("hello\n") }),
+		"earlier version":   file(records, func(b []byte) []byte { return bytes.Replace(b, []byte("l 2 "), []byte("l 1 "), 1) }),
 		"later version":     file(records, func(b []byte) []byte { return bytes.Replace(b, []byte("l 2 "), []byte("l 3 "), 1) }),
 		"empty":             file(records, func([]byte) []byte { return nil }),
 		"records gone":      gone(records),
@@ -449,17 +450,13 @@ func TestOldIDs(t *testing.T) {
 	}
 }
 
-func TestParseName(t *testing.T) {
+func TestSegmentNumber(t *testing.T) {
 	for name, want := range map[string]int{
-		"00000001.ids": 1, "123456789.records": 123456789, "1.ids": 0, "lock": 0, "00000001.ids.tmp": 0,
-		"-0000001.ids": 0, "00000000.ids": 0, "00000001.": 0, "probe": 0,
+		"00000001.records": 1, "123456789.records": 123456789, "1.records": 0, "lock": 0, "00000001.records.tmp": 0,
+		"-0000001.records": 0, "00000000.records": 0, "00000001.": 0, "00000001.ids": 0, "probe": 0,
 	} {
-		got, kind := parseName(name)
-		if kind != "ids" && kind != "records" {
-			got = 0
-		}
-		if got != want {
-			t.Errorf("parseName(%q) = %d, %q; want %d", name, got, kind, want)
+		if got := segmentNumber(name); got != want {
+			t.Errorf("segmentNumber(%q) = %d, want %d", name, got, want)
 		}
 	}
 }

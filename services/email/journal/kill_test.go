@@ -82,7 +82,7 @@ func command(program, path string, events int, environment ...string) *exec.Cmd 
 func killed(c *exec.Cmd) bool { return c.ProcessState != nil && c.ProcessState.ExitCode() == -1 }
 
 // TestKillPoints kills a writer at each point, alone and one after the other, and lets the next one
-// go on: with the log in place, with it renamed after each kill, and with a journal of version 1.
+// go on: with the log in place, and with it renamed after each kill.
 func TestKillPoints(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "writer")
 	if out, err := exec.Command("go", "test", "-tags", "killpoints", "-c", "-o", program, ".").CombinedOutput(); err != nil {
@@ -105,13 +105,10 @@ func TestKillPoints(t *testing.T) {
 		{"journal.mid-seal:2", "journal.after-seal:1", "journal.after-next:1"},
 		{"journal.mid-line:4", "journal.after-seal:1", "journal.mid-line:1", "journal.after-next:1", "journal.after-record:1"},
 	} {
-		for _, variant := range []string{"", "renamed", "upgrade"} {
+		for _, variant := range []string{"", "renamed"} {
 			t.Run(strings.Join(plan, " ")+" "+variant, func(t *testing.T) {
 				t.Parallel()
 				path := filepath.Join(t.TempDir(), "log")
-				if variant == "upgrade" {
-					path = newV1(t)
-				}
 				for i, kill := range plan {
 					c := command(program, path, events, "MILEPOST_KILL="+kill)
 					if out, err := c.CombinedOutput(); !killed(c) {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 )
@@ -21,25 +20,21 @@ func (j *Journal) load() error {
 	}
 	number, others := 0, false
 	for _, e := range entries {
-		switch n, kind := parseName(e.Name()); {
-		case kind == "records":
-			number = max(number, n)
-		case kind == "ids", e.Name() == idsName:
-			others = true
-		}
+		number = max(number, segmentNumber(e.Name()))
+		others = others || e.Name() == idsName
 	}
 	switch {
 	case number > 0:
-		j.active, j.last, err = openSegment(j.name(number, "records"), number)
+		j.active, j.last, err = openSegment(j.name(number), number)
 	case others:
 		err = &damagedError{j.dir, "the segment being written is missing"}
 	default:
-		j.active, err = createSegment(j.name(1, "records"), 1, "journal-"+uuid.NewString())
+		j.active, err = createSegment(j.name(1), 1, "journal-"+uuid.NewString())
 	}
 	if err != nil {
 		return err
 	}
-	if err := j.loadIDs(entries); err != nil {
+	if err := j.loadIDs(); err != nil {
 		return errors.Join(err, j.active.f.Close())
 	}
 	if err := j.tidy(); err != nil {
@@ -48,46 +43,28 @@ func (j *Journal) load() error {
 	return nil
 }
 
-// loadIDs opens ids.db. A new journal and one of version 1 have none yet.
-func (j *Journal) loadIDs(entries []os.DirEntry) error {
+// loadIDs opens ids.db. A new journal has none yet.
+func (j *Journal) loadIDs() (err error) {
 	path, s := filepath.Join(j.dir, idsName), j.active
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && (s.v1 || s.number == 1) {
-		state := idsState{Identity: s.identity, Floor: s.floor.UnixMilli(), Sealed: s.number - 1}
-		err := createIDs(path, state, func(d *ids) error {
-			for _, e := range entries {
-				n, kind := parseName(e.Name())
-				if kind != "ids" || n >= s.number { // what is still being written is sealed again
-					continue
-				}
-				events, newest, err := readIDsV1(filepath.Join(j.dir, e.Name()), s.identity)
-				if err != nil {
-					return err
-				}
-				if err := d.add(n, events, newest, time.Time{}); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && s.number == 1 {
+		if err := createIDs(path, s.identity); err != nil {
 			return fmt.Errorf("make %s: %w", path, err)
 		}
 	}
-	var err error
 	j.ids, err = openIDs(path, s.identity, s.number)
 	return err
 }
 
-func (j *Journal) name(n int, kind string) string {
-	return filepath.Join(j.dir, fmt.Sprintf("%08d.%s", n, kind))
+func (j *Journal) name(segment int) string {
+	return filepath.Join(j.dir, fmt.Sprintf("%08d.records", segment))
 }
 
-// parseName is the reverse of name; kind is "" for other names.
-func parseName(name string) (n int, kind string) {
+// segmentNumber is the reverse of name; 0 for other names.
+func segmentNumber(name string) int {
 	number, kind, _ := strings.Cut(name, ".")
 	n, err := strconv.Atoi(number)
-	if err != nil || n <= 0 || fmt.Sprintf("%08d", n) != number {
-		return 0, ""
+	if err != nil || n <= 0 || kind != "records" || fmt.Sprintf("%08d", n) != number {
+		return 0
 	}
-	return n, kind
+	return n
 }

@@ -25,7 +25,7 @@ func (j *Journal) tryRoll(now time.Time) error {
 		return err
 	}
 	killPoint("journal.after-seal")
-	next, err := createSegment(j.name(old.number+1, "records"), old.number+1, old.identity)
+	next, err := createSegment(j.name(old.number+1), old.number+1, old.identity)
 	if err != nil {
 		return err
 	}
@@ -47,9 +47,8 @@ func (j *Journal) tidy() error {
 		return err
 	}
 	for _, e := range entries {
-		n, kind := parseName(e.Name())
-		old := kind == "records" && n < j.active.number || kind == "ids" && !j.active.v1
-		if !old && !strings.HasSuffix(e.Name(), ".tmp") {
+		n := segmentNumber(e.Name())
+		if old := n > 0 && n < j.active.number; !old && !strings.HasSuffix(e.Name(), ".tmp") {
 			continue
 		}
 		if err := os.Remove(filepath.Join(j.dir, e.Name())); err != nil {

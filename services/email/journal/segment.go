@@ -21,9 +21,6 @@ type segment struct {
 	torn     bool  // the file may go on after size; cut that off before adding
 	events   map[key]Written
 	newest   time.Time
-
-	v1    bool      // see upgrade.go
-	floor time.Time // of a segment of version 1; ids.db has the others'
 }
 
 const segmentHeader = "milepost-journal 2 %s\n" // identity
@@ -54,7 +51,7 @@ func openSegment(path string, number int) (s *segment, last *record, err error) 
 	s = &segment{path: path, number: number, events: map[key]Written{}, newest: time.UnixMilli(0)}
 	rest, ok := s.readHeader(b)
 	if !ok {
-		return nil, nil, &damagedError{path, "it has no header that this version knows"}
+		return nil, nil, &damagedError{path, "it does not begin with the header of this version, \"milepost-journal 2\""}
 	}
 	s.size = int64(len(b) - len(rest))
 	for len(rest) > 0 {
@@ -91,13 +88,8 @@ func (s *segment) readHeader(b []byte) (rest []byte, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	line := string(head) + "\n"
-	if _, err := fmt.Sscanf(line, segmentHeader, &s.identity); err != nil {
-		var floor int64
-		if _, err := fmt.Sscanf(line, headerV1, &s.identity, &floor); err != nil {
-			return nil, false
-		}
-		s.v1, s.floor = true, time.UnixMilli(floor)
+	if _, err := fmt.Sscanf(string(head)+"\n", segmentHeader, &s.identity); err != nil {
+		return nil, false
 	}
 	printable := strings.IndexFunc(s.identity, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
 	return rest, s.identity != "" && printable

@@ -118,7 +118,7 @@ func (j *Journal) finish() error {
 		j.last = nil
 		killPoint("journal.after-mark")
 	}
-	if j.active.v1 || len(j.active.events) >= j.o.Segment {
+	if len(j.active.events) >= j.o.Segment {
 		j.roll(time.Now())
 	}
 	return nil
