@@ -45,7 +45,9 @@ type posting struct {
 
 var (
 	asJSON = posting{http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}, jsonBody}
-	asForm = posting{http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"text/html"}}, formBody}
+	// It takes the page compressed, as a browser does, and like other load generators it does not
+	// unpack it, which costs Go's client 80 µs on the cores that it shares with the programs.
+	asForm = posting{http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"text/html"}, "Accept-Encoding": {"gzip"}}, formBody}
 )
 
 // Each submission has an address and a place of its own. A line of the log names its number.
