@@ -24,10 +24,11 @@ type Step struct {
 	Detail json.RawMessage // from the output or result, see Progresser; nil if there is none
 }
 
-// parseStep reads what the function step of the scripts writes.
-func parseStep(id, stage, text string) (Step, error) {
+// parseStep reads a line of the function step of the scripts.
+func parseStep(id, line string) (Step, error) {
+	stage, rest, _ := strings.Cut(line, " ")
 	s := Step{ID: id, Stage: stage}
-	head, rest, _ := strings.Cut(text, " ")
+	head, rest, _ := strings.Cut(rest, " ")
 	next, detail, _ := strings.Cut(rest, " ")
 	if head != "" {
 		s.State = map[byte]string{'d': "done", 'r': "retry", 'x': "dead"}[head[0]]
@@ -35,7 +36,7 @@ func parseStep(id, stage, text string) (Step, error) {
 	}
 	ms, err := strconv.ParseInt(head, 10, 64)
 	if err != nil || s.State == "" {
-		return s, fmt.Errorf("progress of %s by %s cannot be read: %.100q", id, stage, text)
+		return s, fmt.Errorf("progress of %s cannot be read: %.100q", id, line)
 	}
 	s.At = time.UnixMilli(ms)
 	if next != "" {
@@ -50,19 +51,21 @@ func parseStep(id, stage, text string) (Step, error) {
 // Progress reads the steps of a tracked event, oldest first. [ErrNotFound] if there are none: it
 // was never tracked, or over an hour ago.
 func (b *Broker) Progress(ctx context.Context, id string) ([]Step, error) {
-	all, err := b.link.Client.HGetAll(ctx, b.keys.Progress(id)).Result()
+	key, field := b.keys.Progress(id)
+	lines, err := b.link.Client.HGet(ctx, key, field).Result()
 	if err = b.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
-	if len(all) == 0 {
+	if lines == "" {
 		return nil, ErrNotFound
 	}
-	steps := make([]Step, 0, len(all))
-	for stage, text := range all {
-		s, err := parseStep(id, stage, text)
+	var steps []Step
+	for line := range strings.SplitSeq(strings.TrimSuffix(lines, "\n"), "\n") {
+		s, err := parseStep(id, line)
 		if err != nil {
 			return nil, err
 		}
+		steps = slices.DeleteFunc(steps, func(earlier Step) bool { return earlier.Stage == s.Stage })
 		steps = append(steps, s)
 	}
 	slices.SortFunc(steps, func(a, b Step) int {
@@ -174,7 +177,7 @@ func (w *Watcher) enter(me *watch, ids []string) {
 		}
 	}
 	if w.sub != nil && first {
-		_ = w.sub.Subscribe(w.ctx, w.b.keys.Progress("")) // on an error the loop reconnects and subscribes
+		_ = w.sub.Subscribe(w.ctx, w.b.keys.Watchers()) // on an error the loop reconnects and subscribes
 	}
 }
 
@@ -188,7 +191,7 @@ func (w *Watcher) leave(me *watch, ids []string) {
 		}
 	}
 	if w.sub != nil && len(w.watches) == 0 {
-		_ = w.sub.Unsubscribe(w.ctx, w.b.keys.Progress(""))
+		_ = w.sub.Unsubscribe(w.ctx, w.b.keys.Watchers())
 	}
 }
 
@@ -208,9 +211,9 @@ func (w *Watcher) loop() {
 // the steps of all events while any is watched. It tells whether it was ever confirmed.
 func (w *Watcher) follow() (confirmed bool) {
 	w.mu.Lock()
-	keys := []string{w.b.keys.Progress("-")} // keeps the connection open without events
+	keys := []string{w.b.keys.Watchers() + "-"} // keeps the connection open without events
 	if len(w.watches) > 0 {
-		keys = append(keys, w.b.keys.Progress(""))
+		keys = append(keys, w.b.keys.Watchers())
 	}
 	sub := w.b.link.Client.Subscribe(w.ctx, keys...)
 	w.sub = sub
@@ -236,7 +239,7 @@ func (w *Watcher) follow() (confirmed bool) {
 		switch m := r.(type) {
 		case *redis.Subscription:
 			confirmed = true
-			if m.Kind == "subscribe" && m.Channel == w.b.keys.Progress("") {
+			if m.Kind == "subscribe" && m.Channel == w.b.keys.Watchers() {
 				w.catchUp()
 			}
 		case *redis.Message:
@@ -258,14 +261,13 @@ func (w *Watcher) catchUp() {
 
 // pass tells a live step to those who watch its event.
 func (w *Watcher) pass(message string) {
-	id, rest, _ := strings.Cut(message, " ")
+	id, line, _ := strings.Cut(message, " ")
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.watches[id]) == 0 {
 		return
 	}
-	stage, text, _ := strings.Cut(rest, " ")
-	if s, err := parseStep(id, stage, text); err == nil {
+	if s, err := parseStep(id, line); err == nil {
 		for x := range w.watches[id] {
 			x.tell(&s, "")
 		}

@@ -158,7 +158,7 @@ func on(key, rules string, commands ...string) (needs []need) {
 // always are the rights of every stage and publisher.
 func (b *Broker) always() []need {
 	base := b.keys.Base
-	progress := b.keys.Progress("") // the channel
+	progress := b.keys.Watchers()
 	var database []need
 	if b.opt.Redis.DB != 0 {
 		database = on("", "", "select 1")
@@ -166,7 +166,7 @@ func (b *Broker) always() []need {
 	return slices.Concat(database,
 		on(base+"none", "~"+base+"none", "del %", "setrange % 0 a"),
 		on(b.keys.Stages(), "~"+b.keys.Stages(), "hset % a b", "hgetall %"),
-		on(b.keys.Progress("a"), "~"+progress+"*", "hset % a b", "hlen %", "expire % 1"),
+		on(progress+"a", "~"+progress+"*", "hset % a b", "hget % a", "expire % 1"),
 		on(progress, "&"+progress, "publish % a"),
 		on("", "", "time", "pubsub numsub a", "pubsub numpat", "info", "ping", "unsubscribe", "client id", "client unblock 1"),
 	)
@@ -218,5 +218,5 @@ func (p *Publisher) needs() []need {
 	for _, pattern := range []string{k.Idempotency("*"), k.Limit("*")} {
 		needs = append(needs, on(pattern, "~"+pattern, "get %", "set % a")...)
 	}
-	return slices.Concat(needs, on(k.Progress("a"), "~"+k.Progress("*"), "hgetall %"), on(k.Progress(""), "&"+k.Progress(""), "subscribe %"))
+	return slices.Concat(needs, on(k.Watchers(), "&"+k.Watchers(), "subscribe %"))
 }

@@ -174,6 +174,9 @@ func (s *Stage) settle(ctx context.Context, keys []string, args []any, batch []s
 	}
 }
 
+// trackedTo are the outcomes of tracked events, by output.
+var trackedTo = [...]any{"", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"}
+
 // settleArgs appends the script's arguments. Most are pointers into the batch, since a string or a
 // slice in an interface is an allocation.
 func (s *Stage) settleArgs(args []any, batch []settlement) []any {
@@ -195,6 +198,10 @@ func (s *Stage) settleArgs(args []any, batch []settlement) []any {
 			continue
 		case dead:
 			args = append(args, "d", x.reason, x.d.fields(s.cfg.Name, x.d.Tries))
+			continue
+		}
+		if x.to > 0 && x.to <= 9 && x.d.Tracked && x.d.Traceparent == "" && !x.quiet {
+			args = append(args, trackedTo[x.to], &x.d.EventID, &x.d.At, (*bytesArg)(&x.payload), (*bytesArg)(&x.progress))
 			continue
 		}
 		var more any // nil is the empty string

@@ -26,9 +26,10 @@ package keys
 //	                            alive. "1", or JSON {"state","why"} of what keeps it from working
 //	consumer:<group>:<name>:alive  string with expiry: the same for a lasting consumer
 //	stages                      hash: name -> JSON of a stage's or publisher's inputs and outputs
-//	progress:<id>               hash: stage -> its step for a tracked event, for an hour: "d" (done),
-//	                            "r" (retry) or "x" (dead), ms, the next channels, detail (JSON)
-//	progress:                   Pub/Sub channel: "<id> <stage> <step>" of all tracked events
+//	progress:<start of an ID>   hash with expiry: rest of the event ID -> a line for each step of the
+//	                            tracked event: "<stage> <state><ms> <next> <detail>"; the state is "d"
+//	                            (done), "r" (retry) or "x" (dead), next has commas, detail is JSON
+//	progress:                   Pub/Sub channel: "<id> <line>" of all tracked events
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h
 //	limit:<name>                string: theoretical arrival time of a rate limit, in ms
 //	heard                       string: Redis' time of the last tick; see judge in tick.lua
@@ -53,9 +54,16 @@ func (n Names) Adopter(channel string) string  { return n.Stream(channel) + ":ad
 
 func (n Names) Consumer(group, name string) string { return n.Base + "consumer:" + group + ":" + name }
 func (n Names) Stages() string                     { return n.Base + "stages" }
-func (n Names) Progress(id string) string          { return n.Base + "progress:" + id }
+func (n Names) Watchers() string                   { return n.Base + "progress:" }
 func (n Names) Idempotency(key string) string      { return n.Base + "idempotency:" + key }
 func (n Names) Limit(name string) string           { return n.Base + "limit:" + name }
+
+// Progress is the hash that has the progress of an event, and its field there. The IDs of 4 s, if
+// they are UUIDv7, begin with the same 10 characters and share a hash.
+func (n Names) Progress(id string) (key, field string) {
+	start := min(10, len(id))
+	return n.Base + "progress:" + id[:start], id[start:]
+}
 
 // Alone is a field of <channel>:groups.
 func Alone(group, consumer string) string { return "alone:" + group + ":" + consumer }

@@ -4,7 +4,7 @@
 -- come in KEYS. A channel's other keys are built from its stream's key, the rest from the base.
 local base = table.remove(ARGV)
 local function consumer_key(group, consumer) return base .. 'consumer:' .. group .. ':' .. consumer end
-local function progress_key(id) return base .. 'progress:' .. id end
+local function progress_key(id) return base .. 'progress:' .. string.sub(id, 1, 10) end
 local function channel_name(stream) return string.sub(stream, #base + 1) end
 
 -- write_first(): Redis refuses commands that may grow a full Redis, but not in a script that has
@@ -232,20 +232,43 @@ local function publish(channel, messages)
   for _, m in ipairs(messages) do redis.call('PUBLISH', channel, m) end
 end
 
--- step(id, stage, state, at, next, detail): records a step of a tracked event. state is 'd' (done),
--- 'r' (retry) or 'x' (dead), next a list of channels or nil, detail JSON or nil. Redis packs a hash
--- tightly while its values have at most 64 bytes. The hash expires an hour after its first step.
--- Watchers get a message if one subscribes.
-local watched
-local function step(id, stage, state, at, next, detail)
-  local key, text = progress_key(id), string.format('%s%.0f %s %s', state, at, table.concat(next or {}, ','), detail or '')
-  if redis.call('HSET', key, stage, text) == 1 and redis.call('HLEN', key) == 1 then redis.call('EXPIRE', key, 3600) end
-  local channel = progress_key('')
-  if watched == nil then
-    local n = redis.pcall('PUBSUB', 'NUMSUB', channel)
-    watched = n.err or tonumber(n[2]) > 0
+-- watched() -> whether somebody watches an event. watch(id, line): tells a line of progress.
+local watching
+local function watched()
+  if watching == nil then
+    local n = redis.pcall('PUBSUB', 'NUMSUB', base .. 'progress:')
+    watching = n.err or tonumber(n[2]) > 0
   end
-  if watched then redis.call('PUBLISH', channel, id .. ' ' .. stage .. ' ' .. text) end
+  return watching
+end
+local function watch(id, line)
+  redis.call('PUBLISH', base .. 'progress:', id .. ' ' .. line)
+end
+
+-- first_steps(stage, at, channel, ids): records that events were submitted. An event's progress is
+-- one value: a line for each step, as step() has it. The events of 4 s share a hash, since the
+-- first 10 characters of their IDs, UUIDv7, are the time. It expires an hour after its last event.
+local function first_steps(stage, at, channel, ids)
+  local line, last = string.format('%s d%.0f %s ', stage, at, channel_name(channel)), nil
+  local lines = line .. '\n'
+  for _, id in ipairs(ids) do
+    local key = progress_key(id)
+    redis.call('HSET', key, string.sub(id, 11), lines)
+    if key ~= last then redis.call('EXPIRE', key, 3600) end
+    last = key
+    if watched() then watch(id, line) end
+  end
+end
+
+-- step(id, line): records a later step of a tracked event. The line is '<stage> <state><ms> <next>
+-- <detail>'; state is 'd' (done), 'r' (retry) or 'x' (dead), next the channels with commas, detail
+-- JSON. The earlier steps may be gone, and the hash with them.
+local function step(id, line)
+  local key, rest = progress_key(id), string.sub(id, 11)
+  local before = redis.call('HGET', key, rest)
+  redis.call('HSET', key, rest, (before or '') .. line .. '\n')
+  if not before then redis.call('EXPIRE', key, 3600) end
+  if watched() then watch(id, line) end
 end
 
 -- unpack_list(s) -> the strings of a packed list ("3:abc" each), any bytes allowed.
@@ -275,7 +298,7 @@ local function bury(channel, group, fields, err, now, max)
     'payload', fields.payload or '', 'id', fields.id or '', 'group', group, 'error', err,
     'tries', fields.tries or '0', 'crashes', fields.crashes or '0', 'at', fields.at or '',
     'traceparent', fields.traceparent or '', 'track', fields.track or '', 'adopted', fields.adopted or '')
-  if fields.track == '1' and fields.id then step(fields.id, group, 'x', now) end
+  if fields.track == '1' and fields.id then step(fields.id, string.format('%s x%.0f  ', group, now)) end
 end
 
 -- requeue(channel, group, consumer, most, max_dead, max_crashes) -> how many of the consumer's

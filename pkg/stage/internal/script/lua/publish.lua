@@ -12,7 +12,7 @@
 --       limit (which one, from 1), wait (ms until the next message fits) or
 --       error (Redis refused the entry)
 local channel, max, publisher, n = KEYS[1], tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-local a, reply, kept, tracked, none, now = 4, {}, {}, {}, {}, now_ms()
+local a, reply, kept, tracked, now = 4, {}, {}, {}, now_ms()
 -- Over the limit, full() trims. After that write Redis would refuse nothing, so it is asked before.
 local stop
 if redis.call('XLEN', channel) + n > max then
@@ -20,69 +20,64 @@ if redis.call('XLEN', channel) + n > max then
   stop = err and {error = err} or full(channel, n, max) and {full = true} or nil
 end
 
--- options() -> what the message at ARGV[a] has beside its payload; moves a behind it.
-local function options()
-  local m, limits = {fields = {}, limits = {}, key = KEYS[tonumber(ARGV[a + 2])], digest = ARGV[a + 3]}, tonumber(ARGV[a + 4])
-  m.tracked = ARGV[a + 1] == '1'
-  put(m.fields, 'traceparent', ARGV[a])
-  put(m.fields, 'track', ARGV[a + 1])
-  a = a + 5
-  for l = 1, limits do
-    m.limits[l] = {key = KEYS[tonumber(ARGV[a])], max = tonumber(ARGV[a + 1]), period = tonumber(ARGV[a + 2])}
-    a = a + 3
-  end
-  return m
-end
-
--- known(m) -> the answer if m's idempotency key is known, or nil.
-local function known(m)
-  local first = m.key and redis.call('GET', m.key)
+-- known(key, digest) -> the answer if the idempotency key is known, or nil.
+local function known(key, digest)
+  local first = redis.call('GET', key)
   if not first then return nil end
-  local id, digest = string.match(first, '^(%S+) (.*)$')
-  return digest == m.digest and {repeat_of = id} or {reused = true}
+  local id, old = string.match(first, '^(%S+) (.*)$')
+  return old == digest and {repeat_of = id} or {reused = true}
 end
 
--- limited(m) -> the answer if m is over a rate limit, or nil. By GCRA: the limit's key holds the
--- theoretical arrival time (tat) of the next conforming message.
-local function limited(m)
-  for l, limit in ipairs(m.limits) do
-    limit.tat = math.max(tonumber(redis.call('GET', limit.key) or '0'), now) + limit.period / limit.max
-    if limit.tat - now > limit.period + 0.001 then
-      return {limit = l, wait = math.ceil(limit.tat - now - limit.period)}
-    end
+-- limited(limits) -> the answer if a rate limit is reached, or nil. By GCRA: the limit's key holds
+-- the theoretical arrival time (tat) of the next conforming message. limits begin at ARGV[a].
+local function limited(limits, tats)
+  for l = 1, limits do
+    local at = a + 3 * (l - 1)
+    local key, most, period = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+    local tat = math.max(tonumber(redis.call('GET', key) or '0'), now) + period / most
+    if tat - now > period + 0.001 then return {limit = l, wait = math.ceil(tat - now - period)} end
+    tats[l] = {key, tat, period}
   end
 end
 
--- used(m, id): m was kept. Its key is known from here on, and its limits have counted it.
-local function used(m, id)
-  if m.key then redis.call('SET', m.key, id .. ' ' .. m.digest, 'PX', 86400000) end
-  for _, l in ipairs(m.limits) do
-    redis.call('SET', l.key, string.format('%.3f', l.tat), 'PX', math.ceil(l.tat - now) + l.period)
+-- add(id, payload, at, ...) -> the answer if Redis refuses the entry, or nil.
+local function add(id, payload, ...)
+  local added = redis.pcall('XADD', channel, '*', 'payload', payload, 'id', id, 'at', ...)
+  if type(added) == 'table' and added.err then return {error = added.err} end
+  kept[#kept + 1] = payload
+end
+
+-- publish_one(id, payload, at) -> the answer if the message with the options at ARGV[a] is refused,
+-- or nil. It moves a behind the options.
+local function publish_one(id, payload, at)
+  local trace, track, key, digest, limits = ARGV[a], ARGV[a + 1], KEYS[tonumber(ARGV[a + 2])], ARGV[a + 3], tonumber(ARGV[a + 4])
+  a = a + 5
+  local tats = {}
+  local refused = key and known(key, digest) or stop or limited(limits, tats)
+  a = a + 3 * limits
+  if refused then return refused end
+  if trace == '' and track == '1' then
+    refused = add(id, payload, at, 'track', '1')
+  else
+    local fields = {at}
+    put(fields, 'traceparent', trace)
+    put(fields, 'track', track)
+    refused = add(id, payload, unpack(fields))
   end
-  if m.tracked then tracked[#tracked + 1] = id end
+  if refused then return refused end
+  if key then redis.call('SET', key, id .. ' ' .. digest, 'PX', 86400000) end
+  for _, t in ipairs(tats) do
+    redis.call('SET', t[1], string.format('%.3f', t[2]), 'PX', math.ceil(t[2] - now) + t[3])
+  end
+  if track == '1' then tracked[#tracked + 1] = id end
 end
 
 for i = 1, n do
-  local id, payload, at, m = ARGV[a], ARGV[a + 1], ARGV[a + 2], nil
+  local id, payload, at, more, refused = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3] ~= '', nil
   a = a + 4
-  if ARGV[a - 1] ~= '' then m = options() end
-  local refused = m and known(m) or stop or m and limited(m)
-  if not refused then
-    local added = redis.pcall('XADD', channel, '*', 'payload', payload, 'id', id, 'at', at, unpack(m and m.fields or none))
-    refused = type(added) == 'table' and added.err and {error = added.err}
-  end
-  if refused then
-    reply[i] = json(refused)
-  else
-    kept[#kept + 1] = payload
-    reply[i] = 1
-    if m then used(m, id) end
-  end
+  if more then refused = publish_one(id, payload, at) else refused = stop or add(id, payload, at) end
+  reply[i] = refused and json(refused) or 1
 end
-if #kept > 0 then
-  publish(channel, kept)
-  for _, id in ipairs(tracked) do
-    step(id, publisher, 'd', now, {channel_name(channel)})
-  end
-end
+if #kept > 0 then publish(channel, kept) end
+first_steps(publisher, now, channel, tracked)
 return reply

@@ -6,6 +6,7 @@
 --       KEEP_ENTRIES for an unread one; number of entries; for each: entry ID, outcome, and
 --       '0' (ack only)   nothing
 --       '1' to '9' (forward one message to that output, and nothing more)  event ID, at, payload
+--       't1' to 't9' (the same, tracked)  event ID, at, payload, detail (JSON) or ''
 --       'f' (forward)    event ID, at, more, number of messages; for each: index of the output,
 --                        payload. more is '' or packed: traceparent, track, detail (JSON)
 --       'r' (retry)      delay in ms, fields of the entry to add, packed
@@ -17,17 +18,24 @@
 local call, pcall = redis.call, redis.pcall
 local channel, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local max, max_dead, nout = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local out, plain, keep, batches, a = {}, {}, {}, {}, 6
+local out, plain, tracked, keep, batches, a = {}, {}, {}, {}, {}, 6
 for o = 1, nout do
   out[o] = KEYS[3 + o]
   local refusal = not_stream('WRONGOUTPUT', out[o])
   if refusal then return refusal end
   keep[o] = tonumber(ARGV[a])
   if keep[o] > 0 and call('EXISTS', out[o] .. ':groups') == 1 then keep[o] = 0 end
-  batches[o], plain[tostring(o)] = {}, o
+  batches[o], plain[tostring(o)], tracked['t' .. o] = {}, o, o
   a = a + 1
 end
 local acked, elsewhere, restored, problem, steps, now = 0, {}, {}, nil, {}, nil
+
+-- note(event, state, next, detail): a step, recorded once everything is published.
+local function note(event, state, next, detail)
+  now = now or now_ms()
+  steps[#steps + 1] = event
+  steps[#steps + 1] = string.format('%s %s%.0f %s ', group, state, now, next) .. detail
+end
 
 -- ack(e, id) -> whether the entry, the eth of the batch, was acked here.
 local function ack(e, id)
@@ -67,7 +75,7 @@ local function forward(e, id)
     b[#b + 1], names[m] = ARGV[a + 3 + 2 * m], channel_name(out[to[m]])
   end
   if track == '1' then
-    steps[#steps + 1] = {event, 'd', names, detail}
+    note(event, 'd', table.concat(names, ','), detail)
   end
 end
 
@@ -81,27 +89,32 @@ local function fail(kind, what, packed)
     return
   end
   call('ZADD', KEYS[3], string.format('%.0f', now + tonumber(what)), packed)
-  if fields.track == '1' then steps[#steps + 1] = {fields.id, 'r'} end
+  if fields.track == '1' then note(fields.id, 'r', '', '') end
 end
 
 local n = tonumber(ARGV[a])
 a = a + 1
 for e = 1, n do
   local id, kind = ARGV[a], ARGV[a + 1]
-  local o = plain[kind]
+  local o, t = plain[kind], tracked[kind]
   a = a + 2
-  if o then
+  if o or t then
     if ack(e, id) then
-      local payload = ARGV[a + 2]
-      local r = pcall('XADD', out[o], '*', 'payload', payload, 'id', ARGV[a], 'at', ARGV[a + 1])
+      local event, payload, r = ARGV[a], ARGV[a + 2], nil
+      if o then
+        r = pcall('XADD', out[o], '*', 'payload', payload, 'id', event, 'at', ARGV[a + 1])
+      else
+        r = pcall('XADD', out[t], '*', 'payload', payload, 'id', event, 'at', ARGV[a + 1], 'track', '1')
+      end
       if type(r) == 'table' then
         restore(e, id, r.err)
       else
-        local b = batches[o]
+        local b = batches[o or t]
         b[#b + 1] = payload
+        if t then note(event, 'd', channel_name(out[t]), ARGV[a + 3]) end
       end
     end
-    a = a + 3
+    a = a + (o and 3 or 4)
   elseif kind == '0' then
     ack(e, id)
   elseif kind == 'f' then
@@ -126,9 +139,6 @@ for o = 1, nout do
   end
   if keep[o] == 0 and full(out[o], 0, max) then fulls[#fulls + 1] = o end
 end
-for _, s in ipairs(steps) do
-  now = now or now_ms()
-  step(s[1], group, s[2], now, s[3], s[4])
-end
+for s = 1, #steps, 2 do step(steps[s], steps[s + 1]) end
 if #elsewhere + #restored + #fulls == 0 then return '' end
 return json({elsewhere = elsewhere, restored = restored, problem = problem, full = fulls})
