@@ -34,6 +34,7 @@ tail: ## follow the log of sent emails (SENT_EMAILS, default sent_emails)
 define NEEDS
 redis-server|redis-server|everything that runs against a real Redis: the runtime's suite, the programs together
 chromium chromium-browser google-chrome|chromium|the page in a browser
+nginx /usr/sbin/nginx|nginx-light|the page behind a real proxy
 gcc cc|gcc libc6-dev|pkg/stage and pkg/cache under the race detector, which needs a C compiler
 endef
 export NEEDS
