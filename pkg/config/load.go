@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -250,6 +251,9 @@ func (v variable) bound(text string) float64 {
 	return n
 }
 
+// passwordOption is the password of Redis in a URL that names Sentinels.
+var passwordOption = regexp.MustCompile(`([?&]password=)[^&]*`)
+
 // Mask hides what is secret in a value: the password of a URL, all of anything else.
 func Mask(value string) string {
 	scheme, rest, isURL := strings.Cut(value, "://")
@@ -259,14 +263,15 @@ func Mask(value string) string {
 		}
 		return "****"
 	}
+	rest = passwordOption.ReplaceAllString(rest, "$1****")
 	// Up to the last @, however badly the password is escaped.
 	at := strings.LastIndexByte(rest, '@')
 	if at < 0 {
-		return value
+		return scheme + "://" + rest
 	}
 	user, _, hasPassword := strings.Cut(rest[:at], ":")
 	if !hasPassword {
-		return value
+		return scheme + "://" + rest
 	}
 	return scheme + "://" + user + ":****" + rest[at:]
 }

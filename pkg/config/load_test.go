@@ -46,7 +46,7 @@ func TestLoad(t *testing.T) {
 		Broker: config.Broker{
 			Redis: config.Redis{RedisHost: "127.0.0.1", RedisPort: 6379},
 			Tuning: config.Tuning{
-				Lease: 3 * time.Second, MaxTries: 8, KeepEntries: 10_000, MaxBacklog: 1_000_000, MaxDead: 100_000, Adopt: true,
+				Lease: 3 * time.Second, MaxTries: 8, KeepEntries: 10_000, MaxBacklog: 1_000_000, MaxDead: 100_000, WaitTimeout: 500 * time.Millisecond, Adopt: true,
 			},
 		},
 		Mongo:   config.Mongo{MongoHost: "127.0.0.1", MongoPort: 27017},
@@ -138,6 +138,10 @@ func TestLoadRefuses(t *testing.T) {
 		{"REDIS_URL", "redis://ada:s3cr/et@h:1/0", `REDIS_URL: "redis://ada:****@h:1/0" is not a Redis URL such as`},
 		{"REDIS_URL", "http://ada:s3cret@h/0", `REDIS_URL: "http://ada:****@h/0" is not a Redis URL such as`},
 		{"REDIS_URL", "s3cret", `REDIS_URL: "****" is not a Redis URL such as`},
+		{"REDIS_URL", "redis://s1:26379/0?master_name=m&password=s3cr@t&addr=s2", `REDIS_URL: "redis://s1:26379/0?master_name=m&password=****&addr=s2" is not a Redis URL such as`},
+		{"REDIS_URL", "redis://s1:26379/0?addr=s2:26379", `REDIS_URL: "redis://s1:26379/0?addr=s2:26379" names further Sentinels with addr=, but no master with master_name=`},
+		{"WAIT_REPLICAS", "-1", `WAIT_REPLICAS: "-1" is not a whole number from 0 to 100`},
+		{"WAIT_TIMEOUT", "0", `WAIT_TIMEOUT: "0" is not a duration from 1ms to 4s`},
 		{"MONGO_URL", "mongodb+srv://ada:s3cr@et@", `MONGO_URL: "mongodb+srv://ada:****@" is not a MongoDB URL such as`},
 		{"MONGO_URL", "localhost", `MONGO_URL: "****" is not a MongoDB URL such as`},
 		{"MONGO_DATABASE", "a.b", `MONGO_DATABASE: "a.b" is not a database name`},

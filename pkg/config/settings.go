@@ -17,10 +17,11 @@ import (
 
 // Redis says where the pipeline's Redis is. REDIS_URL goes before REDIS_HOST and REDIS_PORT.
 type Redis struct {
-	RedisURL      RedisURL  `env:"REDIS_URL" secret:"yes" help:"URL of Redis, such as redis://user:password@host:6379/0; rediss:// for TLS"`
+	RedisURL      RedisURL  `env:"REDIS_URL" secret:"yes" help:"URL of Redis, such as redis://user:password@host:6379/0; rediss:// for TLS; behind Sentinel redis://s1:26379/0?master_name=m&addr=s2:26379"`
 	RedisHost     string    `env:"REDIS_HOST" envDefault:"127.0.0.1" help:"host of Redis, if REDIS_URL is not set"`
 	RedisUsername string    `env:"REDIS_USERNAME" help:"user of Redis, instead of the one in REDIS_URL"`
 	RedisPassword string    `env:"REDIS_PASSWORD" secret:"yes" help:"its password, in any characters, instead of the one in REDIS_URL"`
+	SentinelPass  string    `env:"REDIS_SENTINEL_PASSWORD" secret:"yes" help:"password of Sentinel, instead of the one before @ in REDIS_URL"`
 	RedisTLSCA    CAFile    `env:"REDIS_TLS_CA" help:"PEM file with the authority of Redis' certificate; switches TLS on"`
 	RedisTLSCert  File      `env:"REDIS_TLS_CERT" needs:"REDIS_TLS_KEY" help:"PEM file with the client certificate for Redis; switches TLS on"`
 	RedisTLSKey   File      `env:"REDIS_TLS_KEY" needs:"REDIS_TLS_CERT" help:"PEM file with its key"`
@@ -30,6 +31,9 @@ type Redis struct {
 
 // Options returns the options of a client for it.
 func (r Redis) Options() *redis.Options {
+	if f := r.Failover(); f != nil {
+		return stage.Sentinel(f)
+	}
 	o := &redis.Options{Addr: net.JoinHostPort(strings.Trim(r.RedisHost, "[]"), strconv.Itoa(int(r.RedisPort)))}
 	if r.RedisURL != "" {
 		o = r.RedisURL.Options()
@@ -38,6 +42,18 @@ func (r Redis) Options() *redis.Options {
 	host, _, _ := net.SplitHostPort(o.Addr)
 	o.TLSConfig = secure(o.TLSConfig, host, r.RedisTLSCA, r.RedisTLSCert, r.RedisTLSKey)
 	return o
+}
+
+// Failover returns how to find a master by Sentinel, nil if REDIS_URL names a single Redis.
+func (r Redis) Failover() *redis.FailoverOptions {
+	f := r.RedisURL.failover()
+	if f == nil {
+		return nil
+	}
+	f.Username, f.Password = cmp.Or(r.RedisUsername, f.Username), cmp.Or(r.RedisPassword, f.Password)
+	f.SentinelPassword = cmp.Or(r.SentinelPass, f.SentinelPassword)
+	f.TLSConfig = secure(f.TLSConfig, "", r.RedisTLSCA, r.RedisTLSCert, r.RedisTLSKey)
+	return f
 }
 
 // CacheRedis says where answers are cached.
@@ -52,14 +68,13 @@ type CacheRedis struct {
 
 // CacheOptions returns the options of a client for it, those of pipeline if it is unset.
 func (c CacheRedis) CacheOptions(pipeline Redis) *redis.Options {
-	if c.CacheRedisURL != "" {
-		o := c.CacheRedisURL.Options()
-		o.Username, o.Password = cmp.Or(c.CacheUsername, o.Username), cmp.Or(c.CachePassword, o.Password)
-		host, _, _ := net.SplitHostPort(o.Addr)
-		o.TLSConfig = secure(o.TLSConfig, host, c.CacheTLSCA, c.CacheTLSCert, c.CacheTLSKey)
-		return o
+	if c.CacheRedisURL == "" {
+		return pipeline.Options()
 	}
-	return pipeline.Options()
+	return Redis{
+		RedisURL: c.CacheRedisURL, RedisUsername: c.CacheUsername, RedisPassword: c.CachePassword,
+		RedisTLSCA: c.CacheTLSCA, RedisTLSCert: c.CacheTLSCert, RedisTLSKey: c.CacheTLSKey,
+	}.Options()
 }
 
 // Tuning has the settings of the stage runtime.
@@ -70,6 +85,8 @@ type Tuning struct {
 	KeepEntries int           `env:"KEEP_ENTRIES" envDefault:"10000" min:"1" help:"entries that an output without readers keeps"`
 	MaxBacklog  int           `env:"MAX_BACKLOG" envDefault:"1000000" min:"1" help:"publishing is refused while a channel holds this many unsettled entries"`
 	MaxDead     int           `env:"MAX_DEAD" envDefault:"100000" min:"1" help:"dead letters that a channel keeps; the oldest are deleted first"`
+	WaitFor     int           `env:"WAIT_REPLICAS" envDefault:"0" min:"0" max:"100" help:"web-api answers 201 only if so many replicas of Redis have the submission"`
+	WaitTimeout time.Duration `env:"WAIT_TIMEOUT" envDefault:"500ms" min:"1ms" max:"4s" help:"web-api answers 503 if they do not have it after this long"`
 	Adopt       Switch        `env:"ADOPT" envDefault:"on" help:"on or off: add to the stream what other programs PUBLISH on the channel"`
 }
 
@@ -220,14 +237,43 @@ func (u *RedisURL) UnmarshalText(b []byte) error {
 	if p, err := url.Parse(string(b)); err == nil && strings.Contains(p.Host, ",") {
 		return errors.New("names several servers; name one, the master")
 	}
-	if _, err := redis.ParseURL(string(b)); err != nil {
+	_, err := redis.ParseURL(string(b))
+	if RedisURL(b).sentinel() {
+		_, err = redis.ParseFailoverURL(string(b))
+	}
+	if err != nil {
 		if _, options, ok := strings.Cut(err.Error(), "unexpected option: "); ok && !strings.Contains(options, "@") {
+			if strings.Contains(options, "addr") {
+				return errors.New("names further Sentinels with addr=, but no master with master_name=")
+			}
 			return fmt.Errorf("has an option that the client does not know: %s", options)
 		}
 		return errors.New("is not a Redis URL such as redis://user:password@host:6379/0 (rediss:// for TLS, unix:// for a socket; escape special characters of the password with %)")
 	}
 	*u = RedisURL(b)
 	return nil
+}
+
+// sentinel tells whether u names Sentinels and a master.
+func (u RedisURL) sentinel() bool {
+	p, err := url.Parse(string(u))
+	return err == nil && p.Query().Get("master_name") != ""
+}
+
+// failover returns what u says of Sentinels, nil if it names none. As in all of go-redis, the user
+// and password before the @ are Sentinel's, those in the query are Redis'.
+func (u RedisURL) failover() *redis.FailoverOptions {
+	if !u.sentinel() {
+		return nil
+	}
+	f, err := redis.ParseFailoverURL(string(u))
+	if err != nil {
+		panic("config: unchecked Redis URL: " + Mask(string(u)))
+	}
+	if p, _ := url.Parse(string(u)); p.Port() == "" {
+		f.SentinelAddrs[0] = net.JoinHostPort(p.Hostname(), "26379") // the client would take Redis' own port
+	}
+	return f
 }
 
 // Options returns the options of a client for u. It panics if u has not passed UnmarshalText.

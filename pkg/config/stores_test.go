@@ -36,6 +36,11 @@ func TestStores(t *testing.T) {
 	if o := c.CacheOptions(r); err != nil || o.Addr != "cache:6379" || o.DB != 1 || o.Username != "app" || o.Password != password {
 		t.Errorf("options of the cache = %s, database %d, user %s, password %s, %v", o.Addr, o.DB, o.Username, o.Password, err)
 	}
+	r, _ = load(map[string]string{"REDIS_URL": "rediss://ada:x@s1/2?master_name=m&addr=s2:26380&username=app&password=y", "REDIS_PASSWORD": password, "REDIS_SENTINEL_PASSWORD": "z"})
+	if f, o := r.Failover(), r.Options(); f == nil || strings.Join(f.SentinelAddrs, " ") != "s1:26379 s2:26380" || f.SentinelUsername != "ada" ||
+		f.SentinelPassword != "z" || f.MasterName != "m" || o.Username != "app" || o.Password != password || o.DB != 2 || o.TLSConfig == nil || o.Dialer == nil {
+		t.Errorf("behind Sentinel: %+v, options %+v", f, o)
+	}
 	_, m = load(map[string]string{"MONGO_URL": "mongodb://a:1/mydb", "MONGO_DATABASE": "other"})
 	if m.Database() != "other" {
 		t.Errorf("Database() = %s, want other", m.Database())

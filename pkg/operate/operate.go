@@ -322,7 +322,7 @@ func Rate(r *float64) string {
 func Tool(o *redis.Options, prefix string) string {
 	name := "milepostctl"
 	_, _, err := net.SplitHostPort(o.Addr)
-	private := o.Password != "" || o.Username != "" || o.TLSConfig != nil || o.Network == "unix" || err != nil
+	private := o.Password != "" || o.Username != "" || o.TLSConfig != nil || o.Network == "unix" || o.Dialer != nil || err != nil
 	if !private && (o.Addr != "127.0.0.1:6379" || o.DB != 0) {
 		name += " --redis redis://" + o.Addr
 		if o.DB != 0 {

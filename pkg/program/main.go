@@ -52,6 +52,7 @@ func (p *Process) Open(c config.Broker) (*stage.Broker, error) {
 	b, err := stage.Open(stage.Options{
 		Redis: c.Options(), Log: p.Log, Tracer: p.Admin.Tracer(), Lease: c.Lease,
 		Prefix: string(c.KeyPrefix), MaxBacklog: c.MaxBacklog, KeepEntries: c.KeepEntries, MaxDead: c.MaxDead,
+		WaitReplicas: c.WaitFor, WaitTimeout: c.WaitTimeout,
 	})
 	if err != nil {
 		return nil, err

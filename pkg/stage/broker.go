@@ -28,6 +28,8 @@ type Broker struct {
 	tracer  trace.Tracer // nil: none
 	crew    crew
 	rights  rights
+
+	identity identity
 }
 
 // callTimeout bounds one round trip. A blocking read waits readBlock of it.
@@ -46,6 +48,10 @@ func Open(o Options) (*Broker, error) {
 	def(&o.MaxBacklog, 1_000_000)
 	def(&o.KeepEntries, 10_000)
 	def(&o.MaxDead, 100_000)
+	def(&o.WaitTimeout, 500*time.Millisecond)
+	if o.WaitReplicas < 0 || o.WaitTimeout < time.Millisecond || o.WaitTimeout >= callTimeout {
+		return nil, fmt.Errorf("stage: WaitReplicas %d and WaitTimeout %s: from 0, and from 1ms to less than %s", o.WaitReplicas, o.WaitTimeout, callTimeout)
+	}
 	if o.Lease < 500*time.Millisecond {
 		return nil, fmt.Errorf("stage: a lease of %s is too short to renew; at least 500ms", o.Lease)
 	}

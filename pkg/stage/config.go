@@ -24,6 +24,12 @@ type Options struct {
 	MaxBacklog  int           // unsettled entries a channel may hold before publishing is refused. Default 1,000,000
 	KeepEntries int           // entries an unread output keeps. Default 10,000
 	MaxDead     int           // dead letters a channel keeps; the oldest go first. Default 100,000
+
+	// WaitReplicas is how many replicas of Redis must have what a Publisher publishes. If fewer have
+	// it after WaitTimeout (default 500 ms), Publish fails with ErrUnavailable, and the event may or
+	// may not have been kept. Default 0.
+	WaitReplicas int
+	WaitTimeout  time.Duration
 }
 
 // Output is a channel that a stage forwards to.

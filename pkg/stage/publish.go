@@ -14,14 +14,16 @@ import (
 
 // Submission is one event to publish at the edge of the pipeline.
 type Submission struct {
-	ID          string    // event ID; "" makes a UUIDv7
+	ID          string    // event ID; "" makes a UUIDv7; not beside Key
 	Body        any       // encoded as codec.go says
 	At          time.Time // zero means now
 	Track       bool      // record its progress for an hour
 	Traceparent string    // W3C trace context that it belongs to; "" means that of Publish's ctx
 
 	// Key is an idempotency key, "" for none. A second submission with it within 24 h publishes
-	// nothing and gets the first one's ID; with another Digest it gets ErrKeyReused.
+	// nothing and gets the first one's ID; with another Digest it gets ErrKeyReused. The event ID is
+	// computed from Key and Digest, so that a later one, or one after a failover of Redis that lost
+	// the key, is the same event.
 	Key    string
 	Digest string  // of the body, to tell a repeat from a reuse
 	Limits []Limit // checked after Key, counted only if kept
@@ -78,7 +80,8 @@ func (b *Broker) Publisher(name, channel string) *Publisher {
 // ErrClosed: the publisher was closed.
 var ErrClosed = errors.New("the publisher is closed")
 
-// Publish adds s to the channel's stream and publishes it. It returns once Redis has answered.
+// Publish adds s to the channel's stream and publishes it. It returns once Redis has answered, and
+// Options.WaitReplicas replicas have it.
 // Errors: [ErrBacklog], [ErrKeyReused], [*LimitError], [ErrUnavailable], [ErrClosed], a codec
 // error, ctx's error. After ErrUnavailable or ctx's error the event may or may not have been kept.
 func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err error) {
@@ -86,7 +89,14 @@ func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err e
 	if err != nil {
 		return Receipt{}, err
 	}
-	if s.ID == "" {
+	switch {
+	case s.Key != "" && s.ID != "":
+		return Receipt{}, errors.New("the event ID of a submission with a key is computed; leave out one of them")
+	case s.Key != "":
+		if s.ID, err = p.b.keyed(ctx, s.Key, s.Digest); err != nil {
+			return Receipt{}, err
+		}
+	case s.ID == "":
 		s.ID = newID()
 	}
 	if s.At.IsZero() {
@@ -182,16 +192,36 @@ func (p *Publisher) publish(ctx context.Context, batch []publishing) {
 			args = append(args, len(keys), l.Max, l.Per.Milliseconds())
 		}
 	}
-	reply, err := p.b.link.Run(ctx, script.Publish, keys, args...)
+	reply, few, err := p.run(ctx, keys, args)
+	if err != nil {
+		p.b.identity.doubt()
+	}
 	replies, _ := reply.([]any)
 	for i, x := range batch {
 		a := published{err: err}
 		if err == nil {
 			a = answer(x.s, replies[i])
 		}
+		if a.err == nil {
+			a.err = few
+		}
 		x.answer <- a
 	}
 	p.b.metrics.published(p.channel, len(batch))
+}
+
+// run runs the script. few is the error of what it kept, and of repeats, if too few replicas have it.
+func (p *Publisher) run(ctx context.Context, keys []string, args []any) (reply any, few, err error) {
+	n := p.b.opt.WaitReplicas
+	if n == 0 {
+		reply, err = p.b.link.Run(ctx, script.Publish, keys, args...)
+		return reply, nil, err
+	}
+	reply, copied, err := p.b.link.RunCopied(ctx, n, p.b.opt.WaitTimeout, script.Publish, keys, args...)
+	if copied < n {
+		few = fmt.Errorf("%w: %d of %d replicas had it within %s", ErrUnavailable, copied, n, p.b.opt.WaitTimeout)
+	}
+	return reply, few, err
 }
 
 // plain tells whether the submission has no options.

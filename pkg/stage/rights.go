@@ -215,6 +215,10 @@ func (s *Stage) needs() []need {
 func (p *Publisher) needs() []need {
 	k := p.b.keys
 	needs := slices.Concat(p.b.always(), p.b.output(p.channel))
+	if p.b.opt.WaitReplicas > 0 {
+		needs = append(needs, on("", "", "wait 1 1")...)
+	}
+	needs = append(needs, on(k.Pipeline(), "~"+k.Pipeline(), "hget % a", "hsetnx % a b")...)
 	for _, pattern := range []string{k.Idempotency("*"), k.Limit("*")} {
 		needs = append(needs, on(pattern, "~"+pattern, "get %", "set % a")...)
 	}

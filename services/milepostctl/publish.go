@@ -36,6 +36,9 @@ With --force it publishes such a payload all the same: it becomes a dead letter 
 		Args: needs("CHANNEL", "PAYLOAD"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			channel, body := args[0], []byte(args[1])
+			if s.ID != "" && s.Key != "" {
+				return usage("--id and --key: the ID of an event with a key is computed")
+			}
 			if s.ID != "" {
 				if _, err := uuid.Parse(s.ID); err != nil {
 					return usage(fmt.Sprintf("--id: %q is not a UUID", s.ID))
@@ -73,7 +76,7 @@ With --force it publishes such a payload all the same: it becomes a dead letter 
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&s.ID, "id", "", "event ID, a UUID (default: a new one)")
+	f.StringVar(&s.ID, "id", "", "event ID, a UUID (default: a new one, or computed from --key and the payload)")
 	f.StringVar(&s.Key, "key", "", "idempotency key: a second publish with it within 24 h publishes nothing")
 	f.BoolVar(&s.Track, "track", false, "let the event's progress be watched for an hour")
 	f.BoolVar(&force, "force", false, "publish on an unknown channel, or a payload that no stage can decode")

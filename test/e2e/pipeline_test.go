@@ -106,8 +106,10 @@ type pipeline struct {
 	bin   string // folder of the programs
 	log   string // sent_emails
 	env   []string
-	redis *stagetest.Server
-	rdb   *redis.Client // for looking
+	redis *stagetest.Server // nil if it is replicated
+	url   string            // of Redis
+	at    *redis.Options    // the same
+	rdb   *redis.Client     // for looking
 	store *process
 	mongo string // URL of the store
 	web   []*service
@@ -124,14 +126,22 @@ func newPipeline(t testing.TB, env ...string) *pipeline {
 func newPipelineOn(t testing.TB, redisArgs []string, env ...string) *pipeline {
 	t.Helper()
 	server := stagetest.Real(t, slices.Concat(stagetest.Durable, redisArgs)...)
-	p := &pipeline{t: t, redis: server, log: filepath.Join(t.TempDir(), "sent_emails")}
+	p := newPipelineAt(t, "redis://"+server.Addr, server.Options(), env...)
+	p.redis = server
+	return p
+}
+
+// newPipelineAt is newPipeline for a Redis that runs.
+func newPipelineAt(t testing.TB, url string, at *redis.Options, env ...string) *pipeline {
+	t.Helper()
+	p := &pipeline{t: t, url: url, at: at, log: filepath.Join(t.TempDir(), "sent_emails")}
 	p.bin = builds.programs(t, "")
-	p.rdb = redis.NewClient(p.redis.Options()) // which retries, as Redis comes and goes
+	p.rdb = redis.NewClient(at) // which retries, as Redis comes and goes
 	t.Cleanup(func() { p.rdb.Close() })
 	p.store, p.mongo = newStore(t, p.bin)
 	p.store.Start()
 	p.env = append([]string{
-		"REDIS_URL=redis://" + p.redis.Addr, "MONGO_URL=" + p.mongo, "SENT_EMAILS=" + p.log,
+		"REDIS_URL=" + url, "MONGO_URL=" + p.mongo, "SENT_EMAILS=" + p.log,
 		"RATE_LIMIT=off", "ADDRESS_LIMIT=off", "LEASE=2s",
 	}, env...)
 	p.store.Ready()
@@ -159,6 +169,7 @@ func newWhole(t testing.TB, env ...string) (*pipeline, []*service) {
 func newStandalone(t testing.TB, env ...string) (*pipeline, *service) {
 	t.Helper()
 	p := &pipeline{t: t, bin: builds.programs(t, ""), log: filepath.Join(t.TempDir(), "sent_emails"), redis: &stagetest.Server{Addr: freeAddr(t)}}
+	p.url, p.at = "redis://"+p.redis.Addr, p.redis.Options()
 	p.env = append(env, "EMBEDDED_REDIS="+p.redis.Addr, "EMBEDDED_MONGO="+freeAddr(t), "DATA="+t.TempDir(), "SENT_EMAILS="+p.log)
 	return p, p.start("standalone")[0]
 }
@@ -420,7 +431,7 @@ func addresses(vs ...visit) []string {
 // look opens the pipeline as the operator's tool does.
 func (p *pipeline) look() *inspect.Pipeline {
 	p.t.Helper()
-	b, err := stage.Open(stage.Options{Redis: p.redis.Options(), Log: slog.New(slog.DiscardHandler)})
+	b, err := stage.Open(stage.Options{Redis: p.at, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -502,7 +513,7 @@ func alive(t testing.TB, services []*service) {
 // set.
 func (p *pipeline) run(args ...string) (output string, code int) {
 	p.t.Helper()
-	env := []string{"PATH=" + p.bin + ":" + os.Getenv("PATH"), "REDIS_URL=redis://" + p.redis.Addr, "TZ=UTC"}
+	env := []string{"PATH=" + p.bin + ":" + os.Getenv("PATH"), "REDIS_URL=" + p.url, "TZ=UTC"}
 	return run(p.t, filepath.Dir(p.log), env, append([]string{"/bin/sh", "-c", `exec "$@"`, "sh"}, args...)...)
 }
 
@@ -519,7 +530,7 @@ func (p *pipeline) must(args ...string) string {
 // cli runs redis-cli on the pipeline's Redis.
 func (p *pipeline) cli(args ...string) {
 	p.t.Helper()
-	p.must(append([]string{"redis-cli", "-u", "redis://" + p.redis.Addr}, args...)...)
+	p.must(append([]string{"redis-cli", "-u", p.url}, args...)...)
 }
 
 // users is the collection of the documents.

@@ -32,6 +32,7 @@ package keys
 //	progress:                   Pub/Sub channel: "<id> <line>" of all tracked events
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h
 //	limit:<name>                string: theoretical arrival time of a rate limit, in ms
+//	pipeline                    hash: version, shards, created, and the secret of computed event IDs
 //	heard                       string: Redis' time of the last tick; see judge in tick.lua
 //	none                        never exists; see write_first in common.lua
 type Names struct {
@@ -55,6 +56,7 @@ func (n Names) Adopter(channel string) string  { return n.Stream(channel) + ":ad
 func (n Names) Consumer(group, name string) string { return n.Base + "consumer:" + group + ":" + name }
 func (n Names) Stages() string                     { return n.Base + "stages" }
 func (n Names) Watchers() string                   { return n.Base + "progress:" }
+func (n Names) Pipeline() string                   { return n.Base + "pipeline" }
 func (n Names) Idempotency(key string) string      { return n.Base + "idempotency:" + key }
 func (n Names) Limit(name string) string           { return n.Base + "limit:" + name }
 

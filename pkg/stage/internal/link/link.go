@@ -77,6 +77,35 @@ func (l *Link) RunUnchecked(ctx context.Context, s *redis.Script, keys []string,
 	return reply, l.Check(ctx, err)
 }
 
+// RunCopied is Run, and then waits until n replicas have what the script wrote, and all before it on
+// the master, but not longer than patience. It returns how many have it.
+func (l *Link) RunCopied(ctx context.Context, n int, patience time.Duration, s *redis.Script, keys []string, args ...any) (reply any, copied int, err error) {
+	if err := l.Ready(ctx); err != nil {
+		return nil, 0, err
+	}
+	call, cancel := context.WithTimeout(ctx, cmp.Or(l.Timeout, CallTimeout))
+	defer cancel()
+	args = append(args, l.Keys.Base)
+	var wait *redis.Cmd
+	// In one pipeline, so on one connection: WAIT covers what its own connection wrote.
+	send := func(run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) {
+		pipe := l.Client.Pipeline()
+		script := run(call, pipe, keys, args...)
+		wait = pipe.Do(call, "wait", n, patience.Milliseconds())
+		_, _ = pipe.Exec(call) // each command has its error
+		reply, err = script.Result()
+	}
+	send(s.EvalSha)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		send(s.Eval)
+	}
+	if err == nil {
+		err = wait.Err()
+	}
+	copied, _ = wait.Int()
+	return reply, copied, l.Check(ctx, err)
+}
+
 // RunInt is Run for a script that replies with a number.
 func (l *Link) RunInt(ctx context.Context, s *redis.Script, keys []string, args ...any) (int, error) {
 	reply, err := l.Run(ctx, s, keys, args...)
@@ -129,7 +158,7 @@ func Away(err error) bool {
 			return true
 		}
 	}
-	return strings.Contains(msg, "max number of clients") || strings.Contains(msg, "command not allowed when used memory")
+	return strings.Contains(msg, "WAIT cannot be used with replica") || strings.Contains(msg, "max number of clients") || strings.Contains(msg, "command not allowed when used memory")
 }
 
 // Denied tells whether Redis refused the credentials or the user's rights.

@@ -1,0 +1,81 @@
+package stage
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+)
+
+// identity computes the event ID of a submission with an idempotency key. A failover of Redis may
+// lose the entry and the key after the event was handled. The retry must then get the same ID, so
+// that every stage finds what it has done already. The secret, made once for each pipeline, keeps
+// others from guessing IDs: who knows one sees the event's progress.
+type identity struct {
+	mu     sync.Mutex
+	secret string
+	known  bool // Redis has it, as far as is known
+}
+
+// keyed returns the event ID of all submissions with this key and digest.
+func (b *Broker) keyed(ctx context.Context, key, digest string) (string, error) {
+	secret, err := b.secret(ctx)
+	if err != nil {
+		return "", err
+	}
+	mac := hmac.New(sha256.New, []byte(secret))
+	fmt.Fprintf(mac, "%d:%s%s", len(key), key, digest)
+	id := uuid.UUID(mac.Sum(nil)[:16])
+	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80 // version 8: as the application likes
+	return id.String(), nil
+}
+
+// secret returns the pipeline's secret. If Redis has lost it, it gets the one that this process has.
+func (b *Broker) secret(ctx context.Context) (string, error) {
+	i := &b.identity
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.known {
+		return i.secret, nil
+	}
+	if err := b.link.Ready(ctx); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	key := b.keys.Pipeline()
+	got := b.link.Client.HGet(ctx, key, "secret")
+	if got.Err() == redis.Nil {
+		if i.secret == "" {
+			var random [32]byte
+			_, _ = rand.Read(random[:])
+			i.secret = hex.EncodeToString(random[:])
+		}
+		_, _ = b.link.Client.Pipelined(ctx, func(p redis.Pipeliner) error { // got has the error
+			for name, value := range map[string]any{"secret": i.secret, "version": 1, "shards": 1, "created": time.Now().UTC().Format(time.RFC3339)} {
+				p.HSetNX(ctx, key, name, value)
+			}
+			got = p.HGet(ctx, key, "secret")
+			return nil
+		})
+	}
+	if err := b.link.Check(ctx, got.Err()); err != nil {
+		return "", err
+	}
+	i.secret, i.known = got.Val(), true
+	return i.secret, nil
+}
+
+// doubt has the secret read again: Redis was away, and may be another one now.
+func (i *identity) doubt() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.known = false
+}
