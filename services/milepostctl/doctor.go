@@ -54,8 +54,10 @@ func (t *tool) doctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check Redis, the store and the pipeline, and say what to change",
-		Long: `doctor checks what the promises depend on. Of Redis: version, persistence, memory and eviction, output
-buffers, clock and response times. Of the cache's Redis (CACHE_REDIS_URL): eviction. Of MongoDB (--mongo,
+		Long: `doctor checks what the promises depend on. Of Redis: credentials and TLS, the rights of this user,
+version, persistence, memory and eviction, output buffers, clock and response times, and keys of other
+programs. A user with the name of a program needs no more than that program. Of the cache's Redis
+(CACHE_REDIS_URL): rights and eviction. Of MongoDB (--mongo,
 MONGO_URL or MONGO_HOST): version, index, clock and response times. Of the pipeline: groups without
 processes, dead letters near MAX_DEAD, backlogs near MAX_BACKLOG, and adoption. Set MAX_DEAD and
 MAX_BACKLOG as the services have them.
@@ -82,19 +84,21 @@ status is 5 if a check failed; warnings alone end with 0.`,
 			t.paint()
 			var x examination
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				if err := x.broker(ctx, t); err != nil {
-					return err
-				}
-				x.cache(ctx, cache, t.timeout)
+				away := x.broker(ctx, t)
+				x.cache(ctx, cache, t)
 				if named {
 					x.store(ctx, store, t.timeout)
 				} else {
 					x.add("mongo", unknown, "not asked", "The store keeps a document for each submission.", "Name it with --mongo or MONGO_URL to check it.")
 				}
-				if err := x.pipeline(ctx, p, l); err != nil {
-					x.add("stages", unknown, err.Error(), "A script reads what the stages report.", "Fix what is above first.")
+				if away == nil {
+					x.pipeline(ctx, p, l)
 				}
-				return t.examined(x, explain)
+				err := t.examined(x, explain)
+				if away != nil {
+					return away
+				}
+				return err
 			})
 		},
 	}
@@ -141,17 +145,17 @@ func (t *tool) examined(x examination, explain bool) error {
 }
 
 // pipeline checks what the stages report.
-func (x *examination) pipeline(ctx context.Context, p pipeline, l limits) error {
+func (x *examination) pipeline(ctx context.Context, p pipeline, l limits) {
 	seen, err := p.Observer(0).Observe(ctx)
 	if err != nil {
-		return err
+		x.add("stages", unknown, err.Error(), "A script reads what the stages report.", "Fix what is above first.")
+		return
 	}
 	rows := operate.Rows(seen)
 	x.stages(rows)
 	x.deadLetters(seen, l)
 	x.backlog(rows, l)
 	x.adoption(seen, rows)
-	return nil
 }
 
 func (x *examination) stages(rows []operate.Row) {

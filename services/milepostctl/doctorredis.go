@@ -2,6 +2,7 @@ package milepostctl
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,6 +30,9 @@ func askServer(ctx context.Context, o *redis.Options, patience time.Duration) (*
 	c.DialTimeout, c.ReadTimeout, c.MaxRetries, c.DialerRetries, c.ContextTimeoutEnabled = patience, patience, -1, 1, true
 	s := &server{rdb: redis.NewClient(&c), info: map[string]string{}, config: map[string]string{}}
 	if err := s.rdb.Ping(ctx).Err(); err != nil {
+		if c.TLSConfig != nil && speaksPlain(ctx, c) {
+			err = tls.RecordHeaderError{Msg: "the server speaks no TLS"}
+		}
 		return nil, errors.Join(err, s.rdb.Close())
 	}
 	// One section a call: an embedded Redis knows few and refuses the others.
@@ -53,6 +57,16 @@ func askServer(ctx context.Context, o *redis.Options, patience time.Duration) (*
 		}
 	}
 	return s, nil
+}
+
+// speaksPlain tells whether a server that does not answer with TLS answers without. No credentials
+// are sent.
+func speaksPlain(ctx context.Context, o redis.Options) bool {
+	o.TLSConfig, o.Username, o.Password, o.DB = nil, "", "", 0
+	rdb := redis.NewClient(&o)
+	defer func() { _ = rdb.Close() }() // nothing was written
+	err := rdb.Ping(ctx).Err()
+	return err == nil || errors.As(err, new(redis.Error))
 }
 
 // say is a setting from CONFIG, else from INFO, where it has another name; "" if neither has it.
@@ -88,6 +102,7 @@ func (x *examination) expect(s *server, check, got string, ok bool, bad, means, 
 func (x *examination) broker(ctx context.Context, t *tool) error {
 	s, err := askServer(ctx, t.options, t.timeout)
 	if err != nil {
+		x.add("redis answers", failed, err.Error(), "Every program waits for Redis, and web-api answers 503.", remedy(err, "REDIS", t.options))
 		return fmt.Errorf("%w: %w", stage.ErrUnavailable, err)
 	}
 	defer func() { _ = s.rdb.Close() }() // nothing was written
@@ -99,11 +114,8 @@ func (x *examination) broker(ctx context.Context, t *tool) error {
 		x.settings(s)
 	}
 	x.clock("redis clock", func() (time.Time, error) { return s.rdb.Time(ctx).Result() })
-	if err := s.rdb.Eval(ctx, "return redis.call('EXISTS', KEYS[1])", []string{t.prefix + "stages"}).Err(); err != nil {
-		x.add("redis scripts", failed, err.Error(), "The runtime does everything by scripts.", "Allow this user EVAL, EVALSHA and the commands of streams (ACL SETUSER … +@scripting +@stream …).")
-	} else {
-		x.add("redis scripts", fine, "allowed", "The runtime does everything by scripts.", "")
-	}
+	x.rights(ctx, t)
+	x.keys(ctx, s.rdb, t.prefix)
 	return nil
 }
 
@@ -115,7 +127,7 @@ func (x *examination) settings(s *server) {
 	x.expect(s, "redis mode", s.info["redis_mode"], s.info["redis_mode"] == "standalone", failed,
 		"Scripts need all keys of a pipeline on one server and messages in one order. Redis Cluster and Sentinel give neither.", "Use a single Redis.")
 	x.expect(s, "redis role", s.info["role"], s.info["role"] == "master", failed,
-		"Only a master accepts writes.", "Name the master. Failover to a replica may lose the last writes; no promise covers that.")
+		"Only a master accepts writes.", "Name the master, or make this one the master: REPLICAOF NO ONE. Failover to a replica may lose the last writes; no promise covers that.")
 	appendonly := s.config["appendonly"]
 	if v, ok := s.info["aof_enabled"]; ok && appendonly == "" {
 		appendonly = map[string]string{"0": "no", "1": "yes"}[v]
@@ -167,7 +179,7 @@ func (x *examination) memory(s *server) {
 		state = warning
 	}
 	x.add("redis memory", state, fmt.Sprintf("%s of %s used, %.0f %%", size(used), size(limit), 100*share), means,
-		"`milepostctl status` shows the backlogs. Raise maxmemory if they are intended.")
+		"`milepostctl status` shows the backlogs. If they are intended, give it more: CONFIG SET maxmemory 1gb, and in redis.conf.")
 }
 
 // buffers checks how far a subscriber may lag behind.
@@ -246,19 +258,24 @@ func (x *examination) clock(check string, ask func() (time.Time, error)) {
 	x.add(check, state, fmt.Sprintf("%+d ms against this machine's", off.Milliseconds()), means, "Run NTP on both machines.")
 }
 
-// cache checks the cache's Redis, if there is one.
-func (x *examination) cache(ctx context.Context, c config.CacheRedis, patience time.Duration) {
+// cache checks the cache's Redis, and whether this user may use it.
+func (x *examination) cache(ctx context.Context, c config.CacheRedis, t *tool) {
 	const means = "The cache can always be refilled. A Redis of its own may evict; the pipeline's must not, and the cache could fill it."
 	if c.CacheRedisURL == "" {
 		x.add("cache", fine, "the pipeline's own Redis (CACHE_REDIS_URL is not set)", means, "")
+		if i := slices.IndexFunc(programs, func(p stage.Config) bool { return p.Name == t.options.Username }); i < 0 || i >= 4 {
+			x.cacheRights(ctx, t.options, t.prefix)
+		}
 		return
 	}
-	s, err := askServer(ctx, c.CacheRedisURL.Options(), patience)
+	o := c.CacheOptions(config.Redis{})
+	s, err := askServer(ctx, o, t.timeout)
 	if err != nil {
-		x.add("cache", failed, fmt.Sprintf("%s does not answer: %v", config.Mask(string(c.CacheRedisURL)), err), means, "Start it, or correct CACHE_REDIS_URL.")
+		x.add("cache", failed, fmt.Sprintf("%s does not answer: %v", config.Mask(string(c.CacheRedisURL)), err), means, remedy(err, "CACHE_REDIS", o))
 		return
 	}
 	defer func() { _ = s.rdb.Close() }() // nothing was written
+	x.cacheRights(ctx, o, t.prefix)
 	policy, limit := s.say("maxmemory-policy", "maxmemory_policy"), s.say("maxmemory", "maxmemory")
 	x.expect(s, "cache eviction", policy, policy != "noeviction", warning, means, "In its redis.conf `maxmemory-policy volatile-ttl`: it evicts first what expires first.")
 	x.expect(s, "cache memory", limit, limit != "0", warning, means, "In its redis.conf `maxmemory 100mb`.")

@@ -91,7 +91,7 @@ func TestDoctor(t *testing.T) {
 		}
 		expect(t, "broker.conf", states, all, map[string]string{
 			"redis version": fine, "redis mode": fine, "redis role": fine, "redis appendonly": fine, "redis appendfsync": fine, "redis writes its file": fine,
-			"redis eviction": fine, "redis memory": fine, "redis pubsub buffers": fine, "redis clients": fine, "redis scripts": fine,
+			"redis eviction": fine, "redis memory": fine, "redis pubsub buffers": fine, "redis clients": fine, "redis rights": fine,
 			"cache eviction": fine, "cache memory": fine, "stages": fine, "dead letters": fine, "backlog": fine, "adoption": fine, "mongo": unknown,
 		})
 		if all["redis mode"].Found != "standalone" {
@@ -116,18 +116,18 @@ func TestDoctor(t *testing.T) {
 		}
 		states, all := findings(t, map[string]string{"REDIS_URL": "redis://noconfig:geheim@" + server.Addr}, ExitOK)
 		expect(t, "CONFIG forbidden", states, all, map[string]string{
-			"redis appendonly": fine, "redis appendfsync": unknown, "redis eviction": fine, "redis memory": warning, "redis pubsub buffers": unknown, "redis scripts": fine,
+			"redis appendonly": fine, "redis appendfsync": unknown, "redis eviction": fine, "redis memory": warning, "redis pubsub buffers": unknown, "redis rights": fine,
 		})
 		if !strings.Contains(all["redis appendfsync"].Found, "NOPERM") {
 			t.Errorf("doctor does not say why it cannot tell: %+v", all["redis appendfsync"])
 		}
 		states, all = findings(t, map[string]string{"REDIS_URL": "redis://noscripts:geheim@" + server.Addr}, ExitFindings)
-		expect(t, "scripts forbidden", states, all, map[string]string{"redis scripts": failed, "stages": unknown, "redis appendonly": fine})
+		expect(t, "scripts forbidden", states, all, map[string]string{"redis rights": failed, "stages": unknown, "redis appendonly": fine})
 	})
 	t.Run("embedded", func(t *testing.T) {
 		t.Parallel()
 		states, all := findings(t, map[string]string{"REDIS_URL": "redis://" + stagetest.Embedded(t).Addr}, ExitOK)
-		expect(t, "the embedded Redis", states, all, map[string]string{"redis settings": unknown, "redis scripts": fine, "stages": warning})
+		expect(t, "the embedded Redis", states, all, map[string]string{"redis settings": unknown, "redis rights": fine, "stages": warning})
 	})
 }
 
@@ -155,7 +155,7 @@ func TestDoctorBad(t *testing.T) {
 	expect(t, "a bad Redis", states, all, map[string]string{
 		"redis appendonly": failed, "redis appendfsync": warning, "redis eviction": failed, "redis memory": warning, "redis pubsub buffers": warning,
 		"cache eviction": warning, "cache memory": warning, "stages": failed, "dead letters": failed, "backlog": failed, "adoption": unknown,
-		"mongo answers": failed, "redis version": fine, "redis scripts": fine,
+		"mongo answers": failed, "redis version": fine, "redis rights": fine,
 	})
 	if !strings.Contains(all["stages"].Found, "distance (not running), 4 waiting") {
 		t.Errorf("doctor on a stage that nobody runs: %+v", all["stages"])

@@ -269,8 +269,16 @@ func (s *service) page(path string) string {
 // waits waits until /readyz answers 503 and names what the service waits for.
 func (s *service) waits(for_ string) {
 	s.t.Helper()
+	var status int
+	var body string
+	var err error
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("/readyz of %s: %d %s%v", s.name, status, body, err)
+		}
+	}()
 	stagetest.Eventually(s.t, s.name+" waits for "+for_, func() bool {
-		status, body, err := ask(s.t.Context(), http.MethodGet, "http://"+s.admin+"/readyz")
+		status, body, err = ask(s.t.Context(), http.MethodGet, "http://"+s.admin+"/readyz")
 		return err == nil && status == http.StatusServiceUnavailable && strings.Contains(body, for_)
 	})
 }

@@ -133,6 +133,12 @@ func (l *Link) Check(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	case Away(err):
 		l.Recheck()
+		if strings.Contains(err.Error(), "unauthenticated") {
+			err = errors.New("NOAUTH Authentication required")
+		}
+		if errors.Is(err, context.DeadlineExceeded) && l.Client.Options().TLSConfig != nil {
+			err = fmt.Errorf("%w; does the server speak TLS on this port?", err)
+		}
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	default:
 		return err
@@ -161,14 +167,15 @@ func Away(err error) bool {
 	return strings.Contains(msg, "WAIT cannot be used with replica") || strings.Contains(msg, "max number of clients") || strings.Contains(msg, "command not allowed when used memory")
 }
 
-// Denied tells whether Redis refused the credentials or the user's rights.
+// Denied tells whether Redis refused the credentials, the database or the user's rights.
 func Denied(err error) bool {
 	var reply redis.Error
 	if !errors.As(err, &reply) {
 		return false
 	}
 	msg := reply.Error()
-	for _, word := range []string{"NOPERM", "WRONGPASS", "NOAUTH"} {
+	// Redis does not even read a long command of a client that has not logged in.
+	for _, word := range []string{"NOPERM", "WRONGPASS", "NOAUTH", "ERR Protocol error: unauthenticated", "ERR DB index", "ERR AUTH"} {
 		if strings.HasPrefix(msg, word+" ") {
 			return true
 		}

@@ -1,0 +1,162 @@
+package milepostctl
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/cache"
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage"
+)
+
+// programs are those of the application, as far as their rights in Redis depend on it. The first is
+// a publisher; test/e2e compares their rights with what the programs ask for.
+var programs = []stage.Config{
+	{Name: "web-api", Out: []stage.Output{{Channel: event.RawInput}}},
+	{Name: "distance", In: event.RawInput, Out: []stage.Output{{Channel: event.CalculatedDistance}}},
+	{Name: "db", In: event.CalculatedDistance, Out: []stage.Output{{Channel: event.UserEmail}}},
+	{Name: "email", In: event.UserEmail, Out: []stage.Output{{Channel: event.EmailSent, Unread: true}}},
+	{Name: "weather", In: event.RawInput, Out: []stage.Output{{Channel: event.WeatherReport, Unread: true}}},
+	{Name: "users", In: event.UserEmail},
+}
+
+// rights checks whether the user may do what the programs need, and whether Redis takes writes. A
+// user with the name of a program needs no more than that program.
+func (x *examination) rights(ctx context.Context, t *tool) {
+	const means = "The programs try what they need before they write. If something is missing, they wait, and web-api answers 503."
+	need := programs
+	if i := slices.IndexFunc(programs, func(c stage.Config) bool { return c.Name == t.options.Username }); i >= 0 {
+		need = programs[i : i+1]
+	}
+	b, err := stage.Open(stage.Options{Redis: t.options, Prefix: t.prefix, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		x.add("redis rights", failed, err.Error(), means, "Correct the settings.")
+		return
+	}
+	defer func() { _ = b.Close() }() // nothing was written
+	names := make([]string, len(need))
+	for i, c := range need {
+		names[i] = c.Name
+		if c.In == "" {
+			err = errors.Join(err, b.Publisher(c.Name, c.Out[0].Channel).Close())
+			continue
+		}
+		_, wrong := b.New(c, stage.Each(func(context.Context, stage.Event[string]) (string, error) { return "", nil }))
+		err = errors.Join(err, wrong)
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	if err == nil {
+		err = b.Ping(ctx)
+	}
+	if err != nil {
+		x.add("redis rights", failed, err.Error(), means, remedy(err, "REDIS", t.options))
+		return
+	}
+	x.add("redis rights", fine, "enough for "+strings.Join(names, ", "), means, "")
+}
+
+// cacheRights does what a cache does.
+func (x *examination) cacheRights(ctx context.Context, o *redis.Options, prefix string) {
+	const means = "Without the cache every answer is loaded anew, and the stage users pauses."
+	c := cache.Open(o, prefix, slog.New(slog.DiscardHandler))
+	defer func() { _ = c.Close() }() // what it wrote, it has deleted
+	if err := c.Ping(ctx); err != nil {
+		x.add("cache rights", failed, err.Error(), means, remedy(err, "CACHE_REDIS", o))
+		return
+	}
+	x.add("cache rights", fine, "enough for weather, users", means, "")
+}
+
+// keys checks the types of the keys that a channel and the pipeline have.
+func (x *examination) keys(ctx context.Context, rdb *redis.Client, prefix string) {
+	types := map[string]string{"stages": "hash", "heard": "string"}
+	for _, c := range channels {
+		for suffix, kind := range map[string]string{"": "stream", ":dead": "stream", ":due": "zset", ":groups": "hash", ":floors": "hash", ":adopter": "string"} {
+			types[c+suffix] = kind
+		}
+	}
+	var wrong, mend []string
+	for name, want := range types {
+		got, err := rdb.Type(ctx, prefix+name).Result()
+		if err == nil && got != "none" && got != want {
+			wrong = append(wrong, fmt.Sprintf("%s is a %s, not a %s", prefix+name, got, want))
+			mend = append(mend, fmt.Sprintf("RENAME %s %[1]s.foreign", prefix+name))
+		}
+	}
+	slices.Sort(wrong)
+	slices.Sort(mend)
+	const means = "Another program has written a key of the pipeline. A stage that needs it pauses."
+	if len(wrong) > 0 {
+		x.add("redis keys", failed, strings.Join(wrong, "; "), means, strings.Join(mend, "; ")+". KEY_PREFIX keeps programs apart that share a Redis.")
+		return
+	}
+	x.add("redis keys", fine, "no foreign ones", means, "")
+}
+
+// remedy says what mends the error of a call to Redis. The names of the variables that say where it
+// is begin with variables.
+func remedy(err error, variables string, o *redis.Options) string {
+	var lacks *stage.RightsError
+	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var certificate x509.CertificateInvalidError
+	var plain tls.RecordHeaderError
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &lacks):
+		return lacks.Grant
+	case errors.As(err, &authority):
+		return variables + "_TLS_CA=<PEM file with the authority that signed the server's certificate>"
+	case errors.As(err, &host):
+		return "Name the server as its certificate does, in " + variables + "_URL or " + variables + "_HOST."
+	case errors.As(err, &certificate):
+		return "Give the server a certificate that is valid now and for servers."
+	case errors.As(err, &plain):
+		return "The server speaks no TLS: write redis:// in " + variables + "_URL, and unset " + variables + "_TLS_CA and " + variables + "_TLS_CERT."
+	case errors.As(err, &dns):
+		return "Correct the host's name in " + variables + "_URL or " + variables + "_HOST, or look at DNS."
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "Start it, or name another one in " + variables + "_URL."
+	}
+	msg := err.Error()
+	if _, grant, ok := strings.Cut(msg, "to allow it: "); ok {
+		return grant
+	}
+	for _, r := range []struct{ says, change string }{
+		{"WRONGPASS", "Correct the user or password in $_USERNAME and $_PASSWORD, or set it: ACL SETUSER @ on ><password>"},
+		{"NOAUTH", "Set $_PASSWORD, and $_USERNAME if the user is not default."},
+		{"without any password configured", "Unset $_PASSWORD and remove it from $_URL, or give the server one: CONFIG SET requirepass <password>"},
+		{"'ping' command", "ACL SETUSER @ +ping"},
+		{"'select' command", "ACL SETUSER @ +select"},
+		{"DB index is out of range", "Name a database that the server has at the end of $_URL; `CONFIG GET databases` says how many there are."},
+		{"READONLY", "Name the master in $_URL, or make this one the master: REPLICAOF NO ONE"},
+		{"NOREPLICAS", "Start the replicas, or: CONFIG SET min-replicas-to-write 0"},
+		{"MISCONF", "Make room on its disk, and look at its log."},
+		{"LOADING", "Wait until it has read its file."},
+		{"BUSY", "A script of another program runs: SCRIPT KILL"},
+		{"max number of clients", "CONFIG SET maxclients 10000"},
+		{"DENIED", "Give the server a password, or a `bind` to a private network: it is in protected mode."},
+		{"certificate", "$_TLS_CERT=<PEM file with a client certificate that the server trusts> and $_TLS_KEY=<its key>"},
+	} {
+		if strings.Contains(msg, r.says) {
+			return strings.NewReplacer("$", variables, "@", cmp.Or(o.Username, "default")).Replace(r.change)
+		}
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return "If the server wants TLS, write rediss:// in " + variables + "_URL, or set " + variables + "_TLS_CA."
+	}
+	return "Look at the network between here and there, and at the server's log."
+}
