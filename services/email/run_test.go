@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -98,33 +97,4 @@ func TestWaits(t *testing.T) {
 		t.Errorf("dead letters %+v, want none", dead)
 	}
 	g.wantNews(40, "late")
-}
-
-// TestStandby: a second process is ready, says that it stands by, and continues with the same
-// consumer.
-func TestStandby(t *testing.T) {
-	g := newRig(t, stagetest.Real(t).Options())
-	first, stop := g.start()
-	waitReady(t, first, true, "email: ok")
-	other := g.open()
-	standby := func(d *Deps) { d.Broker = other }
-	second, stopSecond := g.start(standby)
-	defer stopSecond()
-	waitReady(t, second, true, "email: standby")
-	third, stopThird := g.start(standby)
-	waitReady(t, third, true, "email: standby")
-	stopThird() // a standby can be stopped
-	g.publish(0, 50)
-	g.wantLines(0, 50)
-	g.settled()
-	stop()
-	waitReady(t, second, true, "email: ok")
-	g.publish(50, 80)
-	g.wantLines(0, 80)
-	g.settled()
-	g.wantNews(80)
-	consumers, err := g.rdb.XInfoConsumers(t.Context(), event.UserEmail, "email").Result()
-	if err != nil || len(consumers) != 1 || !strings.HasPrefix(consumers[0].Name, "journal-") {
-		t.Errorf("consumers %+v (%v), want the journal's alone", consumers, err)
-	}
 }

@@ -205,6 +205,13 @@ func (l *ledger) balance() counts {
 		t.Fatalf("read the documents: %v", err)
 	}
 	wrong := l.compare(docs, l.p.sent())
+	news, err := l.p.rdb.XInfoStream(t.Context(), event.EmailSent).Result()
+	if err != nil {
+		t.Fatalf("look at %s: %v", event.EmailSent, err)
+	}
+	if n := int(news.EntriesAdded); n != l.lines {
+		wrong = append(wrong, fmt.Sprintf("%d messages on %s, want one for each of %d lines", n, event.EmailSent, l.lines))
+	}
 	for _, c := range hops {
 		letters, err := look.DeadLetters(t.Context(), c, "", 10_000)
 		if err != nil {

@@ -56,6 +56,13 @@ func TestWrongVariable(t *testing.T) {
 	}
 }
 
+// TestWrongLog starts email with a log that it could not write, or whose lines it could not end.
+func TestWrongLog(t *testing.T) {
+	for variable, value := range map[string]string{"SENT_EMAILS": "/", "OFFICE_NAME": "Velo\ncity"} {
+		refuses(t, "email", fmt.Sprintf("%s: %q", variable, value), "ADMIN_LISTEN="+freeAddr(t), variable+"="+value)
+	}
+}
+
 // TestPortInUse starts programs on a port that is taken.
 func TestPortInUse(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,8 +1,6 @@
 package embedded_test
 
 import (
-	"errors"
-	"net"
 	"testing"
 	"time"
 
@@ -22,17 +20,6 @@ func startRedis(t *testing.T) *redis.Client {
 	c := redis.NewClient(&redis.Options{Addr: r.Addr()})
 	t.Cleanup(func() { _ = c.Close() })
 	return c
-}
-
-func TestRedisAddressTaken(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if r, err := embedded.StartRedis(l.Addr().String()); !errors.Is(err, embedded.ErrTaken) {
-		t.Errorf("StartRedis on a taken address = %v, %v; want ErrTaken", r, err)
-	}
 }
 
 // A key expires by itself, and not much before its time by the wall clock.

@@ -1,9 +1,7 @@
 package embedded_test
 
 import (
-	"errors"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"testing"
 
@@ -25,30 +23,6 @@ func startStore(t *testing.T, dir string) *embedded.Store {
 		}
 	})
 	return s
-}
-
-func TestStoreFolderIsUsedOnce(t *testing.T) {
-	dir := t.TempDir()
-	s := startStore(t, dir)
-	if second, err := embedded.StartStore(dir, "127.0.0.1:0", quiet); !errors.Is(err, embedded.ErrLocked) {
-		t.Errorf("second StartStore(%q) = %v, %v; want ErrLocked", dir, second, err)
-	}
-	if s.Dir() != dir {
-		t.Errorf("Dir() = %q; want %q", s.Dir(), dir)
-	}
-}
-
-func TestStoreAddressTaken(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	dir := t.TempDir()
-	if s, err := embedded.StartStore(dir, l.Addr().String(), quiet); !errors.Is(err, embedded.ErrTaken) {
-		t.Errorf("StartStore on a taken address = %v, %v; want ErrTaken", s, err)
-	}
-	startStore(t, dir) // the failed start let go of the folder
 }
 
 func TestStoreRefusesFolderItCannotName(t *testing.T) {
