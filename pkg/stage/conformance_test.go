@@ -435,6 +435,25 @@ func TestIdempotencyAndLimits(t *testing.T) {
 		if _, err := p.Publish(t.Context(), stage.Submission{Body: "y", Key: "k", Digest: "e"}); !errors.Is(err, stage.ErrKeyReused) {
 			t.Errorf("another body under the key: %v, want ErrKeyReused", err)
 		}
+		// A failover may lose the entry and the key; another process computes the same ID.
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		other := publisher(t, open(t, o), "in")
+		rdb.Del(t.Context(), "in", "idempotency:k")
+		if r, err := other.Publish(t.Context(), stage.Submission{Body: "x", Key: "k", Digest: "d"}); err != nil || r.Repeat || r.ID != first.ID {
+			t.Errorf("the same again after its key was lost = %+v, %v; want the first's ID %s", r, err, first.ID)
+		}
+		rdb.Del(t.Context(), "in")
+		for _, x := range []stage.Submission{{Key: "k2", Digest: "d"}, {Key: "k2d"}, {Key: "k3", KeyAt: time.UnixMilli(0x0123456789ab)}} {
+			x.Body = "x"
+			if r, err := other.Publish(t.Context(), x); err != nil || r.ID == first.ID || !x.KeyAt.IsZero() && !strings.HasPrefix(r.ID, "01234567-89ab-8") {
+				t.Errorf("Publish(%+v) = %+v, %v; want an ID of its own", x, r, err)
+			}
+		}
+		rdb.Del(t.Context(), "in")
+		if _, err := p.Publish(t.Context(), stage.Submission{ID: first.ID, Body: "z", Key: "k4"}); err == nil {
+			t.Error("an ID beside a key was taken")
+		}
 		limit := stage.Limit{Name: "me", Max: 3, Per: time.Hour}
 		for i := range 3 {
 			if _, err := p.Publish(t.Context(), stage.Submission{Body: "z", Limits: []stage.Limit{limit}}); err != nil {
@@ -446,8 +465,8 @@ func TestIdempotencyAndLimits(t *testing.T) {
 		if !errors.As(err, &le) || le.Retry < 19*time.Minute || le.Retry > 20*time.Minute {
 			t.Errorf("publish over the limit: %v, want a LimitError with about 20 min", err)
 		}
-		if c, err := inspect.New(b).Status(t.Context(), "in"); err != nil || c.Entries != 4 {
-			t.Errorf("stream holds %d entries (%v), want 4", c.Entries, err)
+		if c, err := inspect.New(b).Status(t.Context(), "in"); err != nil || c.Entries != 3 {
+			t.Errorf("stream holds %d entries (%v), want 3", c.Entries, err)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"sync"
@@ -24,15 +25,20 @@ type identity struct {
 	known  bool // Redis has it, as far as is known
 }
 
-// keyed returns the event ID of all submissions with this key and digest.
-func (b *Broker) keyed(ctx context.Context, key, digest string) (string, error) {
+// keyed returns the event ID of all submissions with the key and digest of s. It begins with KeyAt,
+// if that is known, as a UUIDv7 begins with its time: events of a moment are neighbours.
+func (b *Broker) keyed(ctx context.Context, s *Submission) (string, error) {
 	secret, err := b.secret(ctx)
 	if err != nil {
 		return "", err
 	}
 	mac := hmac.New(sha256.New, []byte(secret))
-	fmt.Fprintf(mac, "%d:%s%s", len(key), key, digest)
+	fmt.Fprintf(mac, "%d:%s%s", len(s.Key), s.Key, s.Digest)
 	id := uuid.UUID(mac.Sum(nil)[:16])
+	if !s.KeyAt.IsZero() {
+		binary.BigEndian.PutUint16(id[4:], uint16(s.KeyAt.UnixMilli()))
+		binary.BigEndian.PutUint32(id[:], uint32(s.KeyAt.UnixMilli()>>16))
+	}
 	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80 // version 8: as the application likes
 	return id.String(), nil
 }

@@ -25,8 +25,9 @@ type Submission struct {
 	// computed from Key and Digest, so that a later one, or one after a failover of Redis that lost
 	// the key, is the same event.
 	Key    string
-	Digest string  // of the body, to tell a repeat from a reuse
-	Limits []Limit // checked after Key, counted only if kept
+	Digest string    // of the body, to tell a repeat from a reuse
+	KeyAt  time.Time // when Key was made, if Key itself says it; zero if not
+	Limits []Limit   // checked after Key, counted only if kept
 }
 
 // Limit allows Max submissions in Per for all that share Name, across processes: at once, or evenly
@@ -93,7 +94,7 @@ func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err e
 	case s.Key != "" && s.ID != "":
 		return Receipt{}, errors.New("the event ID of a submission with a key is computed; leave out one of them")
 	case s.Key != "":
-		if s.ID, err = p.b.keyed(ctx, s.Key, s.Digest); err != nil {
+		if s.ID, err = p.b.keyed(ctx, &s); err != nil {
 			return Receipt{}, err
 		}
 	case s.ID == "":

@@ -2,6 +2,7 @@ package webapi
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -14,7 +15,9 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/milepost/milepost/pkg/event"
@@ -155,16 +158,29 @@ func digest(s event.Submission) string {
 }
 
 // idempotencyKey returns the header's key, else the form's one-time key with the digest: a visitor
-// who goes back and corrects the form makes a new submission and must not get "key reused".
-func idempotencyKey(r *http.Request, in input) (string, error) {
+// who goes back and corrects the form makes a new submission and must not get "key reused". at is
+// when the form's key was made, zero if it is not one of ours.
+func idempotencyKey(r *http.Request, in input) (key string, at time.Time, err error) {
 	if key := r.Header.Get("Idempotency-Key"); key != "" {
 		if len(key) > maxKey {
-			return "", fmt.Errorf("the Idempotency-Key has %d bytes, at most %d are allowed", len(key), maxKey)
+			return "", at, fmt.Errorf("the Idempotency-Key has %d bytes, at most %d are allowed", len(key), maxKey)
 		}
-		return key, nil
+		return key, at, nil
 	}
 	if key := in.typed.Key; key != "" && len(key) <= maxKey {
-		return "form:" + digest(in.submission) + ":" + key, nil
+		if id, err := uuid.Parse(key); err == nil && id.Version() == 7 {
+			at = time.Unix(id.Time().UnixTime())
+		}
+		return "form:" + digest(in.submission) + ":" + key, at, nil
 	}
-	return "", nil
+	return "", at, nil
+}
+
+// newKey makes a form's one-time key. It contains the time.
+func newKey() string {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return rand.Text()
+	}
+	return id.String()
 }

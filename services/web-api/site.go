@@ -2,7 +2,6 @@ package webapi
 
 import (
 	"context"
-	"crypto/rand"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -61,7 +60,7 @@ func newSite(d Deps, p publisher, w watcher, h history) (*site, error) {
 	s := &site{
 		publisher: p, watcher: w, history: h, office: d.Office, settings: d.Settings, log: d.Log,
 		assets: a, metrics: newMetrics(d.Admin.Registry()), admin: d.Admin, proxies: trusted,
-		streams: slots{max: d.Settings.StreamLimit}, overview: newOverview(d, trusted), heartbeat: 15 * time.Second, newKey: rand.Text, now: time.Now,
+		streams: slots{max: d.Settings.StreamLimit}, overview: newOverview(d, trusted), heartbeat: 15 * time.Second, newKey: newKey, now: time.Now,
 	}
 	s.guard.Hosts, s.guard.Log = slices.Clone(d.Hosts), d.Log
 	for _, o := range d.Settings.TrustedOrigins {

@@ -45,13 +45,13 @@ func (s *site) submit(c echo.Context) error {
 	if len(in.wrong) > 0 {
 		return s.reject(c, http.StatusUnprocessableEntity, in, "", in.wrong...)
 	}
-	key, err := idempotencyKey(r, in)
+	key, at, err := idempotencyKey(r, in)
 	if err != nil {
 		return s.reject(c, http.StatusUnprocessableEntity, in, err.Error())
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), publishTimeout)
 	defer cancel()
-	submission := stage.Submission{Body: in.submission, Track: in.track, Key: key, Limits: s.limits(r, in.submission)}
+	submission := stage.Submission{Body: in.submission, Track: in.track, Key: key, KeyAt: at, Limits: s.limits(r, in.submission)}
 	if key != "" {
 		submission.Digest = digest(in.submission)
 	}

@@ -61,10 +61,11 @@ func jsonBody(n int) []byte {
 		mark, digits, n, 10+n%70, n*7%10_000, 10+n/70%80, n*13%100_000)
 }
 
-// formBody has what the page's form sends, the hidden one-time key too.
+// formBody has what the page's form sends, the hidden one-time key too, a UUIDv7.
 func formBody(n int) []byte {
-	return fmt.Appendf(nil, "idempotency_key=%026d&email=%s%0*d%%40example.com&lat=%d.%04d&long=%d.%05d",
-		n, mark, digits, n, 10+n%70, n*7%10_000, 10+n/70%80, n*13%100_000)
+	ms := time.Now().UnixMilli()
+	return fmt.Appendf(nil, "idempotency_key=%08x-%04x-7000-8000-%012x&email=%s%0*d%%40example.com&lat=%d.%04d&long=%d.%05d",
+		ms>>16, ms&0xffff, n, mark, digits, n, 10+n%70, n*7%10_000, 10+n/70%80, n*13%100_000)
 }
 
 // ledger is what became of all submissions of a client.

@@ -42,8 +42,8 @@ func newDoor(t *testing.T, line func(d *door, email string) string, status func(
 		var err error
 		if r.Header.Get("Accept") == "application/json" {
 			err = json.NewDecoder(r.Body).Decode(&in)
-		} else if in.Email, in.Lat, in.Long = r.PostFormValue("email"), r.PostFormValue("lat"), r.PostFormValue("long"); len(r.PostFormValue("idempotency_key")) != 26 {
-			err = errors.New("the one-time key does not have the page's 26 characters")
+		} else if in.Email, in.Lat, in.Long = r.PostFormValue("email"), r.PostFormValue("lat"), r.PostFormValue("long"); len(r.PostFormValue("idempotency_key")) != 36 {
+			err = errors.New("the one-time key does not have the page's 36 characters")
 		}
 		if err != nil || r.Method != http.MethodPost || r.URL.Path != "/distance" {
 			t.Errorf("%s %s: %+v, %v", r.Method, r.URL, in, err)
