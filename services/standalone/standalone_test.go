@@ -170,6 +170,12 @@ func TestSubmissionBecomesALine(t *testing.T) {
 		submissionBecomesALine(t, env)
 	})
 	t.Run("its own", func(t *testing.T) { t.Parallel(); submissionBecomesALine(t, environment(t, t.TempDir())) })
+	t.Run("its own, which REDIS_URL names", func(t *testing.T) {
+		t.Parallel()
+		env := environment(t, t.TempDir())
+		env["REDIS_URL"] = "redis://" + strings.Replace(env["EMBEDDED_REDIS"], "127.0.0.1", "localhost", 1)
+		submissionBecomesALine(t, env)
+	})
 }
 
 func submissionBecomesALine(t *testing.T, env map[string]string) {

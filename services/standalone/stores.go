@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/milepost/milepost/pkg/config"
@@ -17,7 +18,7 @@ import (
 
 // Stores configures the stores: real ones by their URLs, else embedded ones.
 type Stores struct {
-	RedisURL      config.RedisURL     `env:"REDIS_URL" secret:"yes" help:"a Redis to use instead of the embedded one, such as redis://127.0.0.1:6379/0"`
+	RedisURL      config.RedisURL     `env:"REDIS_URL" secret:"yes" help:"a Redis to use instead of the embedded one, such as redis://127.0.0.1:6379/0; the address in EMBEDDED_REDIS is the embedded one"`
 	MongoURL      config.MongoURL     `env:"MONGO_URL" secret:"yes" help:"a MongoDB to use instead of the embedded store, such as mongodb://127.0.0.1:27017/"`
 	MongoDatabase config.DatabaseName `env:"MONGO_DATABASE" envDefault:"milepost" help:"database that holds the collection users"`
 	RedisListen   config.Address      `env:"EMBEDDED_REDIS" envDefault:"127.0.0.1:6390" help:"address of the embedded Redis, for redis-cli and services beside this one"`
@@ -33,17 +34,30 @@ type stores struct {
 	mongoURL string
 }
 
+// own tells whether the embedded Redis is wanted: REDIS_URL is unset, or names its address, as in a
+// shell whose milepostctl was told where it is.
+func (c Stores) own() bool {
+	if c.RedisURL == "" {
+		return true
+	}
+	host, port, _ := net.SplitHostPort(c.RedisURL.Options().Addr)
+	_, own, _ := net.SplitHostPort(string(c.RedisListen))
+	return port == own && (host == "localhost" || net.ParseIP(host).IsLoopback())
+}
+
 func (c Stores) open(ctx context.Context, log *slog.Logger) (*stores, error) {
 	s := &stores{redisURL: c.RedisURL, mongoURL: string(c.MongoURL)}
-	if s.redisURL == "" {
+	if c.own() {
 		r, err := embedded.StartRedis(string(c.RedisListen))
-		if errors.Is(err, embedded.ErrTaken) {
+		switch {
+		case errors.Is(err, embedded.ErrTaken) && c.RedisURL != "": // somebody else's Redis, which REDIS_URL names
+		case errors.Is(err, embedded.ErrTaken):
 			return nil, fmt.Errorf("EMBEDDED_REDIS: %w; is this program already running? Stop it, or set EMBEDDED_REDIS to another address", err)
-		}
-		if err != nil {
+		case err != nil:
 			return nil, fmt.Errorf("EMBEDDED_REDIS: %w", err)
+		default:
+			s.redis, s.redisURL = r, config.RedisURL("redis://"+r.Addr()+"/0")
 		}
-		s.redis, s.redisURL = r, config.RedisURL("redis://"+r.Addr()+"/0")
 	}
 	if s.mongoURL == "" {
 		d, err := openDocs(ctx, c.Data, string(c.MongoListen), string(c.MongoDatabase), log)
