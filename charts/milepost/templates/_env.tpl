@@ -12,11 +12,11 @@ component's env override the chart's own variables; no variable is there twice. 
 {{- /* Connections still arrive until every node knows that the pod stops. */ -}}
 {{- $_ := set $plain "STOP_DELAY" "3s" -}}
 {{- end -}}
-{{- if and $c.exposed $root.Values.ingress.enabled $root.Values.ingress.trustedProxies -}}
+{{- if and $c.exposed (or $root.Values.ingress.enabled $root.Values.httpRoute.enabled) $root.Values.ingress.trustedProxies -}}
 {{- $_ := set $plain "TRUSTED_PROXIES" $root.Values.ingress.trustedProxies -}}
 {{- end -}}
 {{- $path := trimSuffix "/" $root.Values.ingress.path -}}
-{{- if and (eq $name "web-api") $root.Values.ingress.enabled $path }}{{ $_ := set $plain "BASE_PATH" $path }}{{ end -}}
+{{- if and (eq $name "web-api") (or $root.Values.ingress.enabled $root.Values.httpRoute.enabled) $path }}{{ $_ := set $plain "BASE_PATH" $path }}{{ end -}}
 {{- if and (eq $name "web-api") $root.Values.statusPage.enabled }}{{ $_ := set $plain "STATUS_PAGE" "on" }}{{ end -}}
 {{- $stores := list -}}
 {{- range $what := $c.uses -}}
@@ -31,15 +31,19 @@ component's env override the chart's own variables; no variable is there twice. 
 {{- fail (printf "components.%s.uses: %q is not broker, cache, mongo, internet or a component" $name $what) -}}
 {{- end -}}
 {{- end -}}
-{{- range $k, $v := $root.Values.config }}{{ $_ := set $plain $k (include "milepost.text" $v) }}{{ end -}}
+{{- range $k, $v := default dict $root.Values.config }}{{ $_ := set $plain $k (include "milepost.text" $v) }}{{ end -}}
 {{- range $k, $v := $c.env }}{{ $_ := set $plain $k (include "milepost.text" $v) }}{{ end -}}
 {{- if $c.port -}}
 {{- $service := include "milepost.name" (list $root $name) -}}
 {{- $space := $root.Release.Namespace -}}
 {{- $hosts := list $service (printf "%s.%s" $service $space) (printf "%s.%s.svc" $service $space) (printf "%s.%s.svc.cluster.local" $service $space) -}}
-{{- if and $c.exposed $root.Values.ingress.enabled }}{{ $hosts = append $hosts (default "*" (get $root.Values.ingress "host")) }}{{ end -}}
+{{- if $c.exposed -}}
+{{- range include "milepost.ingressHosts" $root | fromYamlArray }}{{ $hosts = append $hosts (default "*" .host) }}{{ end -}}
+{{- if $root.Values.httpRoute.enabled }}{{ $hosts = concat $hosts (default (list "*") $root.Values.httpRoute.hostnames) }}{{ end -}}
+{{- if has (get $c.service "type") (list "NodePort" "LoadBalancer") }}{{ $hosts = append $hosts "*" }}{{ end -}}
+{{- end -}}
 {{- with get $plain "ALLOWED_HOSTS" }}{{ $hosts = append $hosts . }}{{ end -}}
-{{- $_ := set $plain "ALLOWED_HOSTS" (join "," $hosts) -}}
+{{- $_ := set $plain "ALLOWED_HOSTS" (join "," (uniq $hosts)) -}}
 {{- end -}}
 
 {{- $all := list -}}
@@ -55,7 +59,17 @@ component's env override the chart's own variables; no variable is there twice. 
 {{- if and (dig "limits" "memory" "" $c.resources) (not (hasKey $plain "GOMEMLIMIT")) -}}
 {{- $all = append $all (dict "name" "GOMEMLIMIT" "value" (include "milepost.memoryLimit" $c.resources.limits.memory)) -}}
 {{- end -}}
-{{ toYaml $all }}
+{{ include "milepost.envWith" (list $all $c.extraEnv) }}
+{{- end }}
+
+{{/* Variables with those of extraEnv, which override them, from (list variables extraEnv). */}}
+{{- define "milepost.envWith" -}}
+{{- $extra := default list (index . 1) -}}
+{{- $names := list -}}
+{{- range $extra }}{{ $names = append $names .name }}{{ end -}}
+{{- $all := list -}}
+{{- range index . 0 }}{{ if not (has .name $names) }}{{ $all = append $all . }}{{ end }}{{ end -}}
+{{ toYaml (concat $all $extra) }}
 {{- end }}
 
 {{/* A value as its author meant it without quotes: YAML reads off as false, and Helm 1000000 as

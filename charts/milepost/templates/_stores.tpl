@@ -23,6 +23,42 @@ into a variable of its own; the kubelet inserts it into the URL. */}}
 {{- if or $store.enabled $store.external.host $store.external.existingSecret }}true{{ end -}}
 {{- end }}
 
+{{/* true if the store is elsewhere and is reached by TLS, from (list $ role). */}}
+{{- define "milepost.tls" -}}
+{{- $store := index (index . 0).Values (index . 1) -}}
+{{- if and (not $store.enabled) $store.external.tls.enabled (include "milepost.present" .) }}true{{ end -}}
+{{- end }}
+
+{{/* The volumes with the certificates of stores, or their mounts, as a YAML list, from (list $ names
+"volumes" or "mounts"). */}}
+{{- define "milepost.tlsFiles" -}}
+{{- $root := index . 0 -}}
+{{- $all := list -}}
+{{- range $role := index . 1 -}}
+{{- if has $role (list "broker" "cache" "mongo") -}}
+{{- $secret := (index $root.Values $role).external.tls.existingSecret -}}
+{{- if and $secret (include "milepost.tls" (list $root $role)) -}}
+{{- $name := printf "tls-%s" $role -}}
+{{- $all = append $all (ternary (dict "name" $name "secret" (dict "secretName" $secret "defaultMode" 288)) (dict "name" $name "mountPath" (printf "/etc/milepost/%s" $name) "readOnly" true) (eq (index $ 2) "volumes")) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{ toYaml $all }}
+{{- end }}
+
+{{/* The variables with the paths of those files, from (list $ role prefix of the variables). */}}
+{{- define "milepost.env.tls" -}}
+{{- $tls := (index (index . 0).Values (index . 1)).external.tls -}}
+{{- if and (include "milepost.tls" .) $tls.existingSecret }}
+{{- range $variable, $key := dict "CA" $tls.caKey "CERT" $tls.certKey "KEY" $tls.keyKey }}
+{{- with $key }}
+- name: {{ index $ 2 }}_TLS_{{ $variable }}
+  value: {{ printf "/etc/milepost/tls-%s/%s" (index $ 1) . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* A variable with a whole URL from a secret, or a password and a URL that contains it. From
 (dict "root" $ "role" role "name" variable "scheme" scheme "user" user "path" path). */}}
 {{- define "milepost.url" -}}
@@ -50,26 +86,33 @@ into a variable of its own; the kubelet inserts it into the URL. */}}
 - name: KEY_PREFIX
   value: {{ . | quote }}
 {{- end }}
-{{- if or .Values.broker.auth.enabled (and (not .Values.broker.enabled) .Values.broker.external.existingSecret) -}}
-{{ include "milepost.url" (dict "root" . "role" "broker" "name" "REDIS_URL" "scheme" "redis") }}
+{{- $tls := include "milepost.tls" (list . "broker") -}}
+{{- if or .Values.broker.auth.enabled $tls (and (not .Values.broker.enabled) .Values.broker.external.existingSecret) -}}
+{{ include "milepost.url" (dict "root" . "role" "broker" "name" "REDIS_URL" "scheme" (ternary "rediss" "redis" (eq $tls "true"))) }}
 {{- else }}
 - name: REDIS_HOST
   value: {{ include "milepost.host" (list . "broker") | quote }}
 - name: REDIS_PORT
   value: {{ include "milepost.port" (list . "broker") | quote }}
 {{- end }}
+{{- include "milepost.env.tls" (list . "broker" "REDIS") }}
 {{- end }}
 
 {{- define "milepost.env.cache" -}}
 {{- if include "milepost.present" (list . "cache") -}}
-{{ include "milepost.url" (dict "root" . "role" "cache" "name" "CACHE_REDIS_URL" "scheme" "redis") }}
+{{ include "milepost.url" (dict "root" . "role" "cache" "name" "CACHE_REDIS_URL" "scheme" (ternary "rediss" "redis" (eq (include "milepost.tls" (list . "cache")) "true"))) }}
+{{- include "milepost.env.tls" (list . "cache" "CACHE_REDIS") }}
 {{- end }}
 {{- end }}
 
 {{- define "milepost.env.mongo" -}}
 {{- $mongo := .Values.mongo -}}
-{{- if or $mongo.auth.enabled (and (not $mongo.enabled) $mongo.external.existingSecret) -}}
-{{ include "milepost.url" (dict "root" . "role" "mongo" "name" "MONGO_URL" "scheme" "mongodb" "user" $mongo.auth.username "path" "?authSource=admin") }}
+{{- $tls := include "milepost.tls" (list . "mongo") -}}
+{{- if or $mongo.auth.enabled $tls (and (not $mongo.enabled) $mongo.external.existingSecret) -}}
+{{- $options := list -}}
+{{- if $mongo.auth.enabled }}{{ $options = append $options "authSource=admin" }}{{ end -}}
+{{- if $tls }}{{ $options = append $options "tls=true" }}{{ end -}}
+{{ include "milepost.url" (dict "root" . "role" "mongo" "name" "MONGO_URL" "scheme" "mongodb" "user" $mongo.auth.username "path" (printf "?%s" (join "&" $options))) }}
 {{- else }}
 - name: MONGO_HOST
   value: {{ include "milepost.host" (list . "mongo") | quote }}
@@ -78,44 +121,5 @@ into a variable of its own; the kubelet inserts it into the URL. */}}
 {{- end }}
 - name: MONGO_DATABASE
   value: {{ $mongo.database | quote }}
-{{- end }}
-
-{{/* The Service of a store, from (list $ role). */}}
-{{- define "milepost.store.service" -}}
-{{- $root := index . 0 -}}
-{{- $role := index . 1 -}}
-{{- $port := ternary "mongo" "redis" (eq $role "mongo") -}}
-apiVersion: v1
-kind: Service
-metadata:
-  name: {{ include "milepost.name" . }}
-  namespace: {{ $root.Release.Namespace }}
-  labels: {{- include "milepost.labels" . | nindent 4 }}
-spec:
-  # There is only this server. The services wait for it, and connect as soon as it answers.
-  publishNotReadyAddresses: true
-  selector: {{- include "milepost.selector" . | nindent 4 }}
-  ports:
-    - {name: {{ $port }}, port: {{ include "milepost.port" . }}, targetPort: {{ $port }}}
-{{- end }}
-
-{{/* The claim of a store's volume, from (list $ role). Claims of a StatefulSet outlive the
-release. */}}
-{{- define "milepost.store.claim" -}}
-{{- $root := index . 0 -}}
-{{- $volume := (index $root.Values (index . 1)).persistence -}}
-{{- if $volume.enabled -}}
-volumeClaimTemplates:
-  - metadata:
-      name: data
-      labels: {{- include "milepost.selector" . | nindent 8 }}
-    spec:
-      accessModes: [ReadWriteOnce]
-      {{- with default $root.Values.global.storageClass $volume.storageClass }}
-      storageClassName: {{ . }}
-      {{- end }}
-      resources:
-        requests:
-          storage: {{ $volume.size }}
-{{- end }}
+{{- include "milepost.env.tls" (list . "mongo" "MONGO") }}
 {{- end }}

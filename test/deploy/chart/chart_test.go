@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,9 +12,11 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"sigs.k8s.io/yaml"
 )
 
@@ -81,25 +84,70 @@ components: {db: {env: {LEASE: 20s, MAX_DEAD: 10000000}, resources: {limits: {me
 	}
 }
 
-// One process writes the log: the next one starts when the last one has ended, on the same volume,
-// which outlives the release.
+// One process writes the log. Another one is a standby if it has the same volume; only then may a
+// pod start before the last one ends. The volume outlives the release.
 func TestOneWriter(t *testing.T) {
-	all := rendered(t, "milepost", "")
-	d := find[*appsv1.Deployment](t, all, "milepost-email")
-	if *d.Spec.Replicas != 1 || d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType || d.Spec.Strategy.RollingUpdate != nil {
-		t.Errorf("email: %d replicas, %+v", *d.Spec.Replicas, d.Spec.Strategy)
+	for values, want := range map[string]struct {
+		replicas int32
+		recreate bool
+		sameNode bool
+	}{
+		"default":          {1, false, true},
+		"standby":          {2, false, true},
+		"standby-anywhere": {2, false, false},
+		"one-pod-volume":   {1, true, false},
+		"laptop":           {1, true, false},
+		"production":       {1, false, true}, // an existing claim
+	} {
+		documents, _ := render(t, "milepost", sets(t)[values])
+		all := objects(t, documents)
+		d := find[*appsv1.Deployment](t, all, "milepost-email")
+		pod := d.Spec.Template.Spec
+		if recreate := d.Spec.Strategy.RollingUpdate == nil; *d.Spec.Replicas != want.replicas || recreate != want.recreate {
+			t.Errorf("%s: %d replicas, %+v", values, *d.Spec.Replicas, d.Spec.Strategy)
+		}
+		sameNode := pod.Affinity != nil && slices.ContainsFunc(pod.Affinity.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution, func(a corev1.PodAffinityTerm) bool {
+			return a.TopologyKey == "kubernetes.io/hostname" && matches(a.LabelSelector, d.Spec.Template.Labels)
+		})
+		if sameNode != want.sameNode {
+			t.Errorf("%s: all pods on one node: %t, want %t: %+v", values, sameNode, want.sameNode, pod.Affinity)
+		}
+		// Both pods of a node could never be evicted.
+		if budget := slices.Contains(names[*policyv1.PodDisruptionBudget](all), "milepost-email"); budget != (values == "standby-anywhere") {
+			t.Errorf("%s: a disruption budget: %t", values, budget)
+		}
+		if c := pod.Containers[0]; c.WorkingDir != "/var/lib/milepost" || c.VolumeMounts[0].MountPath != c.WorkingDir || env(d.Spec.Template)["SENT_EMAILS"] != "" {
+			t.Errorf("%s: email works in %s, its volume is at %s: sent_emails is not in it", values, c.WorkingDir, c.VolumeMounts[0].MountPath)
+		}
+		for _, claim := range names[*corev1.PersistentVolumeClaim](all) {
+			if find[*corev1.PersistentVolumeClaim](t, all, claim).Annotations["helm.sh/resource-policy"] != "keep" {
+				t.Errorf("%s: the log's volume goes with the release", values)
+			}
+		}
+		for _, other := range names[*appsv1.Deployment](all) {
+			if d := find[*appsv1.Deployment](t, all, other); other != "milepost-email" && (d.Spec.Strategy.RollingUpdate == nil || d.Spec.Strategy.RollingUpdate.MaxUnavailable.IntValue() != 0) {
+				t.Errorf("%s: %+v; want a rolling update that starts the new pod first", other, d.Spec.Strategy)
+			}
+		}
 	}
-	c := d.Spec.Template.Spec.Containers[0]
-	if c.WorkingDir != "/var/lib/milepost" || c.VolumeMounts[0].MountPath != c.WorkingDir || env(d.Spec.Template)["SENT_EMAILS"] != "" {
-		t.Errorf("email works in %s, its volume is at %s: sent_emails is not in it", c.WorkingDir, c.VolumeMounts[0].MountPath)
-	}
-	claim := find[*corev1.PersistentVolumeClaim](t, all, d.Spec.Template.Spec.Volumes[0].PersistentVolumeClaim.ClaimName)
-	if claim.Annotations["helm.sh/resource-policy"] != "keep" {
-		t.Error("the log's volume goes with the release")
-	}
-	for _, other := range names[*appsv1.Deployment](all) {
-		if d := find[*appsv1.Deployment](t, all, other); other != "milepost-email" && (d.Spec.Strategy.RollingUpdate == nil || d.Spec.Strategy.RollingUpdate.MaxUnavailable.IntValue() != 0) {
-			t.Errorf("%s: %+v; want a rolling update that starts the new pod first", other, d.Spec.Strategy)
+}
+
+// Applying the same objects twice changes nothing: Kubernetes gives back what it was given, so that
+// kubectl apply and GitOps see no difference.
+func TestApplyTwice(t *testing.T) {
+	for title, v := range sets(t) {
+		documents, _ := render(t, "milepost", v)
+		for _, d := range documents {
+			// A patch always has the selector of a budget, as Kubernetes says that it is replaced.
+			if operators.MatchString(d) || strings.Contains(d, "kind: PodDisruptionBudget") {
+				continue
+			}
+			o := objects(t, []string{d})[0]
+			live, given := must(json.Marshal(o)), must(yaml.YAMLToJSON([]byte(d)))
+			patch, err := strategicpatch.CreateThreeWayMergePatch(given, given, live, must(strategicpatch.NewPatchMetaFromStruct(o)), true)
+			if err != nil || string(patch) != "{}" {
+				t.Errorf("%s: applying %T %s again changes %s, %v", title, o, name(o), patch, err)
+			}
 		}
 	}
 }
@@ -110,14 +158,17 @@ func TestReleases(t *testing.T) {
 	long := strings.Repeat("a", 53)
 	seen := map[string]string{}
 	for _, release := range []string{"milepost", "test", "milepost-2", long, long[:52] + "b"} {
-		for _, path := range files(t) {
-			documents, _ := render(t, release, values(t, path, ""))
+		for title, v := range sets(t) {
+			documents, _ := render(t, release, v)
 			for _, o := range objects(t, documents) {
 				id := fmt.Sprintf("%T %s", o, name(o))
-				if first, ok := seen[id]; ok && first != release && !strings.Contains(id, " post-") { // one has a fullnameOverride
+				if first, ok := seen[id]; ok && first != release {
 					t.Errorf("%s is made by the releases %s and %s", id, first, release)
 				}
 				seen[id] = release
+				if part := must(meta.Accessor(o)).GetLabels()["app.kubernetes.io/component"]; !strings.HasSuffix(name(o), "-"+part) && title != "extra-objects" {
+					t.Errorf("%s: its name does not end with its component, %s", id, part)
+				}
 				if len(name(o)) > 63 {
 					t.Errorf("%s: its name has %d characters", id, len(name(o)))
 				}

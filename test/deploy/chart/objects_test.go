@@ -24,7 +24,7 @@ var decoder = serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict)
 
 // operators are the API groups of operators. Their kinds are not decoded further; golden files show
 // them.
-var operators = regexp.MustCompile(`(?m)^apiVersion: (monitoring\.coreos\.com|keda\.sh)/`)
+var operators = regexp.MustCompile(`(?m)^apiVersion: (monitoring\.coreos\.com|keda\.sh|gateway\.networking\.k8s\.io)/`)
 
 // objects decodes documents, strictly.
 func objects(t *testing.T, documents []string) []runtime.Object {
@@ -80,9 +80,9 @@ func pods(all []runtime.Object) map[string]corev1.PodTemplateSpec {
 // Every rendering is of Kubernetes' own types, with no field that they do not have, and its parts
 // agree with each other.
 func TestObjects(t *testing.T) {
-	for title, path := range files(t) {
+	for title, v := range sets(t) {
 		t.Run(title, func(t *testing.T) {
-			documents, _ := render(t, "milepost", values(t, path, ""))
+			documents, _ := render(t, "milepost", v)
 			all := objects(t, documents)
 			seen := map[string]bool{}
 			for _, o := range all {

@@ -1,16 +1,18 @@
 package chart
 
 import (
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"helm.sh/helm/v3/pkg/engine"
 )
 
 // Values that would not do what they say are refused, with the place of the mistake.
 func TestRefused(t *testing.T) {
 	c := load(t)
 	for over, says := range map[string]string{
-		"components: {email: {replicas: 2}}":                                                                                      "/components/email/replicas",
-		"components: {email: {single: false}}":                                                                                    "/components/email/single",
 		"components: {email: {keda: {enabled: true, minReplicas: 1, maxReplicas: 2, backlog: 1}}}":                                "/components/email/keda/enabled",
 		"components: {email: {autoscaling: {enabled: true, minReplicas: 1, maxReplicas: 2, targetCPUUtilizationPercentage: 50}}}": "/components/email/autoscaling/enabled",
 		"components: {email: {strategy: RollingUpdate}}":                                                                          "'strategy' not allowed",
@@ -25,31 +27,47 @@ func TestRefused(t *testing.T) {
 		"components: {db: {uses: [broker, mango]}}":                                                                               `"mango" is not broker, cache, mongo, internet or a component`,
 		"components: {db: {uses: [broker, email]}}":                                                                               "email has no port",
 		"components: {web-api: {autoscaling: {enabled: true}, keda: {enabled: true, minReplicas: 1, maxReplicas: 2, backlog: 1}}}": "autoscaling and keda are both enabled",
-		"components: {tide: {replicas: 1}}":                                    "'adminPort'",
-		"components: {Tide: {adminPort: 9106}}":                                "propertyName 'Tide'",
-		"components: {broker: {adminPort: 9106}}":                              "propertyName 'broker'",
-		"defaults: {port: 8000}":                                               "propertyName 'port'",
-		"broker: {enabled: false}":                                             "/broker/external",
-		"mongo: {enabled: false}":                                              "/mongo/external",
-		"mongo: {external: {host: mongodb://x}}":                               "/mongo/external/host",
-		"broker: {external: {port: '6379'}}":                                   "/broker/external/port",
-		"broker: {auth: {password: secret}}":                                   "'password' not allowed",
-		"broker: {enabled: false, external: {host: r}, auth: {enabled: true}}": "/broker/auth/existingSecret",
-		"cache: {enabled: false, external: {host: r}, auth: {enabled: true}}":  "/cache/auth/existingSecret",
-		"cache: {extraConfig: {maxmemory: 1gb}}":                               "/cache/extraConfig",
-		"mongo: {database: a b}":                                               "/mongo/database",
-		"ingress: {host: http://page.example.com}":                             "/ingress/host",
-		"ingress: {hosts: [a]}":                                                "'hosts' not allowed",
-		"image: {pullPolicy: Sometimes}":                                       "/image/pullPolicy",
-		"test: {within: 60}":                                                   "/test/within",
-		"monitoring: {podMonitor: {enabled: 'yes'}}":                           "/monitoring/podMonitor/enabled",
-		"keyPrefix: '{shop}'":                                                  "/keyPrefix",
-		"keda: {prometheus: prometheus:9090}":                                  "/keda/prometheus",
-		"global: {imagePullSecrets: pull}":                                     "/global/imagePullSecrets",
-		"redis_host: redis":                                                    "'redis_host' not allowed",
+		"components: {tide: {replicas: 1}}":                                                     "'adminPort'",
+		"components: {Tide: {adminPort: 9106}}":                                                 "propertyName 'Tide'",
+		"components: {broker: {adminPort: 9106}}":                                               "propertyName 'broker'",
+		"defaults: {port: 8000}":                                                                "propertyName 'port'",
+		"broker: {enabled: false}":                                                              "/broker/external",
+		"mongo: {enabled: false}":                                                               "/mongo/external",
+		"mongo: {external: {host: mongodb://x}}":                                                "/mongo/external/host",
+		"broker: {external: {port: '6379'}}":                                                    "/broker/external/port",
+		"broker: {auth: {password: secret}}":                                                    "'password' not allowed",
+		"broker: {enabled: false, external: {host: r}, auth: {enabled: true}}":                  "/broker/auth/existingSecret",
+		"cache: {enabled: false, external: {host: r}, auth: {enabled: true}}":                   "/cache/auth/existingSecret",
+		"cache: {extraConfig: {maxmemory: 1gb}}":                                                "/cache/extraConfig",
+		"mongo: {database: a b}":                                                                "/mongo/database",
+		"ingress: {host: http://page.example.com}":                                              "/ingress/host",
+		"image: {pullPolicy: Sometimes}":                                                        "/image/pullPolicy",
+		"test: {within: 60}":                                                                    "/test/within",
+		"monitoring: {podMonitor: {enabled: 'yes'}}":                                            "/monitoring/podMonitor/enabled",
+		"keyPrefix: '{shop}'":                                                                   "/keyPrefix",
+		"keda: {prometheus: prometheus:9090}":                                                   "/keda/prometheus",
+		"components: {email: {replicas: 2, persistence: {enabled: false}}}":                     "a standby needs the volume of the other pod",
+		"components: {email: {replicas: 2, persistence: {accessMode: ReadWriteOncePod}}}":       "a standby needs the volume of the other pod",
+		"components: {web-api: {autoscaling: {enabled: true, minReplicas: 5, maxReplicas: 2}}}": "minReplicas is 5, which is above maxReplicas, 2",
+		"components: {db: {keda: {enabled: true, minReplicas: 9}}}":                             "minReplicas is 9, which is above maxReplicas, 6",
+		"components: {db: {extraEnv: [A]}}":                                                     "/components/db/extraEnv/0",
+		"components: {db: {extraPodSpec: {containers: []}}}":                                    "propertyName 'containers'",
+		"components: {web-api: {service: {type: External}}}":                                    "/components/web-api/service/type",
+		"nameOverride: B_ad":                                                                    `begin with "milepost-B_ad", but Kubernetes wants lower-case letters`,
+		"fullnameOverride: 1x":                                                                  `begin with "1x"`,
+		"httpRoute: {enabled: true}":                                                            "httpRoute.parentRefs: name the Gateway",
+		"redis_port: redis":                                                                     "/redis_port",
+		"ingress: {hosts: [{paths: [x]}]}":                                                      "/ingress/hosts/0",
+		"imagePullSecrets: [{nam: x}]":                                                          "/imagePullSecrets/0",
+		"global: {imagePullSecrets: pull}":                                                      "/global/imagePullSecrets",
 	} {
 		if _, _, err := tryRender(c, "milepost", values(t, "", over)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v; want an error with %q", over, err, says)
+		}
+	}
+	for release, says := range map[string]string{"1abc": `begin with "1abc-milepost", but Kubernetes wants`, "a.b": `"a.b-milepost"`} {
+		if _, _, err := tryRender(c, release, nil); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("release %s: %v; want an error with %q", release, err, says)
 		}
 	}
 	// A parent chart says more than our values have.
@@ -60,4 +78,32 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: %v", over, err)
 		}
 	}
+}
+
+// Helm removes a value that is set to null. What then cannot work is refused by a sentence, not by
+// an error of Go.
+func TestNulls(t *testing.T) {
+	c := load(t)
+	var try func(path []string, values map[string]any)
+	try = func(path []string, values map[string]any) {
+		for key, value := range values {
+			inside, isMap := value.(map[string]any)
+			if _, isList := value.([]any); !isMap && !isList {
+				continue
+			}
+			at := append(slices.Clone(path), key)
+			var over any
+			for _, k := range slices.Backward(at) {
+				over = map[string]any{k: over}
+			}
+			documents, _, err := renderWith(engine.Engine{}, c, "milepost", over.(map[string]any))
+			if err != nil && regexp.MustCompile(`nil|interface|wrong type|map has no entry|executing "milepost/templates`).MatchString(err.Error()) && !strings.Contains(err.Error(), "error calling fail") {
+				t.Errorf("%s: null: %v", strings.Join(at, "."), err)
+			} else if err == nil {
+				objects(t, documents)
+			}
+			try(at, inside)
+		}
+	}
+	try(nil, c.Values)
 }

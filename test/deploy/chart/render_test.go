@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pmezard/go-difflib/difflib"
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
@@ -52,16 +54,20 @@ func values(t *testing.T, path, over string) map[string]any {
 	return chartutil.CoalesceTables(v, file)
 }
 
-// files are the values files that are rendered, by the name of their golden file.
-func files(t *testing.T) map[string]string {
+// sets are the values that are rendered, by the name of their golden file: files, and those of
+// testdata/sets.yaml.
+func sets(t *testing.T) map[string]map[string]any {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(chartDir, "ci", "*-values.yaml"))
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no ci/*-values.yaml: %v", err)
-	}
-	all := map[string]string{"default": "", "minikube": minikube}
+	paths := must(filepath.Glob(filepath.Join(chartDir, "ci", "*-values.yaml")))
+	all := map[string]map[string]any{"default": nil, "minikube": values(t, minikube, "")}
 	for _, path := range paths {
-		all[strings.TrimSuffix(filepath.Base(path), "-values.yaml")] = path
+		all[strings.TrimSuffix(filepath.Base(path), "-values.yaml")] = values(t, path, "")
+	}
+	for name, set := range values(t, "testdata/sets.yaml", "") {
+		all[name] = set.(map[string]any)
+	}
+	if len(all) < 30 {
+		t.Fatalf("%d sets of values, want 30", len(all))
 	}
 	return all
 }
@@ -70,21 +76,37 @@ func files(t *testing.T) map[string]string {
 // order of their files, and the notes. No cluster is there to be looked into.
 func render(t *testing.T, release string, v map[string]any) (documents []string, notes string) {
 	t.Helper()
-	documents, notes, err := tryRender(load(t), release, v)
-	if err != nil {
-		t.Fatalf("helm template: %v", err)
+	key := release + string(must(json.Marshal(v)))
+	r, ok := renderings[key]
+	if !ok {
+		var err error
+		if r.documents, r.notes, err = tryRender(load(t), release, v); err != nil {
+			t.Fatalf("helm template: %v", err)
+		}
+		renderings[key] = r
 	}
-	return documents, notes
+	return slices.Clone(r.documents), r.notes
 }
 
+// renderings are kept, since many tests look at the same ones.
+var renderings = map[string]struct {
+	documents []string
+	notes     string
+}{}
+
 func tryRender(c *chart.Chart, release string, v map[string]any) (documents []string, notes string, err error) {
+	return renderWith(engine.Engine{Strict: true}, c, release, v)
+}
+
+// renderWith renders as Helm does; a strict engine refuses values that are nowhere.
+func renderWith(e engine.Engine, c *chart.Chart, release string, v map[string]any) (documents []string, notes string, err error) {
 	caps := chartutil.DefaultCapabilities.Copy()
 	caps.KubeVersion = chartutil.KubeVersion{Version: "v1.27.16", Major: "1", Minor: "27"}
 	all, err := chartutil.ToRenderValues(c, v, chartutil.ReleaseOptions{Name: release, Namespace: "default", Revision: 1, IsInstall: true}, caps)
 	if err != nil {
 		return nil, "", err
 	}
-	rendered, err := engine.Engine{Strict: true}.Render(c, all)
+	rendered, err := e.Render(c, all)
 	if err != nil {
 		return nil, "", err
 	}
@@ -127,34 +149,61 @@ func plain(document string) string {
 	return document
 }
 
+// golden is what the values render; without values whole, else what differs from that.
+func golden(t *testing.T, v map[string]any) string {
+	t.Helper()
+	documents, notes := render(t, "milepost", v)
+	title := regexp.MustCompile(`(?m)^(?:kind|  name): (.*)$`)
+	was := map[string]string{}
+	if v != nil {
+		byDefault, _ := render(t, "milepost", nil)
+		for _, d := range byDefault {
+			was[fmt.Sprint(title.FindAllString(d, 2))] = plain(d)
+		}
+	}
+	var all []string
+	for _, d := range documents {
+		id := fmt.Sprint(title.FindAllString(d, 2))
+		d = plain(d)
+		if old, ok := was[id]; ok {
+			delete(was, id)
+			if d == old {
+				continue
+			}
+			d = "# changed " + id + "\n" + must(difflib.GetUnifiedDiffString(difflib.UnifiedDiff{A: difflib.SplitLines(old), B: difflib.SplitLines(d), Context: 1}))
+		}
+		all = append(all, d)
+	}
+	for _, id := range slices.Sorted(maps.Keys(was)) {
+		all = append(all, "# without "+id+"\n")
+	}
+	all = append(all, "# NOTES\n"+regexp.MustCompile(`(?m)^`).ReplaceAllString(strings.TrimSpace(notes), "# ")+"\n")
+	return strings.Join(all, "---\n")
+}
+
 // The renderings are as they were. A change of templates or values shows here what it changes in a
 // cluster: go test ./test/deploy/chart -update, and read the diff.
 func TestGolden(t *testing.T) {
-	for name, path := range files(t) {
+	for name, v := range sets(t) {
 		t.Run(name, func(t *testing.T) {
-			documents, notes := render(t, "milepost", values(t, path, ""))
-			for i, d := range documents {
-				documents[i] = plain(d)
-			}
-			got := strings.Join(documents, "---\n") + "---\n# NOTES\n" + regexp.MustCompile(`(?m)^`).ReplaceAllString(strings.TrimSpace(notes), "# ") + "\n"
-			golden := filepath.Join("testdata", "golden", name+".yaml")
+			got, path := golden(t, v), filepath.Join("testdata", "golden", name+".yaml")
 			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
-			want, err := os.ReadFile(golden)
+			want, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if string(want) != got {
-				t.Errorf("%s: %s\nIf that is what was meant: go test ./test/deploy/chart -update", golden, firstDifference(string(want), got))
+				t.Errorf("%s: %s\nIf that is what was meant: go test ./test/deploy/chart -update", path, firstDifference(string(want), got))
 			}
 		})
 	}
 	for _, path := range must(filepath.Glob("testdata/golden/*.yaml")) {
-		if _, ok := files(t)[strings.TrimSuffix(filepath.Base(path), ".yaml")]; !ok {
-			t.Errorf("%s is of no values file", path)
+		if _, ok := sets(t)[strings.TrimSuffix(filepath.Base(path), ".yaml")]; !ok {
+			t.Errorf("%s is of no set of values", path)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-# Makes kubernetes-1.27.json of api/openapi-spec/swagger.json in k8s.io/kubernetes@v1.27.16:
+# Makes kubernetes-1.27.json, and likewise 1.33, of api/openapi-spec/swagger.json in k8s.io/kubernetes@v1.27.16:
 #   jq -c -f kubernetes.jq swagger.json > kubernetes-1.27.json
 # It keeps the kinds that the chart renders and what they refer to, without texts, and allows no other fields.
 
@@ -6,6 +6,7 @@ def refs: [.. | objects | .["$ref"]? // empty | ltrimstr("#/definitions/")];
 def closed($all): (. + [$all[.[]] | refs[]] | unique) as $more | if $more == . then . else $more | closed($all) end;
 def strict: walk(
   if type != "object" then .
+  elif .format? == "date-time" then {type: ["string", "null"]}
   elif .format? == "int-or-string" or (.description? | strings | startswith("Quantity is")) // false
   then {type: ["string", "integer", "number"]}
   else del(.description | strings) | del(.format | strings) | del(.default)

@@ -1,0 +1,44 @@
+{{/* Every template includes this first. It puts the values of the article that this application
+comes from where the chart reads them, refuses values that cannot work, and sets _components: the
+enabled components with their defaults, a map by name. */}}
+{{- define "milepost.prepare" -}}
+{{- $v := .Values -}}
+{{- if not (hasKey $v "_components") -}}
+{{- range $alias, $role := dict "redis" "broker" "mongo" "mongo" -}}
+{{- with get $v (printf "%s_host" $alias) -}}
+{{- $store := deepCopy (index $v $role) -}}
+{{- $_ := set $store "enabled" false -}}
+{{- $_ := set $store.external "host" . -}}
+{{- with get $v (printf "%s_port" $alias) }}{{ $_ := set $store.external "port" (int .) }}{{ end -}}
+{{- $_ := set $v $role $store -}}
+{{- end -}}
+{{- end -}}
+{{- if or (get $v "ingress_host") (get $v "ingress_class_name") -}}
+{{- $ingress := deepCopy $v.ingress -}}
+{{- $_ := set $ingress "enabled" true -}}
+{{- with get $v "ingress_host" }}{{ $_ := set $ingress "host" . }}{{ end -}}
+{{- with get $v "ingress_class_name" }}{{ $_ := set $ingress "className" . }}{{ end -}}
+{{- $_ := set $v "ingress" $ingress -}}
+{{- end -}}
+
+{{- $full := include "milepost.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" $full) -}}
+{{- fail (printf "the names of objects would begin with %q, but Kubernetes wants lower-case letters, digits and hyphens, a letter first: choose another release name, nameOverride or fullnameOverride" $full) -}}
+{{- end -}}
+{{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.parentRefs: name the Gateway, such as [{name: public, namespace: gateways}]" -}}
+{{- end -}}
+{{- $_ := set $v "_components" (include "milepost.components" . | fromYaml) -}}
+{{- range $name, $c := $v._components -}}
+{{- if and (get $c.autoscaling "enabled") (get $c.keda "enabled") -}}
+{{- fail (printf "components.%s: autoscaling and keda are both enabled; two scalers of one service would work against each other" $name) -}}
+{{- end -}}
+{{- range $scaler := list "autoscaling" "keda" -}}
+{{- $s := get $c $scaler -}}
+{{- if and (get $s "enabled") (gt (int $s.minReplicas) (int $s.maxReplicas)) -}}
+{{- fail (printf "components.%s.%s: minReplicas is %d, which is above maxReplicas, %d" $name $scaler (int $s.minReplicas) (int $s.maxReplicas)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
