@@ -8,7 +8,7 @@ require (
 	github.com/milepost/milepost/pkg/stage v0.0.0
 	github.com/milepost/milepost/services v0.0.0
 	github.com/moby/patternmatcher v0.6.1
-	github.com/pmezard/go-difflib v1.0.0
+	github.com/pmezard/go-difflib v1.0.1-0.20181226105442-5d4384ee4fb2
 	github.com/prometheus/common v0.73.1
 	github.com/prometheus/prometheus v0.305.0
 	github.com/redis/go-redis/v9 v9.23.0
