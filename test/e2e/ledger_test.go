@@ -152,7 +152,7 @@ func (l *ledger) publish(perSecond int) (stop func()) {
 		if n%2 == 0 {
 			channel, payload = event.CalculatedDistance, fmt.Sprintf(`{"email":%q,"distance_from_velocity":12.5,"lat":%q,"long":%q}`, v.Email, v.Lat, v.Long)
 		}
-		heard, err := l.p.rdb.Publish(context.Background(), channel, payload).Result()
+		heard, err := l.p.rdb.Publish(context.Background(), l.p.names+channel, payload).Result()
 		if err != nil {
 			l.p.t.Errorf("PUBLISH %s: %v", channel, err)
 		}
@@ -280,7 +280,7 @@ func (l *ledger) compare(docs []document, sent lines) (wrong []string) {
 func (p *pipeline) pending(group string) (n int) {
 	for i, c := range hops {
 		if g := all[i+1]; group == "" || g == group {
-			if x, err := p.rdb.XPending(context.Background(), c, g).Result(); err == nil {
+			if x, err := p.rdb.XPending(context.Background(), p.names+c, g).Result(); err == nil {
 				n += int(x.Count)
 			}
 		}

@@ -110,6 +110,8 @@ type pipeline struct {
 	url   string            // of Redis
 	at    *redis.Options    // the same
 	rdb   *redis.Client     // for looking
+	names string            // KEY_PREFIX
+	named bool              // each program has a user of Redis with its own name, and the password secret
 	store *process
 	mongo string // URL of the store
 	web   []*service
@@ -152,17 +154,31 @@ func newPipelineAt(t testing.TB, url string, at *redis.Options, env ...string) *
 // PUBLISHes are adopted. The services are users, weather and those of all, in this order.
 func newWhole(t testing.TB, env ...string) (*pipeline, []*service) {
 	t.Helper()
-	provider, err := openmeteo.Start()
-	if err != nil {
-		t.Fatal(err)
+	p := newPipeline(t, env...)
+	services := p.whole()
+	for _, s := range services {
+		s.Start()
 	}
-	t.Cleanup(provider.Close)
-	p := newPipeline(t, append(env, "WEATHER_PROVIDER_URL="+provider.URL, "GEOCODING_URL="+provider.URL)...)
-	reads := p.start("users", "weather")
-	p.env = append(p.env, "USERS_URL="+reads[0].url, "WEATHER_URL="+reads[1].url)
-	services := append(reads, p.start(all...)...)
+	alive(t, services)
 	waitAdopted(t, p)
 	return p, services
+}
+
+// whole makes all services and starts a provider of weather.
+func (p *pipeline) whole() (services []*service) {
+	p.t.Helper()
+	provider, err := openmeteo.Start()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(provider.Close)
+	p.env = append(p.env, "WEATHER_PROVIDER_URL="+provider.URL, "GEOCODING_URL="+provider.URL)
+	services = []*service{p.service("users"), p.service("weather")}
+	p.env = append(p.env, "USERS_URL="+services[0].url, "WEATHER_URL="+services[1].url)
+	for _, name := range all {
+		services = append(services, p.service(name))
+	}
+	return services
 }
 
 // newStandalone starts standalone, and returns a pipeline that knows its addresses.
@@ -204,6 +220,9 @@ func (p *pipeline) service(name string, env ...string) *service {
 	s := &service{admin: freeAddr(p.t), process: newProcess(p.t, name, filepath.Join(p.bin, name))}
 	s.env = append(s.env, p.env...)
 	s.env = append(s.env, "ADMIN_LISTEN="+s.admin)
+	if p.named {
+		s.env = append(s.env, "REDIS_USERNAME="+name, "REDIS_PASSWORD=secret")
+	}
 	switch name {
 	case "web-api", "users", "weather", "standalone":
 		listen := freeAddr(p.t)
@@ -439,7 +458,7 @@ func addresses(vs ...visit) []string {
 // look opens the pipeline as the operator's tool does.
 func (p *pipeline) look() *inspect.Pipeline {
 	p.t.Helper()
-	b, err := stage.Open(stage.Options{Redis: p.at, Log: slog.New(slog.DiscardHandler)})
+	b, err := stage.Open(stage.Options{Redis: p.at, Prefix: p.names, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		p.t.Fatal(err)
 	}

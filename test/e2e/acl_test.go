@@ -1,0 +1,158 @@
+//go:build unix
+
+package e2e
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+)
+
+// aclPage has the smallest rights of each program.
+const aclPage = root + "/deploy/ACL.md"
+
+var aclLine = regexp.MustCompile(`(?m)^ACL SETUSER (\S+) reset on >PASSWORD (.*)$`)
+
+// cutLines cuts the programs' lines out of the page.
+func cutLines(page string) (before, after string, ok bool) {
+	at := aclLine.FindAllStringIndex(page, -1)
+	if len(at) < 6 {
+		return page, "", false
+	}
+	return page[:at[0][0]], page[at[5][1]+1:], true
+}
+
+// aclFile writes a file of users for redis-server, as the page has them.
+func aclFile(t testing.TB) (path string) {
+	t.Helper()
+	page, err := os.ReadFile(aclPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "user default on nopass ~* &* +@all\n"
+	for _, m := range aclLine.FindAllStringSubmatch(string(page), -1) {
+		text += fmt.Sprintf("user %s on >secret %s\n", m[1], m[2])
+	}
+	path = t.TempDir() + "/users.acl"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestACL starts every program with a user that may do nothing, and grants what its /readyz and
+// doctor ask for, and no more. Then all of it works, and no command is refused. The page has these
+// lines (-update writes them).
+func TestACL(t *testing.T) {
+	t.Parallel()
+	p := newPipelineOn(t, nil)
+	p.named = true
+	services := p.whole()
+	do := func(line string) {
+		t.Helper()
+		var words []any
+		for _, w := range strings.Fields(line) {
+			words = append(words, w)
+		}
+		if err := p.rdb.Do(t.Context(), words...).Err(); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+	}
+	for _, s := range services {
+		do("ACL SETUSER " + s.name + " on >secret")
+		s.Start()
+	}
+	rules := map[string][]string{}
+	for _, s := range services {
+		env := []string{"REDIS_URL=" + p.url, "REDIS_USERNAME=" + s.name, "REDIS_PASSWORD=secret"}
+		for {
+			found := p.doctor(env)
+			f := found["redis answers"] // PING, for doctor alone
+			if f.State != "fail" {
+				f = found["redis rights"]
+			}
+			if f.State != "fail" {
+				f = found["cache rights"]
+			}
+			if f.State != "fail" {
+				break
+			}
+			line := f.Change
+			if f.Check == "redis rights" {
+				stagetest.Eventually(t, s.name+" asks for what doctor names: "+line, func() bool {
+					_, body, err := ask(t.Context(), http.MethodGet, "http://"+s.admin+"/readyz")
+					return err == nil && strings.Contains(body, line+"\n")
+				})
+			}
+			do(line)
+			for _, rule := range strings.Fields(line)[3:] {
+				if !slices.Contains(rules[s.name], rule) && !strings.HasPrefix(rule, "reset") {
+					rules[s.name] = append(rules[s.name], rule)
+				}
+			}
+		}
+	}
+	alive(t, services)
+	waitAdopted(t, p)
+	do("ACL LOG RESET")
+	var lines strings.Builder
+	for _, s := range services {
+		slices.SortFunc(rules[s.name], func(a, b string) int { // keys, channels, commands
+			return cmp.Or(strings.Index("~&+", a[:1])-strings.Index("~&+", b[:1]), strings.Compare(a, b))
+		})
+		fmt.Fprintf(&lines, "ACL SETUSER %s reset on >PASSWORD %s\n", s.name, strings.Join(rules[s.name], " "))
+	}
+	page, err := os.ReadFile(aclPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before, after, ok := cutLines(string(page)); *update {
+		err = os.WriteFile(aclPage, []byte(before+lines.String()+after), 0o644)
+	} else if !ok || !strings.Contains(string(page), lines.String()) {
+		t.Errorf("%s does not have the lines below; -update writes them\n%s", aclPage, lines.String())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	vs := visits("acl", 20)
+	p.submit(vs...)
+	p.delivered(addresses(vs...)...)
+	users, weather, web := services[0], services[1], services[2]
+	for range 2 { // loaded, then from the cache
+		for _, url := range []string{
+			users.url + "/users/" + vs[0].Email, weather.url + "/api/weather/paris", web.url + "/overview?lat=40.7128&long=-74.0060",
+		} {
+			if status, body, err := ask(t.Context(), http.MethodGet, url); err != nil || status != http.StatusOK {
+				t.Errorf("GET %s: %d, %v %s", url, status, err, body)
+			}
+		}
+	}
+	for _, s := range services {
+		s.Stop() // it hands its work back, and its successor starts anew
+		s.Start()
+	}
+	alive(t, services)
+	p.submit(golden)
+	p.written(golden.Email, 1)
+	operator := aclLine.FindAllStringSubmatch(string(page), -1)[6]
+	do("ACL SETUSER operator on >secret " + operator[2])
+	for _, args := range [][]string{
+		{"status"}, {"doctor"}, {"dead", "list"}, {"group", "list"}, {"find", "--email", golden.Email}, {"publish", "email:sent", "{}"},
+	} {
+		env := []string{"REDIS_URL=" + p.url, "REDIS_USERNAME=operator", "REDIS_PASSWORD=secret", "MONGO_URL=" + p.mongo}
+		if out, code := run(t, t.TempDir(), env, append([]string{p.bin + "/milepostctl"}, args...)...); code != 0 {
+			t.Errorf("milepostctl %q as the operator: status %d\n%s", args, code, out)
+		}
+	}
+	if denied := p.rdb.Do(t.Context(), "ACL", "LOG").Val(); len(denied.([]any)) > 0 {
+		t.Errorf("commands were refused: %v", denied)
+	}
+}
