@@ -160,7 +160,8 @@ func TestAddress(t *testing.T) {
 	long := strings.Repeat("a", 242) + "@example.com" // 254 bytes
 	for _, a := range []string{
 		"ada@example.com", "a@b", "ada.lovelace+tag@mail.example.co.uk", "o'brien@example.ie", "ada@[192.0.2.1]", "żółw@example.pl",
-		"ada@例え.jp", "ADA@EXAMPLE.COM", "a&b@example.com", `"ada lovelace"@example.com`, long,
+		"ada@例え.jp", "ADA@EXAMPLE.COM", "a&b@example.com", `"ada lovelace"@example.com`, long, "user@münchen.de", "user@xn--mnchen-3ya.de",
+		"ada@[IPv6:2001:db8::1]", "ada@" + strings.Repeat("a", 63) + ".example", "ada@1-2--3.example",
 	} {
 		if err := event.Address(a).Validate(); err != nil {
 			t.Errorf("Validate(%q): %v", a, err)
@@ -177,10 +178,67 @@ func TestAddress(t *testing.T) {
 		"ada\u202e@example.com", "ada\u2066@example.com", "ada\u200f@example.com", "ada\u061c@example.com",
 		"ada\u200b@example.com", "\ufeffada@example.com", "ada\u00a0@example.com", "ada\u3000@example.com",
 		"ada\xff@example.com", "ada\xc0\x8a@example.com", "a" + long,
+		"ada\u3164@example.com", "ada@exam\u2800ple.com", "ada\ufe0f@example.com", "ada@example.com\U000e0100", "ada\u115f@example.com",
+		`"x; Message: You are 1.0 miles from Velocity."@x.example`, "ada@[x; Message: y]", "ada@[::1]", "ada@[192.0.2.1", "ada@xn--a.example", "ada@-a.example",
 	} {
 		err := event.Address(a).Validate()
 		if !errors.Is(err, event.ErrAddress) {
 			t.Errorf("Validate(%q): %v, want an error that is ErrAddress", a, err)
+		}
+	}
+}
+
+// TestTypo: the error of a likely mistake says what to do about it.
+func TestTypo(t *testing.T) {
+	for a, says := range map[string]string{
+		"ada@gmail'com":                               `has "'" after the @; did you mean a dot?`,
+		"ada@gmail,com":                               "did you mean a dot?",
+		"ada@example.com?subject=x":                   `has "?" after the domain; leave it out, with what follows`,
+		"ada@example.com>":                            "leave it out",
+		"ada@exam_ple.com":                            "letters, digits, hyphens and dots",
+		"ada@example.com.":                            "ends with a dot",
+		"ada@example..com":                            "too many dots",
+		"mailto:ada@example.com":                      "leave that out",
+		"ada@" + strings.Repeat("a", 64) + ".example": "a part of 64 characters between dots after the @, at most 63",
+		"ada@" + strings.Repeat("ü", 60) + ".example": "at most 63",
+		"ada@example.com ":                            "letters, digits",
+	} {
+		if err := event.Address(a).Validate(); !errors.Is(err, event.ErrAddress) || !strings.Contains(err.Error(), says) {
+			t.Errorf("Validate(%q): %v, want one with %q", a, err, says)
+		}
+	}
+}
+
+// TestCanonical: the spellings of an address have one published form, and one mailbox.
+func TestCanonical(t *testing.T) {
+	for typed, want := range map[string][3]string{ // canonical, mailbox, the mailbox of limits
+		"ada@example.com":               {"ada@example.com", "ada@example.com", "ada@example.com"},
+		"Case@Example.COM":              {"Case@example.com", "case@example.com", "case@example.com"},
+		"user@münchen.de":               {"user@münchen.de", "user@münchen.de", "user@münchen.de"},
+		"user@xn--mnchen-3ya.de":        {"user@münchen.de", "user@münchen.de", "user@münchen.de"},
+		"user@XN--MNCHEN-3YA.de":        {"user@münchen.de", "user@münchen.de", "user@münchen.de"},
+		"user@MU\u0308NCHEN.de":         {"user@münchen.de", "user@münchen.de", "user@münchen.de"},
+		"user@例え。jp":                    {"user@例え.jp", "user@例え.jp", "user@例え.jp"},
+		"user@ｅｘａｍｐｌｅ.com":              {"user@example.com", "user@example.com", "user@example.com"},
+		"Z\u030c@example.com":           {"Ž@example.com", "ž@example.com", "ž@example.com"},
+		"Ada+News@example.com":          {"Ada+News@example.com", "ada+news@example.com", "ada@example.com"},
+		"+tag@example.com":              {"+tag@example.com", "+tag@example.com", "+tag@example.com"},
+		`"A+b"@example.com`:             {`"A+b"@example.com`, `"a+b"@example.com`, `"a+b"@example.com`},
+		"ada@[192.0.2.1]":               {"ada@[192.0.2.1]", "ada@[192.0.2.1]", "ada@[192.0.2.1]"},
+		"ada@exam\u200bple.com":         {"ada@exam\u200bple.com", "ada@exam\u200bple.com", "ada@exam\u200bple.com"}, // refused
+		"no address":                    {"no address", "no address", "no address"},
+		"x; Message: y\u037e@x.example": {"x; Message: y;@x.example", "x; message: y;@x.example", "x; message: y;@x.example"}, // refused
+	} {
+		a := event.Address(typed)
+		got := [3]string{string(a.Canonical()), a.Mailbox(), a.Untagged().Mailbox()}
+		if got != want {
+			t.Errorf("%q is %q; want %q", typed, got, want)
+		}
+		if again := event.Address(got[0]).Canonical(); string(again) != got[0] {
+			t.Errorf("%q becomes %q, and then %q", typed, got[0], again)
+		}
+		if again := event.Address(got[1]).Mailbox(); again != got[1] {
+			t.Errorf("the mailbox of %q is %q, and of that %q", typed, got[1], again)
 		}
 	}
 }

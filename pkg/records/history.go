@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Profile summarizes the records of an address.
+// Profile summarizes the records of a mailbox.
 type Profile struct {
 	Submissions int
 	First, Last time.Time // submitted
 }
 
-// Profile returns the profile of email, the zero Profile if it has no record.
+// Profile returns the profile of the mailbox that email names, the zero Profile if it has no record.
 func (s *Store) Profile(ctx context.Context, email string) (Profile, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
@@ -27,14 +27,14 @@ func (s *Store) Profile(ctx context.Context, email string) (Profile, error) {
 	var p Profile
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		n, err := s.users.CountDocuments(ctx, bson.D{{Key: "email", Value: email}})
+		n, err := s.users.CountDocuments(ctx, of(email))
 		p.Submissions = int(n)
 		return err
 	})
 	for order, at := range map[int]*time.Time{1: &p.First, -1: &p.Last} {
 		g.Go(func() error {
 			var r Record
-			err := s.users.FindOne(ctx, bson.D{{Key: "email", Value: email}}, options.FindOne().
+			err := s.users.FindOne(ctx, of(email), options.FindOne().
 				SetSort(bson.D{{Key: "submitted_at", Value: order}, {Key: "_id", Value: order}}).
 				SetProjection(bson.D{{Key: "submitted_at", Value: 1}})).Decode(&r)
 			if errors.Is(err, mongo.ErrNoDocuments) {
@@ -56,18 +56,19 @@ type Place struct {
 	ID string
 }
 
-// History returns up to limit records of email after place, newest first.
+// History returns up to limit records of the mailbox that email names, after place, newest first.
 func (s *Store) History(ctx context.Context, email string, place Place, limit int) ([]Record, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
-	filter := bson.D{{Key: "email", Value: email}}
+	filter := of(email)
 	if place != (Place{}) {
-		filter = append(filter,
-			bson.E{Key: "submitted_at", Value: bson.D{{Key: "$lte", Value: place.At}}}, // for the index
-			bson.E{Key: "$or", Value: bson.A{
+		filter = bson.D{
+			{Key: "submitted_at", Value: bson.D{{Key: "$lte", Value: place.At}}}, // for the index
+			{Key: "$and", Value: bson.A{filter, bson.D{{Key: "$or", Value: bson.A{
 				bson.D{{Key: "submitted_at", Value: bson.D{{Key: "$lt", Value: place.At}}}},
 				bson.D{{Key: "_id", Value: bson.D{{Key: "$lt", Value: place.ID}}}},
-			}})
+			}}}}},
+		}
 	}
 	cursor, err := s.users.Find(ctx, filter, options.Find().
 		SetSort(bson.D{{Key: "submitted_at", Value: -1}, {Key: "_id", Value: -1}}).SetLimit(int64(limit)))

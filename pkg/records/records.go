@@ -15,12 +15,15 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/milepost/milepost/pkg/event"
 )
 
 // Record is a stored submission. The store keeps times to the millisecond and returns them in UTC.
 type Record struct {
 	ID          string    `bson:"_id"` // event ID
 	Email       string    `bson:"email"`
+	Mailbox     string    `bson:"mailbox,omitempty"` // see [event.Address.Mailbox]; "" if it is Email
 	Miles       float64   `bson:"distance_from_velocity"`
 	Lat         string    `bson:"lat,omitempty"`
 	Long        string    `bson:"long,omitempty"`
@@ -107,13 +110,23 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Newest returns the record of email that was submitted last, and false if there is none. A
+// of selects the records of the mailbox that email names.
+func of(email string) bson.D {
+	mailbox := event.Address(email).Mailbox()
+	which := bson.A{bson.D{{Key: "email", Value: mailbox}}, bson.D{{Key: "mailbox", Value: mailbox}}}
+	if email != mailbox { // as stored by a program that does not know mailboxes
+		which = append(which, bson.D{{Key: "email", Value: email}})
+	}
+	return bson.D{{Key: "$or", Value: which}}
+}
+
+// Newest returns the record of email's mailbox that was submitted last, and false if there is none. A
 // document without a distance, which another program must have stored, counts as none.
 func (s *Store) Newest(ctx context.Context, email string) (Record, bool, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	var r Record
-	found := s.users.FindOne(ctx, bson.D{{Key: "email", Value: email}}, options.FindOne().SetSort(bson.D{{Key: "submitted_at", Value: -1}}))
+	found := s.users.FindOne(ctx, of(email), options.FindOne().SetSort(bson.D{{Key: "submitted_at", Value: -1}}))
 	doc, err := found.Raw()
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return Record{}, false, nil

@@ -83,6 +83,9 @@ func (h *Handler) Handle(ctx context.Context, in []stage.Event[event.Result]) []
 			ID: e.ID, Email: string(e.Body.Email), Miles: e.Body.Miles, Lat: e.Body.Lat, Long: e.Body.Long,
 			SubmittedAt: e.At, StoredAt: now(),
 		}
+		if m := e.Body.Email.Mailbox(); m != batch[i].Email {
+			batch[i].Mailbox = m
+		}
 	}
 	out := make([]stage.Result, len(in))
 	for i, err := range h.Store.InsertMany(ctx, batch) {

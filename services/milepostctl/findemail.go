@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/inspect"
@@ -41,7 +42,7 @@ func (t *tool) ofAddress(ctx context.Context, p pipeline, docs *records.Store, e
 		if err != nil {
 			return err
 		}
-		if addressIn(d.Payload) == email {
+		if event.Address(addressIn(d.Payload)).Mailbox() == event.Address(email).Mailbox() {
 			all = append(all, known{d.ID, d.At, inspect.Aside, d.Group + ": " + d.Error})
 		}
 	}

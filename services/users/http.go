@@ -64,7 +64,7 @@ func (u *Users) user(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	email := event.Address(text)
+	email := event.Address(text).Canonical()
 	if err := email.Validate(); err != nil {
 		return jsonapi.BadRequest(err.Error())
 	}

@@ -54,12 +54,12 @@ type Page struct {
 	Next        string       `json:"next,omitempty"` // the next page's ?after=; "" on the last page
 }
 
-// User is the profile of an address.
+// User is the profile of a mailbox.
 type User struct {
-	Email       event.Address `json:"email"`
-	Submissions int           `json:"submissions"`
-	FirstAt     time.Time     `json:"first_at"`
-	LastAt      time.Time     `json:"last_at"`
+	Email       string    `json:"email"` // the mailbox: in lower case
+	Submissions int       `json:"submissions"`
+	FirstAt     time.Time `json:"first_at"`
+	LastAt      time.Time `json:"last_at"`
 }
 
 // Submission is one record of a user.
@@ -116,7 +116,7 @@ func (u *Users) load(ctx context.Context, email event.Address, after records.Pla
 		return Page{}, errUnknown
 	}
 	p := Page{
-		User:        User{email, profile.Submissions, profile.First.UTC(), profile.Last.UTC()},
+		User:        User{email.Mailbox(), profile.Submissions, profile.First.UTC(), profile.Last.UTC()},
 		Submissions: make([]Submission, 0, limit),
 	}
 	if len(history) > limit {
@@ -178,9 +178,9 @@ func (u *Users) Handle(ctx context.Context, e stage.Event[event.Address]) (stage
 	return stage.Nothing{}, nil
 }
 
-// cacheKey keeps the address itself out of Redis's keys.
+// cacheKey is the same for all addresses of a mailbox. It keeps them out of Redis's keys.
 func cacheKey(email event.Address) string {
-	sum := sha256.Sum256([]byte(email))
+	sum := sha256.Sum256([]byte(email.Mailbox()))
 	return hex.EncodeToString(sum[:16])
 }
 

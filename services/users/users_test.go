@@ -76,7 +76,7 @@ func (s *store) Profile(ctx context.Context, email string) (records.Profile, err
 	defer s.mu.Unlock()
 	var p records.Profile
 	for _, r := range s.all {
-		if r.Email == email {
+		if event.Address(r.Email).Mailbox() == event.Address(email).Mailbox() {
 			if p.Submissions++; p.Submissions == 1 {
 				p.First = r.SubmittedAt
 			}
@@ -94,7 +94,7 @@ func (s *store) History(ctx context.Context, email string, place records.Place, 
 	defer s.mu.Unlock()
 	var page []records.Record
 	for _, r := range slices.Backward(s.all) {
-		if r.Email == email && len(page) < limit &&
+		if event.Address(r.Email).Mailbox() == event.Address(email).Mailbox() && len(page) < limit &&
 			(place == records.Place{} || r.SubmittedAt.Before(place.At) || r.SubmittedAt.Equal(place.At) && r.ID < place.ID) {
 			page = append(page, r)
 		}
@@ -205,6 +205,11 @@ func TestUser(t *testing.T) {
 		} {
 			if status, a := get(t, base+path, ""); status != want || a.Error == "" {
 				t.Errorf("GET %s = %d, %q; want %d and a reason", path, status, a.Error, want)
+			}
+		}
+		for _, spelled := range []string{"Ada@Example.COM", "ADA@example.com"} {
+			if status, a := get(t, base+"/users/"+spelled, ""); status != 200 || a.User.Email != "ada@example.com" || a.User.Submissions != 3 || s.reads.Load() > 6 {
+				t.Errorf("GET %s = %d, %+v after %d reads; want the page of ada@example.com, from the cache", spelled, status, a, s.reads.Load())
 			}
 		}
 		if status, a := get(t, base+ada+"/", ""); status != 200 || a.User.Email != "ada@example.com" {

@@ -91,7 +91,7 @@ func readForm(form url.Values) input {
 	in := input{track: true, typed: typed{
 		Email: form.Get("email"), Lat: form.Get("lat"), Long: form.Get("long"), Key: form.Get("idempotency_key"),
 	}}
-	in.submission.Email = event.Address(strings.Trim(in.typed.Email, " \t"))
+	in.submission.Email = event.Address(strings.Trim(in.typed.Email, " \t")).Canonical()
 	var wrong []*event.FieldError
 	in.submission.Lat, in.submission.Long, wrong = place(in.typed.Lat, in.typed.Long)
 	in.check(wrong)
@@ -112,6 +112,7 @@ func readJSON(body []byte) (input, error) {
 		return input{}, echo.NewHTTPError(http.StatusBadRequest, "the body is not the JSON of a submission: "+jsonError(err)).SetInternal(err)
 	}
 	s := in.submission
+	in.submission.Email = s.Email.Canonical()
 	in.typed, in.track = typed{Email: string(s.Email), Lat: s.Lat, Long: s.Long}, ask.Track
 	in.check(nil)
 	return in, nil

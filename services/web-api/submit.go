@@ -90,7 +90,7 @@ func (s *site) limits(r *http.Request, sub event.Submission) []stage.Limit {
 		l = append(l, stage.Limit{Name: "client:" + clientName(s.proxies.client(r)), Max: int(n), Per: time.Minute})
 	}
 	if n := s.settings.AddressLimit; n > 0 {
-		sum := sha256.Sum256([]byte(strings.ToLower(string(sub.Email))))
+		sum := sha256.Sum256([]byte(sub.Email.Untagged().Mailbox()))
 		l = append(l, stage.Limit{Name: "address:" + hex.EncodeToString(sum[:16]), Max: int(n), Per: time.Hour})
 	}
 	return l

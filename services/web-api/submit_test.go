@@ -106,6 +106,25 @@ func TestSubmit(t *testing.T) {
 	})
 }
 
+// TestOneSpelling: what is published of an address is one spelling, by form and JSON alike.
+func TestOneSpelling(t *testing.T) {
+	addr := stagetest.Embedded(t).Addr
+	base, _ := serve(t, openBroker(t, addr), Settings{})
+	resp, page := post(t, base, formType, "email=User%40xn--mnchen-3ya.de&lat=1&long=2")
+	if resp.StatusCode != 201 || !strings.Contains(page, "User@münchen.de") {
+		t.Errorf("form: %d %s", resp.StatusCode, page)
+	}
+	accept(t, base, `{"email":"User@MU\u0308NCHEN.de","lat":1,"long":2}`)
+	want := `{"email":"User@münchen.de","lat":"1","long":"2"}`
+	if got := entries(t, addr); len(got) != 2 || got[0] != want || got[1] != want {
+		t.Errorf("raw_input holds %q; want twice %s", got, want)
+	}
+	resp, answer := post(t, base, typeJSON, `{"email":"ada@gmail'com","lat":1,"long":2}`)
+	if resp.StatusCode != 422 || !strings.Contains(answer, "did you mean a dot?") {
+		t.Errorf("a typo: %d %s", resp.StatusCode, answer)
+	}
+}
+
 func TestRefuse(t *testing.T) {
 	addr := stagetest.Embedded(t).Addr
 	base, _ := serve(t, openBroker(t, addr), Settings{TrustedOrigins: Origins{"https://friend.example"}})
@@ -267,7 +286,7 @@ func TestRateLimit(t *testing.T) {
 		// One address, from everywhere, however it is written.
 		for i, want := range []int{201, 201, 429} {
 			client := "198.51.100." + strconv.Itoa(10+i)
-			if resp := send(one, "Ada@Example.com", client); resp.StatusCode != want {
+			if resp := send(one, []string{"Ada@Example.com", "ADA+1@example.com", "ada+2@EXAMPLE.com"}[i], client); resp.StatusCode != want {
 				t.Errorf("submission %d to one address: %d; want %d", 4+i, resp.StatusCode, want)
 			}
 		}
