@@ -247,12 +247,12 @@ var alertTests = map[string][]alertTest{
 		{name: "two namespaces", series: []string{constant(`milepost_email_writer{namespace="a"}`, 1, 5*time.Minute), constant(`milepost_email_writer{namespace="b"}`, 1, 5*time.Minute)}, at: 4 * time.Minute},
 	},
 	"MilepostTargetDown": {
-		{name: "down in compose", series: []string{constant(`up{container="db",instance="10.0.0.7:9102",job="milepost"}`, 0, 5*time.Minute)}, at: 4 * time.Minute,
-			want: []string{`{container="db", instance="10.0.0.7:9102", job="milepost"}`}, says: "The admin port of db at 10.0.0.7:9102 (job milepost)"},
-		{name: "down in a cluster", series: []string{constant(`up{instance="10.0.0.7:9102",job="prod/shop-milepost-services"}`, 0, 5*time.Minute)}, at: 4 * time.Minute,
-			want: []string{`{instance="10.0.0.7:9102", job="prod/shop-milepost-services"}`}},
-		{name: "up", series: []string{constant(`up{job="milepost"}`, 1, 5*time.Minute)}, at: 4 * time.Minute},
-		{name: "somebody else's", series: []string{constant(`up{job="node"}`, 0, 5*time.Minute)}, at: 4 * time.Minute},
+		{name: "down in compose", series: []string{constant(`up{app="milepost",container="db",instance="10.0.0.7:9102",job="milepost"}`, 0, 5*time.Minute)}, at: 4 * time.Minute,
+			want: []string{`{app="milepost", container="db", instance="10.0.0.7:9102", job="milepost"}`}, says: "The admin port of db at 10.0.0.7:9102 (job milepost)"},
+		{name: "down in a cluster", series: []string{constant(`up{app="milepost",instance="10.0.0.7:9102",job="shop"}`, 0, 5*time.Minute)}, at: 4 * time.Minute,
+			want: []string{`{app="milepost", instance="10.0.0.7:9102", job="shop"}`}},
+		{name: "up", series: []string{constant(`up{app="milepost",job="milepost"}`, 1, 5*time.Minute)}, at: 4 * time.Minute},
+		{name: "somebody else's", series: []string{constant(`up{app="grafana",job="milepost-grafana"}`, 0, 5*time.Minute)}, at: 4 * time.Minute},
 	},
 	"MilepostNotReady": {
 		{name: "waits", series: []string{constant(`milepost_ready{check="mongo",container="db",instance="a"}`, 0, 10*time.Minute)}, at: 6 * time.Minute,

@@ -21,8 +21,7 @@ func TestPrometheusConfig(t *testing.T) {
 	var c struct {
 		RuleFiles     []string `yaml:"rule_files"`
 		ScrapeConfigs []struct {
-			JobName string `yaml:"job_name"`
-			DNS     []struct {
+			DNS []struct {
 				Names []string
 				Port  string
 			} `yaml:"dns_sd_configs"`
@@ -33,8 +32,8 @@ func TestPrometheusConfig(t *testing.T) {
 		t.Fatalf("prometheus.yml: %v, %+v", err, c)
 	}
 	s := c.ScrapeConfigs[0]
-	if c.RuleFiles[0] != "alerts.yml" || !strings.Contains(s.JobName, "milepost") || len(s.Relabel) != 1 || s.Relabel[0]["target_label"] != "container" {
-		t.Errorf("want the rules of alerts.yml, a job with milepost in its name, the service's name as the label container: %+v", c)
+	if c.RuleFiles[0] != "alerts.yml" || len(s.Relabel) != 2 || s.Relabel[0]["target_label"] != "container" || s.Relabel[1]["target_label"] != "app" || s.Relabel[1]["replacement"] != "milepost" {
+		t.Errorf("want the rules of alerts.yml, the service's name as the label container, and app=milepost: %+v", c)
 	}
 	got, want := map[string]string{}, map[string]string{}
 	for _, d := range s.DNS {

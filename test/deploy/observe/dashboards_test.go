@@ -152,7 +152,7 @@ func TestQueries(t *testing.T) {
 
 // target are the labels that Prometheus adds to what it scrapes from a pod, and those of histograms
 // and summaries.
-var target = []string{"job", "namespace", "pod", "container", "instance", "le", "quantile"}
+var target = []string{"app", "job", "namespace", "pod", "container", "instance", "le", "quantile"}
 
 // sample checks the selectors of a query against METRICS.md, and writes a series for each value
 // that it asks for.
@@ -184,7 +184,7 @@ func (m memory) sample(t *testing.T, where, query string, page map[string]metric
 		}
 		all := []map[string]string{{"__name__": s.Name}}
 		for _, l := range known {
-			all[0][l] = map[string]string{"le": "+Inf", "job": "shop/milepost-services"}[l]
+			all[0][l] = map[string]string{"le": "+Inf", "app": "milepost"}[l]
 		}
 		for _, l := range known {
 			all[0][l] = cmp.Or(all[0][l], "x")
@@ -193,7 +193,7 @@ func (m memory) sample(t *testing.T, where, query string, page map[string]metric
 			if !slices.Contains(append(known, "__name__"), asked.Name) {
 				t.Errorf("%s: %s has no label %s", where, s.Name, asked.Name)
 			}
-			if asked.Matches("x") || asked.Matches("shop/milepost-services") || asked.Name == "__name__" {
+			if asked.Matches("x") || asked.Matches("milepost") || asked.Name == "__name__" {
 				continue
 			}
 			var more []map[string]string
