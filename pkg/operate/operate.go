@@ -135,10 +135,10 @@ const late = time.Minute
 func Problems(s inspect.Seen, tool string) []Problem {
 	var out []Problem
 	for _, c := range s.Channels {
-		if c.Kind != "stream" && c.Kind != "none" {
+		for _, wrong := range c.Wrong {
 			out = append(out, Problem{
-				Channel: c.Channel, Urgent: true, Text: fmt.Sprintf("the key %s is a %s, not a stream, so nothing can be kept there", c.Channel, c.Kind),
-				Do: "Another program writes it. Give that program another key or database, and delete this key.",
+				Channel: c.Channel, Urgent: true, Text: wrong + ", so the stages of " + c.Channel + " wait",
+				Do: "Another program made it. Give that program another key or database, and rename or delete this key: the stages go on by themselves.",
 			})
 		}
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -330,8 +329,8 @@ func (a *adoption) writeBatch(ctx context.Context, args []any) bool {
 			}
 			return true
 		}
-		if link.Full(err) && a.s.gate.shut(noRoom, "", err) {
-			a.s.log.Warn("bare publishes wait: redis is full", "channel", a.s.cfg.In)
+		if errors.Is(err, ErrRefused) && a.s.gate.shut(noRoom, "", err) {
+			a.s.log.Warn("bare publishes wait", "channel", a.s.cfg.In, "err", err)
 		}
 		if !wait.wait(ctx) {
 			return false

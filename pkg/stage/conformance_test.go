@@ -38,16 +38,7 @@ func start(t testing.TB, b *stage.Broker, c stage.Config, h stage.Handler) (stop
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("stage %s: Run = %v, want nil after a drain", c.Name, err)
-		}
-	})
-	t.Cleanup(stop)
+	stop = stagetest.Run(t, s)
 	stagetest.Eventually(t, "stage "+c.Name+" is ready", func() bool { return s.Ready() == nil })
 	return stop
 }

@@ -17,9 +17,10 @@ const (
 	redisAway  state = "redis"      // Redis is away
 	paused     state = "paused"     // a dependency of the handler is down
 	settling   state = "settling"   // Redis refuses the settle script
+	chores     state = "chores"     // Redis refuses the tick script
 	forwarding state = "forwarding" // Redis refuses to add to an output
 	heldUp     state = "held up"    // an output is over MaxBacklog: pressure, not a fault
-	noRoom     state = "adoption"   // Redis is full: bare PUBLISHes wait in memory; reading goes on
+	noRoom     state = "adoption"   // Redis refuses to keep bare PUBLISHes, which wait in memory; reading goes on
 	draining   state = "draining"
 )
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -83,8 +84,8 @@ var ErrClosed = errors.New("the publisher is closed")
 
 // Publish adds s to the channel's stream and publishes it. It returns once Redis has answered, and
 // Options.WaitReplicas replicas have it.
-// Errors: [ErrBacklog], [ErrKeyReused], [*LimitError], [ErrUnavailable], [ErrClosed], a codec
-// error, ctx's error. After ErrUnavailable or ctx's error the event may or may not have been kept.
+// Errors: [ErrBacklog], [ErrKeyReused], [*LimitError], [ErrUnavailable], [ErrRefused], [ErrClosed], a
+// codec error, ctx's error. After ErrUnavailable or ctx's error the event may or may not have been kept.
 func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err error) {
 	payload, err := encode(s.Body)
 	if err != nil {
@@ -201,7 +202,7 @@ func (p *Publisher) publish(ctx context.Context, batch []publishing) {
 	for i, x := range batch {
 		a := published{err: err}
 		if err == nil {
-			a = answer(x.s, replies[i])
+			a = p.answer(ctx, x.s, replies[i])
 		}
 		if a.err == nil {
 			a.err = few
@@ -231,7 +232,7 @@ func (s *Submission) plain() bool {
 }
 
 // answer reads the script's reply to one submission: 1 if it was kept, else JSON.
-func answer(s Submission, reply any) published {
+func (p *Publisher) answer(ctx context.Context, s Submission, reply any) published {
 	text, refused := reply.(string)
 	if !refused {
 		return published{Receipt: Receipt{ID: s.ID}}
@@ -254,7 +255,7 @@ func answer(s Submission, reply any) published {
 		return published{err: ErrBacklog}
 	case r.Limit > 0:
 		return published{err: &LimitError{Limit: s.Limits[r.Limit-1], Retry: time.Duration(r.Wait) * time.Millisecond}}
-	default: // a full Redis refuses to keep it
-		return published{err: fmt.Errorf("%w: %s", ErrUnavailable, r.Error)}
+	default:
+		return published{err: p.b.link.Check(ctx, link.Reply(r.Error))}
 	}
 }

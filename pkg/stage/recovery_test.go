@@ -404,34 +404,62 @@ func TestRetireAndSkip(t *testing.T) {
 	})
 }
 
-// An output key of another type stops the stage before it acks anything, and it goes on when that
-// is mended.
-func TestWrongOutput(t *testing.T) {
+// A key of another type, of all that a script may write, stops the stage before it acks anything. The
+// stage says which key it is, and goes on when that is mended.
+func TestWrongKey(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		b := open(t, o)
 		rdb := redis.NewClient(o)
 		defer rdb.Close()
-		rdb.Set(t.Context(), "out", "a string", 0)
-		var got tally
-		s, err := b.New(stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(upper))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- s.Run(ctx) }()
-		ids := publish(t, publisher(t, b, "in"), numbered("", 5)...)
-		stagetest.Eventually(t, "the stage says why", func() bool {
-			err := s.Ready()
-			return err != nil && strings.Contains(err.Error(), "the key out is a string, not a stream")
-		})
-		rdb.Del(t.Context(), "out")
-		start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
-		stagetest.Eventually(t, "all arrive", func() bool { return got.len() == 5 })
-		got.once(t, ids)
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run = %v", err)
+		for i, key := range []string{"in:groups", "stages", "in:due", "in:dead", "in:floors", "in:adopter", "heard", "out", "out:groups", "out:floors", "out:due"} {
+			prefix := fmt.Sprintf("%d:", i)
+			b := open(t, o, func(o *stage.Options) { o.Prefix = prefix })
+			var spoil sync.Once
+			put := func() { rdb.Del(t.Context(), prefix+key); rdb.SAdd(t.Context(), prefix+key, "another program's") }
+			s, err := b.New(stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}, BackoffMin: time.Millisecond, BackoffMax: time.Millisecond},
+				stage.Each(func(ctx context.Context, e stage.Event[string]) (string, error) {
+					spoil.Do(put) // before anything is settled
+					switch {
+					case e.Body == "dead":
+						return "", stage.Permanent(errors.New("no"))
+					case e.Body == "retry" && e.Tries == 0:
+						return "", errors.New("not now")
+					}
+					return upper(ctx, e)
+				}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := publisher(t, b, "in")
+			ids := publish(t, p, "good", "retry", "dead")
+			if i < 2 { // the stage joins with it
+				spoil.Do(put)
+			}
+			stop := stagetest.Run(t, s)
+			want := fmt.Sprintf("the key %s%s is a set, not a ", prefix, key)
+			stagetest.Eventually(t, "the stage says "+want, func() bool {
+				err := s.Ready()
+				return err != nil && strings.Contains(err.Error(), want)
+			})
+			if strings.HasPrefix(key, "in:") {
+				if c, err := inspect.New(b).Status(t.Context(), "in"); err != nil || len(c.Wrong) != 1 || !strings.HasPrefix(c.Wrong[0], want) {
+					t.Errorf("Status = %+v, %v; want %q", c, err, want)
+				}
+				if _, err := p.Publish(t.Context(), stage.Submission{Body: "x"}); i != 3 && i != 5 && !errors.Is(err, stage.ErrRefused) {
+					t.Errorf("Publish with a wrong %s = %v, want ErrRefused", key, err)
+				}
+			}
+			rdb.Del(t.Context(), prefix+key)
+			var got tally
+			end := start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
+			stagetest.Eventually(t, "all arrive in spite of "+key, func() bool { return len(got.missing([]string{"good!", "retry!"})) == 0 })
+			stagetest.Eventually(t, "the dead letter is there", func() bool { n, _ := inspect.New(b).DeadCount(t.Context(), "in"); return n == 1 })
+			for _, id := range ids[:2] {
+				if got.seen[id] != 1 {
+					t.Errorf("%s: event %s arrived %d times, want 1", key, id, got.seen[id])
+				}
+			}
+			end()
+			stop()
 		}
 	})
 }
@@ -558,7 +586,7 @@ func TestFull(t *testing.T) {
 	body := strings.Repeat("x", 4000)
 	for {
 		r, err := p.Publish(t.Context(), stage.Submission{Body: body})
-		if errors.Is(err, stage.ErrUnavailable) && strings.Contains(err.Error(), "OOM") {
+		if errors.Is(err, stage.ErrRefused) && strings.Contains(err.Error(), "OOM") {
 			break
 		}
 		if err != nil || len(ids) > 5000 {

@@ -94,8 +94,8 @@ func (t *ticker) tick(ctx context.Context) time.Duration {
 	err := t.link.RunJSON(ctx, &r, script.Tick, t.keys, s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(),
 		s.b.opt.MaxBacklog, s.b.opt.MaxDead, poison.MaxCrashes, moveMost, t.unread, lasting, s.works(), t.seen)
 	if err != nil {
-		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
-			s.log.Error("chores failed", "err", err)
+		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) && s.gate.shut(chores, "", err) {
+			s.log.Error("redis refuses the chores; not reading", "err", err)
 		}
 		if time.Since(t.last) < s.b.opt.Lease {
 			every = min(every, tickAgain) // a Redis that comes back soon must not notice
@@ -109,6 +109,7 @@ func (t *ticker) tick(ctx context.Context) time.Duration {
 		_, _ = s.join(ctx, false)
 		return every
 	}
+	s.gate.open(chores, "")
 	t.seen, t.last = r.At, time.Now()
 	s.ticked(&r)
 	switch {

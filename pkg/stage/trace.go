@@ -178,7 +178,7 @@ func errorKind(err error) string {
 		of   error
 		name string
 	}{
-		{ErrPermanent, "permanent"}, {ErrDown, "dependency down"}, {ErrUnavailable, "redis away"}, {ErrBacklog, "backlog"},
+		{ErrPermanent, "permanent"}, {ErrDown, "dependency down"}, {ErrUnavailable, "redis away"}, {ErrRefused, "redis refuses"}, {ErrBacklog, "backlog"},
 		{ErrKeyReused, "key reused"}, {ErrClosed, "closed"}, {context.DeadlineExceeded, "timeout"}, {context.Canceled, "canceled"},
 	} {
 		if errors.Is(err, k.of) {

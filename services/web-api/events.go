@@ -105,7 +105,7 @@ func (s *site) known(c echo.Context, id string) ([]stage.Step, error) {
 	switch {
 	case errors.Is(err, stage.ErrNotFound):
 		return nil, errUnknownEvent
-	case errors.Is(err, stage.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, stage.ErrUnavailable), errors.Is(err, stage.ErrRefused), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		retryAfter(c, 2*time.Second)
 		return nil, echo.NewHTTPError(http.StatusServiceUnavailable, "progress cannot be read right now; try again in a few seconds").SetInternal(err)
 	case err != nil:

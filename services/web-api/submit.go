@@ -116,7 +116,7 @@ func (s *site) unpublished(c echo.Context, in input, keyed bool, err error) erro
 		s.metrics.submissions.WithLabelValues("backlog").Inc()
 		retryAfter(c, 5*time.Second)
 		return s.reject(c, http.StatusServiceUnavailable, in, "too many submissions are waiting; yours was not accepted. Try again in a few seconds")
-	case errors.Is(err, stage.ErrUnavailable), errors.Is(err, stage.ErrClosed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, stage.ErrUnavailable), errors.Is(err, stage.ErrRefused), errors.Is(err, stage.ErrClosed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.metrics.submissions.WithLabelValues("unavailable").Inc()
 		s.log.WarnContext(c.Request().Context(), "submission refused", "err", err)
 		retryAfter(c, 2*time.Second)

@@ -65,7 +65,7 @@ func (p *Pipeline) Find(ctx context.Context, id string, progress func(done, of i
 
 func (s *search) channels(ctx context.Context, o Overview) (out []Place, err error) {
 	for _, c := range o.Channels {
-		if c.Kind != "stream" && c.Kind != "none" {
+		if len(c.Wrong) > 0 {
 			continue
 		}
 		places, err := s.channel(ctx, c)

@@ -26,6 +26,7 @@ type StageInfo struct {
 type ChannelStatus struct {
 	Channel string        `json:"channel"`
 	Kind    string        `json:"kind"`    // of the key in Redis: "stream", "none", or a wrong type
+	Wrong   []string      `json:"wrong"`   // sentences about its keys of a wrong type, of which nothing is known
 	Entries int           `json:"entries"` // in the stream, with settled ones not yet trimmed
 	Added   int           `json:"added"`   // entries ever added
 	Rate    *float64      `json:"rate"`    // entries added a second; nil unless an [Observer] sets it

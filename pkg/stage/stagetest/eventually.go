@@ -1,6 +1,8 @@
 package stagetest
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
 )
@@ -16,4 +18,20 @@ func Eventually(t testing.TB, what string, cond func() bool) {
 			t.Fatalf("waited %s in vain: %s", patience, what)
 		}
 	}
+}
+
+// Run runs a stage until stop is called or the test ends, and then wants nil from it.
+func Run(t testing.TB, s interface{ Run(context.Context) error }) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run = %v, want nil after a drain", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
 }

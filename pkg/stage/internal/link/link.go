@@ -19,8 +19,20 @@ import (
 // CallTimeout bounds one round trip.
 const CallTimeout = 5 * time.Second
 
-// ErrUnavailable: Redis is away, loading, read-only or full, or its reply was lost.
+// ErrUnavailable: Redis is away, loading or read-only, or its reply was lost.
 var ErrUnavailable = errors.New("redis is away")
+
+// ErrRefused: Redis is there and refused a script before its first write, because it is full or a
+// key is of a wrong type.
+var ErrRefused = errors.New("redis refuses")
+
+// Reply is an error that Redis replied inside a script, for Check.
+type Reply string
+
+func (r Reply) Error() string { return string(r) }
+
+// RedisError implements redis.Error.
+func (Reply) RedisError() {}
 
 // Link is a client that does not retry. Its methods are safe for concurrent use.
 type Link struct {
@@ -123,8 +135,8 @@ func (l *Link) RunJSON(ctx context.Context, v any, s *redis.Script, keys []strin
 	return err
 }
 
-// Check returns err: nil for redis.Nil, wrapping ErrUnavailable if Redis is away, ctx's error if ctx
-// has ended.
+// Check returns err: nil for redis.Nil, wrapping ErrUnavailable if Redis is away, ErrRefused if it is
+// full or a key is of a wrong type, ctx's error if ctx has ended.
 func (l *Link) Check(ctx context.Context, err error) error {
 	switch {
 	case err == nil || errors.Is(err, redis.Nil):
@@ -140,13 +152,14 @@ func (l *Link) Check(ctx context.Context, err error) error {
 			err = fmt.Errorf("%w; does the server speak TLS on this port?", err)
 		}
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case Refused(err):
+		return fmt.Errorf("%w: %w", ErrRefused, err)
 	default:
 		return err
 	}
 }
 
-// Away tells whether waiting helps: the connection broke, or Redis is loading, read-only, full and
-// the like. Other errors are mistakes in a command.
+// Away tells whether Redis is away: the connection broke, or Redis is loading, read-only and the like.
 func Away(err error) bool {
 	if errors.Is(err, redis.ErrClosed) {
 		return false
@@ -159,12 +172,12 @@ func Away(err error) bool {
 		return true
 	}
 	msg := reply.Error()
-	for _, word := range []string{"UNBLOCKED", "MOVED", "ASK", "LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN", "UNKILLABLE"} {
+	for _, word := range []string{"UNBLOCKED", "MOVED", "ASK", "LOADING", "READONLY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN", "UNKILLABLE"} {
 		if strings.HasPrefix(msg, word+" ") {
 			return true
 		}
 	}
-	return strings.Contains(msg, "WAIT cannot be used with replica") || strings.Contains(msg, "max number of clients") || strings.Contains(msg, "command not allowed when used memory")
+	return strings.Contains(msg, "WAIT cannot be used with replica") || strings.Contains(msg, "max number of clients")
 }
 
 // Denied tells whether Redis refused the credentials, the database or the user's rights.
@@ -183,8 +196,17 @@ func Denied(err error) bool {
 	return strings.Contains(msg, "ACL failure in script") || strings.Contains(msg, "The user executing the script can't")
 }
 
-// Full tells whether err is a full Redis' refusal to grow.
-func Full(err error) bool {
+// Refused tells whether err is the refusal of a full Redis to grow, or is about a key of a wrong type.
+func Refused(err error) bool {
 	var reply redis.Error
-	return errors.As(err, &reply) && (strings.HasPrefix(reply.Error(), "OOM ") || strings.Contains(reply.Error(), "command not allowed when used memory"))
+	if !errors.As(err, &reply) {
+		return false
+	}
+	msg := reply.Error()
+	for _, word := range []string{"OOM", "WRONGKEY", "WRONGTYPE"} {
+		if strings.HasPrefix(msg, word+" ") {
+			return true
+		}
+	}
+	return strings.Contains(msg, "command not allowed when used memory")
 }

@@ -8,31 +8,33 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-type reply string
-
-func (r reply) Error() string { return string(r) }
-func (reply) RedisError()     {}
-
-// TestAway: refusals that pass are told from those that need something done.
-func TestAway(t *testing.T) {
-	for err, want := range map[error]bool{
-		reply("NOGROUP No such key 'in' or consumer group 's'"):              false,
-		reply("WRONGTYPE Operation against a key"):                           false,
-		reply("LOADING Redis is loading the dataset in memory"):              true,
-		reply("UNKILLABLE Sorry the script already executed write commands"): true,
-		reply("MASTERDOWN Link with MASTER is down"):                         true,
-		reply("OOM command not allowed when used memory > 'maxmemory'."):     true,
-		reply("ERR max number of clients reached"):                           true,
-		reply("ERR WAIT cannot be used with replica instances."):             true,
-		reply("UNBLOCKED force unblock from blocking operation"):             true,
-		reply("READONLY You can't write against a read only replica."):       true,
-		reply("NOREPLICAS Not enough good replicas to write."):               true,
-		io.EOF:                    true,
-		errors.New("not a reply"): true,
-		redis.ErrClosed:           false,
+// TestCheck: an outage is told from a refusal, and both from a mistake in a command.
+func TestCheck(t *testing.T) {
+	for err, want := range map[error]error{
+		Reply("NOGROUP No such key 'in' or consumer group 's'"):              nil,
+		Reply("WRONGTYPE Operation against a key"):                           ErrRefused,
+		Reply("WRONGKEY the key in:due is a string, not a zset"):             ErrRefused,
+		Reply("OOM command not allowed when used memory > 'maxmemory'."):     ErrRefused,
+		Reply("LOADING Redis is loading the dataset in memory"):              ErrUnavailable,
+		Reply("UNKILLABLE Sorry the script already executed write commands"): ErrUnavailable,
+		Reply("MASTERDOWN Link with MASTER is down"):                         ErrUnavailable,
+		Reply("ERR max number of clients reached"):                           ErrUnavailable,
+		Reply("ERR WAIT cannot be used with replica instances."):             ErrUnavailable,
+		Reply("UNBLOCKED force unblock from blocking operation"):             ErrUnavailable,
+		Reply("READONLY You can't write against a read only replica."):       ErrUnavailable,
+		Reply("NOREPLICAS Not enough good replicas to write."):               ErrUnavailable,
+		io.EOF:                    ErrUnavailable,
+		errors.New("not a reply"): ErrUnavailable,
+		redis.ErrClosed:           nil,
 	} {
-		if got := Away(err); got != want {
-			t.Errorf("Away(%v) = %v, want %v", err, got, want)
+		got := new(Link).Check(t.Context(), err)
+		for _, kind := range []error{ErrUnavailable, ErrRefused} {
+			if errors.Is(got, kind) != (kind == want) {
+				t.Errorf("Check(%v) = %v, want %v", err, got, want)
+			}
+		}
+		if !errors.Is(got, err) {
+			t.Errorf("Check(%v) = %v, which hides its cause", err, got)
 		}
 	}
 }

@@ -15,7 +15,7 @@ local function write_first() redis.call('DEL', base .. 'none') end
 -- redis_full() -> the error with which a full Redis refuses to grow, or nil. It writes nothing.
 local function redis_full()
   local r = redis.pcall('SETRANGE', base .. 'none', 0, '')
-  return type(r) == 'table' and r.err or nil
+  return type(r) == 'table' and string.find(r.err, 'maxmemory', 1, true) and r.err or nil
 end
 
 local function now_ms()
@@ -48,17 +48,28 @@ local function map(flat)
   return out
 end
 
--- type_of(key) -> its TYPE. not_stream(word, key) -> an error that begins with word if the key
--- exists and is no stream, else nil.
+-- Redis does not roll back a script that fails. So a script checks the types of all keys that it may
+-- write before its first XACK or XADD: another program may have made one of them.
+-- type_of(key) -> its TYPE. wrong(key, kind) -> a sentence if the key exists and is of another type,
+-- else nil. wrong_of(channel, ...) -> the first such sentence of a channel's keys, each named by
+-- what follows the channel's name.
 local function type_of(key)
   local kind = redis.call('TYPE', key)
   return type(kind) == 'table' and kind.ok or kind
 end
-local function not_stream(word, key)
-  local kind = type_of(key)
-  if kind == 'stream' or kind == 'none' then return nil end
-  return redis.error_reply(word .. ' the key ' .. key .. ' is a ' .. kind .. ', not a stream')
+local function wrong(key, kind)
+  local is = type_of(key)
+  if is == kind or is == 'none' then return nil end
+  return 'the key ' .. key .. ' is a ' .. is .. ', not a ' .. kind
 end
+local KINDS = {[''] = 'stream', [':dead'] = 'stream', [':due'] = 'zset', [':groups'] = 'hash', [':floors'] = 'hash', [':adopter'] = 'string'}
+local function wrong_of(channel, ...)
+  for _, name in ipairs({...}) do
+    local is = wrong(channel .. name, KINDS[name])
+    if is then return is end
+  end
+end
+local function refusal(is) return redis.error_reply('WRONGKEY ' .. is) end
 
 -- pred(id) -> the greatest entry ID below id.
 local function pred(id)
@@ -248,12 +259,13 @@ end
 -- first_steps(stage, at, channel, ids): records that events were submitted. An event's progress is
 -- one value: a line for each step, as step() has it. The events of 4 s share a hash, since the
 -- first 10 characters of their IDs, UUIDv7, are the time. It expires an hour after its last event.
+-- A key of another type keeps no progress, and no event from going on.
 local function first_steps(stage, at, channel, ids)
   local line, last = string.format('%s d%.0f %s ', stage, at, channel_name(channel)), nil
   local lines = line .. '\n'
   for _, id in ipairs(ids) do
     local key = progress_key(id)
-    redis.call('HSET', key, string.sub(id, 11), lines)
+    redis.pcall('HSET', key, string.sub(id, 11), lines)
     if key ~= last then redis.call('EXPIRE', key, 3600) end
     last = key
     if watched() then watch(id, line) end
@@ -265,9 +277,9 @@ end
 -- JSON. The earlier steps may be gone, and the hash with them.
 local function step(id, line)
   local key, rest = progress_key(id), string.sub(id, 11)
-  local before = redis.call('HGET', key, rest)
-  redis.call('HSET', key, rest, (before or '') .. line .. '\n')
-  if not before then redis.call('EXPIRE', key, 3600) end
+  local before = redis.pcall('HGET', key, rest) or ''
+  if not before.err then redis.call('HSET', key, rest, before .. line .. '\n') end
+  if before == '' then redis.call('EXPIRE', key, 3600) end
   if watched() then watch(id, line) end
 end
 

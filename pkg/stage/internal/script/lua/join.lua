@@ -5,8 +5,8 @@
 --       7 '1' if this is the start of a process and not a reconnect
 -- Reply JSON: made (the group was made), starts (unfinished starts of a lasting consumer)
 write_first()
-local refusal = not_stream('WRONGINPUT', KEYS[1])
-if refusal then return refusal end
+local bad = wrong_of(KEYS[1], '', ':groups', ':floors') or wrong(KEYS[4], 'hash')
+if bad then return refusal(bad) end
 local group, consumer, policy, lease, about = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local lasting, first = ARGV[6] == '1', ARGV[7] == '1'
 local made = not in_redis(KEYS[1])[group]

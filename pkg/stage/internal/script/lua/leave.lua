@@ -4,6 +4,8 @@
 -- ARGV  1 group  2 consumer  3 most entries in one call  4 MAX_DEAD
 -- Reply entries handed back; call again while it is not 0
 write_first()
+local bad = wrong_of(KEYS[1], '', ':groups', ':dead')
+if bad then return refusal(bad) end
 if not in_redis(KEYS[1])[ARGV[1]] then return 0 end
 local n = requeue(KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), nil)
 if n == 0 then forget(KEYS[1], ARGV[1], ARGV[2]) end

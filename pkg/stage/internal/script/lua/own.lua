@@ -4,6 +4,8 @@
 -- ARGV  1 token  2 LEASE (ms), '0' to give it up  3 <channel>:kept
 -- Reply JSON: owned (false if another token has it), consumers (of all groups of the channel)
 write_first()
+local bad = wrong(KEYS[1], 'string')
+if bad then return refusal(bad) end
 local token, lease = ARGV[1], ARGV[2]
 local owner = redis.call('GET', KEYS[1])
 local owned = not owner or owner == token

@@ -14,16 +14,19 @@
 local channel, max, publisher, n = KEYS[1], tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local a, reply, kept, tracked, now = 4, {}, {}, {}, now_ms()
 -- Over the limit, full() trims. After that write Redis would refuse nothing, so it is asked before.
-local stop
-if redis.call('XLEN', channel) + n > max then
+local stop = wrong_of(channel, '', ':groups', ':floors', ':due')
+if stop then
+  stop = {error = 'WRONGKEY ' .. stop}
+elseif redis.call('XLEN', channel) + n > max then
   local err = redis_full()
   stop = err and {error = err} or full(channel, n, max) and {full = true} or nil
 end
 
 -- known(key, digest) -> the answer if the idempotency key is known, or nil.
 local function known(key, digest)
-  local first = redis.call('GET', key)
+  local first = redis.pcall('GET', key)
   if not first then return nil end
+  if first.err then return {error = 'WRONGKEY ' .. wrong(key, 'string')} end
   local id, old = string.match(first, '^(%S+) (.*)$')
   return old == digest and {repeat_of = id} or {reused = true}
 end
@@ -34,7 +37,9 @@ local function limited(limits, tats)
   for l = 1, limits do
     local at = a + 3 * (l - 1)
     local key, most, period = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-    local tat = math.max(tonumber(redis.call('GET', key) or '0'), now) + period / most
+    local tat = redis.pcall('GET', key) or '0'
+    if tat.err then return {error = 'WRONGKEY ' .. wrong(key, 'string')} end
+    tat = math.max(tonumber(tat) or 0, now) + period / most
     if tat - now > period + 0.001 then return {limit = l, wait = math.ceil(tat - now - period)} end
     tats[l] = {key, tat, period}
   end

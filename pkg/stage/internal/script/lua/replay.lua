@@ -2,6 +2,8 @@
 -- KEYS  1 channel  2 <channel>:dead
 -- ARGV  entry IDs of dead letters
 -- Reply how many were put back. A letter without an entry's fields stays.
+local bad = wrong_of(KEYS[1], '', ':dead')
+if bad then return refusal(bad) end
 local n = 0
 for _, id in ipairs(ARGV) do
   local letter = redis.call('XRANGE', KEYS[2], id, id)[1]

@@ -3,6 +3,8 @@
 -- KEYS  1 channel  2 <channel>:groups  3 <channel>:floors  4 stages
 -- ARGV  1 group
 -- Reply 1, 0 if there is no such group, or -1 if consumers of it are alive
+local bad = wrong_of(KEYS[1], '', ':groups', ':floors') or wrong(KEYS[4], 'hash')
+if bad then return refusal(bad) end
 local group = ARGV[1]
 local there = in_redis(KEYS[1])[group]
 if not there and not redis.call('HGET', KEYS[2], 'policy:' .. group) then return 0 end

@@ -19,15 +19,16 @@ local call, pcall = redis.call, redis.pcall
 local channel, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local max, max_dead, nout = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local out, plain, tracked, keep, batches, a = {}, {}, {}, {}, {}, 6
+local bad = wrong_of(channel, '', ':groups', ':due', ':dead')
 for o = 1, nout do
   out[o] = KEYS[3 + o]
-  local refusal = not_stream('WRONGOUTPUT', out[o])
-  if refusal then return refusal end
+  bad = bad or wrong_of(out[o], '', ':groups', ':floors', ':due')
   keep[o] = tonumber(ARGV[a])
   if keep[o] > 0 and call('EXISTS', out[o] .. ':groups') == 1 then keep[o] = 0 end
   batches[o], plain[tostring(o)], tracked['t' .. o] = {}, o, o
   a = a + 1
 end
+if bad then return refusal(bad) end
 local acked, elsewhere, restored, problem, steps, now = 0, {}, {}, nil, {}, nil
 
 -- note(event, state, next, detail): a step, recorded once everything is published.

@@ -2,6 +2,8 @@
 -- KEYS  1 channel  2 <channel>:groups
 -- ARGV  1 group
 -- Reply entries skipped, -1 if there is no such group, -2 if consumers of it are alive
+local bad = wrong_of(KEYS[1], '', ':groups')
+if bad then return refusal(bad) end
 local group = ARGV[1]
 if not in_redis(KEYS[1])[group] then return -1 end
 for _, c in ipairs(consumers(KEYS[1], group)) do

@@ -1,7 +1,7 @@
 -- What channels and their groups look like now.
 -- KEYS  channels
 -- Reply JSON: at (Redis' time, ms), channels: for each
---       kind (TYPE of its key), entries, added (entries ever added), newest (the last one's ID),
+--       kind (TYPE of its key), wrong (sentences about keys of a wrong type), entries, added (entries ever added), newest (the last one's ID),
 --       dead, due (retries), adopted, groups: for each
 --       name, optional, backlog, pending, settled, lost, oldest_entry and oldest_event (IDs of the
 --       oldest unsettled entry), consumers: for each
@@ -37,14 +37,19 @@ local function look_group(channel, g, fields, r)
 end
 
 local function look(channel)
-  local out = {kind = type_of(channel), groups = {}}
-  if out.kind ~= 'stream' and out.kind ~= 'none' then return record(out) end
+  local out = {kind = type_of(channel), groups = {}, wrong = {}}
+  local bad = {}
+  for name in pairs(KINDS) do
+    bad[name] = wrong_of(channel, name)
+    out.wrong[#out.wrong + 1] = bad[name]
+  end
+  if not bad[':dead'] then out.dead = redis.call('XLEN', channel .. ':dead') end
+  if not bad[':due'] then out.due = redis.call('ZCARD', channel .. ':due') end
+  if bad[''] or bad[':groups'] then return record(out) end
   local fields, groups = registered(channel)
   out.entries = redis.call('XLEN', channel)
   out.added, out.newest = stream(channel)
   out.added = out.added or total(channel, fields)
-  out.dead = redis.call('XLEN', channel .. ':dead')
-  out.due = redis.call('ZCARD', channel .. ':due')
   out.adopted = redis.call('EXISTS', channel .. ':adopter') == 1
   local there = in_redis(channel)
   for i, g in ipairs(groups) do out.groups[i] = look_group(channel, g, fields, there[g.name]) end

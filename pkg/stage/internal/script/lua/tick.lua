@@ -27,7 +27,7 @@ local function renew()
     return true, alive
   end
   if redis.call('PEXPIRE', KEYS[2], lease) == 0 then return false, false end
-  if redis.call('GET', KEYS[2]) ~= works then redis.call('SET', KEYS[2], works, 'PX', lease) end
+  if redis.pcall('GET', KEYS[2]) ~= works then redis.call('SET', KEYS[2], works, 'PX', lease) end
   return true, true
 end
 
@@ -84,6 +84,9 @@ local function take_over(wait, forgiven)
 end
 
 local known, alive = renew()
+local bad = wrong_of(channel, '', ':groups', ':floors', ':due', ':dead', ':adopter') or wrong(base .. 'heard', 'string')
+for i = 4, #KEYS do bad = bad or wrong_of(KEYS[i], '', ':groups', ':floors', ':due') end
+if bad then return refusal(bad) end
 if not known or not in_redis(channel)[group] then return json({known = false}) end
 local now = now_ms()
 local out = {known = true, at = now, adopter = adopter(), more = move_due(), taken_over = 0, full = {}}
