@@ -414,7 +414,15 @@ func TestWrongKey(t *testing.T) {
 			prefix := fmt.Sprintf("%d:", i)
 			b := open(t, o, func(o *stage.Options) { o.Prefix = prefix })
 			var spoil sync.Once
-			put := func() { rdb.Del(t.Context(), prefix+key); rdb.SAdd(t.Context(), prefix+key, "another program's") }
+			put := func() {
+				if _, err := rdb.TxPipelined(t.Context(), func(tx redis.Pipeliner) error {
+					tx.Del(t.Context(), prefix+key)
+					tx.SAdd(t.Context(), prefix+key, "another program's")
+					return nil
+				}); err != nil {
+					t.Error(err)
+				}
+			}
 			s, err := b.New(stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}, BackoffMin: time.Millisecond, BackoffMax: time.Millisecond},
 				stage.Each(func(ctx context.Context, e stage.Event[string]) (string, error) {
 					spoil.Do(put) // before anything is settled

@@ -152,24 +152,10 @@ func (x *examination) pipeline(ctx context.Context, p pipeline, l limits) {
 		return
 	}
 	rows := operate.Rows(seen)
-	x.keys(seen)
 	x.stages(rows)
 	x.deadLetters(seen, l)
 	x.backlog(rows, l)
 	x.adoption(seen, rows)
-}
-
-func (x *examination) keys(seen inspect.Seen) {
-	state, found := fine, "of the right types"
-	var wrong []string
-	for _, c := range seen.Channels {
-		wrong = append(wrong, c.Wrong...)
-	}
-	if len(wrong) > 0 {
-		state, found = failed, strings.Join(wrong, "; ")
-	}
-	x.add("keys", state, found, "Another program made a key of the pipeline. The stages of its channel wait, so that they lose nothing.",
-		"Give that program another key or database, and rename or delete this key.")
 }
 
 func (x *examination) stages(rows []operate.Row) {

@@ -92,7 +92,7 @@ func TestDoctor(t *testing.T) {
 		expect(t, "broker.conf", states, all, map[string]string{
 			"redis version": fine, "redis mode": fine, "redis role": fine, "redis appendonly": fine, "redis appendfsync": fine, "redis writes its file": fine,
 			"redis eviction": fine, "redis memory": fine, "redis pubsub buffers": fine, "redis clients": fine, "redis rights": fine,
-			"cache eviction": fine, "cache memory": fine, "keys": fine, "stages": fine, "dead letters": fine, "backlog": fine, "adoption": fine, "mongo": unknown,
+			"cache eviction": fine, "cache memory": fine, "stages": fine, "dead letters": fine, "backlog": fine, "adoption": fine, "mongo": unknown,
 		})
 		if all["redis mode"].Found != "standalone" {
 			t.Errorf("redis mode: %+v", all["redis mode"])
@@ -100,15 +100,6 @@ func TestDoctor(t *testing.T) {
 		if s := with(t, env, "doctor"); strings.Count(s.out, "To do:") != 1 {
 			t.Errorf("doctor advises something beside naming the store:\n%s", s.out)
 		}
-		c := server.Client()
-		t.Cleanup(func() { c.Close() })
-		c.Set(t.Context(), event.RawInput+":due", "x", 0)
-		stagetest.Eventually(t, "doctor names the key of a wrong type", func() bool {
-			states, all = findings(t, env, ExitFindings)
-			return states["keys"] == failed && strings.Contains(all["keys"].Found, "the key raw_input:due is a string, not a zset") &&
-				states["stages"] == warning && strings.Contains(all["stages"].Found, "(waiting)")
-		})
-		c.Del(t.Context(), event.RawInput+":due")
 		if s := with(t, env, "doctor", "--explain"); !strings.Contains(s.out, "ok: redis eviction: noeviction\n  A policy that evicts") {
 			t.Errorf("doctor --explain does not explain:\n%s", s.out)
 		}

@@ -26,7 +26,7 @@ end
 local function known(key, digest)
   local first = redis.pcall('GET', key)
   if not first then return nil end
-  if first.err then return {error = 'WRONGKEY ' .. wrong(key, 'string')} end
+  if first.err then return {error = 'WRONGKEY ' .. (wrong(key, 'string') or first.err)} end
   local id, old = string.match(first, '^(%S+) (.*)$')
   return old == digest and {repeat_of = id} or {reused = true}
 end
@@ -38,7 +38,7 @@ local function limited(limits, tats)
     local at = a + 3 * (l - 1)
     local key, most, period = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
     local tat = redis.pcall('GET', key) or '0'
-    if tat.err then return {error = 'WRONGKEY ' .. wrong(key, 'string')} end
+    if tat.err then return {error = 'WRONGKEY ' .. (wrong(key, 'string') or tat.err)} end
     tat = math.max(tonumber(tat) or 0, now) + period / most
     if tat - now > period + 0.001 then return {limit = l, wait = math.ceil(tat - now - period)} end
     tats[l] = {key, tat, period}
