@@ -56,7 +56,7 @@ func line(p, q geodesy.Point) string {
 	if a.Distance(b) > s1.Angle(math.Pi-1e-9) {
 		b = s2.PointFromLatLng(s2.LatLng{Lat: q.Lat - s1.Angle(math.Copysign(1e-6, float64(q.Lat))), Lng: q.Lng})
 	}
-	n := 1 + int(a.Distance(b).Degrees()/2)
+	n := 1 + int(a.Distance(b).Degrees()/4)
 	xs, ys := make([]float64, n+1), make([]float64, n+1)
 	east, west := -1800.0, 1800.0
 	// As s2.Interpolate, which computes the direction anew for each point.

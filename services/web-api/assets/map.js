@@ -47,7 +47,7 @@ function way(from, to) {
     b = vector({ lat: to.lat - 1e-3 * Math.sign(to.lat), long: to.long });
     angle = Math.acos(a[0] * b[0] + a[1] * b[1] + a[2] * b[2]);
   }
-  const n = 1 + Math.floor(angle / radians / 2);
+  const n = 1 + Math.floor(angle / radians / 4);
   const points = [];
   for (let i = 0; i <= n; i++) {
     const f = i / n;
