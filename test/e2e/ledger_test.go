@@ -205,7 +205,7 @@ func (l *ledger) balance() counts {
 		t.Fatalf("read the documents: %v", err)
 	}
 	wrong := l.compare(docs, l.p.sent())
-	news, err := l.p.rdb.XInfoStream(t.Context(), event.EmailSent).Result()
+	news, err := l.p.rdb.XInfoStream(t.Context(), l.p.names+event.EmailSent).Result()
 	if err != nil {
 		t.Fatalf("look at %s: %v", event.EmailSent, err)
 	}

@@ -37,6 +37,7 @@ func chaosFor(t *testing.T, fifths int) time.Duration {
 func TestPromiseExactlyOnceKills(t *testing.T) {
 	t.Parallel()
 	c := newChaos(t)
+	c.exact = builds.programs(t, "killpoints")
 	long := chaosFor(t, 3)
 	start := time.Now()
 	stop := c.load(32, c.services["web-api"])
@@ -129,18 +130,21 @@ type chaos struct {
 
 func newChaos(t *testing.T) *chaos {
 	p := newPipeline(t, "LEASE=1s")
+	return newChaosOn(p, map[string]*wire{
+		"web-api": newWire(t, p.redis.Addr), "distance": newWire(t, p.redis.Addr),
+		"db": newWire(t, strings.Trim(strings.TrimPrefix(p.mongo, "mongodb:"), "/")),
+	})
+}
+
+// newChaosOn starts the services of a pipeline, with wires between some of them and the stores.
+func newChaosOn(p *pipeline, wires map[string]*wire) *chaos {
 	c := &chaos{
-		ledger: newLedger(p), services: map[string]*service{}, killed: map[string]int{},
+		ledger: newLedger(p), services: map[string]*service{}, killed: map[string]int{}, wires: wires,
 		victims: map[string]victim{"redis": p.redis, "store": p.store},
-		exact:   builds.programs(t, "killpoints"),
-		wires: map[string]*wire{
-			"web-api": newWire(t, p.redis.Addr), "distance": newWire(t, p.redis.Addr),
-			"db": newWire(t, strings.Trim(strings.TrimPrefix(p.mongo, "mongodb:"), "/")),
-		},
 	}
 	for _, name := range all {
 		var env []string
-		if w := c.wires[name]; name == "db" {
+		if w := c.wires[name]; name == "db" && w != nil {
 			env = []string{"MONGO_URL=mongodb://" + w.addr}
 		} else if w != nil {
 			env = []string{"REDIS_URL=redis://" + w.addr}
