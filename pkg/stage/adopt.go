@@ -39,8 +39,12 @@ import (
 // The tick of every stage looks whether the lease is there; if it is not, the stage is a candidate.
 // An adopter whose lease ran out takes it again on the same subscription. An adopter that stops
 // gives up the lease and reads on until its successor's marker, for leaveAdoption at most. When the
-// subscription breaks, token and count are void. A number that comes while messages are still to be
-// skipped starts the count anew, and is counted as odd.
+// subscription breaks, token and count are void.
+//
+// What cannot be true. Anybody may publish on <channel>:kept. A number over keptMost is ignored. One
+// that comes while messages are still to be skipped starts the count anew. The messages of a script
+// come before the reply to a later PING, so after two replies (the embedded Redis may mix up one)
+// nothing is left to skip. All three are counted as odd.
 //
 // The subscription is never held up: messages wait in memory and another goroutine adds them to the
 // stream. An event keeps its ID when that is repeated, so a lost reply can double an entry, but not
@@ -48,6 +52,7 @@ import (
 
 const (
 	adoptMost     = 128             // messages in one script call
+	keptMost      = 1 << 16         // messages that one script may announce
 	adoptBytes    = 64 << 20        // bytes of messages that wait in memory
 	leaveAdoption = 3 * time.Second // how long a leaving adopter waits for its successor
 )
@@ -57,7 +62,8 @@ type ownership struct {
 	token string
 	mine  bool
 	skip  int // messages still to come that are in the stream already
-	odd   int // numbers that came while messages were still to be skipped
+	pongs int // since the last number
+	odd   int // numbers that were not true
 }
 
 // kept takes a message of <channel>:kept and tells whether another subscriber owns the channel from
@@ -68,12 +74,22 @@ func (o *ownership) kept(payload string) (foreign bool) {
 		return !o.mine
 	}
 	if n, err := strconv.Atoi(payload); err == nil && n >= 0 {
-		if o.skip > 0 {
+		if o.skip > 0 || n > keptMost {
 			o.odd++
 		}
-		o.skip = n
+		if n <= keptMost {
+			o.skip, o.pongs = n, 0
+		}
 	}
 	return false
+}
+
+// pong takes the reply to a PING.
+func (o *ownership) pong() {
+	if o.pongs++; o.pongs >= 2 && o.skip > 0 {
+		o.skip = 0
+		o.odd++
+	}
 }
 
 // adopts takes a message of the channel and tells whether it is to be adopted.
@@ -213,21 +229,23 @@ func (a *adoption) receive(live context.Context) error {
 			return err
 		}
 		a.heard.now()
+		odd := a.order.odd
 		switch m := r.(type) {
 		case *redis.Subscription:
 			return errRenewed // messages may have been missed
+		case *redis.Pong:
+			a.order.pong()
 		case *redis.Message:
 			if m.Channel != a.s.b.keys.Live(a.s.cfg.In) {
-				odd := a.order.odd
 				if a.order.kept(m.Payload) {
 					a.s.log.Info("another stage adopts now", "channel", a.s.cfg.In)
 					return nil
 				}
-				a.s.m.odd.Add(float64(a.order.odd - odd))
 			} else if a.order.adopts() {
 				a.add(m.Payload)
 			}
 		}
+		a.s.m.odd.Add(float64(a.order.odd - odd))
 	}
 }
 

@@ -275,6 +275,31 @@ func TestAdoption(t *testing.T) {
 	})
 }
 
+// Another program's SET and PUBLISH on the names of adoption stop it for a lease at most. What cannot
+// be true is ignored and counted.
+func TestAdoptionDisturbed(t *testing.T) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		b := open(t, o)
+		var got tally
+		start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+		probe(t, rdb, &got)
+		rdb.Publish(t.Context(), "in:kept", "1000000000")
+		bodies := numbered("bare ", 50)
+		for _, body := range bodies {
+			rdb.Publish(t.Context(), "in", body)
+		}
+		stagetest.Eventually(t, "all 50 are adopted", func() bool { return len(got.missing(bodies)) == 0 })
+		rdb.Publish(t.Context(), "in:kept", "5000")
+		stagetest.Eventually(t, "both numbers are counted", func() bool { return figure(t, b, "stage_kept_resets_total", "s") == 2 })
+		rdb.Publish(t.Context(), "in", "after")
+		stagetest.Eventually(t, "adoption goes on", func() bool { return len(got.missing([]string{"after"})) == 0 })
+		rdb.Set(t.Context(), "in:adopter", "x", 0)
+		stagetest.Eventually(t, "a stage has the lease again", func() bool { owner := rdb.Get(t.Context(), "in:adopter").Val(); return owner != "" && owner != "x" })
+	})
+}
+
 // A process that stops just after another one has come hands adoption over to it, though it has not
 // ticked since.
 func TestAdoptionHandedOver(t *testing.T) {

@@ -188,9 +188,18 @@ func TestOwnershipStartsOver(t *testing.T) {
 	if o.odd != 1 || o.adopts() || !o.adopts() {
 		t.Errorf("after a cut announcement: odd = %d, want 1; then one skipped and the next adopted", o.odd)
 	}
-	for _, rubbish := range []string{"", "-1", "x", "owner", "9999999999999999999999"} {
-		if o.kept(rubbish) {
-			t.Errorf("kept(%q) says that someone else owns the channel", rubbish)
+	o.kept("5")
+	o.pong()
+	if o.adopts() {
+		t.Error("one reply to a PING ended an announcement")
+	}
+	o.pong()
+	if o.odd != 2 || !o.adopts() {
+		t.Errorf("two replies to a PING after an announcement: odd = %d, want 2, and the next adopted", o.odd)
+	}
+	for _, rubbish := range []string{"", "-1", "x", "owner", "9999999999999999999999", "1000000000"} {
+		if o.kept(rubbish) || !o.adopts() {
+			t.Errorf("kept(%q) says that someone else owns the channel, or has a message skipped", rubbish)
 		}
 	}
 	if !o.kept("owner:") {

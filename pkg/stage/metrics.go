@@ -38,7 +38,7 @@ func newMetrics() *metrics {
 		deadN:     counter("dead_total", "Entries set aside as dead letters.", "stage"),
 		takenOver: counter("taken_over_total", "Consumers whose work was taken over because they were gone.", "stage"),
 		adopted:   counter("adopted_total", "Bare publishes put into the stream.", "stage"),
-		odd:       counter("kept_resets_total", "Announcements of kept messages that came before the former were through.", "stage"),
+		odd:       counter("kept_resets_total", "Announcements of kept messages that were not true.", "stage"),
 		dropped:   counter("dropped_total", "Bare publishes that could not be put into the stream.", "stage"),
 		again:     counter("redelivered_total", "Entries delivered again: retries, replays, what gone or stopped consumers held, what was pending after a start or a reconnect.", "stage"),
 		elsewhere: counter("settled_elsewhere_total", "Entries that another consumer had settled first.", "stage"),

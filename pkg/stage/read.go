@@ -172,6 +172,8 @@ func (s *Stage) accept(in []delivery) {
 			s.out.add(settlement{d: d, kind: forward, quiet: true})
 		case d.Bodiless:
 			s.out.add(settlement{d: d, kind: dead, reason: "the entry was pending but its body is no longer in the stream"})
+		case d.NoPayload:
+			s.out.add(settlement{d: d, kind: dead, reason: "the entry had no field payload; the payload of this letter is what it had"})
 		default:
 			d.alone = d.alone || poison.HandledAlone(d.Crashes)
 			work = append(work, d)

@@ -190,6 +190,39 @@ func TestPauseForOne(t *testing.T) {
 	}
 }
 
+// A clock that was ahead, then a deleted stream: the group's floor is above all IDs to come, and is
+// not believed, neither where the group is made nor where the stream is trimmed.
+func TestLostGroupFloorAhead(t *testing.T) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o, func(o *stage.Options) { o.MaxBacklog = 3 })
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		const ahead = "9999999999999-0"
+		var got tally
+		stop := start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+		rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", ID: ahead, Values: []string{"payload", "early"}})
+		stagetest.Eventually(t, "the floor is stored", func() bool { return rdb.HGet(t.Context(), "in:floors", "s").Val() == ahead })
+		stop()
+		rdb.Del(t.Context(), "in")
+		p := publisher(t, b, "in")
+		var ids []string
+		for {
+			r, err := p.Publish(t.Context(), stage.Submission{Body: "x"})
+			if errors.Is(err, stage.ErrBacklog) { // it has trimmed what it could
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, r.ID)
+		}
+		var after tally
+		start(t, b, stage.Config{Name: "s", In: "in"}, after.sink())
+		stagetest.Eventually(t, "what came later is handled", func() bool { return after.len() == len(ids) })
+		after.once(t, ids)
+	})
+}
+
 func TestLostGroupAndFlush(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
@@ -542,15 +575,21 @@ func TestBadEntryRubbish(t *testing.T) {
 		for _, raw := range []string{`{"n":1}`, "", "nonsense", "\x00\xff\xfe", `{"n":"two"}`, `{"n":2,"unknown":[1]}`, big, "[]"} {
 			publish(t, p, raw)
 		}
-		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"stranger", "x"}}).Err(); err != nil {
+		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"n", "5", "odd", "\xff"}}).Err(); err != nil {
 			t.Fatal(err)
 		}
 		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", `{"n":4}`}}).Err(); err != nil {
 			t.Fatal(err)
 		}
 		group(t, b, "in", "s", "all settled", settled)
-		if n, err := inspect.New(b).DeadCount(t.Context(), "in"); n != 6 || err != nil {
-			t.Errorf("dead letters = %d, %v, want 6", n, err)
+		letters, err := inspect.New(b).DeadLetters(t.Context(), "in", "", 10)
+		if len(letters) != 6 || err != nil {
+			t.Fatalf("dead letters = %+v, %v, want 6", letters, err)
+		}
+		if !slices.ContainsFunc(letters, func(l inspect.DeadLetter) bool {
+			return string(l.Payload) == `{"n":"5","odd (base64)":"/w=="}` && strings.Contains(l.Error, "no field payload")
+		}) {
+			t.Errorf("dead letters: %+v; want one with the fields of the entry without payload", letters)
 		}
 		if m := got.missing([]string{"1", "2", "3", "4"}); len(m) > 0 || got.len() != 4 {
 			t.Errorf("handled %v, missing %v", got.bodies(), m)

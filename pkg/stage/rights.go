@@ -176,7 +176,7 @@ func (b *Broker) always() []need {
 func (b *Broker) output(channel string) []need {
 	k, all := b.keys, "~"+b.keys.Stream(channel)+" ~"+b.keys.Stream(channel)+":*"
 	return slices.Concat(
-		on(k.Stream(channel), all, "xadd % * a b", "xdel % 0-1", "xlen %", "xtrim % minid 0", "type %", "xinfo groups %", "xrange % - +", "xpending % a"),
+		on(k.Stream(channel), all, "xadd % * a b", "xdel % 0-1", "xlen %", "xtrim % minid 0", "type %", "xinfo groups %", "xinfo stream %", "xrange % - +", "xpending % a"),
 		on(k.Groups(channel), all, "hgetall %", "hincrby % a 1", "exists %"),
 		on(k.Floors(channel), all, "hget % a", "hset % a b"),
 		on(k.Due(channel), all, "zcard %"),
@@ -192,7 +192,7 @@ func (s *Stage) needs() []need {
 	consumer := "~" + k.Consumer(s.cfg.Name, "*")
 	needs := slices.Concat(s.b.always(), s.b.output(in),
 		on(k.Stream(in), all, "xack % a 0-1", "xclaim % a b 0 0-1", "xgroup create % a $", "xgroup createconsumer % a b",
-			"xgroup delconsumer % a b", "xinfo stream %", "xinfo consumers % a", "xreadgroup group a b streams % >"),
+			"xgroup delconsumer % a b", "xinfo consumers % a", "xreadgroup group a b streams % >"),
 		on(k.Groups(in), all, "hget % a", "hset % a b", "hdel % a"),
 		on(k.Due(in), all, "zadd % 1 a", "zrem % a", "zrangebyscore % 0 1"),
 		on(k.Dead(in), all, "xadd % * a b", "xlen %"),

@@ -3,10 +3,13 @@ package entry
 
 import (
 	"cmp"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -18,6 +21,7 @@ type Entry struct {
 	At                            int64  // Unix time of the submission in milliseconds
 	For                           string // the one group it is for, "" for all
 	Adopted, Tracked, Bodiless    bool
+	NoPayload                     bool // it had no field payload; Payload is what it had, as JSON
 	Tries, Crashes                int
 }
 
@@ -28,8 +32,25 @@ func Of(m redis.XMessage) Entry {
 		text, _ := value.(string)
 		e.Field(name, text)
 	}
+	if _, there := m.Values["payload"]; !there && !e.Bodiless {
+		e.NoPayload, e.Payload = true, held(m.Values)
+	}
 	e.Complete()
 	return e
+}
+
+// held is the fields of an entry as JSON. A value that is not UTF-8 is in base64.
+func held(values map[string]any) []byte {
+	fields := map[string]string{}
+	for name, value := range values {
+		text, _ := value.(string)
+		if !utf8.ValidString(text) {
+			name, text = name+" (base64)", base64.StdEncoding.EncodeToString([]byte(text))
+		}
+		fields[name] = text
+	}
+	out, _ := json.Marshal(fields) // a map of strings always is JSON
+	return out
 }
 
 // Field sets one field of the entry, and ignores unknown ones.

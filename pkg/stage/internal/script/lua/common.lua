@@ -153,17 +153,28 @@ local function oldest(channel, group, pending, last)
   return entry and entry[1], entry
 end
 
+-- stored_floor(channel, group) -> the stored floor, '0-0' if there is none. A floor above the last ID
+-- that the stream ever had is not believed: it is of an earlier stream, or of a clock that was ahead.
+local function stored_floor(channel, group)
+  local floor = redis.call('HGET', channel .. ':floors', group)
+  local info = redis.pcall('XINFO', 'STREAM', channel)
+  local last = not info.err and map(info)['last-generated-id'] or '0-0'
+  if not floor or not string.match(floor, '^%d+%-%d+$') or before(last, floor) then return '0-0' end
+  return floor
+end
+
 -- update_floors(channel, groups) -> group name -> floor: the ID up to which a group has settled
 -- everything. A group that Redis lost keeps its stored floor.
 local function update_floors(channel, groups)
   local there, floors = in_redis(channel), {}
   for _, g in ipairs(groups) do
-    local stored = redis.call('HGET', channel .. ':floors', g.name)
-    local r, floor = there[g.name], stored or '0-0'
+    local r, floor = there[g.name], nil
     if r then
       local first = r.pending > 0 and redis.call('XPENDING', channel, g.name)[2]
       floor = first and pred(first) or r.last
-      if floor ~= stored then redis.call('HSET', channel .. ':floors', g.name, floor) end
+      if floor ~= redis.call('HGET', channel .. ':floors', g.name) then redis.call('HSET', channel .. ':floors', g.name, floor) end
+    else
+      floor = stored_floor(channel, g.name)
     end
     floors[g.name] = floor
   end
@@ -295,9 +306,9 @@ local function unpack_list(s)
   return out
 end
 
--- flatten(fields) -> the flat list of an entry's fields, without those that are ''.
+-- flatten(fields) -> the flat list of an entry's fields, without those that are '', but for payload.
 local function flatten(fields)
-  local out = {'payload', fields.payload or ''}
+  local out = fields.payload and {'payload', fields.payload} or {}
   for name, value in pairs(fields) do
     if name ~= 'payload' then put(out, name, value) end
   end

@@ -1,5 +1,5 @@
 -- Registers a consumer: its liveness, its stage, and its group. A group that does not exist is made
--- at its stored floor, without one at the start of the stream.
+-- at its stored floor, or at the start of the stream if there is none that can be true.
 -- KEYS  1 channel  2 <channel>:groups  3 <channel>:floors  4 stages  5 consumer:<group>:<name>
 -- ARGV  1 group  2 consumer  3 policy  4 LEASE (ms)  5 stage's JSON  6 '1' for a lasting consumer
 --       7 '1' if this is the start of a process and not a reconnect
@@ -11,7 +11,7 @@ local group, consumer, policy, lease, about = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lasting, first = ARGV[6] == '1', ARGV[7] == '1'
 local made = not in_redis(KEYS[1])[group]
 if made then
-  redis.call('XGROUP', 'CREATE', KEYS[1], group, redis.call('HGET', KEYS[3], group) or '0', 'MKSTREAM')
+  redis.call('XGROUP', 'CREATE', KEYS[1], group, stored_floor(KEYS[1], group), 'MKSTREAM')
   redis.call('HSET', KEYS[2], 'done:' .. group, redis.call('HGET', KEYS[2], 'trimmed') or '0')
 end
 redis.call('HSET', KEYS[2], 'policy:' .. group, policy)

@@ -46,13 +46,13 @@ local function judge(now)
   return after + lease + MARGIN - now, lived == '1' and now - after < FORGIVEN
 end
 
--- adopter() -> who adopts; renews our own adoption.
+-- adopter() -> who adopts; renews our own adoption. One that would last longer than a lease, which
+-- another program has set, lasts a lease from now on.
 local function adopter()
-  local owner = redis.call('GET', KEYS[3])
+  local owner, left = redis.call('GET', KEYS[3]), redis.call('PTTL', KEYS[3])
   if not owner then return 'free' end
-  if owner ~= token then return 'other' end
-  redis.call('PEXPIRE', KEYS[3], lease)
-  return 'mine'
+  if owner == token or left == -1 or left > lease then redis.call('PEXPIRE', KEYS[3], lease) end
+  return owner == token and 'mine' or 'other'
 end
 
 -- move_due() -> whether there may be more retries that are due.
