@@ -118,13 +118,16 @@ bench: build ## measure for 20 minutes on an idle Linux machine: a table and dis
 	@cd test/bench/peers/watermill && CGO_ENABLED=0 GOWORK=off $(GO) build $(BUILD) -o $(CURDIR)/bin/watermill .
 	@bin/bench -out dist/bench $(BENCHFLAGS)
 
+NEWSERVICE = [ -x bin/newservice ] || echo "make $@: compiling; the first time takes up to a minute"; \
+	$(GO) build -o bin/newservice ./services/internal/newservice && bin/newservice
+
 .PHONY: new-service
 new-service: ## write a service that joins the pipeline: NAME=tide FROM=raw_input [TO=tides]
-	@$(GO) run ./services/internal/newservice -name "$(NAME)" -from "$(FROM)" -to "$(TO)"
+	@$(NEWSERVICE) -name "$(NAME)" -from "$(FROM)" -to "$(TO)"
 
 .PHONY: remove-service
 remove-service: ## remove a service that new-service wrote: NAME=tide; REDIS_URL names the Redis with its group
-	@$(GO) run ./services/internal/newservice -remove -name "$(NAME)"
+	@$(NEWSERVICE) -remove -name "$(NAME)"
 
 .PHONY: tidy
 tidy: ## go mod tidy in every module, and gofmt

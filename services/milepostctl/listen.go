@@ -42,7 +42,7 @@ it listens.`,
 					return err
 				})
 				if errors.Is(err, stage.ErrNotFound) {
-					err = fmt.Errorf("%w; --force listens all the same", err)
+					err = fmt.Errorf("%w (--force listens all the same)", err)
 				}
 				if err != nil {
 					return err

@@ -61,7 +61,7 @@ With --force it publishes such a payload all the same: it becomes a dead letter 
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
 				if !force {
 					if err := p.channel(ctx, channel); err != nil {
-						return fmt.Errorf("%w; --force publishes all the same", err)
+						return fmt.Errorf("%w (--force publishes all the same)", err)
 					}
 				}
 				receipt, err := p.publish(ctx, channel, s)

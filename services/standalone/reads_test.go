@@ -44,7 +44,7 @@ func TestReads(t *testing.T) {
 	r := start(t, env)
 	var usersAt, weatherAt string
 	r.until("stdout says where users and weather are", func() bool {
-		u := regexp.MustCompile(`Who submitted  (http://\S+)/users/ADDRESS`).FindStringSubmatch(r.stdout.String())
+		u := regexp.MustCompile(`Users          (http://\S+)/users/ADDRESS`).FindStringSubmatch(r.stdout.String())
 		w := regexp.MustCompile(`Weather        (http://\S+)/api/weather/CITY`).FindStringSubmatch(r.stdout.String())
 		if u == nil || w == nil {
 			return false

@@ -32,7 +32,7 @@ func tell(w io.Writer, cfg Config, status string, o *opened) {
 	} else {
 		fmt.Fprintf(&b, "  MongoDB        %s\n", config.Mask(s.mongoURL))
 	}
-	fmt.Fprintf(&b, "  Who submitted  http://%s/users/ADDRESS\n", o.users.Addr())
+	fmt.Fprintf(&b, "  Users          http://%s/users/ADDRESS\n", o.users.Addr())
 	if cfg.Weather.ProviderURL == "" {
 		b.WriteString("  Weather        switched off\n")
 	} else {

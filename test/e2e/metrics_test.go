@@ -266,7 +266,7 @@ func TestMetricsStandalone(t *testing.T) {
 	defer provider.Close()
 	p, s := newStandalone(t, "WEATHER_PROVIDER_URL="+provider.URL, "GEOCODING_URL="+provider.URL, "RATE_LIMIT=off", "ADDRESS_LIMIT=off")
 	waitAdopted(t, p)
-	address := regexp.MustCompile(`(?m)^  (Who submitted|Weather) +(http://\S+?)/(users/ADDRESS|api/weather/CITY)$`)
+	address := regexp.MustCompile(`(?m)^  (Users|Weather) +(http://\S+?)/(users/ADDRESS|api/weather/CITY)$`)
 	var at [][]string
 	stagetest.Eventually(t, "standalone says where users and weather are", func() bool {
 		at = address.FindAllStringSubmatch(s.Output(), -1)

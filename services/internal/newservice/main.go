@@ -66,10 +66,12 @@ func take(s spec) (string, error) {
 	group := fmt.Sprintf("Retire its group, or entries are kept for it:\n  milepostctl group retire %s %s", cmp.Or(channel, "CHANNEL"), s.Name)
 	if channel != "" && os.Getenv("REDIS_URL")+os.Getenv("REDIS_HOST") != "" {
 		switch err := retire(channel, s.Name); {
+		case errors.Is(err, inspect.ErrAlive):
+			return "", fmt.Errorf("nothing is removed: %w; stop them first", err)
 		case errors.Is(err, stage.ErrNotFound):
 			group = fmt.Sprintf("%s had no group %s.", channel, s.Name)
 		case err != nil:
-			return "", fmt.Errorf("nothing is removed: retire group %s of %s: %w", s.Name, channel, err)
+			return "", fmt.Errorf("nothing is removed: %w", err)
 		default:
 			group = fmt.Sprintf("Retired group %s of %s.", s.Name, channel)
 		}
