@@ -30,7 +30,7 @@ func TestBrowser(t *testing.T) {
 	t.Run("web-api restarted", func(t *testing.T) { testRestart(t, browser) })
 }
 
-const emailed = `#cards .card:first-child [data-stage=email][data-state=done]`
+const emailed = `.card:first-child [data-stage=email][data-state=done]`
 
 // fill fills the form in; send clicks its button.
 func fill(tab *browsertest.Tab, email, lat, long string) {
@@ -64,7 +64,7 @@ func testJourney(t *testing.T, browser *browsertest.Browser) {
 	fill(tab, "ada@example.com", "40.7128", "-74.0060")
 	tab.Click(send)
 	tab.Until(`document.querySelector("` + emailed + `")`)
-	tab.Until(`document.querySelector("#cards .miles")?.textContent === "5,679.94 miles"`)
+	tab.Until(`document.querySelector(".card .miles")?.textContent === "5,679.94 miles"`)
 	tab.Until(`document.querySelector("#length").textContent === "5,679.94 miles"`)
 	tab.Accessible("emailed")
 	tab.Prefer("prefers-color-scheme", "light", "prefers-reduced-motion", "reduce")
@@ -88,11 +88,11 @@ func testJourney(t *testing.T, browser *browsertest.Browser) {
 		fill(tab, fmt.Sprintf("ada%d@example.com", i), fmt.Sprint(i), fmt.Sprint(2*i))
 		var ms float64
 		tab.Eval(`new Promise((done) => {
-			const known = document.querySelectorAll("#cards .card").length, begin = performance.now();
-			const look = () => document.querySelectorAll("#cards .card").length > known && document.querySelector("`+emailed+`")
+			const known = document.querySelectorAll(".card").length, begin = performance.now();
+			const look = () => document.querySelectorAll(".card").length > known && document.querySelector("`+emailed+`")
 				? (observer.disconnect(), done(performance.now() - begin)) : null;
 			const observer = new MutationObserver(look);
-			observer.observe(document.getElementById("cards"), {childList: true, subtree: true, attributes: true});
+			observer.observe(document.getElementById("main"), {childList: true, subtree: true, attributes: true});
 			document.querySelector("`+send+`").click();
 		})`, &ms)
 		took = append(took, ms)
@@ -138,7 +138,7 @@ func testTwoVisitors(t *testing.T, browser *browsertest.Browser) {
 	two.Click(send)
 	for tab, miles := range map[*browsertest.Tab]string{one: "5,679.94 miles", two: "5,697.89 miles"} {
 		tab.Until(`document.querySelector("` + emailed + `")`)
-		if got := tab.String(`[...document.querySelectorAll("#cards .miles")].map((m) => m.textContent).join()`); got != miles {
+		if got := tab.String(`[...document.querySelectorAll(".card .miles")].map((m) => m.textContent).join()`); got != miles {
 			t.Errorf("a visitor sees %q; want %q alone", got, miles)
 		}
 	}
@@ -157,7 +157,7 @@ func testRestart(t *testing.T, browser *browsertest.Browser) {
 	tab.Go("http://" + addr + "/")
 	fill(tab, "ada@example.com", "40.7128", "-74.0060")
 	tab.Click(send) // nobody works on it yet
-	tab.Until(`document.querySelector("#cards [data-stage=web-api][data-state=done] .after")?.textContent`)
+	tab.Until(`document.querySelector(".card [data-report=web-api] .after")?.textContent`)
 	stop()
 	tab.Until(`fetch("/").then(() => false, () => true)`)
 	serve(t, server.Options(), addr)

@@ -61,9 +61,10 @@ func openAssets() (*assets, error) {
 
 // kinds are the media types. The system's own table differs between machines.
 var kinds = map[string]string{
-	".css": "text/css; charset=utf-8",
-	".js":  "text/javascript; charset=utf-8",
-	".svg": "image/svg+xml",
+	".css":   "text/css; charset=utf-8",
+	".js":    "text/javascript; charset=utf-8",
+	".svg":   "image/svg+xml",
+	".woff2": "font/woff2",
 }
 
 // url returns the address of an asset, below the path that the page is published under.

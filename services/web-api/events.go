@@ -35,7 +35,7 @@ func (s *site) event(c echo.Context) error {
 	case typeHTML:
 		j := newJourney(id, steps)
 		j.Waiting = j.late(s.now())
-		return s.page(c, http.StatusOK, "event", eventPage{j})
+		return s.page(c, http.StatusOK, "way", wayPage{Title: "One submission", Map: s.ringOf(j.Miles), Journey: &j})
 	}
 	return c.JSON(http.StatusOK, newJourney(id, steps))
 }

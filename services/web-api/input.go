@@ -13,6 +13,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -31,7 +32,27 @@ const (
 // typed is a form as it was sent, correct or not.
 type typed struct {
 	Email, Lat, Long string
+	Place            string // a place that was chosen by its name: "latitude,longitude,name"
 	Key              string // the hidden one-time key
+}
+
+// name is the name of the chosen place, or "" if it is not at lat and long.
+func (t typed) name(lat, long string) string {
+	if atLat, atLong, name := named(t.Place); atLat == lat && atLong == long {
+		return name
+	}
+	return ""
+}
+
+var placeName = regexp.MustCompile(`^\pL[\pL\pM\pN .,'’()/-]{0,79}$`)
+
+// named splits "latitude,longitude,name". The name is "" if there is none, or if it is no place's.
+func named(place string) (lat, long, name string) {
+	parts := strings.SplitN(place, ",", 3)
+	if len(parts) < 3 || !placeName.MatchString(parts[2]) {
+		return "", "", ""
+	}
+	return parts[0], parts[1], parts[2]
 }
 
 // input is the content of a request to submit.
@@ -89,7 +110,7 @@ func readInput(w http.ResponseWriter, r *http.Request) (input, error) {
 // readForm reads what people type: the place in any of the forms that [place] reads.
 func readForm(form url.Values) input {
 	in := input{track: true, typed: typed{
-		Email: form.Get("email"), Lat: form.Get("lat"), Long: form.Get("long"), Key: form.Get("idempotency_key"),
+		Email: form.Get("email"), Lat: form.Get("lat"), Long: form.Get("long"), Place: form.Get("place"), Key: form.Get("idempotency_key"),
 	}}
 	in.submission.Email = event.Address(strings.Trim(in.typed.Email, " \t")).Canonical()
 	var wrong []*event.FieldError

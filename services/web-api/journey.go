@@ -22,9 +22,9 @@ type milestone struct {
 }
 
 var milestones = []milestone{
-	{Stage: Name, Label: "Submitted", Waiting: "Still waiting for the pipeline."},
-	{Stage: "distance", Label: "Distance", Waiting: "Still waiting for the distance. Your submission is safe. The distance service will handle it as soon as it can."},
-	{Stage: "db", Label: "Stored", Waiting: "Still waiting for the store. Your distance is safe. It will be stored as soon as the store answers."},
+	{Stage: Name, Label: "Received", Waiting: "Still waiting for the pipeline."},
+	{Stage: "distance", Label: "Measured", Waiting: "Still waiting for the distance. Your submission is safe. The distance service will handle it as soon as it can."},
+	{Stage: "db", Label: "Saved", Waiting: "Still waiting for the store. Your distance is safe. It will be stored as soon as the store answers."},
 	{Stage: "email", Label: "Emailed", Waiting: "Still waiting for the email. Your distance is stored. The email service will write the email as soon as it can.", last: true},
 }
 
@@ -44,9 +44,9 @@ type journey struct {
 	State string `json:"state"` // "under way", "done" or "dead"
 	Steps []step `json:"steps"` // in order of time
 
-	Stops   []stop `json:"-"` // the milestones in their order, then other stages that reported
-	Miles   string `json:"-"` // "" until the distance is known
-	Waiting string `json:"-"` // the words of the milestone that is late; "" if none is
+	Stops   []stop   `json:"-"` // the milestones in their order, then other stages that reported
+	Miles   *float64 `json:"-"` // nil until the distance is known
+	Waiting string   `json:"-"` // the words of the milestone that is late; "" if none is
 }
 
 // stop is one line of a journey.
@@ -55,6 +55,8 @@ type stop struct {
 	State                 string // as stage.Step's; "" if still to come; "passed" if a later one is done
 	After                 string // time since the submission
 	Detail                string
+	took                  time.Duration
+	last                  bool
 }
 
 const (
@@ -79,13 +81,14 @@ func newJourney(id string, steps []stage.Step) journey {
 		}
 		var shown struct{ Miles *float64 }
 		if json.Unmarshal(s.Detail, &shown) == nil && shown.Miles != nil {
-			j.Miles = inMiles(*shown.Miles)
+			j.Miles = shown.Miles
 		}
 	}
 	add := func(m milestone, s step) {
-		stop := stop{Stage: m.Stage, Label: m.Label, Waiting: m.Waiting, State: s.State, Detail: detail(s.Detail)}
+		stop := stop{Stage: m.Stage, Label: m.Label, Waiting: m.Waiting, State: s.State, Detail: detail(s.Detail), last: m.last}
 		if s.State != "" {
-			stop.After = since(s.At.Sub(start))
+			stop.took = s.At.Sub(start)
+			stop.After = since(stop.took)
 		}
 		j.Stops = append(j.Stops, stop)
 	}
@@ -130,7 +133,48 @@ func (j journey) late(now time.Time) string {
 	return ""
 }
 
-// since formats a duration for people.
+// Status says in a sentence for visitors how far the submission is. It returns "" for one without
+// steps.
+func (j journey) Status() string {
+	if j.State == dead {
+		return "Stopped by an error"
+	}
+	said := ""
+	for _, s := range j.Stops {
+		switch {
+		case s.Waiting == "":
+		case s.State == "retry":
+			return "A step failed and will be tried again"
+		case s.State == "done" && s.last:
+			return "Emailed " + inWords(s.took)
+		case s.State == "done":
+			said = map[string]string{Name: "Received", "distance": "Distance measured", "db": "Distance saved"}[s.Stage]
+		}
+	}
+	if said != "" {
+		said += ", on the way to the next step"
+	}
+	return said
+}
+
+// inWords formats how long something took for visitors.
+func inWords(d time.Duration) string {
+	n, unit := int(d.Hours()), "hour"
+	switch {
+	case d < time.Second:
+		return "in less than a second"
+	case d < time.Minute:
+		n, unit = int(d.Seconds()), "second"
+	case d < time.Hour:
+		n, unit = int(d.Minutes()), "minute"
+	}
+	if n != 1 {
+		unit += "s"
+	}
+	return fmt.Sprintf("in %d %s", n, unit)
+}
+
+// since formats a duration for operators.
 func since(d time.Duration) string {
 	switch {
 	case d < time.Second:
@@ -167,13 +211,15 @@ func detail(raw json.RawMessage) string {
 	return strings.Join(parts, ", ")
 }
 
-// inMiles formats a distance with two decimals and commas between thousands.
-func inMiles(v float64) string {
+func inMiles(v float64) string { return grouped(v) + " miles" }
+
+// grouped formats a distance with two decimals and commas between thousands.
+func grouped(v float64) string {
 	whole, fraction, _ := strings.Cut(strconv.FormatFloat(v, 'f', 2, 64), ".")
 	for i := len(whole) - 3; i > 0; i -= 3 {
 		whole = whole[:i] + "," + whole[i:]
 	}
-	return whole + "." + fraction + " miles"
+	return whole + "." + fraction
 }
 
 // Words describe the stop's state for screen readers.

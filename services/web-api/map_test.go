@@ -29,7 +29,10 @@ func TestLine(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := line(velocity.Point, to)
+			d, box := line(velocity.Point, to)
+			if tc.copies == 2 && box != world {
+				t.Errorf("the view of a way over the date line is %q; want the world", box)
+			}
 			if strings.Contains(d, "NaN") || strings.Contains(d, "Inf") {
 				t.Fatalf("line to %v, %v = %s", tc.lat, tc.long, d)
 			}

@@ -3,6 +3,7 @@ package webapi
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 
 	"github.com/labstack/echo/v4"
 
@@ -24,9 +25,17 @@ type mainPage struct {
 
 // acceptedView is the submission that this request made.
 type acceptedView struct {
-	ID, Email, Lat, Long string
-	Repeat               bool
-	Journey              journey
+	ID, Email, Lat, Long, Name string
+	Repeat                     bool
+	Journey                    journey
+}
+
+// place is the place as the form's hidden field has it.
+func (a acceptedView) place() string {
+	if a.Name == "" {
+		return ""
+	}
+	return a.Lat + "," + a.Long + "," + a.Name
 }
 
 // sample is a place to try.
@@ -37,6 +46,7 @@ var samples = []sample{
 	{"Tokyo", "35.6762", "139.6503"},
 	{"Sydney", "-33.8688", "151.2093"},
 	{"Reykjavík", "64.1466", "-21.9426"},
+	{"Nairobi", "-1.2864", "36.8172"},
 	{"North Pole", "90", "0"},
 }
 
@@ -46,8 +56,23 @@ type problemPage struct {
 	Text   string
 }
 
-// eventPage shows one submission.
-type eventPage struct{ Journey journey }
+// Road is the sign's second line.
+func (p problemPage) Road() string {
+	switch {
+	case p.Status == http.StatusNotFound:
+		return "This road leads nowhere."
+	case p.Status < http.StatusInternalServerError:
+		return "No entry."
+	}
+	return "Road works ahead."
+}
+
+// wayPage shows a distance: of a place that somebody shares or, with a journey, of a submission.
+type wayPage struct {
+	Title   string
+	Map     mapView
+	Journey *journey
+}
 
 // Error returns what is wrong with a field; "" if it is correct.
 func (p mainPage) Error(field string) string {
@@ -81,9 +106,9 @@ func (s *site) complete(p mainPage) mainPage {
 	if p.Accepted != nil {
 		p.Accepted.Journey = newJourney(p.Accepted.ID, nil)
 		p.Accepted.Journey.Stops[0].State = "done"
-		at = typed{Lat: p.Accepted.Lat, Long: p.Accepted.Long}
+		at = typed{Lat: p.Accepted.Lat, Long: p.Accepted.Long, Place: p.Accepted.place()}
 	}
-	p.Map = s.mapOf(at, p.Accepted != nil)
+	p.Map = s.mapOf(at)
 	return p
 }
 

@@ -44,6 +44,7 @@ func (s *site) handler() http.Handler {
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/", s.form)
 		e.Add(method, "/distance", s.toForm)
+		e.Add(method, "/from", s.from)
 		e.Add(method, "/events", s.events)
 		e.Add(method, "/events/:id", s.event)
 		e.Add(method, "/overview", s.overview.show)
@@ -58,7 +59,7 @@ func (s *site) handler() http.Handler {
 // site's files only, so no text that a visitor types can become one. Their names are as http.Header
 // has them, and their values are shared: they are replaced, never added to.
 var secureHeaders = http.Header{
-	"Content-Security-Policy": {"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
+	"Content-Security-Policy": {"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; " +
 		"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"},
 	"X-Content-Type-Options":       {"nosniff"},
 	"X-Frame-Options":              {"DENY"},

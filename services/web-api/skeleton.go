@@ -31,7 +31,7 @@ const noHole = 700_000_000
 
 func hole(value int) string { return strconv.Itoa(noHole + value) }
 
-var holes = regexp.MustCompile(`70000000\d`)
+var holes = regexp.MustCompile(`7000000\d\d`)
 
 // newSkeleton makes a skeleton of a page that was rendered with holes.
 func newSkeleton(page string) (skeleton, error) {
@@ -41,7 +41,7 @@ func newSkeleton(page string) (skeleton, error) {
 		if at == nil {
 			last = -1
 		} else {
-			p.text, p.value = p.text[:at[0]], int(page[last+at[1]-1]-'0')
+			p.text, p.value = p.text[:at[0]], int(10*(page[last+at[1]-2]-'0')+page[last+at[1]-1]-'0')
 			last += at[1]
 		}
 		if len(p.text) >= 256 {
@@ -150,19 +150,24 @@ const (
 	atEmail
 	atLat
 	atLong
+	atName
+	atFrom
 	atX
 	atY
 	atLine
-	atLength
+	atView
+	atMiles
+	atKm
+	atShare
 	acceptedValues
 )
 
 // acceptedSkeleton renders the page of an accepted submission with holes for its values.
 func (s *site) acceptedSkeleton(pages *template.Template, repeat bool) (skeleton, error) {
 	p := s.complete(mainPage{Typed: typed{Key: hole(atKey)}, Accepted: &acceptedView{
-		ID: hole(atID), Email: hole(atEmail), Lat: hole(atLat), Long: hole(atLong), Repeat: repeat,
+		ID: hole(atID), Email: hole(atEmail), Lat: hole(atLat), Long: hole(atLong), Name: hole(atName), Repeat: repeat,
 	}})
-	p.Map.Chosen, p.Map.X, p.Map.Y, p.Map.Line, p.Map.Length = true, noHole+atX, noHole+atY, hole(atLine), hole(atLength)
+	p.Map.fill(noHole+atX, noHole+atY, []string{hole(atFrom), hole(atLine), hole(atView), hole(atMiles), hole(atKm), hole(atShare)})
 	var b strings.Builder
 	if err := pages.ExecuteTemplate(&b, "main.html", p); err != nil {
 		return skeleton{}, fmt.Errorf("page of an accepted submission: %w", err)
@@ -175,16 +180,22 @@ func plainID(id string) bool {
 	return id != "" && strings.Trim(id, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == ""
 }
 
+// fill sets what depends on the place; texts are From, Line, View, Miles, Km and Share.
+func (m *mapView) fill(x, y int, texts []string) {
+	m.Chosen, m.X, m.Y = true, x, y
+	m.From, m.Line, m.View, m.Miles, m.Km, m.Share = texts[0], texts[1], texts[2], texts[3], texts[4], template.URL(texts[5])
+}
+
 // fillAccepted fills the skeleton for a. It returns nil if a has something that only the template
 // can show: an ID that must be escaped in an address, or no valid place.
 func (s *site) fillAccepted(to *mount, a *acceptedView, zip bool) []byte {
-	m := s.mapOf(typed{Lat: a.Lat, Long: a.Long}, true)
+	m := s.mapOf(typed{Lat: a.Lat, Long: a.Long, Place: a.place()})
 	if !m.Chosen || !plainID(a.ID) {
 		return nil
 	}
 	values := [acceptedValues]string{
-		atKey: s.newKey(), atID: a.ID, atEmail: a.Email, atLat: a.Lat, atLong: a.Long,
-		atX: strconv.Itoa(m.X), atY: strconv.Itoa(m.Y), atLine: m.Line, atLength: m.Length,
+		atKey: s.newKey(), atID: a.ID, atEmail: a.Email, atLat: a.Lat, atLong: a.Long, atName: a.Name, atFrom: m.From,
+		atX: strconv.Itoa(m.X), atY: strconv.Itoa(m.Y), atLine: m.Line, atView: m.View, atMiles: m.Miles, atKm: m.Km, atShare: string(m.Share),
 	}
 	k := to.accepted
 	if a.Repeat {

@@ -5,6 +5,8 @@ import (
 	"compress/gzip"
 	"io"
 	"math/rand/v2"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -33,17 +35,18 @@ func TestSkeleton(t *testing.T) {
 		return v
 	}
 	for n := range 400 {
-		a := acceptedView{ID: someID, Email: text(), Lat: text(), Long: text(), Repeat: n%2 == 0}
-		key, line, length := text(), text(), text()
+		a := acceptedView{ID: someID, Email: text(), Lat: text(), Long: text(), Name: text(), Repeat: n%2 == 0}
+		key := text()
+		texts := []string{"x" + text(), text(), text(), "1" + text(), "2" + text(), "/from?at=" + url.QueryEscape(text())}
 		s.newKey = func() string { return key }
 		p := s.complete(mainPage{Accepted: &a, Typed: typed{Key: key}})
-		p.Map.Chosen, p.Map.X, p.Map.Y, p.Map.Line, p.Map.Length = true, n, -n, line, length
+		p.Map.fill(n, -n, texts)
 		k := s.mounts.home.accepted
 		if a.Repeat {
 			k = s.mounts.home.repeated
 		}
 		fill := func(zip bool) []byte {
-			return k.fill(zip, p.Typed.Key, a.ID, a.Email, a.Lat, a.Long, strconv.Itoa(n), strconv.Itoa(-n), line, length)
+			return k.fill(zip, slices.Concat([]string{key, a.ID, a.Email, a.Lat, a.Long, a.Name, texts[0], strconv.Itoa(n), strconv.Itoa(-n)}, texts[1:])...)
 		}
 		same(t, s, p, fill(false), fill(true))
 		if t.Failed() {
@@ -57,7 +60,7 @@ func TestFillAccepted(t *testing.T) {
 	s := siteOn(t, &fake{}, Settings{})
 	for _, lat := range []string{"90", "-90", "32.080058", "-32.080058", "0", "-0.00001", "71.3"} {
 		for _, long := range []string{"180", "-180", "34.864535", "-145.135465", "0", "190", "-74.0060"} {
-			a := acceptedView{ID: someID, Email: hostile[0], Lat: lat, Long: long}
+			a := acceptedView{ID: someID, Email: hostile[0], Lat: lat, Long: long, Name: "Sant'Ágata, de’ (Goti)"}
 			same(t, s, s.complete(mainPage{Accepted: &a}), s.fillAccepted(s.mounts.home, &a, false), s.fillAccepted(s.mounts.home, &a, true))
 		}
 	}

@@ -23,13 +23,32 @@ const publishTimeout = 5 * time.Second
 
 // form is GET /: the page, with a place filled in if the address has one (?at=40.7128,-74.0060).
 func (s *site) form(c echo.Context) error {
-	var t typed
-	if at := c.QueryParam("at"); at != "" {
+	return s.mainPage(c, http.StatusOK, mainPage{Typed: typedAt(c.QueryParam("at"))})
+}
+
+// from is GET /from?at=40.7128,-74.0060,New York: a page to share, with the map and the distance.
+func (s *site) from(c echo.Context) error {
+	m := s.mapOf(typedAt(c.QueryParam("at")))
+	if m.Miles == "" {
+		return echo.NewHTTPError(http.StatusNotFound, "this link names no place")
+	}
+	if prefersJSON(c.Request()) {
+		return c.JSON(http.StatusOK, map[string]float64{"miles": m.miles})
+	}
+	return s.page(c, http.StatusOK, "way", wayPage{Title: "From " + m.From + " to " + m.Office, Map: m})
+}
+
+// typedAt is the place in an address: a pair of coordinates, with a name or without.
+func typedAt(at string) (t typed) {
+	if lat, long, name := named(at); name != "" {
+		return typed{Lat: lat, Long: long, Place: at}
+	}
+	if at != "" {
 		if lat, long, wrong := place(at, ""); wrong == nil {
 			t.Lat, t.Long = lat, long
 		}
 	}
-	return s.mainPage(c, http.StatusOK, mainPage{Typed: t})
+	return t
 }
 
 // toForm is GET /distance, where a reload or a bookmark of an accepted page leads.
@@ -71,7 +90,8 @@ func (s *site) submit(c echo.Context) error {
 		return c.JSON(http.StatusCreated, created{ID: receipt.ID, Repeat: receipt.Repeat})
 	}
 	return s.mainPage(c, http.StatusCreated, mainPage{Accepted: &acceptedView{
-		ID: receipt.ID, Email: string(in.submission.Email), Lat: in.submission.Lat, Long: in.submission.Long, Repeat: receipt.Repeat,
+		ID: receipt.ID, Email: string(in.submission.Email), Lat: in.submission.Lat, Long: in.submission.Long,
+		Name: in.typed.name(in.submission.Lat, in.submission.Long), Repeat: receipt.Repeat,
 	}})
 }
 

@@ -75,7 +75,7 @@ func TestSubmit(t *testing.T) {
 			t.Errorf("event ID %q is no UUID", id)
 		}
 		resp, page := post(t, base, formType, "email=+bob%40example.com&lat=33.8688+S&long=151,2093")
-		if resp.StatusCode != 201 || !strings.Contains(page, "-33.8688, 151.2093 goes to bob@example.com") {
+		if resp.StatusCode != 201 || !strings.Contains(page, "The distance goes to bob@example.com") {
 			t.Errorf("form: %d %s", resp.StatusCode, page)
 		}
 		if !strings.HasPrefix(resp.Header.Get("Location"), "/events/") {

@@ -1,44 +1,84 @@
-// The map, in tenths of degrees: x to the east, y to the south.
+// The map, in tenths of degrees: x to the east, y to the south. It is the flat map that the server
+// has drawn or, where motion is welcome, a globe.
+import { Globe } from "./globe.js";
 
+const store = "milepost.map";
 const svg = document.getElementById("map");
+const office = svg && { lat: Number(svg.dataset.lat), long: Number(svg.dataset.long) };
 const wrap = (degrees) => degrees - 360 * Math.round(degrees / 360);
 const radians = Math.PI / 180;
+const world = "-1800 -900 3600 1800";
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+let globe = null;
+let state = { place: null, name: "", miles: null };
 
-// show draws the place and the shortest way to it from the office; null removes both.
-export function show(place) {
+export { office };
+
+// show draws the place and the shortest way to it from the office; null removes both. Without a
+// place but with miles, the globe draws the line of all places at that distance.
+export function show(place, name = "", miles = null) {
   if (!svg) return;
+  state = { place, name, miles };
+  globe?.show(place, name, miles);
+  document.querySelector(".key-place").textContent = place || miles === null ? name || "Your place" : "Places at this distance";
+  if (miles !== null && !place) return; // the server has drawn it
   const dot = svg.querySelector("#place");
-  const line = svg.querySelector("#line");
-  if (!place) {
-    dot.setAttribute("visibility", "hidden");
-    line.setAttribute("d", "");
-    return;
-  }
-  dot.removeAttribute("visibility");
-  dot.setAttribute("cx", Math.round(wrap(place.long) * 10));
-  dot.setAttribute("cy", Math.round(-place.lat * 10));
-  line.setAttribute("d", way({ lat: Number(svg.dataset.lat), long: Number(svg.dataset.long) }, place));
+  const [d, view] = place ? way(office, place) : ["", world];
+  svg.setAttribute("viewBox", view);
+  svg.querySelector("#line").setAttribute("d", d);
+  dot.setAttribute("visibility", place ? "visible" : "hidden");
+  if (place) svg.querySelector("#spot").setAttribute("d", `M${Math.round(wrap(place.long) * 10)} ${Math.round(-place.lat * 10)}h0`);
 }
 
-// length shows the distance beside the map.
-export function length(text) {
-  const out = document.getElementById("length");
-  if (out) out.textContent = text;
-}
-
-// choose calls f with the latitude and the longitude of each click on the map.
-export function choose(f) {
+// start puts the globe in the place of the flat map, unless the visitor prefers that. Choose, if
+// there is one, gets the latitude and the longitude of each place that is chosen on the map.
+export function start(choose) {
   if (!svg) return;
-  document.getElementById("map-hint").hidden = false;
+  const frame = document.getElementById("frame"), hint = document.getElementById("map-hint");
+  const label = svg.getAttribute("aria-label").replace(/^World map/, "Globe");
+  const button = document.createElement("button");
+  Object.assign(button, { type: "button", id: "view" });
+  document.querySelector("figcaption").insertBefore(button, document.getElementById("share"));
+  const set = (round) => {
+    if (round && !globe) {
+      globe = new Globe(frame, { office, name: svg.dataset.name, land: svg.querySelector("use").getAttribute("href"), label, choose, still });
+      globe.show(state.place, state.name, state.miles);
+    } else if (!round) {
+      globe?.remove();
+      globe = null;
+    }
+    frame.classList.toggle("round", round);
+    button.textContent = round ? "Flat map" : "Globe";
+  };
+  let round = !still.matches;
+  try {
+    round = (localStorage.getItem(store) ?? (round ? "globe" : "flat")) === "globe";
+  } catch {
+    // Storage is forbidden.
+  }
+  set(round);
+  button.addEventListener("click", () => {
+    round = !globe;
+    set(round);
+    try {
+      localStorage.setItem(store, round ? "globe" : "flat");
+    } catch {
+      // The choice lasts as long as the page.
+    }
+  });
+  if (!choose) return;
+  hint.hidden = false;
+  hint.textContent = "Click the map to choose a place.";
+  svg.classList.add("open");
   svg.addEventListener("click", (event) => {
     const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
     const within = (v, most) => Math.max(-most, Math.min(most, v)).toFixed(2);
-    f(within(-at.y / 10, 90), within(at.x / 10, 180));
+    choose(within(-at.y / 10, 90), within(at.x / 10, 180));
   });
 }
 
-// way returns the SVG path of a great circle. Over the date line it leaves the map at one edge and
-// comes back at the other.
+// way returns the SVG path of a great circle and the view that shows it best. Over the date line it
+// leaves the map at one edge and comes back at the other.
 function way(from, to) {
   const a = vector(from);
   let b = vector(to);
@@ -58,8 +98,19 @@ function way(from, to) {
     points.push([x, -Math.atan2(v[2], Math.hypot(v[0], v[1])) / radians * 10]);
   }
   const draw = (shift) => points.map(([x, y], i) => `${i ? "L" : "M"}${Math.round(x + shift)} ${Math.round(y)}`).join("");
-  const east = Math.max(...points.map((p) => p[0])), west = Math.min(...points.map((p) => p[0]));
-  return draw(0) + (east > 1800 ? draw(-3600) : "") + (west < -1800 ? draw(3600) : "");
+  const xs = points.map((p) => p[0]), ys = points.map((p) => p[1]);
+  const east = Math.max(...xs), west = Math.min(...xs), south = Math.max(...ys), north = Math.min(...ys);
+  const over = east > 1800 || west < -1800;
+  return [draw(0) + (east > 1800 ? draw(-3600) : "") + (west < -1800 ? draw(3600) : ""), over ? world : view(west, east, north, south)];
+}
+
+// view returns the viewBox for a way within these bounds, as on the server (map.go).
+function view(west, east, north, south) {
+  const width = Math.round(Math.max((east - west) * 1.5, (south - north) * 3.2, 300));
+  if (width > 2400) return world;
+  const x = Math.min(Math.max(Math.round((west + east - width) / 2), -1800), 1800 - width);
+  const y = Math.min(Math.max(Math.round((north + south - width / 2) / 2), -900), 900 - width / 2);
+  return `${x} ${Math.round(y)} ${width} ${Math.round(width / 2)}`;
 }
 
 function vector({ lat, long }) {

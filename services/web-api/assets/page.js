@@ -1,6 +1,7 @@
 // The page: submit without a reload, choose a place, list this browser's submissions. Without
 // JavaScript the page works by plain posts. Cards and forms come from the server's HTML.
 import * as coordinates from "./coordinates.js";
+import * as distance from "./distance.js";
 import * as map from "./map.js";
 import { Follower, at, draw, late, merge } from "./progress.js";
 import { showWeather } from "./weather.js";
@@ -15,35 +16,54 @@ const cards = new Map(); // event ID -> {card, steps}
 const follower = new Follower(onStep, (id) => late(cards.get(id).card), onUnknown);
 
 root.classList.add("js");
+distance.start();
+distance.onUnits(() => {
+  for (const out of document.querySelectorAll(".miles[data-miles]")) out.textContent = distance.inUnits(Number(out.dataset.miles));
+});
 if (document.getElementById("form")) startForm();
-else startEvent();
+else startWay();
+share();
 
-// ---- the page of one submission
+// ---- the page of one submission, or of a shared place
 
-function startEvent() {
+function startWay() {
   const card = document.querySelector(".card.alone");
-  if (!card) return;
+  const shared = new URLSearchParams(location.search).get("at");
+  map.start();
+  if (!card) {
+    if (shared) look(...named(shared));
+    return;
+  }
   document.getElementById("reload")?.setAttribute("hidden", "");
   cards.set(card.dataset.id, { card, steps: [] });
+  const own = load().find((e) => e.id === card.dataset.id); // this browser knows the place
+  if (own) look(coordinates.read(own.lat, own.long), title(own));
+  else ring();
   draw(card, []);
   follower.follow(card.dataset.id);
+}
+
+// ring shows the distance without the place, once it is known.
+function ring(miles = null) {
+  const text = document.querySelector("#length b")?.textContent;
+  if (miles === null && text) miles = Number(text.replaceAll(",", ""));
+  if (miles === null) return;
+  distance.sign(miles, "The place");
+  map.show(null, "", miles);
 }
 
 // ---- the page with the form
 
 function startForm() {
-  const taken = document.querySelector("#cards .card");
+  const taken = document.querySelector("#now .card");
   taken?.remove();
   const old = load().reverse().filter((entry) => add(entry));
   follower.check(old.map((entry) => entry.id));
+  map.start(fill);
   if (taken) accepted(taken);
+  else preview();
   showList();
   document.getElementById("forget").addEventListener("click", forget);
-  document.getElementById("samples").addEventListener("submit", (event) => {
-    event.preventDefault();
-    fill(...event.submitter.value.split(", "));
-  });
-  map.choose(fill);
   startEntry();
   if (document.getElementById("notice")) document.getElementById("notice").focus();
 }
@@ -52,6 +72,10 @@ function startForm() {
 function startEntry() {
   const form = document.getElementById("form");
   form.addEventListener("submit", submit);
+  document.getElementById("samples").addEventListener("submit", (event) => {
+    event.preventDefault();
+    fill(...event.submitter.value.split(","));
+  });
   form.addEventListener("input", (event) => {
     if (event.target.name !== "email") preview();
   });
@@ -71,17 +95,67 @@ function startEntry() {
   offerLocation();
 }
 
-function fill(lat, long) {
+// fill chooses a place, with its name if it has one.
+function fill(lat, long, name) {
   const form = document.getElementById("form");
   form.lat.value = lat;
   form.long.value = long;
+  form.place.value = name ? `${lat},${long},${name}` : "";
   preview();
 }
 
+// named splits "latitude,longitude,name".
+function named(at) {
+  const [lat, long, ...name] = at.split(",");
+  return [coordinates.read(lat, long ?? ""), name.join(",") || (long ? `${lat}, ${long}` : at)];
+}
+
+// preview shows the place that is in the form.
 function preview() {
-  const form = document.getElementById("form");
-  map.show(coordinates.read(form.lat.value, form.long.value));
-  map.length("");
+  const { lat, long, place } = document.getElementById("form");
+  const spot = coordinates.read(lat.value, long.value);
+  if (!place.value.startsWith(`${lat.value},${long.value},`)) place.value = "";
+  look(spot, place.value.split(",").slice(2).join(",") || [lat.value, long.value].map((v) => v.trim()).filter(Boolean).join(", "), place.value);
+}
+
+// look shows a place, or none: on the map, on the sign, in the link to share.
+async function look(spot, name, place) {
+  map.show(spot, name);
+  const link = document.getElementById("share");
+  link.hidden = !spot;
+  if (!spot) return distance.sign(null);
+  link.href = at("/from?at=" + encodeURIComponent(place || `${spot.lat},${spot.long}`));
+  let miles = distance.between(map.office, spot);
+  if (Number.isNaN(miles)) miles = await ask(link.href);
+  distance.sign(miles, name);
+}
+
+// ask asks the server for a distance that the formula here does not give.
+async function ask(address) {
+  try {
+    return (await (await fetch(address, { headers: { Accept: "application/json" } })).json()).miles;
+  } catch {
+    return null; // the server could not be reached
+  }
+}
+
+// share makes the link share itself, or go to the clipboard.
+function share() {
+  const link = document.getElementById("share");
+  link?.addEventListener("click", async (event) => {
+    if (!navigator.share && !navigator.clipboard) return;
+    event.preventDefault();
+    try {
+      if (navigator.share) await navigator.share({ title: document.getElementById("sign").innerText, url: link.href });
+      else {
+        await navigator.clipboard.writeText(link.href);
+        link.textContent = "Link copied";
+        setTimeout(() => { link.textContent = "Share"; }, 3000);
+      }
+    } catch (error) {
+      if (error.name !== "AbortError") location.href = link.href;
+    }
+  });
 }
 
 async function submit(event) {
@@ -98,10 +172,14 @@ async function submit(event) {
     if (!entry) throw new Error(page.querySelector("h1")?.textContent ?? response.statusText);
     if (response.ok) entry.querySelector("#email").value = form.email.value; // for the next place
     document.title = page.title;
+    document.querySelector("#sent > .note")?.remove();
     document.getElementById("entry").replaceWith(document.adoptNode(entry));
     startEntry();
-    const card = response.ok && page.querySelector("#cards .card");
-    if (card) accepted(document.adoptNode(card));
+    const card = response.ok && page.querySelector("#now .card");
+    if (card) {
+      document.getElementById("sent").prepend(document.adoptNode(page.getElementById("notice")));
+      accepted(document.adoptNode(card));
+    }
     document.getElementById("notice")?.focus();
   } catch (error) {
     const reason = error instanceof TypeError ? "The server could not be reached. Try again: if you send the same again, it counts once." : error.message;
@@ -159,27 +237,34 @@ async function offerLocation() {
 
 // accepted adds the card of a submission that the server has accepted.
 function accepted(card) {
-  const { id, lat, long } = card.dataset;
+  const { id, lat, long, name } = card.dataset;
   const known = load().find((e) => e.id === id); // a repeat
-  const entry = known ?? { id, lat, long, at: Date.now(), state: "", steps: [] };
+  const entry = known ?? { id, lat, long, name, at: Date.now(), state: "", steps: [] };
   cards.get(id)?.card.remove();
   save(entry);
-  add(entry);
+  document.getElementById("cards").prepend(...document.getElementById("now").children);
+  add(entry, "now");
   showList();
   showWeather(cards.get(id).card);
-  map.show(coordinates.read(lat, long));
+  look(coordinates.read(lat, long), title(entry), name && `${lat},${long},${name}`);
+}
+
+// title is what an entry of the list is called.
+function title({ lat, long, name }) {
+  return (typeof name === "string" && name) || `${lat}, ${long}`;
 }
 
 // add shows an entry as the first card and follows it until it is complete. It returns true, and
 // does not follow it, if the entry is so old that the server may have no progress of it.
-function add(entry) {
+function add(entry, list = "cards") {
   const card = document.getElementById("card").content.firstElementChild.cloneNode(true);
   const link = card.querySelector("a");
-  link.textContent = `${entry.lat}, ${entry.long}`;
+  link.textContent = title(entry);
   link.href = at("/events/" + encodeURIComponent(entry.id));
+  card.querySelector(".id").textContent = entry.id;
   Object.assign(card.dataset, { id: entry.id, lat: entry.lat, long: entry.long });
   cards.set(entry.id, { card, steps: entry.steps });
-  document.getElementById("cards").prepend(card);
+  document.getElementById(list).prepend(card);
   draw(card, entry.steps);
   if (entry.state === "unknown") unknown(card);
   if (entry.state === "unknown" || entry.state === "done") return false;
@@ -194,7 +279,7 @@ function onStep(step) {
   const { over, miles, label, detail } = draw(card, steps, step.stage);
   const place = card.querySelector("a")?.textContent;
   news.textContent = [place, label, detail].filter(Boolean).join(": ");
-  if (miles && card.parentElement?.firstElementChild === card) map.length(miles);
+  if (miles !== null && card.classList.contains("alone") && !load().some((e) => e.id === step.id)) ring(miles);
   if (over === "done") setTimeout(() => follower.leave(step.id), 5000); // other stages may still report
   const entry = load().find((e) => e.id === step.id);
   if (entry) save({ ...entry, state: over, steps });
@@ -215,9 +300,8 @@ function unknown(card) {
 }
 
 function showList() {
-  document.getElementById("submissions").hidden = cards.size === 0;
-  document.getElementById("forget").hidden = cards.size === 0;
-  document.getElementById("kept").hidden = cards.size === 0;
+  const none = document.getElementById("cards").children.length === 0;
+  for (const id of ["submissions", "forget", "kept"]) document.getElementById(id).hidden = none;
 }
 
 function forget() {

@@ -1,6 +1,8 @@
 // Follows submissions and shows their progress in cards. A card depends on the steps alone, by
 // the same rules as on the server (journey.go), so a repeated step changes nothing.
 
+import { inUnits } from "./distance.js";
+
 const lateAfter = 3000; // ms without a step until the card says what it waits for
 const words = { "": "to come", passed: "done", done: "done", retry: "failed, will be tried again", dead: "failed for good" };
 
@@ -20,38 +22,56 @@ export function merge(steps, step) {
 // draw shows the steps in the card and returns {over, miles, label, detail}, the last two of the
 // stage named news.
 export function draw(card, steps, news) {
-  const list = card.querySelector(".stops");
+  const stops = [...card.querySelectorAll(".stops li")], reports = card.querySelector(".reports");
   const first = steps.find((s) => s.stage === "web-api") ?? steps[0];
   const told = {};
-  let miles = "", over = "";
+  let miles = null, over = "", took = 0;
   for (const step of [...steps].sort((a, b) => Date.parse(a.at) - Date.parse(b.at))) {
-    let stop = [...list.children].find((li) => li.dataset.stage === step.stage);
-    const known = Boolean(stop?.dataset.waiting);
-    if (!stop) {
-      stop = list.lastElementChild.cloneNode(true);
-      stop.dataset.stage = step.stage;
-      delete stop.dataset.waiting;
-      stop.querySelector(".label").textContent = step.stage;
-      list.append(stop);
+    const stop = stops.find((li) => li.dataset.stage === step.stage);
+    let report = [...reports.children].find((li) => li.dataset.report === step.stage);
+    if (!report) {
+      report = reports.lastElementChild.cloneNode(true);
+      report.dataset.report = step.stage;
+      report.querySelector("b").textContent = step.stage;
+      reports.append(report);
     }
-    set(stop, step.state);
-    const detail = describe(step.detail);
-    stop.querySelector(".detail").textContent = detail;
-    stop.querySelector(".after").textContent = since(Date.parse(step.at) - Date.parse(first.at));
-    if (typeof step.detail?.miles === "number") miles = inMiles(step.detail.miles);
-    if (step.state === "dead" && known) over = "dead";
-    if (step.stage === news) Object.assign(told, { label: stop.querySelector(".label").textContent, detail });
+    if (stop) set(stop, step.state);
+    const detail = describe(step.detail), after = Date.parse(step.at) - Date.parse(first.at);
+    report.querySelector(".state").textContent = words[step.state] ?? step.state;
+    report.querySelector(".detail").textContent = detail;
+    report.querySelector(".after").textContent = since(after);
+    if (stop) took = Math.max(took, after);
+    if (typeof step.detail?.miles === "number") miles = step.detail.miles;
+    if (step.state === "dead" && stop) over = "dead";
+    if (step.stage === news) Object.assign(told, { label: stop?.querySelector(".label").textContent ?? step.stage, detail });
   }
-  const expected = [...list.children].filter((li) => li.dataset.waiting);
-  const lastDone = expected.findLastIndex((li) => li.dataset.state === "done");
-  expected.slice(0, Math.max(0, lastDone)).filter((li) => !li.dataset.state).forEach((li) => set(li, "passed"));
-  if (lastDone === expected.length - 1) over = "done";
-  card.querySelector(".miles").textContent = miles;
+  const lastDone = stops.findLastIndex((li) => li.dataset.state === "done");
+  stops.slice(0, Math.max(0, lastDone)).filter((li) => !li.dataset.state).forEach((li) => set(li, "passed"));
+  if (lastDone === stops.length - 1) over = "done";
+  card.querySelector(".status").textContent = status(stops, over, took);
+  const out = card.querySelector(".miles");
+  if (out && miles !== null) Object.assign(out, { textContent: inUnits(miles) }).dataset.miles = miles;
   card.querySelector(".dead").hidden = over !== "dead";
   card.querySelector(".late").hidden = true;
-  const next = over ? null : expected.find((li) => !["done", "passed"].includes(li.dataset.state));
-  for (const li of expected) li.classList.toggle("waiting", li === next);
+  const next = over ? null : stops.find((li) => !["done", "passed"].includes(li.dataset.state));
+  for (const li of stops) li.classList.toggle("waiting", li === next);
   return { over, miles, ...told };
+}
+
+// status says in a sentence for visitors how far the submission is.
+function status(stops, over, took) {
+  if (over === "dead") return "Stopped by an error";
+  if (over === "done") return "Emailed " + inWords(took);
+  if (stops.some((li) => li.dataset.state === "retry")) return "A step failed and will be tried again";
+  const done = stops.findLast((li) => li.dataset.state === "done");
+  const said = { "web-api": "Received", distance: "Distance measured", db: "Distance saved" }[done?.dataset.stage];
+  return said ? said + ", on the way to the next step" : "";
+}
+
+function inWords(ms) {
+  const [n, unit] = ms < 60e3 ? [ms / 1000, "second"] : ms < 3600e3 ? [ms / 60e3, "minute"] : [ms / 3600e3, "hour"];
+  if (n < 1) return "in less than a second";
+  return `in ${Math.floor(n)} ${unit}${Math.floor(n) === 1 ? "" : "s"}`;
 }
 
 function set(stop, state) {
@@ -68,10 +88,6 @@ export function late(card) {
   out.hidden = false;
 }
 
-export function inMiles(v) {
-  return v.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 }) + " miles";
-}
-
 function since(ms) {
   if (ms < 1000) return `${Math.max(0, Math.floor(ms))} ms`;
   if (ms < 60e3) return `${(ms / 1000).toFixed(1)} s`;
@@ -83,7 +99,7 @@ function describe(detail) {
   if (!detail || typeof detail !== "object") return "";
   return Object.keys(detail).sort().flatMap((name) => {
     const v = detail[name];
-    if (typeof v === "number") return [name === "miles" ? inMiles(v) : `${name} ${v}`];
+    if (typeof v === "number") return [name === "miles" ? inUnits(v) : `${name} ${v}`];
     return typeof v === "string" && !name.endsWith("_at") ? [`${name} ${v}`] : [];
   }).join(", ");
 }
