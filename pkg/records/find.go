@@ -70,9 +70,13 @@ func (s *Store) find(ctx context.Context, ids []string, projection bson.D, each 
 	}
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
+	users, err := s.collection(ctx)
+	if err != nil {
+		return fmt.Errorf("find records: %w", err)
+	}
 	most := findMost
 	if len(ids) > 1 {
-		single, err := s.single.better(ctx, s.users.Database())
+		single, err := s.single.better(ctx, users.Database())
 		if err != nil {
 			return fmt.Errorf("find records: %w", err)
 		}
@@ -86,7 +90,7 @@ func (s *Store) find(ctx context.Context, ids []string, projection bson.D, each 
 	g, ctx := errgroup.WithContext(ctx)
 	queries := func() error {
 		for i := int(next.Add(1)); i <= len(chunks); i = int(next.Add(1)) {
-			err := s.findIn(ctx, chunks[i-1], projection, func(doc bson.Raw) error {
+			err := findIn(ctx, users, chunks[i-1], projection, func(doc bson.Raw) error {
 				mu.Lock()
 				defer mu.Unlock()
 				return each(doc)
@@ -100,14 +104,14 @@ func (s *Store) find(ctx context.Context, ids []string, projection bson.D, each 
 	for range min(findAtOnce, len(chunks)) - 1 {
 		g.Go(queries)
 	}
-	err := queries()
+	err = queries()
 	if err = cmp.Or(g.Wait(), err); err != nil { // the group's error came first
 		return fmt.Errorf("find records: %w", err)
 	}
 	return nil
 }
 
-func (s *Store) findIn(ctx context.Context, ids []string, projection bson.D, each func(bson.Raw) error) error {
+func findIn(ctx context.Context, users *mongo.Collection, ids []string, projection bson.D, each func(bson.Raw) error) error {
 	o := options.Find().SetBatchSize(int32(len(ids)) + 1) // one reply holds all documents
 	if projection != nil {
 		o.SetProjection(projection)
@@ -116,7 +120,7 @@ func (s *Store) findIn(ctx context.Context, ids []string, projection bson.D, eac
 	if len(ids) > 1 {
 		which = bson.D{{Key: "$in", Value: ids}}
 	}
-	cursor, err := s.users.Find(ctx, bson.D{{Key: "_id", Value: which}}, o)
+	cursor, err := users.Find(ctx, bson.D{{Key: "_id", Value: which}}, o)
 	if err != nil {
 		return err
 	}

@@ -24,17 +24,21 @@ func (s *Store) Profile(ctx context.Context, email string) (Profile, error) {
 	defer cancel()
 	// FerretDB v1 lacks $min and $max in $group, so there are three queries. Each reads one range
 	// of the index.
+	users, err := s.collection(ctx)
+	if err != nil {
+		return Profile{}, err
+	}
 	var p Profile
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		n, err := s.users.CountDocuments(ctx, of(email))
+		n, err := users.CountDocuments(ctx, of(email))
 		p.Submissions = int(n)
 		return err
 	})
 	for order, at := range map[int]*time.Time{1: &p.First, -1: &p.Last} {
 		g.Go(func() error {
 			var r Record
-			err := s.users.FindOne(ctx, of(email), options.FindOne().
+			err := users.FindOne(ctx, of(email), options.FindOne().
 				SetSort(bson.D{{Key: "submitted_at", Value: order}, {Key: "_id", Value: order}}).
 				SetProjection(bson.D{{Key: "submitted_at", Value: 1}})).Decode(&r)
 			if errors.Is(err, mongo.ErrNoDocuments) {
@@ -60,6 +64,10 @@ type Place struct {
 func (s *Store) History(ctx context.Context, email string, place Place, limit int) ([]Record, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
+	users, err := s.collection(ctx)
+	if err != nil {
+		return nil, err
+	}
 	filter := of(email)
 	if place != (Place{}) {
 		filter = bson.D{
@@ -70,7 +78,7 @@ func (s *Store) History(ctx context.Context, email string, place Place, limit in
 			}}}}},
 		}
 	}
-	cursor, err := s.users.Find(ctx, filter, options.Find().
+	cursor, err := users.Find(ctx, filter, options.Find().
 		SetSort(bson.D{{Key: "submitted_at", Value: -1}, {Key: "_id", Value: -1}}).SetLimit(int64(limit)))
 	if err != nil {
 		return nil, fmt.Errorf("find history of an address: %w", err)

@@ -21,12 +21,16 @@ func (s *Store) EnsureIndexes(ctx context.Context, log *slog.Logger) error {
 		Options: options.Index().SetPartialFilterExpression(bson.D{{Key: "mailbox", Value: bson.D{{Key: "$exists", Value: true}}}}),
 	}}
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 15*time.Second) {
-		single, err := s.single.better(ctx, s.users.Database())
+		single := false
+		users, err := s.collection(ctx)
+		if err == nil {
+			single, err = s.single.better(ctx, users.Database())
+		}
 		if single { // FerretDB v1 has no partial indexes, and uses none but that of _id
 			indexes = indexes[:1]
 		}
 		if err == nil {
-			_, err = s.users.Indexes().CreateMany(ctx, indexes)
+			_, err = users.Indexes().CreateMany(ctx, indexes)
 		}
 		switch {
 		case err == nil:

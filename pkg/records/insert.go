@@ -58,17 +58,21 @@ const (
 // which decodes each document again to find its _id. Many or large records are left to the driver,
 // which splits them and knows the store's limits.
 func (s *Store) insert(ctx context.Context, records []Record) error {
+	users, err := s.collection(ctx)
+	if err != nil {
+		return err
+	}
 	size := 0
 	for _, r := range records {
 		size += len(r.ID) + len(r.Email) + len(r.Lat) + len(r.Long)
 	}
 	if len(records) <= commandMost && size <= commandBytes {
-		return s.users.Database().RunCommand(ctx, bson.D{
+		return users.Database().RunCommand(ctx, bson.D{
 			{Key: "insert", Value: Collection}, {Key: "documents", Value: records}, {Key: "ordered", Value: false},
 			{Key: "writeConcern", Value: bson.D{{Key: "w", Value: durable.W}, {Key: "j", Value: durable.Journal}}},
 		}).Err()
 	}
-	_, err := s.users.InsertMany(ctx, records, options.InsertMany().SetOrdered(false))
+	_, err = users.InsertMany(ctx, records, options.InsertMany().SetOrdered(false))
 	var bulk mongo.BulkWriteException
 	if !errors.As(err, &bulk) {
 		return err

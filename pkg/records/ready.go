@@ -13,7 +13,8 @@ import (
 type watch struct {
 	mu       sync.Mutex
 	writable bool
-	failure  error // of the last heartbeat that failed
+	failure  error  // of the last heartbeat that failed, or of DNS
+	set      string // the replica set that the URL names
 	asking   bool
 }
 
@@ -38,21 +39,26 @@ func (s *Store) Ready() error {
 	return fmt.Errorf("mongo is away: %w", w.failure)
 }
 
+// failed notes why there is no connection.
+func (w *watch) failed(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failure = err
+}
+
 func newWatch() *watch { return &watch{failure: errors.New("not connected yet")} }
 
 func (w *watch) monitor() *event.ServerMonitor {
 	return &event.ServerMonitor{
 		ServerHeartbeatFailed: func(e *event.ServerHeartbeatFailedEvent) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.failure = e.Failure
+			w.failed(e.Failure)
 		},
 		TopologyDescriptionChanged: func(e *event.TopologyDescriptionChangedEvent) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.writable = false
 			if len(e.NewDescription.Servers) == 0 {
-				w.failure = errors.New("no server belongs to the replica set that the URL names")
+				w.failure = fmt.Errorf("no server that the URL names belongs to the replica set %q", w.set)
 			}
 			for _, server := range e.NewDescription.Servers {
 				switch server.Kind {

@@ -7,7 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"net"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -15,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/milepost/milepost/pkg/event"
 )
@@ -54,57 +56,47 @@ const (
 // Store is the collection of records. Its methods are safe for concurrent use. Each blocks until
 // the store answers, ctx ends or 10 s have passed.
 type Store struct {
-	client *mongo.Client
-	users  *mongo.Collection
-	single lookup
-	watch  *watch
-	limit  time.Duration // of a call; 0 for none
+	url, database string
+	pool          *Pool
+	dial          singleflight.Group
+	users         atomic.Pointer[mongo.Collection] // nil until DNS has told the hosts
+	single        lookup
+	watch         *watch
+	limit         atomic.Int64 // of a call, in ns; 0 for none
 }
 
 // Open prepares a client for the store at url (mongodb://…). It does not connect; an error says
-// what is wrong with url. The caller closes the store.
+// what is wrong with url. The hosts of a mongodb+srv URL are looked up in DNS, and again by each call
+// until DNS answers. The caller closes the store.
 func Open(url, database string) (*Store, error) { return OpenPool(url, database, nil) }
 
 // OpenPool is Open with the connections of pool, which may be nil.
 func OpenPool(url, database string, pool *Pool) (*Store, error) {
-	o := options.Client().ApplyURI(url).SetAppName("milepost")
-	if o.Timeout == nil {
-		o.SetTimeout(callTimeout)
+	s := &Store{url: url, database: database, pool: pool, watch: newWatch()}
+	s.limit.Store(int64(callTimeout))
+	if err := s.connect(); err != nil && !errors.As(err, new(*net.DNSError)) {
+		return nil, err
 	}
-	if o.ConnectTimeout == nil {
-		o.SetConnectTimeout(connectTimeout)
-	}
-	if o.ServerSelectionTimeout == nil {
-		o.SetServerSelectionTimeout(selectTimeout)
-	}
-	o.SetWriteConcern(durable)
-	// A document that another program stored has an object ID, not an event ID.
-	o.SetBSONOptions(&options.BSONOptions{ObjectIDAsHexString: true})
-	o.SetReadPreference(readpref.Primary()) // a secondary may not have what was just stored
-	if pool != nil {
-		pool.limit(o)
-		o.SetPoolMonitor(pool.monitor())
-	}
-	w := newWatch()
-	o.SetServerMonitor(w.monitor())
-	client, err := mongo.Connect(o)
-	if err != nil && strings.Contains(url, "@") {
-		return nil, errors.New("the driver does not understand the store's URL") // err may quote the password
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the store's URL: %w", err)
-	}
-	return &Store{client: client, users: client.Database(database).Collection(Collection), watch: w, limit: *o.Timeout}, nil
+	return s, nil
 }
 
 // Close closes the connections. Calls under way end with an error.
-func (s *Store) Close(ctx context.Context) error { return s.client.Disconnect(ctx) }
+func (s *Store) Close(ctx context.Context) error {
+	if users := s.users.Load(); users != nil {
+		return users.Database().Client().Disconnect(ctx)
+	}
+	return nil
+}
 
 // Ping returns nil if the store accepts writes. It blocks for 2 s at most.
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	if err := s.client.Ping(ctx, readpref.Primary()); err != nil {
+	users, err := s.collection(ctx)
+	if err == nil {
+		err = users.Database().Client().Ping(ctx, readpref.Primary())
+	}
+	if err != nil {
 		return fmt.Errorf("mongo: %w", err)
 	}
 	return nil
@@ -125,8 +117,12 @@ func of(email string) bson.D {
 func (s *Store) Newest(ctx context.Context, email string) (Record, bool, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
+	users, err := s.collection(ctx)
+	if err != nil {
+		return Record{}, false, err
+	}
 	var r Record
-	found := s.users.FindOne(ctx, of(email), options.FindOne().SetSort(bson.D{{Key: "submitted_at", Value: -1}}))
+	found := users.FindOne(ctx, of(email), options.FindOne().SetSort(bson.D{{Key: "submitted_at", Value: -1}}))
 	doc, err := found.Raw()
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return Record{}, false, nil

@@ -3,6 +3,7 @@ package milepostctl
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"time"
 
@@ -17,16 +18,19 @@ import (
 // store checks the document store.
 func (x *examination) store(ctx context.Context, c config.Mongo, patience time.Duration) {
 	const means = "Without the store, the stages db and email pause: nothing is lost, and nothing arrives."
-	unusable := func(err error) {
-		if strings.Contains(c.URI(), "@") {
-			err = errors.New("the driver does not understand its URL") // err may quote the password
-		}
+	o := options.Client().ApplyURI(c.URI()).SetAppName("milepostctl").
+		SetServerSelectionTimeout(patience).SetConnectTimeout(patience).SetTimeout(patience)
+	client, err := mongo.Connect(o)
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns):
+		x.add("mongo answers", failed, dns.Error(), means, "Correct the host's name in MONGO_URL, or look at DNS.")
+		return
+	case err != nil && strings.Contains(c.URI(), "@"):
+		err = errors.New("the driver does not understand its URL") // err may quote the password
+		fallthrough
+	case err != nil:
 		x.add("mongo answers", failed, err.Error(), means, "Correct MONGO_URL.")
-	}
-	client, err := mongo.Connect(options.Client().ApplyURI(c.URI()).SetAppName("milepostctl").
-		SetServerSelectionTimeout(patience).SetConnectTimeout(patience).SetTimeout(patience))
-	if err != nil {
-		unusable(err)
 		return
 	}
 	defer func() { _ = client.Disconnect(context.WithoutCancel(ctx)) }() // nothing was written
@@ -41,7 +45,7 @@ func (x *examination) store(ctx context.Context, c config.Mongo, patience time.D
 		return db.RunCommand(ctx, bson.D{{Key: command, Value: 1}}).Decode(into)
 	}
 	if err := run("hello", &hello); err != nil {
-		x.add("mongo answers", failed, err.Error(), means, "Start it, or name another one with --mongo or MONGO_URL.")
+		x.add("mongo answers", failed, err.Error(), means, mongoRemedy(ctx, err, o))
 		return
 	}
 	x.times("mongo answers", func() error { return run("ping", &bson.M{}) })
@@ -64,6 +68,50 @@ func (x *examination) store(ctx context.Context, c config.Mongo, patience time.D
 		return hello.LocalTime, err
 	})
 	x.index(ctx, db.Collection(records.Collection))
+}
+
+// mongoRemedy says what mends the error of a call to MongoDB.
+func mongoRemedy(ctx context.Context, err error, o *options.ClientOptions) string {
+	broken := "If the server wants TLS, set MONGO_TLS_CA."
+	if o.TLSConfig != nil {
+		broken = "If the server speaks no TLS, unset MONGO_TLS_CA and MONGO_TLS_CERT, and write tls=false in MONGO_URL."
+	}
+	for _, r := range []struct{ says, change string }{
+		{"unknown authority", "MONGO_TLS_CA=<PEM file with the authority that signed the server's certificate>"},
+		{"certificate is not valid", "Name the server as its certificate does, in MONGO_URL or MONGO_HOST."},
+		{"certificate", "MONGO_TLS_CERT=<PEM file with a client certificate that the server trusts> and MONGO_TLS_KEY=<its key>"},
+		{"uthentication", "Correct MONGO_USERNAME and MONGO_PASSWORD, or authSource in MONGO_URL."},
+		{"nauthorized", "Correct MONGO_USERNAME and MONGO_PASSWORD, or grant the user readWrite on the database."},
+		{"no such host", "Correct the host's name in MONGO_URL or MONGO_HOST, or look at DNS."},
+		{"EOF", broken},
+	} {
+		if strings.Contains(err.Error(), r.says) {
+			return r.change
+		}
+	}
+	if o.ReplicaSet == nil || *o.ReplicaSet == "" {
+		return "Start it, or name another one with --mongo or MONGO_URL."
+	}
+	// A server of another set is as if it were not there. Asked alone, it names its own.
+	set := *o.ReplicaSet
+	alone := *o
+	alone.ReplicaSet = nil
+	alone.SetHosts(o.Hosts[:1]).SetDirect(true)
+	client, err := mongo.Connect(&alone)
+	if err != nil {
+		return "Correct MONGO_URL."
+	}
+	defer func() { _ = client.Disconnect(context.WithoutCancel(ctx)) }() // nothing was written
+	var hello struct {
+		Set string `bson:"setName"`
+	}
+	if err := client.Database("admin").RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&hello); err != nil {
+		return "Start it, or name another one with --mongo or MONGO_URL."
+	}
+	if hello.Set == "" {
+		return "The server belongs to no replica set: remove replicaSet=" + set + " from MONGO_URL."
+	}
+	return "The server's replica set has another name: replicaSet=" + hello.Set + " in MONGO_URL."
 }
 
 // index looks for the index on the address.

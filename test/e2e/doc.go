@@ -11,7 +11,7 @@
 //
 // Idempotency keys are in every ledger; pkg/stage and services/web-api test them alone.
 //
-// any_redis runs programs and doctor against servers that are set wrongly.
+// any_* run programs and doctor against servers that are set wrongly; acl with the smallest rights.
 //
 // The other tests hold the documents: documents (how), readme, architecture, stuck_event, metrics,
 // trace, refuse_to_start. The rest is what they all use: pipeline (programs, submissions, the log),
