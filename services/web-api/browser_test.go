@@ -27,7 +27,7 @@ func TestBrowser(t *testing.T) {
 		"in place": testInPlace, "errors": testErrors, "no script": testNoScript, "late, retried, dead": testTrouble,
 		"choosing a place": testChoosing, "location": testLocation, "same rules": testSameRules, "kept list": testKept,
 		"keyboard": testKeyboard, "plain http": testPlainHTTP, "connection lost": testLost, "polling": testPolling,
-		"nginx": testNginx, "new stage": testNewStage, "weather": testWeather, "looks": testLooks,
+		"nginx": testNginx, "tabs": testTabs, "back": testBack, "no answer": testNoAnswer, "new stage": testNewStage, "weather": testWeather, "looks": testLooks,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, b) })
 	}
@@ -308,8 +308,12 @@ func testLocation(t *testing.T, b *browsertest.Browser) {
 	denied := b.Open(t)
 	denied.Locate(base, false, 0, 0)
 	denied.Go(base)
+	denied.Until(`!document.querySelector("#locate").hidden`)
+	if got := denied.Text("#locate-note"); got != "" {
+		t.Errorf("before anybody asked, the page says %q", got)
+	}
+	denied.Click("#locate")
 	denied.Until(`document.querySelector("#locate-note").innerText.includes("block your location")`)
-	denied.Until(`document.querySelector("#locate").hidden`)
 }
 
 // testSameRules holds the page's reading of places to the table that the server passes, too.
@@ -478,6 +482,91 @@ func testPolling(t *testing.T, b *browsertest.Browser) {
 	tab.Until(`document.querySelector(".cards [data-stage=email][data-state=done]")`)
 	tab.Expect("429")
 	tab.Expect("text/event-stream")
+}
+
+// testTabs: with an unfinished event, seven tabs of a visitor share one stream; a browser has six
+// connections to a site. If the tab that has it is hidden, another one takes it over.
+func testTabs(t *testing.T, b *browsertest.Browser) {
+	o := stagetest.Embedded(t)
+	broker := openBroker(t, o.Addr)
+	s := startStages(t, broker)
+	base, _ := serve(t, broker, Settings{StreamLimit: 2}) // one that closes, one that opens
+	tabs := []*browsertest.Tab{b.Open(t)}
+	for range 6 {
+		tabs = append(tabs, tabs[0].Another())
+	}
+	for i, tab := range tabs {
+		tab.Go(base)
+		if i == 0 {
+			fillIn(tab)
+			tab.Click(submitButton)
+		}
+		tab.Until(`document.querySelector(".cards .card [data-stage=web-api][data-state=done]")`)
+	}
+	s.gate["distance"] <- nil
+	for _, tab := range tabs {
+		tab.Until(`document.querySelector(".cards .card [data-stage=distance][data-state=done]")`)
+	}
+	tabs[0].Hide(true)
+	s.gate["db"] <- nil
+	for _, tab := range tabs {
+		tab.Until(`document.querySelector(".cards .card [data-stage=db][data-state=done]")`)
+	}
+	for _, tab := range tabs[1:] {
+		tab.Hide(true)
+	}
+	s.gate["email"] <- nil
+	tabs[3].Hide(false)
+	tabs[3].Until(`document.querySelector(".cards .card [data-stage=email][data-state=done]")`)
+	tabs[0].Hide(false)
+	tabs[0].Until(`document.querySelector(".cards .card [data-stage=email][data-state=done]")`)
+	fillIn(tabs[0])
+	tabs[0].Click(submitButton)
+	tabs[0].Until(`document.querySelectorAll(".cards .card").length === 2`)
+}
+
+// testBack: what was typed is there after Back, with and without scripts.
+func testBack(t *testing.T, b *browsertest.Browser) {
+	broker := openBroker(t, stagetest.Embedded(t).Addr)
+	base, _ := serve(t, broker, Settings{})
+	for _, scripts := range []bool{true, false} {
+		tab := b.Open(t)
+		if !scripts {
+			tab.NoScript()
+		}
+		tab.Go(base)
+		fillIn(tab)
+		if scripts {
+			tab.Go(base + "/events/" + someID)
+			tab.Expect("404")
+		} else {
+			tab.ClickThrough(submitButton)
+		}
+		tab.Back()
+		tab.Until(`location.pathname === "/" && document.querySelector("#lat")?.value`)
+		if got := tab.String(`["email", "lat", "long"].map((id) => document.getElementById(id).value).join()`); got != "ada@example.com,40.7128,-74.0060" {
+			t.Errorf("scripts %v: after Back the fields are %q", scripts, got)
+		}
+		if scripts {
+			tab.Until(`document.querySelector("#line").getAttribute("d") !== ""`)
+		}
+	}
+}
+
+// testNoAnswer: a submission that gets no answer ends, and says so; what was typed stays.
+func testNoAnswer(t *testing.T, b *browsertest.Browser) {
+	tab, _, _ := visit(t, b, Settings{})
+	tab.Eval(`(() => {
+		const after = AbortSignal.timeout.bind(AbortSignal);
+		AbortSignal.timeout = (ms) => after(ms / 100);
+		window.fetch = (address, {signal}) => new Promise((answer, fail) => signal.addEventListener("abort", () => fail(signal.reason)));
+	})()`, nil)
+	fillIn(tab)
+	tab.Click(submitButton)
+	tab.Until(`document.querySelector(".note.bad")?.innerText.includes("did not answer within 15 seconds. Try again")`)
+	if got := tab.String(`lat.value + " " + form.getAttribute("aria-busy")`); got != "40.7128 null" {
+		t.Errorf("the form is %q", got)
+	}
 }
 
 // testNewStage: a stage that nobody here has heard of shows up as soon as it reports.

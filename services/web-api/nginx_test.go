@@ -52,9 +52,9 @@ func testNginx(t *testing.T, b *browsertest.Browser) {
 				tab.Expect("403")
 				return
 			}
-			tab.Until(`document.querySelector("#cards .card")`)
+			tab.Until(`document.querySelector(".cards .card")`)
 			s.all()
-			tab.Until(`document.querySelector("#cards [data-stage=email][data-state=done]")`)
+			tab.Until(`document.querySelector(".cards [data-stage=email][data-state=done]")`)
 			tab.ClickThrough(`#notice a[href*="/events/"]`)
 			tab.Until(`document.querySelector("[data-stage=email][data-state=done]")`)
 			tab.NoScript()

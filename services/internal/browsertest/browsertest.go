@@ -95,9 +95,20 @@ type Tab struct {
 // not name.
 func (b *Browser) Open(t testing.TB) *Tab {
 	t.Helper()
+	return open(b.ctx, t, chromedp.WithNewBrowserContext())
+}
+
+// Another opens another tab for the same visitor.
+func (tab *Tab) Another() *Tab {
+	tab.t.Helper()
+	return open(tab.ctx, tab.t, chromedp.WithExistingBrowserContext(chromedp.FromContext(tab.ctx).BrowserContextID))
+}
+
+func open(ctx context.Context, t testing.TB, visitor chromedp.ContextOption) *Tab {
+	t.Helper()
 	tab := &Tab{t: t, hosts: map[string]int{}}
 	var cancel context.CancelFunc
-	tab.ctx, cancel = chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(tab.hear))
+	tab.ctx, cancel = chromedp.NewContext(ctx, visitor, chromedp.WithListener(tab.hear))
 	t.Cleanup(func() {
 		for _, m := range tab.Messages() {
 			t.Errorf("the browser's console: %s", m)
@@ -191,6 +202,21 @@ func (tab *Tab) Go(url string) {
 func (tab *Tab) Reload() {
 	tab.t.Helper()
 	run(tab, "reload", chromedp.Reload())
+}
+
+// Back goes to the page before, as the browser's button does, and does not wait for it.
+func (tab *Tab) Back() {
+	tab.t.Helper()
+	tab.Eval("history.back()", nil)
+}
+
+// Hide tells the page that its tab is hidden, or shown again.
+func (tab *Tab) Hide(hidden bool) {
+	tab.t.Helper()
+	tab.Eval(fmt.Sprintf(`(() => {
+		Object.defineProperty(document, "hidden", {value: %t, configurable: true});
+		document.dispatchEvent(new Event("visibilitychange"));
+	})()`, hidden), nil)
 }
 
 // Click clicks the middle of an element with the mouse.

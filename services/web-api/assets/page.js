@@ -3,10 +3,12 @@
 import * as coordinates from "./coordinates.js";
 import * as distance from "./distance.js";
 import * as map from "./map.js";
-import { Follower, at, draw, late, merge } from "./progress.js";
+import { Follower } from "./follower.js";
+import { at, draw, late, merge } from "./progress.js";
 import { showWeather } from "./weather.js";
 
 const keep = 50; // submissions
+const answerWithin = 15e3; // ms; the server itself gives up after five seconds
 const hour = 3600e3; // how long the server knows of progress
 const storeName = "milepost.submissions";
 
@@ -64,6 +66,7 @@ function startForm() {
   else preview();
   showList();
   document.getElementById("forget").addEventListener("click", forget);
+  addEventListener("pageshow", () => document.getElementById("form").lat.value && preview()); // filled again after Back
   startEntry();
   if (document.getElementById("notice")) document.getElementById("notice").focus();
 }
@@ -166,6 +169,7 @@ async function submit(event) {
   try {
     const response = await fetch(form.action, {
       method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "text/html" },
+      signal: AbortSignal.timeout(answerWithin),
     });
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const entry = page.getElementById("entry");
@@ -182,8 +186,9 @@ async function submit(event) {
     }
     document.getElementById("notice")?.focus();
   } catch (error) {
-    const reason = error instanceof TypeError ? "The server could not be reached. Try again: if you send the same again, it counts once." : error.message;
-    complain(form, reason);
+    const again = "Try again: if you send the same again, it counts once.";
+    if (error.name === "TimeoutError") complain(form, `The server did not answer within ${answerWithin / 1000} seconds. ${again}`);
+    else complain(form, error instanceof TypeError ? `The server could not be reached. ${again}` : error.message);
   } finally {
     form.removeAttribute("aria-busy");
   }
@@ -205,7 +210,7 @@ function complain(form, reason) {
 }
 
 // offerLocation shows the button if the browser may give its location, else the reason why not.
-async function offerLocation() {
+function offerLocation() {
   const button = document.getElementById("locate");
   const note = document.getElementById("locate-note");
   if (!navigator.geolocation) return;
@@ -223,14 +228,7 @@ async function offerLocation() {
       note.textContent = error.code === error.PERMISSION_DENIED ? blocked : "Your location could not be found.";
     }, { timeout: 15000 });
   });
-  const permission = await navigator.permissions?.query({ name: "geolocation" }).catch(() => null);
-  const offer = () => {
-    const forbidden = permission?.state === "denied";
-    button.hidden = forbidden;
-    if (forbidden) note.textContent = blocked;
-  };
-  offer();
-  permission?.addEventListener("change", offer);
+  button.hidden = false;
 }
 
 // ---- your submissions
