@@ -54,7 +54,7 @@ type keyRow struct {
 	pattern    *regexp.Regexp
 }
 
-var placeholder = regexp.MustCompile(`<\w+>`)
+var placeholder = regexp.MustCompile(`<[\w ]+>`)
 
 // keyRows reads the table of keys. The most special name comes first.
 func keyRows(t *testing.T, channels []string) (rows []keyRow) {
