@@ -157,7 +157,7 @@ func TestBasePath(t *testing.T) {
 			}
 			for _, l := range found {
 				rest, ok := strings.CutPrefix(l[1], tc.root)
-				if route := regexp.MustCompile(`^/($|events/|distance$|assets/)`); !ok || !route.MatchString(rest) {
+				if route := regexp.MustCompile(`^/($|events/|distance$|assets/|from[?])`); !ok || !route.MatchString(rest) {
 					t.Errorf("%s: %s links to %s", name, page, l[1])
 				}
 			}
