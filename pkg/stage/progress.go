@@ -38,7 +38,7 @@ func parseStep(id, line string) (Step, error) {
 	if err != nil || s.State == "" {
 		return s, fmt.Errorf("progress of %s cannot be read: %.100q", id, line)
 	}
-	s.At = time.UnixMilli(ms)
+	s.At = completeTime(ms, time.Now())
 	if next != "" {
 		s.Next = strings.Split(next, ",")
 	}
@@ -46,6 +46,14 @@ func parseStep(id, line string) (Step, error) {
 		s.Detail = json.RawMessage(detail)
 	}
 	return s, nil
+}
+
+// completeTime is the latest time whose Unix milliseconds end with these 7 digits and that is not
+// more than 10 minutes after now, if Redis' clock is ahead of ours.
+func completeTime(digits int64, now time.Time) time.Time {
+	const most = 10_000_000
+	latest := now.Add(10 * time.Minute).UnixMilli()
+	return time.UnixMilli(latest - ((latest-digits)%most+most)%most)
 }
 
 // Progress reads the steps of a tracked event, oldest first. [ErrNotFound] if there are none: it

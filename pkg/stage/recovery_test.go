@@ -17,6 +17,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 )
 
 // group waits for a look at one group of a channel that satisfies ok.
@@ -652,6 +653,61 @@ func TestFull(t *testing.T) {
 		_, err := p.Publish(t.Context(), stage.Submission{Body: body})
 		return err == nil
 	})
+}
+
+// Room in Redis is for events. While none waits, no submission is refused, however much progress and
+// however many keys earlier ones left. Both are gone before events that wait fill it.
+func TestFullOfProgress(t *testing.T) {
+	t.Parallel()
+	srv := stagetest.Real(t, "--maxmemory", "6mb", "--maxmemory-policy", "noeviction")
+	b := open(t, srv.Options())
+	p := publisher(t, b, "in")
+	body := "ada@example.com"
+	submit := func(n int) (stage.Submission, error) {
+		s := stage.Submission{Body: body, Track: true, Key: fmt.Sprint("form:", strings.Repeat("k", 24), n), KeyAt: time.Now()}
+		_, err := p.Publish(t.Context(), s)
+		return s, err
+	}
+	stop := start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())
+	const round = 2000
+	for n := 0; n < 20*round; n += round { // 10 MB of progress and keys
+		var g errgroup.Group
+		g.SetLimit(100)
+		for i := range round {
+			g.Go(func() error { _, err := submit(n + i); return err })
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatalf("refused after %d that are settled: %v", n, err)
+		}
+		group(t, b, "in", "s", "all settled", settled)
+	}
+	last, err := submit(-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := p.Publish(t.Context(), last)
+	if err != nil || !r.Repeat {
+		t.Errorf("the newest key: %+v, %v; want that it is known", r, err)
+	}
+	if steps, err := b.Progress(t.Context(), r.ID); err != nil || len(steps) == 0 || time.Since(steps[0].At).Abs() > 5*time.Minute {
+		t.Errorf("the newest progress is %v, %v", steps, err)
+	}
+	stop()
+	rdb := srv.Client()
+	defer rdb.Close()
+	body = strings.Repeat("x", 4000)
+	for n := 0; ; n++ {
+		_, err := submit(20*round + n)
+		if errors.Is(err, stage.ErrRefused) {
+			break
+		}
+		if err != nil || n > 10*round {
+			t.Fatalf("number %d that waits: %v", n, err)
+		}
+	}
+	if keys := rdb.Keys(t.Context(), "*:?*").Val(); len(keys) > 1000 { // of 40,000; those left are found by chance
+		t.Errorf("a submission was refused with %d keys in Redis, such as %q", len(keys), keys[0])
+	}
 }
 
 // Processes that die on one entry: it ends as a dead letter, and the bystanders are all handled. So

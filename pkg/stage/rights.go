@@ -166,7 +166,7 @@ func (b *Broker) always() []need {
 	return slices.Concat(database,
 		on(base+"none", "~"+base+"none", "del %", "setrange % 0 a"),
 		on(b.keys.Stages(), "~"+b.keys.Stages(), "hset % a b", "hgetall %"),
-		on(progress+"a", "~"+progress+"*", "hset % a b", "hget % a", "expire % 1"),
+		on(progress+"a", "~"+progress+"*", "hset % a b", "hget % a", "expire % 1", "hlen %", "rpush % a", "lindex % 0", "lpop %", "exists %", "del %", "type %"),
 		on(progress, "&"+progress, "publish % a"),
 		on("", "", "time", "pubsub numsub a", "pubsub numpat", "info", "ping", "unsubscribe", "client id", "client unblock 1"),
 	)
@@ -220,7 +220,8 @@ func (p *Publisher) needs() []need {
 	}
 	needs = append(needs, on(k.Pipeline(), "~"+k.Pipeline(), "hget % a", "hsetnx % a b")...)
 	for _, pattern := range []string{k.Idempotency("*"), k.Limit("*")} {
-		needs = append(needs, on(pattern, "~"+pattern, "get %", "set % a")...)
+		needs = append(needs, on(pattern, "~"+pattern, "get %", "set % a", "pttl %", "del %")...)
 	}
+	needs = append(needs, on("", "", "scan 0")...)
 	return slices.Concat(needs, on(k.Watchers(), "&"+k.Watchers(), "subscribe %"))
 }

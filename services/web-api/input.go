@@ -22,6 +22,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage"
 )
 
 const (
@@ -173,29 +174,30 @@ func readMultipart(body []byte, boundary string) (url.Values, error) {
 	return form.Value, nil
 }
 
-// digest is a short hash of the submission, to find an idempotency key that is reused for another one.
-func digest(s event.Submission) string {
-	sum := sha256.Sum256([]byte(string(s.Email) + "\x00" + s.Lat + "\x00" + s.Long))
-	return base64.RawURLEncoding.EncodeToString(sum[:8])
+// digest is a hash of the submission, and of a form's one-time key, in so many bytes.
+func digest(s event.Submission, key string, bytes int) string {
+	sum := sha256.Sum256([]byte(string(s.Email) + "\x00" + s.Lat + "\x00" + s.Long + "\x00" + key))
+	return base64.RawURLEncoding.EncodeToString(sum[:bytes])
 }
 
-// idempotencyKey returns the header's key, else the form's one-time key with the digest: a visitor
-// who goes back and corrects the form makes a new submission and must not get "key reused". at is
-// when the form's key was made, zero if it is not one of ours.
-func idempotencyKey(r *http.Request, in input) (key string, at time.Time, err error) {
+// idempotencyKey sets the submission's key: the header's, or one made of the form's one-time key and
+// of what was typed, since a visitor who goes back and corrects the form makes a new submission and
+// must not get "key reused".
+func idempotencyKey(s *stage.Submission, r *http.Request, in input) error {
 	if key := r.Header.Get("Idempotency-Key"); key != "" {
 		if len(key) > maxKey {
-			return "", at, fmt.Errorf("the Idempotency-Key has %d bytes, at most %d are allowed", len(key), maxKey)
+			return fmt.Errorf("the Idempotency-Key has %d bytes, at most %d are allowed", len(key), maxKey)
 		}
-		return key, at, nil
+		s.Key, s.Digest = key, digest(in.submission, "", 8)
+		return nil
 	}
 	if key := in.typed.Key; key != "" && len(key) <= maxKey {
 		if id, err := uuid.Parse(key); err == nil && id.Version() == 7 {
-			at = time.Unix(id.Time().UnixTime())
+			s.KeyAt = time.Unix(id.Time().UnixTime())
 		}
-		return "form:" + digest(in.submission) + ":" + key, at, nil
+		s.Key = "form:" + digest(in.submission, key, 18)
 	}
-	return "", at, nil
+	return nil
 }
 
 // newKey makes a form's one-time key. It contains the time.

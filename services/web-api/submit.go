@@ -64,19 +64,15 @@ func (s *site) submit(c echo.Context) error {
 	if len(in.wrong) > 0 {
 		return s.reject(c, http.StatusUnprocessableEntity, in, "", in.wrong...)
 	}
-	key, at, err := idempotencyKey(r, in)
-	if err != nil {
+	submission := stage.Submission{Body: in.submission, Track: in.track, Limits: s.limits(r, in.submission)}
+	if err := idempotencyKey(&submission, r, in); err != nil {
 		return s.reject(c, http.StatusUnprocessableEntity, in, err.Error())
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), publishTimeout)
 	defer cancel()
-	submission := stage.Submission{Body: in.submission, Track: in.track, Key: key, KeyAt: at, Limits: s.limits(r, in.submission)}
-	if key != "" {
-		submission.Digest = digest(in.submission)
-	}
 	receipt, err := s.publisher.Publish(ctx, submission)
 	if err != nil {
-		return s.unpublished(c, in, key != "", err)
+		return s.unpublished(c, in, submission.Key != "", err)
 	}
 	outcome := "accepted"
 	if receipt.Repeat {

@@ -205,9 +205,10 @@ var alertTests = map[string][]alertTest{
 		{name: "has no limit", series: broker("a", 1e12, 100)[:1], at: 10 * time.Minute},
 	},
 	"MilepostBrokerNearlyFull": {
-		{name: "nearly full", series: broker("a", 96, 100), at: 5 * time.Minute, want: []string{`{}`}, says: "uses 96% of its maxmemory"},
-		{name: "fills", series: broker("a", 94, 100), at: 5 * time.Minute},
-		{name: "has no limit", series: broker("a", 1e12, 100)[:1], at: 5 * time.Minute},
+		{name: "nearly full", series: append(broker("a", 96, 100), waits), at: 5 * time.Minute, want: []string{`{}`}, says: "uses 96% of its maxmemory"},
+		{name: "fills", series: append(broker("a", 94, 100), waits), at: 5 * time.Minute},
+		{name: "holds progress and keys", series: broker("a", 100, 100), at: 5 * time.Minute},
+		{name: "has no limit", series: append(broker("a", 1e12, 100)[:1], waits), at: 5 * time.Minute},
 	},
 	"MilepostSubmissionsRefused": {
 		{name: "full", series: []string{grows(`milepost_submissions_total{outcome="backlog"}`, 30, time.Hour), grows(`milepost_submissions_total{outcome="accepted"}`, 1, time.Hour)},
@@ -273,6 +274,9 @@ var alertTests = map[string][]alertTest{
 			at: 15 * time.Minute},
 	},
 }
+
+// waits is a backlog.
+var waits = constant(`stage_backlog_entries{stage="db"}`, 50_000, time.Hour)
 
 // broker is what an instance says of the broker's memory: what is used, then the limit.
 func broker(instance string, used, limit float64) []string {

@@ -27,8 +27,8 @@ package keys
 //	consumer:<group>:<name>:alive  string with expiry: the same for a lasting consumer
 //	stages                      hash: name -> JSON of a stage's or publisher's inputs and outputs
 //	progress:<start of an ID>   hash with expiry: rest of the event ID -> a line for each step of the
-//	                            tracked event: "<stage> <state><ms> <next> <detail>"; the state is "d"
-//	                            (done), "r" (retry) or "x" (dead), next has commas, detail is JSON
+//	                            tracked event, see line in common.lua
+//	progress:                   list of these hashes in the order in which they were made
 //	progress:                   Pub/Sub channel: "<id> <line>" of all tracked events
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h
 //	limit:<name>                string: theoretical arrival time of a rate limit, in ms

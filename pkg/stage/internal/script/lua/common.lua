@@ -267,25 +267,42 @@ local function watch(id, line)
   redis.call('PUBLISH', base .. 'progress:', id .. ' ' .. line)
 end
 
+-- line(stage, state, at, next, detail) -> a step of an event: '<stage> <state><at> <next> <detail>'.
+-- state is 'd' (done), 'r' (retry) or 'x' (dead); at has the last 7 digits of the ms, which suffice
+-- for an hour; next is the channels, with commas; detail is JSON.
+local function line(stage, state, at, next, detail)
+  return string.format('%s %s%d %s ', stage, state, at % 10000000, next) .. detail
+end
+
 -- first_steps(stage, at, channel, ids): records that events were submitted. An event's progress is
--- one value: a line for each step, as step() has it. The events of 4 s share a hash, since the
--- first 10 characters of their IDs, UUIDv7, are the time. It expires an hour after its last event.
+-- one value: a line for each step. Events whose IDs begin with the same 10 characters, for a UUIDv7
+-- the time in 4 s, share a hash. It expires an hour after its last event. The list <base>progress:
+-- has the hashes in the order in which they were made.
 -- A key of another type keeps no progress, and no event from going on.
 local function first_steps(stage, at, channel, ids)
-  local line, last = string.format('%s d%.0f %s ', stage, at, channel_name(channel)), nil
-  local lines = line .. '\n'
+  local line, last, made = line(stage, 'd', at, channel_name(channel), ''), nil, 0
+  local lines, list = line .. '\n', base .. 'progress:'
   for _, id in ipairs(ids) do
     local key = progress_key(id)
     redis.pcall('HSET', key, string.sub(id, 11), lines)
-    if key ~= last then redis.call('EXPIRE', key, 3600) end
+    if key ~= last then
+      redis.call('EXPIRE', key, 3600)
+      if redis.pcall('HLEN', key) == 1 then
+        redis.pcall('RPUSH', list, key)
+        made = made + 1
+      end
+    end
     last = key
     if watched() then watch(id, line) end
   end
+  for _ = 1, 2 * made do -- what has expired leaves the list faster than the list grows
+    local oldest = redis.pcall('LINDEX', list, 0)
+    if not oldest or oldest.err or redis.call('EXISTS', oldest) == 1 then break end
+    redis.call('LPOP', list)
+  end
 end
 
--- step(id, line): records a later step of a tracked event. The line is '<stage> <state><ms> <next>
--- <detail>'; state is 'd' (done), 'r' (retry) or 'x' (dead), next the channels with commas, detail
--- JSON. The earlier steps may be gone, and the hash with them.
+-- step(id, line): records a later step. The earlier steps may be gone, and the hash with them.
 local function step(id, line)
   local key, rest = progress_key(id), string.sub(id, 11)
   local before = redis.pcall('HGET', key, rest) or ''
@@ -321,7 +338,7 @@ local function bury(channel, group, fields, err, now, max)
     'payload', fields.payload or '', 'id', fields.id or '', 'group', group, 'error', err,
     'tries', fields.tries or '0', 'crashes', fields.crashes or '0', 'at', fields.at or '',
     'traceparent', fields.traceparent or '', 'track', fields.track or '', 'adopted', fields.adopted or '')
-  if fields.track == '1' and fields.id then step(fields.id, string.format('%s x%.0f  ', group, now)) end
+  if fields.track == '1' and fields.id then step(fields.id, line(group, 'x', now, '', '')) end
 end
 
 -- requeue(channel, group, consumer, most, max_dead, max_crashes) -> how many of the consumer's

@@ -13,13 +13,56 @@
 --       error (Redis refused the entry)
 local channel, max, publisher, n = KEYS[1], tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local a, reply, kept, tracked, now = 4, {}, {}, {}, now_ms()
--- Over the limit, full() trims. After that write Redis would refuse nothing, so it is asked before.
-local stop = wrong_of(channel, '', ':groups', ':floors', ':due')
+
+-- over(share) -> whether Redis has filled more than this share of maxmemory.
+local function over(share)
+  local info = redis.call('INFO', 'memory')
+  local function figure(name) return tonumber(string.match(info, name .. ':(%d+)') or '0') end
+  return figure('used_memory') - figure('mem_not_counted_for_evict') > share * figure('maxmemory')
+end
+
+-- drop_keys() -> how many idempotency keys it dropped: of some that it comes across, the half that
+-- expires first.
+local function drop_keys()
+  local ages, keys = {}, redis.call('SCAN', math.random(0, 2^30), 'MATCH', base .. 'idempotency:*', 'COUNT', 200)[2]
+  for _, key in ipairs(keys) do ages[key] = redis.call('PTTL', key) end
+  table.sort(keys, function(x, y) return ages[x] < ages[y] end)
+  for i = 1, math.ceil(#keys / 2) do redis.call('DEL', keys[i]) end
+  return #keys
+end
+
+-- make_room() -> the error with which a full Redis refuses events, or nil if it has room. Room is for
+-- events: what is settled, progress and idempotency keys go first, in this order, and the oldest of
+-- them, until there is a reserve of 1 %.
+local function make_room()
+  local err = redis_full()
+  if not err then return nil end
+  write_first() -- from here on Redis refuses nothing
+  trim(channel, max)
+  for _ = 1, 100 do
+    if not over(0.99) then return nil end
+    local oldest = redis.call('LPOP', base .. 'progress:')
+    if not oldest then break end
+    redis.call('DEL', oldest)
+  end
+  math.randomseed(tonumber(redis.call('TIME')[2]))
+  for _ = 1, 20 do
+    if not over(0.99) then return nil end
+    drop_keys()
+  end
+  return over(1) and err or nil
+end
+
+local stop = wrong_of(channel, '', ':groups', ':floors', ':due') or wrong(base .. 'progress:', 'list')
 if stop then
   stop = {error = 'WRONGKEY ' .. stop}
-elseif redis.call('XLEN', channel) + n > max then
-  local err = redis_full()
-  stop = err and {error = err} or full(channel, n, max) and {full = true} or nil
+else
+  local err = make_room()
+  if err then
+    stop = {error = err}
+  elseif redis.call('XLEN', channel) + n > max then
+    stop = full(channel, n, max) and {full = true} or nil
+  end
 end
 
 -- known(key, digest) -> the answer if the idempotency key is known, or nil.

@@ -35,7 +35,7 @@ local acked, elsewhere, restored, problem, steps, now = 0, {}, {}, nil, {}, nil
 local function note(event, state, next, detail)
   now = now or now_ms()
   steps[#steps + 1] = event
-  steps[#steps + 1] = string.format('%s %s%.0f %s ', group, state, now, next) .. detail
+  steps[#steps + 1] = line(group, state, now, next, detail)
 end
 
 -- ack(e, id) -> whether the entry, the eth of the batch, was acked here.
