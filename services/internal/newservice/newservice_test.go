@@ -98,7 +98,7 @@ func TestNewService(t *testing.T) {
 		t.Errorf("changed: %q, want only %q", changed, want)
 	}
 	diff := run(t, dir, "git", "diff")
-	for _, line := range []string{"+  tide:\n", "+    build: {<<: *build, args: {<<: *version, SERVICE: tide}}\n", "+    adminPort: 9106\n", "names: [tide], type: A, port: 9106"} {
+	for _, line := range []string{"+  tide:\n", "+    build: {args: {SERVICE: tide}}\n", "+    adminPort: 9106\n", "names: [tide], type: A, port: 9106"} {
 		if !strings.Contains(diff, line) {
 			t.Errorf("the changes lack the line %q:\n%s", line, diff)
 		}

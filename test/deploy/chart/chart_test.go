@@ -57,7 +57,7 @@ func TestNewService(t *testing.T) {
 	if got := env(tide); got["REDIS_HOST"] != "milepost-broker" || got["ADMIN_LISTEN"] != ":9106" || got["LISTEN"] != "" || got["MONGO_HOST"] != "" {
 		t.Errorf("its environment: %v", got)
 	}
-	if image := tide.Spec.Containers[0].Image; image != "milepost/tide:0.1.0" || len(after) != len(before)+2 { // and a network policy
+	if image := tide.Spec.Containers[0].Image; image != "ghcr.io/milepost/tide:0.1.0" || len(after) != len(before)+2 { // and a network policy
 		t.Errorf("its image is %s, and %d objects are added", image, len(after)-len(before))
 	}
 }

@@ -32,6 +32,13 @@ func load(t testing.TB, dir string, env []string, profiles ...string) *types.Pro
 	return p
 }
 
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 // everything are all profiles.
 const everything = "*"
 
@@ -163,11 +170,11 @@ func TestPrograms(t *testing.T) {
 
 func ownPrograms(t *testing.T, p *types.Project) {
 	t.Helper()
+	// Without --build compose pulls the images of the release that the chart installs.
+	chart := string(must(os.ReadFile(filepath.Join(root, "charts/milepost/Chart.yaml"))))
+	released := regexp.MustCompile(`(?m)^appVersion: (.*)$`).FindStringSubmatch(chart)[1]
 	for name, s := range ours(p) {
-		if s.PullPolicy != types.PullPolicyNever {
-			t.Errorf("%s may be pulled from a registry", name)
-		}
-		if got := *s.Build.Args["SERVICE"]; got != name || s.Image != "milepost/"+name+":dev" || *s.Build.Args["VERSION"] != "dev" {
+		if got := *s.Build.Args["SERVICE"]; got != name || s.Image != "ghcr.io/milepost/"+name+":"+released || *s.Build.Args["VERSION"] != released {
 			t.Errorf("%s: image %s with SERVICE=%s, VERSION=%s", name, s.Image, got, *s.Build.Args["VERSION"])
 		}
 		if _, err := os.Stat(filepath.Join(s.Build.Context, s.Build.Dockerfile)); err != nil {
@@ -182,6 +189,9 @@ func ownPrograms(t *testing.T, p *types.Project) {
 			}
 		}
 		said := help(t, name)
+		if name == "milepostctl" {
+			said += output(t, "", filepath.Join(build(t), name), "doctor", "--help")
+		}
 		for variable := range env {
 			if !strings.HasPrefix(variable, "GO") && !regexp.MustCompile(`\b`+variable+`\b`).MatchString(said) { // GOMEMLIMIT is Go's
 				t.Errorf("%s is told %s, which its --help does not name", name, variable)
@@ -218,7 +228,7 @@ func TestSecrets(t *testing.T) {
 		"mongo":       {"MONGO_INITDB_ROOT_USERNAME": "milepost", "MONGO_INITDB_ROOT_PASSWORD": "m0ngo"},
 		"users":       {"REDIS_URL": "redis://:r3dis@broker:6379", "CACHE_REDIS_URL": "redis://:r3dis@cache:6379", "MONGO_URL": "mongodb://milepost:m0ngo@mongo:27017/", "USERS_TOKEN": "t0ken"},
 		"web-api":     {"REDIS_URL": "redis://:r3dis@broker:6379", "USERS_TOKEN": "t0ken"},
-		"milepostctl": {"REDIS_URL": "redis://:r3dis@broker:6379"},
+		"milepostctl": {"REDIS_URL": "redis://:r3dis@broker:6379", "CACHE_REDIS_URL": "redis://:r3dis@cache:6379", "MONGO_URL": "mongodb://milepost:m0ngo@mongo:27017/"},
 	} {
 		for variable, value := range want {
 			if got := p.Services[service].Environment[variable]; got == nil || *got != value {
@@ -240,15 +250,15 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// README.md has every variable that docker-compose.yml reads.
+// README.md has every variable that docker-compose.yml and the files that it includes read.
 func TestReadme(t *testing.T) {
 	readme, err := os.ReadFile("../../../deploy/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	compose, err := os.ReadFile(filepath.Join(root, "docker-compose.yml"))
-	if err != nil {
-		t.Fatal(err)
+	compose := must(os.ReadFile(filepath.Join(root, "docker-compose.yml")))
+	for _, path := range must(filepath.Glob(filepath.Join(root, "deploy/compose/*.yml"))) {
+		compose = append(compose, must(os.ReadFile(path))...)
 	}
 	read := regexp.MustCompile(`\$\{([A-Z_]+)`).FindAllSubmatch(compose, -1)
 	if len(read) == 0 {
@@ -303,7 +313,7 @@ func TestNewService(t *testing.T) {
 		t.Fatal("docker-compose.yml has no tide")
 	}
 	hardened(t, p)
-	if *tide.Build.Args["SERVICE"] != "tide" || tide.Image != "milepost/tide:dev" ||
+	if *tide.Build.Args["SERVICE"] != "tide" || !strings.HasPrefix(tide.Image, "ghcr.io/milepost/tide:") ||
 		*tide.Environment["REDIS_URL"] != *distance.Environment["REDIS_URL"] || tide.Develop.Watch[2].Path != filepath.Join(p.WorkingDir, "services/tide") {
 		t.Errorf("tide is %+v", tide)
 	}
