@@ -4,11 +4,14 @@ package e2e
 
 import (
 	"fmt"
-	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // TestPromiseOutageNothingThere starts the services before Redis and the store. They wait, say so
@@ -139,6 +142,30 @@ func TestPromiseOutageFullRedis(t *testing.T) {
 	}
 	p.submit(golden)
 	p.written(golden.Email, 1)
+	alive(t, services)
+}
+
+// TestPromiseOutageFolderAway removes the folder of the log and its journal under email, and puts it
+// back from a copy. Email pauses and goes on.
+func TestPromiseOutageFolderAway(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t)
+	services := p.start(all...)
+	early, late := visits("early", 3), visits("late", 3)
+	p.submit(early...)
+	p.delivered(addresses(early...)...)
+	dir, kept := filepath.Dir(p.log), filepath.Join(t.TempDir(), "kept")
+	for _, err := range []error{os.CopyFS(kept, os.DirFS(dir)), os.RemoveAll(dir)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.submit(late...)
+	services[3].waits("paused")
+	if err := os.CopyFS(dir, os.DirFS(kept)); err != nil {
+		t.Fatal(err)
+	}
+	p.delivered(append(addresses(early...), addresses(late...)...)...)
 	alive(t, services)
 }
 

@@ -372,6 +372,60 @@ func TestJournalRemovedInUse(t *testing.T) {
 	wantContent(t, path, text(lines(0, 2)))
 }
 
+// A copy of what was removed is as good, also of the log; a copy of an older state is not.
+func TestJournalPutBack(t *testing.T) {
+	j, path := opened(t, segmentOf(3))
+	write(t, j, lines(0, 2)...)
+	back := func(what string) {
+		t.Helper()
+		kept := filepath.Join(t.TempDir(), "kept")
+		if err := os.CopyFS(kept, os.DirFS(what)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(what); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Probe(); err == nil {
+			t.Errorf("Probe without %s succeeded", what)
+		}
+		if err := os.CopyFS(what, os.DirFS(kept)); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Probe(); err != nil {
+			t.Errorf("Probe after %s was put back: %v", what, err)
+		}
+	}
+	old := filepath.Join(t.TempDir(), "old")
+	if err := os.CopyFS(old, os.DirFS(path+".journal")); err != nil {
+		t.Fatal(err)
+	}
+	back(path + ".journal")
+	write(t, j, lines(2, 5)...) // into the next segment
+	back(path + ".journal")
+	write(t, j, line(5))
+	back(filepath.Dir(path))
+	write(t, j, line(6))
+	wantContent(t, path, text(lines(0, 7)))
+	wantKnown(t, j, 7, 8)
+
+	rename(t, path+".journal", path+".aside")
+	if err := os.CopyFS(path+".journal", os.DirFS(old)); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Probe(); err == nil {
+		t.Error("Probe with an older journal succeeded")
+	}
+	if err := os.RemoveAll(path + ".journal"); err != nil {
+		t.Fatal(err)
+	}
+	rename(t, path+".aside", path+".journal")
+	write(t, j, line(7))
+	closed(t, j)
+	again := open(t, path)
+	defer closed(t, again)
+	wantKnown(t, again, 8, 9)
+}
+
 // flipAfter flips a bit n bytes after each place of k, since bbolt leaves copies that it does not
 // use.
 func flipAfter(k key, n int) func(b []byte) []byte {
