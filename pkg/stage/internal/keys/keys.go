@@ -28,7 +28,7 @@ package keys
 //	stages                      hash: name -> JSON of a stage's or publisher's inputs and outputs
 //	progress:<start of an ID>   hash with expiry: rest of the event ID -> a line for each step of the
 //	                            tracked event, see line in common.lua
-//	progress:                   list of these hashes in the order in which they were made
+//	progress::hashes            list of these hashes in the order in which they were made
 //	progress:                   Pub/Sub channel: "<id> <line>" of all tracked events
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h
 //	limit:<name>                string: theoretical arrival time of a rate limit, in ms

@@ -276,12 +276,12 @@ end
 
 -- first_steps(stage, at, channel, ids): records that events were submitted. An event's progress is
 -- one value: a line for each step. Events whose IDs begin with the same 10 characters, for a UUIDv7
--- the time in 4 s, share a hash. It expires an hour after its last event. The list <base>progress:
--- has the hashes in the order in which they were made.
+-- the time in 4 s, share a hash. It expires an hour after its last event. The list
+-- <base>progress::hashes has them in the order in which they were made.
 -- A key of another type keeps no progress, and no event from going on.
 local function first_steps(stage, at, channel, ids)
   local line, last, made = line(stage, 'd', at, channel_name(channel), ''), nil, 0
-  local lines, list = line .. '\n', base .. 'progress:'
+  local lines, list = line .. '\n', base .. 'progress::hashes'
   for _, id in ipairs(ids) do
     local key = progress_key(id)
     redis.pcall('HSET', key, string.sub(id, 11), lines)

@@ -41,7 +41,7 @@ local function make_room()
   trim(channel, max)
   for _ = 1, 100 do
     if not over(0.99) then return nil end
-    local oldest = redis.call('LPOP', base .. 'progress:')
+    local oldest = redis.call('LPOP', base .. 'progress::hashes')
     if not oldest then break end
     redis.call('DEL', oldest)
   end
@@ -53,7 +53,7 @@ local function make_room()
   return over(1) and err or nil
 end
 
-local stop = wrong_of(channel, '', ':groups', ':floors', ':due') or wrong(base .. 'progress:', 'list')
+local stop = wrong_of(channel, '', ':groups', ':floors', ':due') or wrong(base .. 'progress::hashes', 'list')
 if stop then
   stop = {error = 'WRONGKEY ' .. stop}
 else
