@@ -27,7 +27,8 @@ func TestBrowser(t *testing.T) {
 		"in place": testInPlace, "errors": testErrors, "no script": testNoScript, "late, retried, dead": testTrouble,
 		"choosing a place": testChoosing, "location": testLocation, "same rules": testSameRules, "kept list": testKept,
 		"keyboard": testKeyboard, "plain http": testPlainHTTP, "connection lost": testLost, "polling": testPolling,
-		"nginx": testNginx, "tabs": testTabs, "back": testBack, "no answer": testNoAnswer, "new stage": testNewStage, "weather": testWeather, "looks": testLooks,
+		"nginx": testNginx, "tabs": testTabs, "back": testBack, "no answer": testNoAnswer, "new stage": testNewStage, "weather": testWeather,
+		"looks": testLooks, "globe": testGlobe, "share": testShare, "golden": testGolden,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, b) })
 	}
@@ -281,7 +282,7 @@ func testChoosing(t *testing.T, b *browsertest.Browser) {
 		t.Errorf("typing chose %q", got)
 	}
 	// The line drawn here is the one that the server draws.
-	for _, p := range [][2]string{{"40.7128", "-74.0060"}, {"-32", "-160"}, {"90", "0"}, {"-32.080058", "-145.135465"}, {"10", "190"}} {
+	for _, p := range [][2]string{{"40.7128", "-74.0060"}, {"-32", "-160"}, {"90", "0"}, {"-32.080058", "-145.135465"}, {"10", "190"}, {"32.1", "34.9"}, {"48.8566", "2.3522"}} {
 		tab.Type("#lat", p[0])
 		tab.Type("#long", p[1])
 		s := siteOn(t, &fake{}, Settings{})
@@ -289,11 +290,121 @@ func testChoosing(t *testing.T, b *browsertest.Browser) {
 		if got := tab.String(`document.querySelector("#line").getAttribute("d")`); got != want.Line && p[0] != "-32.080058" {
 			t.Errorf("the line to %q is %s; the server's is %s", p, got, want.Line)
 		}
+		if got := tab.String(`map.getAttribute("viewBox")`); got != want.View {
+			t.Errorf("the view of %q is %s; the server's is %s", p, got, want.View)
+		}
+		tab.Until(fmt.Sprintf(`document.getElementById("length").textContent === "%s miles" && also.textContent === "%s kilometres"`, want.Miles, want.Km))
+		if got := tab.String(`new URL(share.href).pathname + new URL(share.href).search`); got != string(want.Share) {
+			t.Errorf("the link to share %q is %s; the server's is %s", p, got, want.Share)
+		}
 		if got := tab.String(`document.querySelector("#spot").getAttribute("d")`); got != fmt.Sprintf("M%d %dh0", want.X, want.Y) {
 			t.Errorf("%q is shown at %s; by the server at %d %d", p, got, want.X, want.Y)
 		}
 	}
 	tab.Accessible("place chosen")
+}
+
+// testGlobe turns the globe by keyboard and by mouse, and changes what is remembered.
+func testGlobe(t *testing.T, b *browsertest.Browser) {
+	tab, _, base := visit(t, b, Settings{})
+	still := func() { tab.Until(`document.querySelector("#globe[data-still]")`) }
+	painted := func(x, y int) bool {
+		var alpha int
+		tab.Eval(fmt.Sprintf(`globe.getContext("2d").getImageData(globe.width * %d / 100, globe.height * %d / 100, 1, 1).data[3]`, x, y), &alpha)
+		return alpha == 255
+	}
+	still()
+	if !painted(50, 50) || painted(2, 2) {
+		t.Error("the globe is no disc")
+	}
+	tab.Expect("willReadFrequently")
+	tab.Eval(`globe.focus()`, nil)
+	for _, key := range []string{"ArrowRight", "ArrowUp", "+"} {
+		tab.Eval(fmt.Sprintf(`globe.dispatchEvent(new KeyboardEvent("keydown", {key: %q, bubbles: true, cancelable: true}))`, key), nil)
+		still()
+	}
+	tab.Keys("\r")
+	tab.Until(`document.querySelector("#lat").value === "32.08" && document.querySelector("#long").value === "26.86"`)
+	tab.Accessible("chosen by keyboard")
+	still()
+	tab.Click("#globe") // turned to the middle of the way and leaning a little
+	tab.Until(`document.querySelector("#long").value !== "26.86" && Math.abs(document.querySelector("#long").value - 30.9) < 1`)
+	tab.Click("#samples button")
+	still()
+	tab.Until(`document.querySelector("#globe").ariaLabel.startsWith("Globe with Velocity, New York and the shortest way")`)
+	tab.Click("#units")
+	tab.Until(`document.querySelector("#length").textContent === "9,140.97 kilometres"`)
+	tab.Click("#view")
+	tab.Go(base + "/?at=40.7128,-74.0060,New+York")
+	tab.Until(`document.querySelector("#length").textContent === "9,140.97 kilometres" && !document.querySelector("#globe")`)
+	tab.Size(375, 667)
+	tab.Eval(`document.querySelector("#email").scrollIntoView()`, nil)
+	tab.Until(`document.querySelector(".bar:not([hidden])")?.innerText === "9,140.97 kilometres from New York"`)
+	calm := b.Open(t)
+	calm.Prefer("prefers-reduced-motion", "reduce")
+	calm.Go(base)
+	calm.Until(`document.documentElement.classList.contains("js") && document.querySelector("#view") && !document.querySelector("#globe")`)
+}
+
+// testShare: a link to share shows map and distance, and an event's page shows the line of all
+// places at its distance, but neither tells an address.
+func testShare(t *testing.T, b *browsertest.Browser) {
+	tab, s, base := visit(t, b, Settings{})
+	tab.Click("#samples button")
+	tab.Type("#email", "ada@example.com")
+	tab.Click(submitButton)
+	s.all()
+	tab.Until(`document.querySelector("#now .status")?.textContent.startsWith("Emailed in ")`)
+	link, event := tab.String("share.href"), tab.String(`document.querySelector("#now a").href`)
+	other := b.Open(t)
+	other.NoScript()
+	other.Go(link)
+	if got := other.Text("h1") + ": " + other.Text("#length"); got != "From New York to Velocity: 5,679.94 miles" || strings.Contains(other.Text("body"), "ada@") {
+		t.Errorf("%s shows %q in %s", link, got, other.Text("body"))
+	}
+	other.Accessible("shared, no script")
+	other.Go(event)
+	if got := other.String(`document.querySelector("#line").getAttribute("d")`); strings.Count(got, "L") < 100 {
+		t.Errorf("the line of all places at the distance is %q", got)
+	}
+	other.Accessible("event of another visitor, no script")
+	third := b.Open(t)
+	for _, address := range []string{link, event} {
+		third.Go(address)
+		third.Until(`document.querySelector("#globe[data-still]")`)
+		third.Accessible(address)
+		third.NoOverflow(address)
+	}
+	third.Go(base + "/from?at=nowhere")
+	third.Expect("404")
+	third.Accessible("a link without a place")
+}
+
+// testGolden holds the pages' looks to pictures that a person has looked at.
+func testGolden(t *testing.T, b *browsertest.Browser) {
+	tab, s, base := visit(t, b, Settings{})
+	tab.Click("#samples button")
+	tab.Type("#email", "ada@example.com")
+	tab.Click(submitButton)
+	s.all()
+	tab.Until(`document.querySelector("#now .status")?.textContent.startsWith("Emailed in ") && document.querySelector("#globe[data-still]")`)
+	tab.Eval(`document.activeElement.blur()`, nil)
+	for _, look := range []struct {
+		name, scheme string
+		width        int64
+	}{{"page", "light", 1280}, {"page-dark-phone", "dark", 375}} {
+		tab.Prefer("prefers-color-scheme", look.scheme)
+		tab.Size(look.width, 900)
+		tab.Looks("testdata/looks/"+look.name+".png", *update)
+	}
+	plain := b.Open(t)
+	plain.NoScript()
+	plain.Size(768, 900)
+	for name, path := range map[string]string{"empty": "/", "shared": "/from?at=48.8566,2.3522,Paris", "lost": "/nowhere"} {
+		plain.Go(base + path)
+		plain.Looks("testdata/looks/"+name+".png", *update)
+	}
+	plain.Expect("404")
 }
 
 func testLocation(t *testing.T, b *browsertest.Browser) {

@@ -49,6 +49,9 @@ var placeName = regexp.MustCompile(`^\pL[\pL\pM\pN .,'’()/-]{0,79}$`)
 
 // named splits "latitude,longitude,name". The name is "" if there is none, or if it is no place's.
 func named(place string) (lat, long, name string) {
+	if place == "" {
+		return "", "", ""
+	}
 	parts := strings.SplitN(place, ",", 3)
 	if len(parts) < 3 || !placeName.MatchString(parts[2]) {
 		return "", "", ""

@@ -1,7 +1,6 @@
 package webapi
 
 import (
-	"fmt"
 	"html/template"
 	"math"
 	"net/url"
@@ -28,6 +27,7 @@ type mapView struct {
 	Line      string // the way; without a place the line of all places at the distance
 	View      string // the SVG viewBox: the world, or closer if the way is short
 	Miles, Km string // the distance; "" if it is not known
+	Hint      string // while there is no distance
 	Share     template.URL
 	miles     float64
 }
@@ -36,6 +36,7 @@ type mapView struct {
 func (s *site) mapOf(t typed) mapView {
 	m := mapView{
 		Office: s.office.Name, OfficeLat: s.office.Point.Lat.Degrees(), OfficeLong: s.office.Point.Lng.Degrees(), View: world,
+		Hint: "Choose a place to see the distance.",
 	}
 	m.OfficeX, m.OfficeY = onMap(s.office.Point)
 	lat, long, _ := place(t.Lat, t.Long)
@@ -62,10 +63,11 @@ func (s *site) mapOf(t typed) mapView {
 // the distance, not the place.
 func (s *site) ringOf(miles *float64) mapView {
 	m := s.mapOf(typed{})
-	if miles == nil {
+	if m.From = "The place"; miles == nil {
+		m.Hint = "The distance comes in a moment."
 		return m
 	}
-	m.From, m.Miles, m.Km = "The place", grouped(*miles), grouped(*miles*kmPerMile)
+	m.Miles, m.Km = grouped(*miles), grouped(*miles*kmPerMile)
 	m.Line = ring(s.office.Point, *miles)
 	return m
 }
@@ -104,7 +106,14 @@ func view(west, east, north, south float64) string {
 	}
 	x := min(max(math.Round((west+east-width)/2), -1800), 1800-width)
 	y := min(max(math.Round((north+south-width/2)/2), -900), 900-width/2)
-	return fmt.Sprintf("%.0f %.0f %.0f %.0f", x, y, width, width/2)
+	box := make([]byte, 0, 24)
+	for i, v := range []float64{x, y, width, width / 2} {
+		if i > 0 {
+			box = append(box, ' ')
+		}
+		box = strconv.AppendInt(box, int64(math.Round(v)), 10)
+	}
+	return string(box)
 }
 
 // onMap returns the place of a point on the map.

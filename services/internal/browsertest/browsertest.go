@@ -2,10 +2,15 @@
 package browsertest
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
 	"maps"
 	"os"
 	"os/exec"
@@ -386,6 +391,80 @@ func (tab *Tab) NoOverflow(state string) {
 	if over > 0 {
 		tab.t.Errorf("%s: the page is %d pixels wider than the window", state, over)
 	}
+}
+
+// Looks compares the whole page with a golden picture, which update writes anew. Both are reduced to
+// an eighth, so that edges of letters do not count: at most 2 of 100 points may differ visibly.
+func (tab *Tab) Looks(golden string, update bool) {
+	tab.t.Helper()
+	tab.Eval("document.fonts.ready.then(() => true)", nil)
+	full, err := png.Decode(bytes.NewReader(run(tab, "picture", chromedp.FullScreenshot(100))))
+	if err != nil {
+		tab.t.Fatalf("%s: %v", golden, err)
+	}
+	got := reduced(full)
+	if update {
+		var b bytes.Buffer
+		if err := errors.Join(png.Encode(&b, got), os.MkdirAll(filepath.Dir(golden), 0o755), os.WriteFile(golden, b.Bytes(), 0o644)); err != nil {
+			tab.t.Fatal(err)
+		}
+		return
+	}
+	file, err := os.ReadFile(golden)
+	if err != nil {
+		tab.t.Fatal(err)
+	}
+	want, err := png.Decode(bytes.NewReader(file))
+	if err != nil {
+		tab.t.Fatalf("%s: %v", golden, err)
+	}
+	size, wanted := got.Bounds().Size(), want.Bounds().Size()
+	if d := size.Sub(wanted); d.X != 0 || d.Y < -4 || d.Y > 4 {
+		tab.t.Errorf("%s: the page is %v, golden %v, in units of eight pixels", golden, size, wanted)
+		return
+	}
+	differ := 0
+	for y := range min(size.Y, wanted.Y) {
+		for x := range size.X {
+			if far(got.At(x, y), want.At(x, y)) {
+				differ++
+			}
+		}
+	}
+	tab.t.Logf("%s: %d of %d points differ", golden, differ, size.X*size.Y)
+	if differ*50 > size.X*size.Y {
+		tab.t.Errorf("%s: %d of %d points differ; look at the page, then run go test -update", golden, differ, size.X*size.Y)
+		tab.Picture(golden)
+	}
+}
+
+// reduced is a picture at an eighth of its size.
+func reduced(full image.Image) *image.RGBA {
+	size := full.Bounds().Size().Div(8)
+	small := image.NewRGBA(image.Rectangle{Max: size})
+	for y := range size.Y {
+		for x := range size.X {
+			var sum [3]uint32
+			for i := range 64 {
+				r, g, b, _ := full.At(8*x+i%8, 8*y+i/8).RGBA()
+				sum[0], sum[1], sum[2] = sum[0]+r>>8, sum[1]+g>>8, sum[2]+b>>8
+			}
+			small.SetRGBA(x, y, color.RGBA{uint8(sum[0] / 64), uint8(sum[1] / 64), uint8(sum[2] / 64), 255})
+		}
+	}
+	return small
+}
+
+// far reports whether two colours differ visibly.
+func far(a, b color.Color) bool {
+	ar, ag, ab, _ := a.RGBA()
+	br, bg, bb, _ := b.RGBA()
+	for _, d := range []int{int(ar>>8) - int(br>>8), int(ag>>8) - int(bg>>8), int(ab>>8) - int(bb>>8)} {
+		if d > 24 || d < -24 {
+			return true
+		}
+	}
+	return false
 }
 
 // Picture writes a picture of the whole page into the folder that SCREENSHOTS names. Without

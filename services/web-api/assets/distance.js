@@ -46,7 +46,9 @@ const other = () => (unit === "km" ? "miles" : "km");
 export const inUnits = (miles) => `${number(miles * units[unit].per)} ${units[unit].name}`;
 
 const changed = [];
+const bar = document.createElement("div");
 let shown = null; // miles on the sign
+let away = false; // the sign is out of view
 
 // onUnits calls f when the visitor chooses the other unit.
 export const onUnits = (f) => changed.push(f);
@@ -68,6 +70,15 @@ export function start() {
     changed.forEach((f) => f());
   });
   if (miles) paint();
+  // On a phone the sign scrolls away while the visitor types: a bar shows the distance meanwhile.
+  if (!document.getElementById("form")) return;
+  bar.className = "bar";
+  bar.setAttribute("aria-hidden", "true"); // the sign says it
+  document.body.append(bar);
+  new IntersectionObserver(([sign]) => {
+    away = sign.boundingClientRect.bottom < 1;
+    bar.hidden = !away || shown === null;
+  }).observe(document.getElementById("sign"));
 }
 
 // sign shows the distance, in miles, and where it is measured from. Null empties the sign.
@@ -80,6 +91,7 @@ export function sign(miles, from) {
 function paint() {
   const [length, also, button] = ["length", "also", "units"].map((id) => document.getElementById(id));
   button.hidden = shown === null;
+  bar.hidden = !away || shown === null;
   if (shown === null) {
     length.replaceChildren();
     also.textContent = "Choose a place to see the distance.";
@@ -92,5 +104,6 @@ function paint() {
   };
   put(length, unit);
   put(also, other());
+  bar.replaceChildren(length.firstChild.cloneNode(true), ` ${units[unit].name} from ${document.getElementById("from").textContent}`);
   button.textContent = `In ${units[other()].name}`;
 }

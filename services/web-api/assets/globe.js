@@ -109,6 +109,8 @@ export class Globe {
       middle = unit(sum(unit(sum(this.#office, Math.cos(angle / 2), along, Math.sin(angle / 2))), Math.cos(lean), side, Math.sin(lean)));
     } else if (miles !== null) {
       const angle = miles / 3958.761, north = unit(cross(cross(this.#office, [0, 0, 1]), this.#office)), east = cross(north, this.#office);
+      const away = Math.max(0, angle - 0.9); // or the line would be at the rim, or behind it
+      middle = sum(this.#office, Math.cos(away), east, Math.sin(away));
       for (let i = 0; i <= 120; i++) {
         const bearing = i * 3 * radians;
         this.#way.push(sum(this.#office, Math.cos(angle), sum(north, Math.cos(bearing), east, Math.sin(bearing)), Math.sin(angle)));

@@ -27,7 +27,8 @@ export function show(place, name = "", miles = null) {
   svg.setAttribute("viewBox", view);
   svg.querySelector("#line").setAttribute("d", d);
   dot.setAttribute("visibility", place ? "visible" : "hidden");
-  if (place) svg.querySelector("#spot").setAttribute("d", `M${Math.round(wrap(place.long) * 10)} ${Math.round(-place.lat * 10)}h0`);
+  if (!place) return;
+  for (const path of dot.children) path.setAttribute("d", `M${Math.round(wrap(place.long) * 10)} ${Math.round(-place.lat * 10)}h0`);
 }
 
 // start puts the globe in the place of the flat map, unless the visitor prefers that. Choose, if

@@ -14,6 +14,7 @@ const storeName = "milepost.submissions";
 
 const root = document.documentElement;
 const news = document.getElementById("news");
+let blank = null; // a card without any step but the first, to be cloned
 const cards = new Map(); // event ID -> {card, steps}
 const follower = new Follower(onStep, (id) => late(cards.get(id).card), onUnknown);
 
@@ -33,13 +34,13 @@ function startWay() {
   const shared = new URLSearchParams(location.search).get("at");
   map.start();
   if (!card) {
-    if (shared) look(...named(shared));
+    if (shared && map.office) look(...named(shared), shared);
     return;
   }
   document.getElementById("reload")?.setAttribute("hidden", "");
   cards.set(card.dataset.id, { card, steps: [] });
   const own = load().find((e) => e.id === card.dataset.id); // this browser knows the place
-  if (own) look(coordinates.read(own.lat, own.long), title(own));
+  if (own) look(coordinates.read(own.lat, own.long), title(own), [own.lat, own.long, own.name].filter(Boolean).join());
   else ring();
   draw(card, []);
   follower.follow(card.dataset.id);
@@ -59,6 +60,7 @@ function ring(miles = null) {
 function startForm() {
   const taken = document.querySelector("#now .card");
   taken?.remove();
+  blank = taken ?? document.getElementById("card").content.firstElementChild;
   const old = load().reverse().filter((entry) => add(entry));
   follower.check(old.map((entry) => entry.id));
   map.start(fill);
@@ -117,8 +119,9 @@ function named(at) {
 function preview() {
   const { lat, long, place } = document.getElementById("form");
   const spot = coordinates.read(lat.value, long.value);
+  const text = coordinates.parse(lat.value, long.value);
   if (!place.value.startsWith(`${lat.value},${long.value},`)) place.value = "";
-  look(spot, place.value.split(",").slice(2).join(",") || [lat.value, long.value].map((v) => v.trim()).filter(Boolean).join(", "), place.value);
+  look(spot, place.value.split(",").slice(2).join(",") || [lat.value, long.value].map((v) => v.trim()).filter(Boolean).join(", "), place.value || [text.lat, text.long].join());
 }
 
 // look shows a place, or none: on the map, on the sign, in the link to share.
@@ -127,7 +130,7 @@ async function look(spot, name, place) {
   const link = document.getElementById("share");
   link.hidden = !spot;
   if (!spot) return distance.sign(null);
-  link.href = at("/from?at=" + encodeURIComponent(place || `${spot.lat},${spot.long}`));
+  link.href = at("/from?at=" + encodeURIComponent(place));
   let miles = distance.between(map.office, spot);
   if (Number.isNaN(miles)) miles = await ask(link.href);
   distance.sign(miles, name);
@@ -183,8 +186,9 @@ async function submit(event) {
     if (card) {
       document.getElementById("sent").prepend(document.adoptNode(page.getElementById("notice")));
       accepted(document.adoptNode(card));
+      document.getElementById("answer").scrollIntoView();
     }
-    document.getElementById("notice")?.focus();
+    document.getElementById("notice")?.focus({ preventScroll: Boolean(card) });
   } catch (error) {
     const again = "Try again: if you send the same again, it counts once.";
     if (error.name === "TimeoutError") complain(form, `The server did not answer within ${answerWithin / 1000} seconds. ${again}`);
@@ -244,7 +248,7 @@ function accepted(card) {
   add(entry, "now");
   showList();
   showWeather(cards.get(id).card);
-  look(coordinates.read(lat, long), title(entry), name && `${lat},${long},${name}`);
+  look(coordinates.read(lat, long), title(entry), [lat, long, name].filter(Boolean).join());
 }
 
 // title is what an entry of the list is called.
@@ -255,7 +259,7 @@ function title({ lat, long, name }) {
 // add shows an entry as the first card and follows it until it is complete. It returns true, and
 // does not follow it, if the entry is so old that the server may have no progress of it.
 function add(entry, list = "cards") {
-  const card = document.getElementById("card").content.firstElementChild.cloneNode(true);
+  const card = blank.cloneNode(true);
   const link = card.querySelector("a");
   link.textContent = title(entry);
   link.href = at("/events/" + encodeURIComponent(entry.id));
