@@ -50,8 +50,9 @@ starts() {
 start=$(date +%s)
 starts README.md TestReadmeRun 1
 until_true 1800 "the page" curl -fsS localhost:8000
-cat "$dir/out.1"
 echo "== $(($(date +%s) - start)) s until the page answers"
+until_true 60 "readiness" curl -fsS localhost:9110/readyz
+cat "$dir/out.1"
 does README.md TestReadmeRun 2
 does README.md TestReadmeRun 3
 does CONTRIBUTING.md TestAddService 1
