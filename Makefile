@@ -107,6 +107,14 @@ vuln: ## look for known vulnerabilities in the code that is called (govulncheck)
 		case "$$out" in *"fetching vulnerabilities"*) echo "vuln: NOT CHECKED, vuln.go.dev cannot be reached"; exit 0;; esac; \
 		echo "$$out"; exit 1; done
 
+.PHONY: release-check
+release-check: ## check what a release runs: actionlint, goreleaser with a snapshot in dist/, helm lint and package
+	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+	$(GO) run github.com/goreleaser/goreleaser/v2@v2.12.0 check
+	$(GO) run github.com/goreleaser/goreleaser/v2@v2.12.0 release --snapshot --clean --skip=publish,sbom
+	$(GO) run helm.sh/helm/v3/cmd/helm@v3.18.6 lint charts/milepost
+	$(GO) run helm.sh/helm/v3/cmd/helm@v3.18.6 package charts/milepost --destination dist
+
 .PHONY: cross
 cross: ## build for linux, darwin and windows on amd64 and arm64
 	@for t in $(TARGETS); do echo "build $$t"; \
