@@ -43,6 +43,7 @@ func (w *Weather) Handler(log *slog.Logger) http.Handler {
 	e := jsonapi.New(log, explain)
 	jsonapi.Get(e, "/api/weather/:city", w.city)
 	jsonapi.Get(e, "/api/weather", w.place)
+	jsonapi.Get(e, "/api/places", w.search)
 	jsonapi.Get(e, "/openapi.yaml", jsonapi.OpenAPI(description))
 	return e
 }
@@ -54,6 +55,17 @@ func (w *Weather) city(c echo.Context) error {
 	}
 	r, err := w.City(c.Request().Context(), city)
 	return answer(c, r, err)
+}
+
+// search is GET /api/places?q=.
+func (w *Weather) search(c echo.Context) error {
+	places, err := w.Places(c.Request().Context(), c.QueryParam("q"))
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, struct {
+		Places []Place `json:"places"`
+	}{places})
 }
 
 func (w *Weather) place(c echo.Context) error {

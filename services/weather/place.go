@@ -23,15 +23,18 @@ const maxCity = 100
 
 var errCity = errors.New("a city is 1 to 100 letters, without control characters")
 
-// normal returns one spelling for all cases, spaces and encodings of a city: "  SÃO   paulo"
-// becomes "são paulo".
-func normal(city string) (string, error) {
+// normal returns a city as the provider is asked for it, and a key that is the same for all cases,
+// spaces and encodings: "São Paulo" and "são paulo" for "  São   Paulo". A provider may not know the
+// key, which has no ß and no ς.
+func normal(city string) (asked, key string, err error) {
 	if !utf8.ValidString(city) || strings.ContainsFunc(city, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }) {
-		return "", errCity
+		return "", "", errCity
 	}
-	city = cases.Fold().String(norm.NFKC.String(strings.Join(strings.Fields(city), " ")))
-	if n := utf8.RuneCountInString(city); n == 0 || n > maxCity {
-		return "", errCity
+	asked = norm.NFC.String(strings.Join(strings.Fields(city), " "))
+	if n := utf8.RuneCountInString(asked); n == 0 || n > maxCity {
+		return "", "", errCity
 	}
-	return city, nil
+	return asked, fold(asked), nil
 }
+
+func fold(s string) string { return cases.Fold().String(norm.NFKC.String(s)) }

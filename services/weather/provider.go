@@ -1,7 +1,6 @@
 package weather
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,8 +16,6 @@ import (
 
 	"github.com/golang/geo/s2"
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/milepost/milepost/pkg/cache"
 )
 
 // Source is the name of the provider in answers.
@@ -37,7 +34,8 @@ const (
 	maxAnswer   = 1 << 20         // bytes
 	tolerance   = 5               // failures in a row before a rest
 	restFor     = 5 * time.Second // how long the provider is not asked
-	longestWait = 2 * time.Second // a longer Retry-After ends the tries
+	longestWait = 2 * time.Second // a longer rest ends the tries
+	longestRest = 15 * time.Minute
 )
 
 // Provider asks a provider with Open-Meteo's API. Its methods are safe for concurrent use. It is a
@@ -48,11 +46,7 @@ type Provider struct {
 	transport           *http.Transport
 	slots               chan struct{}
 	backoff             time.Duration
-
-	mu       sync.Mutex
-	failures int // in a row
-	resting  time.Time
-	last     error
+	health              map[string]*health // by service
 
 	calls   *prometheus.CounterVec
 	seconds prometheus.Histogram
@@ -74,6 +68,7 @@ func NewProvider(forecast, geocoding string) *Provider {
 	return &Provider{
 		forecast: forecast, geocoding: geocoding, transport: t, client: &http.Client{Transport: t},
 		slots: make(chan struct{}, maxCalls), backoff: 100 * time.Millisecond,
+		health: map[string]*health{"forecast": {}, "geocoding": {}},
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "milepost_weather_provider_calls_total", Help: "Calls to the weather provider and the geocoder, by HTTP status, or error or timeout.",
 		}, []string{"service", "status"}),
@@ -113,31 +108,6 @@ func (p *Provider) Temperature(ctx context.Context, at s2.LatLng) (float64, erro
 	return *answer.Current.Temperature, nil
 }
 
-// Find looks a city up. The error of an unknown city wraps [cache.ErrMissing].
-func (p *Provider) Find(ctx context.Context, city string) (name string, at s2.LatLng, err error) {
-	var answer struct {
-		Results []struct {
-			Name string
-			Lat  *float64 `json:"latitude"`
-			Long *float64 `json:"longitude"`
-		}
-	}
-	err = p.get(ctx, "geocoding", p.geocoding+"/v1/search", url.Values{
-		"name": {city}, "count": {"1"}, "language": {"en"}, "format": {"json"},
-	}, &answer)
-	if err != nil {
-		return "", s2.LatLng{}, fmt.Errorf("look the city up: %w", err)
-	}
-	if len(answer.Results) == 0 {
-		return "", s2.LatLng{}, fmt.Errorf("city %q: %w", city, cache.ErrMissing)
-	}
-	r := answer.Results[0]
-	if r.Lat == nil || r.Long == nil {
-		return "", s2.LatLng{}, errors.New("look the city up: the geocoder's answer has no coordinates")
-	}
-	return cmp.Or(r.Name, city), s2.LatLngFromDegrees(*r.Lat, *r.Long), nil
-}
-
 // get asks up to three times, with growing pauses, while the error may pass and ctx has time. It
 // decodes the answer.
 func (p *Provider) get(ctx context.Context, service, address string, query url.Values, answer any) error {
@@ -147,24 +117,21 @@ func (p *Provider) get(ctx context.Context, service, address string, query url.V
 	case <-ctx.Done():
 		return fmt.Errorf("%w: all %d calls are taken", ErrTimeout, maxCalls)
 	}
-	pause := p.backoff
+	pause, health := p.backoff, p.health[service]
 	for n := 1; ; n++ {
-		if err := p.rests(); err != nil {
+		if err := health.rest(ctx); err != nil {
 			return err
 		}
 		err := p.try(ctx, service, address+"?"+query.Encode(), answer)
 		var refused *refusal
 		final := errors.As(err, &refused) && !refused.passing()
-		p.note(err, final)
+		health.note(err, final, refused)
 		if err == nil || final || n == tries {
 			return err
 		}
 		wait := pause/2 + rand.N(pause)
-		if refused != nil {
-			if refused.after > longestWait {
-				return err
-			}
-			wait = max(wait, refused.after)
+		if refused != nil && refused.after > longestWait {
+			return err
 		}
 		pause *= 2
 		select {
@@ -175,30 +142,54 @@ func (p *Provider) get(ctx context.Context, service, address string, query url.V
 	}
 }
 
-// rests returns an error while the provider is not asked.
-func (p *Provider) rests() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if time.Now().Before(p.resting) {
-		return fmt.Errorf("not asked again for a moment: %w", p.last)
-	}
-	return nil
+// health is how a service is, for all who would ask it.
+type health struct {
+	mu       sync.Mutex
+	failures int // in a row
+	resting  time.Time
+	last     error
 }
 
-// note counts failures in a row. After a rest one more failure starts the next.
-func (p *Provider) note(err error, final bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// rest waits until the service may be asked. If that takes too long, it returns an error at once.
+func (h *health) rest(ctx context.Context) error {
+	h.mu.Lock()
+	wait, last := time.Until(h.resting), h.last
+	h.mu.Unlock()
+	if wait <= 0 {
+		return nil
+	}
+	if wait <= longestWait {
+		select {
+		case <-time.After(wait):
+			return nil
+		case <-ctx.Done():
+		}
+	}
+	return fmt.Errorf("not asked again for a moment: %w", last)
+}
+
+// note counts failures in a row. After a rest one more failure starts the next. A service that says
+// when it wants to be asked again is not asked before.
+func (h *health) note(err error, final bool, refused *refusal) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if err == nil || final { // it answered
-		p.failures = 0
+		h.failures = 0
 		return
 	}
-	if p.failures++; p.failures >= tolerance {
-		p.resting, p.last = time.Now().Add(restFor), err
+	rest := time.Duration(0)
+	if h.failures++; h.failures >= tolerance {
+		rest = restFor
+	}
+	if refused != nil {
+		rest = max(rest, min(refused.after, longestRest))
+	}
+	if until := time.Now().Add(rest); rest > 0 && until.After(h.resting) {
+		h.resting, h.last = until, err
 	}
 }
 
-// refusal is an answer with another status than 200.
+// refusal is an answer with another status than 200, or with an error.
 type refusal struct {
 	status int
 	reason string
@@ -214,7 +205,24 @@ func (r *refusal) Error() string {
 
 // passing reports whether the same question may soon be answered.
 func (r *refusal) passing() bool {
-	return r.status == http.StatusTooManyRequests || r.status == http.StatusRequestTimeout || r.status >= http.StatusInternalServerError
+	return r.status == http.StatusOK || r.status == http.StatusTooManyRequests || r.status == http.StatusRequestTimeout || r.status >= http.StatusInternalServerError
+}
+
+// retryAfter reads the header: seconds, also with a fraction, or a time of the other side's clock.
+func retryAfter(h http.Header) time.Duration {
+	text := h.Get("Retry-After")
+	if seconds, err := strconv.ParseFloat(text, 64); err == nil && seconds > 0 {
+		return time.Duration(min(seconds, longestRest.Seconds()) * float64(time.Second))
+	}
+	until, err := http.ParseTime(text)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return max(0, until.Sub(now))
 }
 
 func (p *Provider) try(ctx context.Context, service, address string, answer any) error {
@@ -255,11 +263,13 @@ func (p *Provider) read(ctx context.Context, address string, answer any) (status
 	if err != nil {
 		return "error", fmt.Errorf("read the provider's answer: %w", err)
 	}
-	if response.StatusCode != http.StatusOK {
-		var told struct{ Reason string }
-		_ = json.Unmarshal(body, &told) // a proxy may answer in another form
-		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
-		return status, &refusal{response.StatusCode, told.Reason, time.Duration(seconds) * time.Second}
+	var told struct {
+		Error  bool
+		Reason string
+	}
+	_ = json.Unmarshal(body, &told) // a proxy may answer in another form
+	if response.StatusCode != http.StatusOK || told.Error {
+		return status, &refusal{response.StatusCode, told.Reason, retryAfter(response.Header)}
 	}
 	if len(body) > maxAnswer {
 		return "error", errors.New("the provider's answer is too long")

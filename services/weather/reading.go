@@ -11,10 +11,11 @@ import (
 )
 
 // Weather finds temperatures in the cache or asks the provider. It is a [prometheus.Collector] of
-// the cache's metrics.
+// the caches' metrics.
 type Weather struct {
 	provider *Provider
 	readings *cache.Cache[reading]
+	places   *cache.Cache[[]Place]
 }
 
 // reading is an entry of the cache.
@@ -25,31 +26,34 @@ type reading struct {
 
 // New returns a Weather that caches in c what p answers.
 func New(c *cache.Client, p *Provider) *Weather {
-	return &Weather{p, cache.New[reading](c, cache.Options{
+	o := cache.Options{
 		Name:    Name,
 		TTL:     time.Hour,
 		Stale:   24 * time.Hour,
 		Missing: 5 * time.Minute,
 		Timeout: 8 * time.Second, // all tries at the provider, with their pauses
-	})}
+	}
+	long := o
+	long.Name, long.TTL, long.Stale = "places", 24*time.Hour, 30*24*time.Hour // cities do not move
+	return &Weather{p, cache.New[reading](c, o), cache.New[[]Place](c, long)}
 }
 
 // City returns the temperature in a city. The error of an unknown city wraps [cache.ErrMissing].
 func (w *Weather) City(ctx context.Context, city string) (cache.Result[reading], error) {
-	name, err := normal(city)
+	asked, key, err := normal(city)
 	if err != nil {
 		return cache.Result[reading]{}, err
 	}
 	if w.Off() || w.provider.geocoding == "" {
 		return cache.Result[reading]{}, ErrOff
 	}
-	return w.readings.Get(ctx, "city:"+name, func(ctx context.Context) (reading, error) {
-		found, at, err := w.provider.Find(ctx, name)
+	return w.readings.Get(ctx, "city:"+key, func(ctx context.Context) (reading, error) {
+		found, err := w.provider.Search(ctx, asked, 1)
 		if err != nil {
 			return reading{}, err
 		}
-		degrees, err := w.provider.Temperature(ctx, at)
-		return reading{found, degrees}, err
+		degrees, err := w.provider.Temperature(ctx, found[0].at())
+		return reading{found[0].Name, degrees}, err
 	})
 }
 
@@ -69,7 +73,10 @@ func (w *Weather) At(ctx context.Context, place s2.LatLng) (cache.Result[reading
 func (w *Weather) Off() bool { return w.provider.forecast == "" }
 
 // Describe is part of [prometheus.Collector].
-func (w *Weather) Describe(ch chan<- *prometheus.Desc) { w.readings.Describe(ch) }
+func (w *Weather) Describe(ch chan<- *prometheus.Desc) {
+	w.readings.Describe(ch)
+	w.places.Describe(ch)
+}
 
 // Collect is part of [prometheus.Collector].
-func (w *Weather) Collect(ch chan<- prometheus.Metric) { w.readings.Collect(ch) }
+func (w *Weather) Collect(ch chan<- prometheus.Metric) { w.readings.Collect(ch); w.places.Collect(ch) }

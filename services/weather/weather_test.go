@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,12 +112,16 @@ func TestAnswers(t *testing.T) {
 			{"/api/weather?lat=40.71&long=-74.0", 200, "", 30.0 - 40.7/2 - .7, "cache", 9},
 			{"/api/weather?lat=40.7128&long=285.994", 200, "", 30.0 - 40.7/2 - .7, "cache", 9},
 			{"/api/weather?lat=-40.7128&long=-74.0060", 200, "", 30.0 - 40.7/2 - .7, "open-meteo", 10},
-			{"/api/weather?lat=91&long=0", 400, "", 0, "", 10},
-			{"/api/weather?lat=40", 400, "", 0, "", 10},
-			{"/api/weather", 400, "", 0, "", 10},
-			{"/api/weather/%07", 400, "", 0, "", 10},
-			{"/api/weather/" + strings.Repeat("x", 101), 400, "", 0, "", 10},
-			{"/elsewhere", 404, "", 0, "", 10},
+			{"/api/weather/Paris,%20TX", 200, "Paris", openmeteo.Temperature(33.66094, -95.55551), "open-meteo", 12},
+			{"/api/weather/%CE%A0%CE%B5%CE%B9%CF%81%CE%B1%CE%B9%CE%AC%CF%82", 200, "Piraeus", openmeteo.Temperature(37.94203, 23.64619), "open-meteo", 14},
+			{"/api/weather/Wei%C3%9Fenburg", 200, "Weißenburg in Bayern", openmeteo.Temperature(49.03095, 10.97221), "open-meteo", 16},
+			{"/api/weather/WEISSENBURG", 200, "Weißenburg in Bayern", openmeteo.Temperature(49.03095, 10.97221), "cache", 16},
+			{"/api/weather?lat=91&long=0", 400, "", 0, "", 16},
+			{"/api/weather?lat=40", 400, "", 0, "", 16},
+			{"/api/weather", 400, "", 0, "", 16},
+			{"/api/weather/%07", 400, "", 0, "", 16},
+			{"/api/weather/" + strings.Repeat("x", 101), 400, "", 0, "", 16},
+			{"/elsewhere", 404, "", 0, "", 16},
 		} {
 			status, a, reason := get(t, base+tc.path)
 			near := a.Temperature-tc.temperature < 0.2 && tc.temperature-a.Temperature < 0.2
@@ -125,6 +130,79 @@ func TestAnswers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A name finds places in the geocoder, and what follows a comma chooses among them.
+func TestPlaces(t *testing.T) {
+	p := provider(t)
+	o := stagetest.Embedded(t)
+	base := replica(t, o, o, p.URL).base
+	for q, want := range map[string]string{
+		"paris": "Paris,FR Paris,US Paris,US", "PARIS, tx": "Paris,US", "Paris, Texas, USA": "Paris,US", "paris,united st": "Paris,US Paris,US", "Paris, France": "Paris,FR",
+		"Paris, Ontario": "", "london, on": "London,CA", "London, England": "London,GB", "lon": "London,GB London,CA", "atlantis": "", "Weißenburg, DE": "Weißenburg in Bayern,DE",
+	} {
+		var found struct{ Places []weather.Place }
+		status := processtest.GetJSON(t, base+"/api/places?q="+url.QueryEscape(q), "", &found)
+		var got []string
+		for _, f := range found.Places {
+			got = append(got, f.Name+","+f.Code)
+		}
+		if status != 200 || strings.Join(got, " ") != want {
+			t.Errorf("places of %q: %d, %q; want %q", q, status, got, want)
+		}
+	}
+	calls := len(p.Queries())
+	for range 2 {
+		processtest.GetJSON(t, base+"/api/places?q=Paris", "", &struct{}{})
+	}
+	if n := len(p.Queries()); n != calls {
+		t.Errorf("%d calls for places that are cached", n-calls)
+	}
+	// An error that comes with status 200 is no answer, and is not remembered as one.
+	p.Fail(openmeteo.Wrong)
+	if status, _, reason := get(t, base+"/api/weather/tokyo"); status != 502 || !strings.Contains(reason, "Internal error") {
+		t.Errorf("a 200 with an error: %d %s; want 502", status, reason)
+	}
+	p.Fail(openmeteo.None)
+	stagetest.Eventually(t, "the city is found after the error", func() bool { status, _, _ := get(t, base+"/api/weather/tokyo"); return status == 200 })
+}
+
+// Whoever would ask a provider that said when to ask again waits until then.
+func TestRetryAfter(t *testing.T) {
+	var calls atomic.Int64
+	after := "0"
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		if calls.Add(1) == 1 {
+			rw.Header().Set("Retry-After", after)
+			rw.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		_, _ = io.WriteString(rw, `{"current":{"temperature_2m":1.5}}`)
+	}))
+	defer server.Close()
+	for _, tc := range []struct {
+		after string
+		calls int64 // of two requests
+	}{
+		{"60", 1}, {"60.5", 1}, {time.Now().Add(time.Minute).UTC().Format(http.TimeFormat), 1}, {"0.2", 3}, {"soon", 3}, {"-1", 3},
+	} {
+		calls.Store(0)
+		after = tc.after
+		w := weather.NewProvider(server.URL, server.URL)
+		defer w.Close()
+		for lat := range 2 {
+			_, err := w.Temperature(t.Context(), s2.LatLngFromDegrees(float64(lat), 0))
+			if (err == nil) != (tc.calls == 3) {
+				t.Errorf("Retry-After %s: %v", tc.after, err)
+			}
+		}
+		if n := calls.Load(); n != tc.calls {
+			t.Errorf("Retry-After %s: %d calls for two requests, want %d", tc.after, n, tc.calls)
+		}
+		if _, err := w.Search(t.Context(), "Paris", 1); !errors.Is(err, cache.ErrMissing) { // another service
+			t.Errorf("Retry-After %s of the forecast: the geocoder's answer is %v", tc.after, err)
+		}
+	}
 }
 
 // HEAD is answered as GET, without the body.
@@ -283,6 +361,7 @@ func TestTries(t *testing.T) {
 		"twice":               {500, "", 2, []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}, true},
 		"for good":            {502, "", 9, []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}, false},
 		"asked to wait":       {429, "1", 1, []time.Duration{time.Second}, true},
+		"and a fraction":      {503, "1.2", 1, []time.Duration{1200 * time.Millisecond}, true},
 		"asked to wait long":  {429, "60", 1, nil, false},
 		"a question it hates": {400, "", 1, nil, false},
 	} {

@@ -6,9 +6,11 @@ package openmeteo
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +29,7 @@ const (
 	Cut            // the connection breaks in the middle of the answer
 	Nonsense       // a page instead of JSON
 	Empty          // JSON without temperature and coordinates
+	Wrong          // 200 with an error
 )
 
 // Server is a stand-in for both services.
@@ -42,19 +45,25 @@ type Server struct {
 	server  *http.Server
 }
 
-// Cities that the stand-in knows, by their names in lower case.
-var Cities = map[string]struct {
-	ID        int
-	Name      string
-	Lat, Long float64
-	Country   string
-}{
-	"moskva":    {524901, "Moscow", 55.75222, 37.61556, "RU"},
-	"tokyo":     {1850147, "Tokyo", 35.6895, 139.69171, "JP"},
-	"london":    {2643743, "London", 51.50853, -0.12574, "GB"},
-	"paris":     {2988507, "Paris", 48.85341, 2.3488, "FR"},
-	"são paulo": {3448439, "São Paulo", -23.5475, -46.63611, "BR"},
-	"a/b":       {1, "A/B", 1, 1, "XX"},
+// City is a city that the stand-in knows.
+type City struct {
+	ID              int
+	Name            string
+	Lat, Long       float64
+	Region, Country string
+	Code            string
+}
+
+// Cities are the cities by their names in lower case, the largest first.
+var Cities = map[string][]City{
+	"moskva":     {{524901, "Moscow", 55.75222, 37.61556, "Moscow", "Russia", "RU"}},
+	"tokyo":      {{1850147, "Tokyo", 35.6895, 139.69171, "Tokyo", "Japan", "JP"}},
+	"london":     {{2643743, "London", 51.50853, -0.12574, "England", "United Kingdom", "GB"}, {6058560, "London", 42.98339, -81.23304, "Ontario", "Canada", "CA"}},
+	"paris":      {{2988507, "Paris", 48.85341, 2.3488, "Île-de-France", "France", "FR"}, {4717560, "Paris", 33.66094, -95.55551, "Texas", "United States", "US"}, {4303602, "Paris", 38.2098, -84.25299, "Kentucky", "United States", "US"}},
+	"são paulo":  {{3448439, "São Paulo", -23.5475, -46.63611, "São Paulo", "Brazil", "BR"}},
+	"πειραιάς":   {{255274, "Piraeus", 37.94203, 23.64619, "Attica", "Greece", "GR"}},
+	"weißenburg": {{2812515, "Weißenburg in Bayern", 49.03095, 10.97221, "Bavaria", "Germany", "DE"}},
+	"a/b":        {{1, "A/B", 1, 1, "", "", "XX"}},
 }
 
 // Start starts the stand-in on a free port of the loopback address. The caller closes it.
@@ -138,6 +147,8 @@ func (s *Server) answer(f func(r *http.Request) (int, any)) http.HandlerFunc {
 			w.Header().Set("Content-Type", "text/html")
 			_, _ = w.Write([]byte("<!doctype html><title>Maintenance</title>"))
 			return
+		case Wrong:
+			body = problem("Internal error")
 		case Empty:
 			body = map[string]any{"generationtime_ms": 0.1, "results": []any{map[string]any{"name": "Nowhere"}}, "current": map[string]any{}}
 		}
@@ -177,12 +188,21 @@ func search(r *http.Request) (int, any) {
 	if name == "" {
 		return http.StatusBadRequest, problem("Parameter 'name' not set")
 	}
-	city, ok := Cities[strings.ToLower(name)]
-	if !ok {
+	count, _ := strconv.Atoi(r.URL.Query().Get("count"))
+	var results []any
+	for _, known := range slices.Sorted(maps.Keys(Cities)) {
+		if typed := strings.ToLower(name); known != typed && !(len(typed) > 2 && strings.HasPrefix(known, typed)) {
+			continue // from three letters on, it finds beginnings
+		}
+		for _, city := range Cities[known] {
+			results = append(results, map[string]any{
+				"id": city.ID, "name": city.Name, "latitude": city.Lat, "longitude": city.Long, "elevation": 10.0, "feature_code": "PPLC",
+				"country_code": city.Code, "admin1": city.Region, "timezone": "GMT", "population": 1_000_000, "country": city.Country,
+			})
+		}
+	}
+	if len(results) == 0 {
 		return http.StatusOK, map[string]any{"generationtime_ms": 0.5}
 	}
-	return http.StatusOK, map[string]any{"generationtime_ms": 0.8, "results": []any{map[string]any{
-		"id": city.ID, "name": city.Name, "latitude": city.Lat, "longitude": city.Long, "elevation": 10.0,
-		"feature_code": "PPLC", "country_code": city.Country, "timezone": "GMT", "population": 1_000_000, "country": city.Country,
-	}}}
+	return http.StatusOK, map[string]any{"generationtime_ms": 0.8, "results": results[:min(len(results), max(1, count))]}
 }
