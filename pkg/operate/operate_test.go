@@ -78,7 +78,9 @@ func TestProblems(t *testing.T) {
 			[]string{"no stage adopts bare PUBLISHes on raw_input, so messages of other programs are not kept", "ADOPT=on", ""}},
 		"lost": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Optional, db.Lost = true, 7 },
 			[]string{"db is optional and was too far behind: it will never see 7 events", "MAX_BACKLOG", ""}},
-		"wrong key": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) { s.Channels[0].Wrong = []string{"the key raw_input:due is a string, not a zset"} },
+		"wrong key": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
+			s.Channels[0].Wrong = []string{"the key raw_input:due is a string, not a zset"}
+		},
 			[]string{"! the key raw_input:due is a string, not a zset, so the stages of raw_input wait", "Another program made it", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/telemetry"
@@ -234,52 +232,17 @@ func TestTracesVariables(t *testing.T) {
 	}
 }
 
-// TestTracesRetried: a collector that is busy gets the spans again.
+// TestTracesRetried: a collector that is busy gets the spans again. One that refuses them costs them,
+// and one line in the log. TestTraceCollectorAway of test/e2e has those that do not answer.
 func TestTracesRetried(t *testing.T) {
-	collector := otlptest.Start(t)
-	collector.Answer(http.StatusServiceUnavailable)
-	logged, err := traced(t, map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": collector.URL + "/v1/traces"}, func(admin *telemetry.Admin, log *slog.Logger) {
-		get(t, hello(t, admin, log, nil, "").URL+"/broken")
-	})
-	if err != nil || len(collector.Spans()) != 1 || strings.Contains(logged, "not delivered") {
-		t.Errorf("%d spans came, %v, and it was logged\n%s", len(collector.Spans()), err, logged)
-	}
-}
-
-// TestTracesLost: a collector that refuses, is away or never answers costs the spans, one line in
-// the log and no time.
-func TestTracesLost(t *testing.T) {
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections are made and nobody takes them
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
-	refuses := otlptest.Start(t)
-	refuses.Answer(400, 400, 400, 400, 400, 400, 400, 400)
-	for name, endpoint := range map[string]string{
-		"refuses": refuses.URL, "away": "http://127.0.0.1:1", "silent": "http://" + silent.Addr().String(),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "10") // OpenTelemetry's own library reads this one
-			var took time.Duration
-			var worked time.Time
-			logged, err := traced(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}, func(admin *telemetry.Admin, log *slog.Logger) {
-				s := hello(t, admin, log, nil, "")
-				start := time.Now()
-				for range 4 {
-					get(t, s.URL+"/broken")
-					time.Sleep(30 * time.Millisecond) // several batches
-				}
-				worked = time.Now()
-				took = worked.Sub(start)
-			})
-			ended := time.Since(worked)
-			if err != nil || took > 2*time.Second || ended > 5*time.Second {
-				t.Errorf("four requests took %s and the end %s: %v", took, ended, err)
-			}
-			if n := strings.Count(logged, "level=WARN"); n > 1 || name != "silent" && n == 0 {
-				t.Errorf("%d warnings, want one\n%s", n, logged)
-			}
+	for status, spans := range map[int]int{http.StatusServiceUnavailable: 1, http.StatusBadRequest: 0} {
+		collector := otlptest.Start(t)
+		collector.Answer(status)
+		logged, err := traced(t, map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": collector.URL + "/v1/traces"}, func(admin *telemetry.Admin, log *slog.Logger) {
+			get(t, hello(t, admin, log, nil, "").URL+"/broken")
 		})
+		if err != nil || len(collector.Spans()) != spans || strings.Count(logged, "not delivered") != 1-spans {
+			t.Errorf("of a collector that answers %d: %d spans came, %v, and it was logged\n%s", status, len(collector.Spans()), err, logged)
+		}
 	}
 }
