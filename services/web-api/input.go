@@ -13,6 +13,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -67,7 +68,8 @@ type input struct {
 	track      bool                // record its progress
 }
 
-// readInput reads a form or JSON. If the body cannot be read, the error is an [echo.HTTPError].
+// readInput reads a form or JSON. If the body cannot be read, the error is an [echo.HTTPError]. It
+// panics with [http.ErrAbortHandler] if the sender is gone.
 func readInput(w http.ResponseWriter, r *http.Request) (input, error) {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
@@ -90,8 +92,15 @@ func readInput(w http.ResponseWriter, r *http.Request) (input, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return input{}, tooMuch
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		w.Header().Set("Connection", "close")
+		return input{}, echo.NewHTTPError(http.StatusRequestTimeout, "the body came too slowly").SetInternal(err)
+	} else if errors.Is(err, io.ErrUnexpectedEOF) {
+		// The sender has died, or a proxy has lost it. A proxy that is told 400 passes it on, and the
+		// client takes its submission for wrong; a broken connection it tries again.
+		panic(http.ErrAbortHandler)
 	} else if err != nil {
-		return input{}, echo.NewHTTPError(http.StatusBadRequest, "the body ended too early").SetInternal(err)
+		return input{}, echo.NewHTTPError(http.StatusBadRequest, "the body cannot be read").SetInternal(err)
 	}
 	switch kind {
 	case typeJSON:
