@@ -142,6 +142,11 @@ func Problems(s inspect.Seen, tool string) []Problem {
 			})
 		}
 	}
+	for _, c := range s.Channels {
+		for _, f := range c.Foreign {
+			out = append(out, foreign(c.Channel, f, tool)...)
+		}
+	}
 	for _, r := range Rows(s) {
 		out = append(out, ofState(s, r, tool)...)
 		out = append(out, ofEvents(s, r, tool)...)
@@ -163,6 +168,25 @@ func Problems(s inspect.Seen, tool string) []Problem {
 		}
 		return 1
 	})
+	return out
+}
+
+// foreign is what to decide about a group of another program, and what it has lost.
+func foreign(channel string, f inspect.Foreign, tool string) (out []Problem) {
+	name := fmt.Sprintf("%s, a group of another program on %s,", f.Name, channel)
+	if f.Policy == "" {
+		out = append(out, Problem{
+			Channel: channel, Text: fmt.Sprintf("%s has %s: they are kept for it, up to MAX_BACKLOG", name, plural(f.Backlog, "entry to ack", "entries to ack")),
+			Do:      "If its program must miss nothing, adopt the group; if nobody needs it, ignore or retire it.",
+			Command: Command(tool, "group", "ignore", channel, f.Name),
+		})
+	}
+	if f.Lost > 0 && f.Policy != "ignored" {
+		out = append(out, Problem{
+			Channel: channel, Text: fmt.Sprintf("%s was too far behind: it will never see %s at most", name, plural(f.Lost, "event", "events")),
+			Do: "Make it faster, or raise MAX_BACKLOG.",
+		})
+	}
 	return out
 }
 

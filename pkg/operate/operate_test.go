@@ -78,6 +78,9 @@ func TestProblems(t *testing.T) {
 			[]string{"no stage adopts bare PUBLISHes on raw_input, so messages of other programs are not kept", "ADOPT=on", ""}},
 		"lost": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Optional, db.Lost = true, 7 },
 			[]string{"db is optional and was too far behind: it will never see 7 events", "MAX_BACKLOG", ""}},
+		"a foreign group": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
+			s.Channels[0].Foreign = []inspect.Foreign{{Name: "audit", Backlog: 7}, {Name: "old", Policy: "ignored", Lost: 3}}
+		}, []string{"audit, a group of another program on raw_input, has 7 entries to ack: they are kept for it, up to MAX_BACKLOG", "adopt the group", "tool group ignore raw_input audit"}},
 		"wrong key": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
 			s.Channels[0].Wrong = []string{"the key raw_input:due is a string, not a zset"}
 		},

@@ -438,6 +438,80 @@ func TestRetireAndSkip(t *testing.T) {
 	})
 }
 
+// Another program's group on a stream: nothing is trimmed before it is acked, up to MaxBacklog, after
+// AwaitGroup without that limit, and after IgnoreGroup at once.
+func TestForeignGroup(t *testing.T) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
+		b := open(t, o, func(o *stage.Options) { o.MaxBacklog, o.KeepEntries = 1000, 200 })
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		var got tally
+		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "news", Unread: true}}}, stage.Each(func(ctx context.Context, e stage.Event[string]) (string, error) {
+			got.add(e.ID, e.Body)
+			return e.Body, nil
+		}))
+		p := publisher(t, b, "in")
+		more := func(n int) {
+			t.Helper()
+			var all sync.WaitGroup
+			want := got.len() + n
+			for range n {
+				all.Go(func() { publish(t, p, "x") })
+			}
+			all.Wait()
+			stagetest.Eventually(t, "the stage has settled them", func() bool { return got.len() == want })
+			group(t, b, "in", "s", "all is settled", settled)
+		}
+		kept := func(channel string, ok func(n int64) bool) {
+			t.Helper()
+			stagetest.Eventually(t, "only what it may miss is trimmed from "+channel, func() bool { return ok(rdb.XLen(t.Context(), channel).Val()) })
+		}
+		more(1)
+		for _, channel := range []string{"in", "news"} {
+			if err := rdb.XGroupCreate(t.Context(), channel, "audit", "$").Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pipeline := inspect.New(b)
+		foreign := func(channel string) inspect.Foreign {
+			t.Helper()
+			c, err := pipeline.Status(t.Context(), channel)
+			if err != nil || len(c.Foreign) != 1 || c.Foreign[0].Name != "audit" {
+				t.Fatalf("Status(%s) = %+v, %v; want audit as a foreign group", channel, c, err)
+			}
+			return c.Foreign[0]
+		}
+		more(900)
+		time.Sleep(1100 * time.Millisecond) // a tick has passed
+		for _, channel := range []string{"in", "news"} {
+			if n := rdb.XLen(t.Context(), channel).Val(); n < 900 {
+				t.Errorf("%s has %d entries, want the 900 that audit has not acked", channel, n)
+			}
+			if f := foreign(channel); f.Policy != "" || f.Backlog == 0 || f.Lost != 0 {
+				t.Errorf("audit on %s = %+v; want a backlog, nothing lost, no policy", channel, f)
+			}
+		}
+		more(600) // it never blocks publishing
+		kept("in", func(n int64) bool { return n <= 1100 && foreign("in").Lost > 0 })
+		if err := pipeline.AwaitGroup(t.Context(), "in", "audit"); err != nil {
+			t.Fatal(err)
+		}
+		stagetest.Eventually(t, "publishing waits for it", func() bool {
+			_, err := p.Publish(t.Context(), stage.Submission{Body: "x"})
+			return errors.Is(err, stage.ErrBacklog)
+		})
+		if err := pipeline.IgnoreGroup(t.Context(), "in", "audit"); err != nil {
+			t.Fatal(err)
+		}
+		kept("in", func(n int64) bool { return n <= 200 })
+		for name, want := range map[string]error{"s": inspect.ErrStage, "nobody": stage.ErrNotFound} {
+			if err := pipeline.IgnoreGroup(t.Context(), "in", name); !errors.Is(err, want) {
+				t.Errorf("IgnoreGroup(%s) = %v, want %v", name, err, want)
+			}
+		}
+	})
+}
+
 // A key of another type, of all that a script may write, stops the stage before it acks anything. The
 // stage says which key it is, and goes on when that is mended.
 func TestWrongKey(t *testing.T) {

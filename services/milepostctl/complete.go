@@ -45,6 +45,9 @@ func (t *tool) completeGroup(cmd *cobra.Command, args []string, typed string) ([
 			for _, g := range s.Groups {
 				names = append(names, g.Name)
 			}
+			for _, f := range s.Foreign {
+				names = append(names, f.Name)
+			}
 			return names, err
 		}), cobra.ShellCompDirectiveNoFileComp
 	}

@@ -156,6 +156,24 @@ func (x *examination) pipeline(ctx context.Context, p pipeline, l limits) {
 	x.deadLetters(seen, l)
 	x.backlog(rows, l)
 	x.adoption(seen, rows)
+	x.foreign(seen)
+}
+
+func (x *examination) foreign(seen inspect.Seen) {
+	state, found := fine, "none to decide about"
+	var open []string
+	for _, c := range seen.Channels {
+		for _, f := range c.Foreign {
+			if f.Policy == "" {
+				open = append(open, fmt.Sprintf("%s on %s (%d to ack)", f.Name, c.Channel, f.Backlog))
+			}
+		}
+	}
+	if len(open) > 0 {
+		state, found = warning, strings.Join(open, "; ")
+	}
+	x.add("foreign groups", state, found, "Entries are kept for a group of another program until it has acked them, up to MAX_BACKLOG. A forgotten one fills Redis.",
+		"`milepostctl group adopt CHANNEL GROUP` keeps them without a limit, `milepostctl group ignore CHANNEL GROUP` keeps nothing.")
 }
 
 func (x *examination) stages(rows []operate.Row) {

@@ -1,6 +1,7 @@
 package milepostctl
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,7 +17,7 @@ import (
 func (t *tool) group() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "group",
-		Short: "List consumer groups, move one to the end of its stream, or end one",
+		Short: "List consumer groups, move one to the end of its stream, end one, or decide about a foreign one",
 		Example: `  milepostctl group list
   milepostctl group skip calculated_distance db
   milepostctl group retire raw_input tide`,
@@ -44,6 +45,28 @@ the group is alive. A stage of that name that starts later begins at the start o
 				return fmt.Sprintf("group %s of %s is retired", g.Name, channel), map[string]any{"retired": true}, p.Retire(ctx, channel, g.Name)
 			},
 		}),
+		t.groupChange(groupChange{
+			use: "adopt", short: "Keep entries until another program's group has acked them",
+			long: `adopt is for a group that another program made (XGROUP CREATE). Entries are then kept until it has acked
+them; when it is MAX_BACKLOG behind, publishing is refused. Without a decision, they are kept up to
+MAX_BACKLOG and then trimmed.`,
+			example: "group adopt raw_input audit",
+			ask:     "Let publishing wait for %s?",
+			do: func(ctx context.Context, p pipeline, channel string, g inspect.GroupStatus) (string, map[string]any, error) {
+				return fmt.Sprintf("entries of %s are kept until group %s has acked them", channel, g.Name), map[string]any{"policy": "required"},
+					p.AwaitGroup(ctx, channel, g.Name)
+			},
+		}),
+		t.groupChange(groupChange{
+			use: "ignore", short: "Keep nothing for another program's group",
+			long: `ignore is for a group that another program made (XGROUP CREATE). Trimming then does not wait for it: it
+misses what it has not read in time.`,
+			example: "group ignore raw_input audit",
+			ask:     "Keep nothing for %s?",
+			do: func(ctx context.Context, p pipeline, channel string, g inspect.GroupStatus) (string, map[string]any, error) {
+				return fmt.Sprintf("nothing of %s is kept for group %s", channel, g.Name), map[string]any{"policy": "ignored"}, p.IgnoreGroup(ctx, channel, g.Name)
+			},
+		}),
 	)
 	return cmd
 }
@@ -65,6 +88,17 @@ func (t *tool) groupList() *cobra.Command {
 					s, err := p.Status(ctx, n)
 					if err != nil {
 						return fmt.Errorf("status of %s: %w", n, err)
+					}
+					for _, f := range s.Foreign {
+						if t.output != "json" {
+							rows = append(rows, []string{visible(n), visible(f.Name), cmp.Or(f.Policy, "foreign"), strconv.Itoa(f.Backlog), "-",
+								operate.Ago(time.Now(), f.Oldest), "-", strconv.Itoa(f.Lost), "made by another program"})
+						} else if err := t.json(struct {
+							Channel string `json:"channel"`
+							inspect.Foreign
+						}{n, f}); err != nil {
+							return err
+						}
 					}
 					for _, g := range s.Groups {
 						if t.output != "json" {
@@ -202,6 +236,12 @@ func (p pipeline) group(ctx context.Context, channel, name string) (inspect.Grou
 			return g, nil
 		}
 		names = append(names, g.Name)
+	}
+	for _, f := range s.Foreign {
+		if f.Name == name {
+			return inspect.GroupStatus{Name: name}, nil
+		}
+		names = append(names, f.Name)
 	}
 	return inspect.GroupStatus{}, notFound("group", name, names)
 }

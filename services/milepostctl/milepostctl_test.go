@@ -296,6 +296,26 @@ func TestGroups(t *testing.T) {
 		if s := runTool(t, o, "", "claim", event.RawInput, "distance", "--from", "nobody", "--yes"); s.code != ExitNotFound {
 			t.Errorf("claim from an unknown consumer: %s", s)
 		}
+		c := redis.NewClient(o)
+		defer c.Close()
+		if err := c.XGroupCreate(t.Context(), event.RawInput, "audit", "$").Err(); err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range []struct{ verb, policy, says string }{
+			{"adopt", "required", "entries of raw_input are kept until group audit has acked them\n"},
+			{"ignore", "ignored", "nothing of raw_input is kept for group audit\n"},
+		} {
+			if out := must(t, o, "group", x.verb, event.RawInput, "audit", "--yes"); out != x.says {
+				t.Errorf("group %s: %q, want %q", x.verb, out, x.says)
+			}
+			if out := must(t, o, "group", "list", event.RawInput); !strings.Contains(out, x.policy) {
+				t.Errorf("group list after %s: %q", x.verb, out)
+			}
+			if s := runTool(t, o, "", "group", x.verb, event.RawInput, "distance", "--yes"); s.code != ExitError || !strings.Contains(s.err, "a stage's") {
+				t.Errorf("group %s of a stage's group: %s", x.verb, s)
+			}
+		}
+		must(t, o, "group", "retire", event.RawInput, "audit", "--yes")
 		if s := runTool(t, o, "yes\n", "group", "retire", event.RawInput, "distance"); s.code != ExitOK {
 			t.Errorf("retire of a group that nobody runs: %s", s)
 		}

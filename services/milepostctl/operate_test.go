@@ -92,7 +92,7 @@ func TestDoctor(t *testing.T) {
 		expect(t, "broker.conf", states, all, map[string]string{
 			"redis version": fine, "redis mode": fine, "redis role": fine, "redis appendonly": fine, "redis appendfsync": fine, "redis writes its file": fine,
 			"redis eviction": fine, "redis memory": fine, "redis pubsub buffers": fine, "redis clients": fine, "redis rights": fine,
-			"cache eviction": fine, "cache memory": fine, "stages": fine, "dead letters": fine, "backlog": fine, "adoption": fine, "mongo": unknown,
+			"cache eviction": fine, "cache memory": fine, "stages": fine, "dead letters": fine, "backlog": fine, "adoption": fine, "foreign groups": fine, "mongo": unknown,
 		})
 		if all["redis mode"].Found != "standalone" {
 			t.Errorf("redis mode: %+v", all["redis mode"])

@@ -12,6 +12,9 @@ import (
 // ErrAlive: consumers of the group are running; stop them first.
 var ErrAlive = errors.New("consumers of the group are alive")
 
+// ErrStage: the group is a stage's; its Config.Optional says whether entries wait for it.
+var ErrStage = errors.New("the group is a stage's")
+
 // Retire ends a group: no entries are kept for it, and publishing no longer waits for it. A stage
 // of that name that starts later begins with the first entry that is then in the stream. Errors:
 // [stage.ErrNotFound], [ErrAlive].
@@ -24,6 +27,31 @@ func (p *Pipeline) Retire(ctx context.Context, channel, group string) error {
 		return fmt.Errorf("group %s of %s: %w", group, channel, stage.ErrNotFound)
 	case n == -1:
 		return fmt.Errorf("group %s of %s: %w", group, channel, ErrAlive)
+	}
+	return nil
+}
+
+// AwaitGroup keeps entries until a group that another program made has acked them, however many that
+// are: over MaxBacklog, publishing is refused. Errors: [stage.ErrNotFound], [ErrStage].
+func (p *Pipeline) AwaitGroup(ctx context.Context, channel, group string) error {
+	return p.decide(ctx, channel, group, "required")
+}
+
+// IgnoreGroup keeps nothing for a group that another program made. Errors: [stage.ErrNotFound],
+// [ErrStage].
+func (p *Pipeline) IgnoreGroup(ctx context.Context, channel, group string) error {
+	return p.decide(ctx, channel, group, "ignored")
+}
+
+func (p *Pipeline) decide(ctx context.Context, channel, group, policy string) error {
+	n, err := p.link.RunInt(ctx, script.Decide, []string{p.link.Keys.Stream(channel), p.link.Keys.Groups(channel)}, group, policy)
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
+		return fmt.Errorf("group %s of %s: %w", group, channel, stage.ErrNotFound)
+	case n == -1:
+		return fmt.Errorf("group %s of %s: %w", group, channel, ErrStage)
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ type ChannelStatus struct {
 	Due     int           `json:"due"`     // retries not yet due
 	Adopted bool          `json:"adopted"` // some consumer adopts
 	Groups  []GroupStatus `json:"groups"`
+	Foreign []Foreign     `json:"foreign"` // groups that other programs made
 	newest  string        // ID of the last entry ever added
 }
 
@@ -49,6 +50,18 @@ type GroupStatus struct {
 	Rate        *float64         `json:"rate"`                   // entries settled a second, or nil
 	Lost        int              `json:"lost"`                   // entries trimmed unsettled
 	Consumers   []ConsumerStatus `json:"consumers"`
+}
+
+// Foreign is a consumer group that another program made on a channel.
+type Foreign struct {
+	Name string `json:"name"`
+	// Policy is "required" ([Pipeline.AwaitGroup]), "ignored" ([Pipeline.IgnoreGroup]) or "": trimming
+	// waits for it as for an optional group.
+	Policy    string    `json:"policy"`
+	Backlog   int       `json:"backlog"` // entries it has not acked, as Redis guesses
+	Lost      int       `json:"lost"`    // entries trimmed before it acked them, at most
+	Consumers int       `json:"consumers"`
+	Oldest    time.Time `json:"oldest,omitzero"` // time of the oldest entry that it has not acked
 }
 
 // ConsumerStatus is one process in a group.
@@ -187,7 +200,11 @@ func (p *Pipeline) look(ctx context.Context, channels ...string) (time.Time, []C
 		At       int64
 		Channels []struct {
 			ChannelStatus
-			Newest string
+			Newest  string
+			Foreign []struct {
+				Foreign
+				OldestEntry string `json:"oldest_entry"`
+			} `json:"foreign"`
 			Groups []struct {
 				GroupStatus
 				OldestEntry string          `json:"oldest_entry"`
@@ -212,6 +229,12 @@ func (p *Pipeline) look(ctx context.Context, channels ...string) (time.Time, []C
 			slices.SortFunc(g.Consumers, func(a, b ConsumerStatus) int { return strings.Compare(a.Name, b.Name) })
 			c.Groups = append(c.Groups, g)
 		}
+		for _, group := range found.Foreign {
+			f := group.Foreign
+			f.Oldest = entry.Time(group.OldestEntry)
+			c.Foreign = append(c.Foreign, f)
+		}
+		slices.SortFunc(c.Foreign, func(a, b Foreign) int { return strings.Compare(a.Name, b.Name) })
 		slices.SortFunc(c.Groups, func(a, b GroupStatus) int { return strings.Compare(a.Name, b.Name) })
 	}
 	return time.UnixMilli(r.At), all, nil

@@ -22,6 +22,7 @@ var (
 	Replay  = load("replay")
 	Retire  = load("retire")
 	Skip    = load("skip")
+	Decide  = load("decide")
 	Status  = load("status")
 	Rights  = load("rights")
 )

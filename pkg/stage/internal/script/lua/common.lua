@@ -89,29 +89,50 @@ local function before(a, b)
   return (tonumber(as) or 0) < (tonumber(bs) or 0)
 end
 
--- registered(channel) -> the hash <channel>:groups, and a list of {name=, required=} of its groups.
-local function registered(channel)
-  local fields, groups = map(redis.call('HGETALL', channel .. ':groups')), {}
-  for name, value in pairs(fields) do
-    local group = string.match(name, '^policy:(.*)$')
-    if group then groups[#groups + 1] = {name = group, required = value == 'required'} end
-  end
-  return fields, groups
-end
+-- registered(channel) -> the hash <channel>:groups.
+local function registered(channel) return map(redis.call('HGETALL', channel .. ':groups')) end
 
 -- count(fields, name) -> a counter of the hash <channel>:groups.
 local function count(fields, name) return tonumber(fields[name] or '0') end
 
 -- in_redis(channel) -> group name -> {last = last delivered ID, pending =, consumers =}, of the
--- groups that the stream has.
+-- groups that the stream has, lag = as Redis guesses it, nil if it does not.
 local function in_redis(channel)
   local out, infos = {}, redis.pcall('XINFO', 'GROUPS', channel)
   if infos.err then return out end
   for _, flat in ipairs(infos) do
     local g = map(flat)
-    out[g['name']] = {last = g['last-delivered-id'], pending = tonumber(g['pending']), consumers = tonumber(g['consumers'])}
+    out[g['name']] = {last = g['last-delivered-id'], pending = tonumber(g['pending']), consumers = tonumber(g['consumers']), lag = g['lag'] and tonumber(g['lag'])}
   end
   return out
+end
+
+-- readers(channel) -> the hash <channel>:groups, the groups that the stream has, and a list of
+-- {name=, policy=, required=, counted=} of all groups. counted: it is a stage's, and <channel>:groups
+-- counts what it has settled. A group that another program made, and that nobody has decided on, has
+-- no policy and counts as optional.
+local function readers(channel)
+  local fields, there, groups = registered(channel), in_redis(channel), {}
+  local function add(group, policy)
+    groups[#groups + 1] = {name = group, policy = policy, required = policy == 'required', counted = fields['done:' .. group] and true}
+  end
+  for name, value in pairs(fields) do
+    local group = string.match(name, '^policy:(.*)$')
+    if group then add(group, value) end
+  end
+  for group in pairs(there) do
+    if not fields['policy:' .. group] then add(group) end
+  end
+  return fields, there, groups
+end
+
+-- awaited(channel) -> what readers returns, without the groups that are ignored.
+local function awaited(channel)
+  local fields, there, groups = readers(channel)
+  for i = #groups, 1, -1 do
+    if groups[i].policy == 'ignored' then table.remove(groups, i) end
+  end
+  return fields, there, groups
 end
 
 -- all_consumers(groups) -> how many consumers the groups have, as in_redis returns them.
@@ -139,8 +160,10 @@ end
 -- total(channel, fields) -> entries ever added, as far as our counters know.
 local function total(channel, fields) return redis.call('XLEN', channel) + count(fields, 'trimmed') end
 
--- waiting(channel, fields, group) -> entries that the group has not settled.
+-- waiting(channel, fields, group) -> entries that the group has not settled; of one that is not
+-- counted, at most.
 local function waiting(channel, fields, group)
+  if not fields['done:' .. group] then return redis.call('XLEN', channel) end
   return math.max(0, total(channel, fields) - count(fields, 'done:' .. group))
 end
 
@@ -163,16 +186,16 @@ local function stored_floor(channel, group)
   return floor
 end
 
--- update_floors(channel, groups) -> group name -> floor: the ID up to which a group has settled
--- everything. A group that Redis lost keeps its stored floor.
-local function update_floors(channel, groups)
-  local there, floors = in_redis(channel), {}
+-- update_floors(channel, there, groups) -> group name -> floor: the ID up to which a group has
+-- settled everything. A group that Redis lost keeps its stored floor.
+local function update_floors(channel, there, groups)
+  local floors = {}
   for _, g in ipairs(groups) do
     local r, floor = there[g.name], nil
     if r then
       local first = r.pending > 0 and redis.call('XPENDING', channel, g.name)[2]
       floor = first and pred(first) or r.last
-      if floor ~= redis.call('HGET', channel .. ':floors', g.name) then redis.call('HSET', channel .. ':floors', g.name, floor) end
+      if g.policy and floor ~= redis.call('HGET', channel .. ':floors', g.name) then redis.call('HSET', channel .. ':floors', g.name, floor) end
     else
       floor = stored_floor(channel, g.name)
     end
@@ -182,32 +205,33 @@ local function update_floors(channel, groups)
 end
 
 -- trim(channel, max): removes what every group has settled, and stores the groups' floors. Over max
--- entries, it also removes what only optional groups have not settled, and counts that as lost.
+-- entries, it also removes what only optional groups have not settled, and counts that as lost; for
+-- a group that is not counted, at most so many.
 local function trim(channel, max)
-  local fields, groups = registered(channel)
+  local fields, there, groups = awaited(channel)
   if #groups == 0 then return end
-  local floors, all, required = update_floors(channel, groups), nil, nil
+  local floors, all, required = update_floors(channel, there, groups), nil, nil
   for _, g in ipairs(groups) do
     local floor = floors[g.name]
     if not all or before(floor, all) then all = floor end
     if g.required and (not required or before(floor, required)) then required = floor end
   end
-  local removed = redis.call('XTRIM', channel, 'MINID', '~', all)
+  local removed, past = redis.call('XTRIM', channel, 'MINID', '~', all), 0
   local over = redis.call('XLEN', channel) - max
   if over > 0 and not required then
-    removed = removed + redis.call('XTRIM', channel, 'MAXLEN', '~', max)
+    past = redis.call('XTRIM', channel, 'MAXLEN', '~', max)
   elseif over > 0 and required ~= all then
-    removed = removed + redis.call('XTRIM', channel, 'MINID', '~', required, 'LIMIT', over + 100)
+    past = redis.call('XTRIM', channel, 'MINID', '~', required, 'LIMIT', over + 100)
   end
-  if removed > 0 then fields['trimmed'] = redis.call('HINCRBY', channel .. ':groups', 'trimmed', removed) end
+  if removed + past > 0 then fields['trimmed'] = redis.call('HINCRBY', channel .. ':groups', 'trimmed', removed + past) end
   if over <= 0 then return end
   local first = redis.call('XRANGE', channel, '-', '+', 'COUNT', 1)[1]
   for _, g in ipairs(groups) do
     if not g.required and (not first or before(floors[g.name], pred(first[1]))) then
-      local lost = waiting(channel, fields, g.name) - redis.call('XLEN', channel)
+      local lost = g.counted and waiting(channel, fields, g.name) - redis.call('XLEN', channel) or past
       if lost > 0 then
         redis.call('HINCRBY', channel .. ':groups', 'lost:' .. g.name, lost)
-        redis.call('HINCRBY', channel .. ':groups', 'done:' .. g.name, lost)
+        if g.counted then redis.call('HINCRBY', channel .. ':groups', 'done:' .. g.name, lost) end
       end
     end
   end
@@ -218,7 +242,7 @@ end
 -- readers, and the oldest entries are removed instead.
 local function full(channel, n, max)
   if redis.call('XLEN', channel) + n <= max then return false end
-  local fields, groups = registered(channel)
+  local fields, _, groups = awaited(channel)
   if #groups == 0 then
     if tonumber(redis.call('PUBSUB', 'NUMSUB', channel)[2]) == 0 then return true end
     local removed = redis.call('XTRIM', channel, 'MAXLEN', '~', max)
@@ -232,6 +256,14 @@ local function full(channel, n, max)
     if g.required and waiting(channel, fields, g.name) + due + n > max then return true end
   end
   return false
+end
+
+-- keep_last(channel, keep, max): shortens an unread output to its last entries, about keep. If a
+-- group reads it all the same, only what it has settled is removed.
+local function keep_last(channel, keep, max)
+  if redis.call('XLEN', channel) <= keep then return end
+  local _, _, groups = awaited(channel)
+  if #groups > 0 then trim(channel, max) else redis.call('XTRIM', channel, 'MAXLEN', '~', keep) end
 end
 
 -- heard(channel) -> whether a published message has a listener. Adopters are none: they only skip

@@ -10,8 +10,8 @@ if bad then return refusal(bad) end
 local group, consumer, policy, lease, about = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local lasting, first = ARGV[6] == '1', ARGV[7] == '1'
 local made = not in_redis(KEYS[1])[group]
-if made then
-  redis.call('XGROUP', 'CREATE', KEYS[1], group, stored_floor(KEYS[1], group), 'MKSTREAM')
+if made then redis.call('XGROUP', 'CREATE', KEYS[1], group, stored_floor(KEYS[1], group), 'MKSTREAM') end
+if made or not redis.call('HGET', KEYS[2], 'done:' .. group) then -- another program may have made the group
   redis.call('HSET', KEYS[2], 'done:' .. group, redis.call('HGET', KEYS[2], 'trimmed') or '0')
 end
 redis.call('HSET', KEYS[2], 'policy:' .. group, policy)

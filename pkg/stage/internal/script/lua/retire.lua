@@ -16,12 +16,12 @@ if there then
   for _, c in ipairs(members) do redis.call('DEL', consumer_key(group, c.name)) end
   redis.call('XGROUP', 'DESTROY', KEYS[1], group)
 end
-for name in pairs((registered(KEYS[1]))) do
+for name in pairs(registered(KEYS[1])) do
   local _, g = string.match(name, '^(%a+):([^:]+)')
   if g == group then redis.call('HDEL', KEYS[2], name) end
 end
 redis.call('HDEL', KEYS[3], group)
 redis.call('HDEL', KEYS[4], group)
-local _, groups = registered(KEYS[1])
+local _, _, groups = readers(KEYS[1])
 if #groups == 0 then redis.call('DEL', KEYS[2]) end
 return 1

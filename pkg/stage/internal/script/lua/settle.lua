@@ -24,7 +24,6 @@ for o = 1, nout do
   out[o] = KEYS[3 + o]
   bad = bad or wrong_of(out[o], '', ':groups', ':floors', ':due')
   keep[o] = tonumber(ARGV[a])
-  if keep[o] > 0 and call('EXISTS', out[o] .. ':groups') == 1 then keep[o] = 0 end
   batches[o], plain[tostring(o)], tracked['t' .. o] = {}, o, o
   a = a + 1
 end
@@ -135,7 +134,7 @@ if acked > 0 then call('HINCRBY', KEYS[2], 'done:' .. group, acked) end
 local fulls = {}
 for o = 1, nout do
   if #batches[o] > 0 then
-    if keep[o] > 0 then call('XTRIM', out[o], 'MAXLEN', '~', keep[o]) end
+    if keep[o] > 0 then keep_last(out[o], keep[o], max) end
     publish(out[o], batches[o])
   end
   if keep[o] == 0 and full(out[o], 0, max) then fulls[#fulls + 1] = o end

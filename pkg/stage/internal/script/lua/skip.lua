@@ -13,5 +13,5 @@ local fields = registered(KEYS[1])
 local n = waiting(KEYS[1], fields, group)
 redis.call('XGROUP', 'DESTROY', KEYS[1], group) -- its consumers find it gone, and join the new one
 redis.call('XGROUP', 'CREATE', KEYS[1], group, '$', 'MKSTREAM')
-redis.call('HSET', KEYS[2], 'done:' .. group, total(KEYS[1], fields))
+if fields['done:' .. group] then redis.call('HSET', KEYS[2], 'done:' .. group, total(KEYS[1], fields)) end
 return n

@@ -2,7 +2,9 @@
 -- KEYS  channels
 -- Reply JSON: at (Redis' time, ms), channels: for each
 --       kind (TYPE of its key), wrong (sentences about keys of a wrong type), entries, added (entries ever added), newest (the last one's ID),
---       dead, due (retries), adopted, groups: for each
+--       dead, due (retries), adopted, foreign (groups of other programs): for each
+--       name, policy ('required', 'ignored', or none), backlog, lost, consumers, oldest_entry
+--       and groups (of stages): for each
 --       name, optional, backlog, pending, settled, lost, oldest_entry and oldest_event (IDs of the
 --       oldest unsettled entry), consumers: for each
 --       name, pending, state ('alive', 'away' for a lasting one, or 'gone'), works ('1', or JSON of
@@ -15,6 +17,16 @@ local function stream(key)
   if info.err then return nil, nil end
   info = map(info)
   return info['entries-added'], info['last-generated-id']
+end
+
+-- look_foreign(channel, g, fields, r) -> what is known of a group that another program made.
+local function look_foreign(channel, g, fields, r)
+  local out = {name = g.name, policy = g.policy, lost = count(fields, 'lost:' .. g.name)}
+  if not r then return out end
+  local id = oldest(channel, g.name, r.pending, r.last)
+  out.oldest_entry, out.consumers = id, r.consumers
+  out.backlog = id and (r.lag and r.pending + r.lag or redis.call('XLEN', channel)) or 0
+  return out
 end
 
 local function look_group(channel, g, fields, r)
@@ -37,7 +49,7 @@ local function look_group(channel, g, fields, r)
 end
 
 local function look(channel)
-  local out = {kind = type_of(channel), groups = {}, wrong = {}}
+  local out = {kind = type_of(channel), groups = {}, foreign = {}, wrong = {}}
   local bad = {}
   for name in pairs(KINDS) do
     bad[name] = wrong_of(channel, name)
@@ -46,13 +58,16 @@ local function look(channel)
   if not bad[':dead'] then out.dead = redis.call('XLEN', channel .. ':dead') end
   if not bad[':due'] then out.due = redis.call('ZCARD', channel .. ':due') end
   if bad[''] or bad[':groups'] then return record(out) end
-  local fields, groups = registered(channel)
+  local fields, there, groups = readers(channel)
   out.entries = redis.call('XLEN', channel)
   out.added, out.newest = stream(channel)
   out.added = out.added or total(channel, fields)
   out.adopted = redis.call('EXISTS', channel .. ':adopter') == 1
-  local there = in_redis(channel)
-  for i, g in ipairs(groups) do out.groups[i] = look_group(channel, g, fields, there[g.name]) end
+  for _, g in ipairs(groups) do
+    local list, look = out.foreign, look_foreign
+    if g.counted then list, look = out.groups, look_group end
+    list[#list + 1] = look(channel, g, fields, there[g.name])
+  end
   return record(out)
 end
 

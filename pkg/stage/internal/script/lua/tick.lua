@@ -98,7 +98,7 @@ if alive then
 end
 trim(channel, max)
 
-local fields, there = registered(channel), in_redis(channel)
+local fields, there = readers(channel)
 local me = there[group]
 out.oldest = oldest(channel, group, me.pending, me.last)
 if not out.oldest then
