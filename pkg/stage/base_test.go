@@ -127,7 +127,9 @@ func TestPrefixShares(t *testing.T) {
 					t.Errorf("Run = %v", err)
 				}
 			})
-			stagetest.Eventually(t, "the stage adopts", func() bool { return s.Ready() == nil && s.token.Load() != "" })
+			stagetest.Eventually(t, "the stage adopts", func() bool { // from its marker on, which the script that sets this key publishes
+				return s.Ready() == nil && b.link.Client.Exists(t.Context(), b.keys.Adopter("in")).Val() == 1
+			})
 		}
 		rdb := redis.NewClient(o)
 		defer rdb.Close()

@@ -10,6 +10,7 @@ import (
 type delivery struct {
 	entry.Entry
 	channel  string
+	era      int    // in which it was read
 	failure  string // the error of the try just made, shown when somebody looks for the event
 	read     time.Time
 	span     string // traceparent of the span that handles it, "" if it is not traced

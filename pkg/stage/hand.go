@@ -12,6 +12,7 @@ type hand struct {
 	mu      sync.Mutex
 	entries map[string]struct{}
 	most    int
+	era     int // of all of them
 	freed   chan struct{}
 }
 
@@ -19,21 +20,40 @@ func (h *hand) init(most int) {
 	h.entries, h.most, h.freed = map[string]struct{}{}, most, make(chan struct{}, 1)
 }
 
-// add takes an entry in hand and tells whether it was not in hand before.
-func (h *hand) add(entry string) bool {
+// add takes an entry in hand and tells whether it was not in hand before. It refuses one of an
+// earlier era.
+func (h *hand) add(d *delivery) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if d.era < h.era {
+		return false
+	}
 	n := len(h.entries)
-	h.entries[entry] = struct{}{}
+	h.entries[d.EntryID] = struct{}{}
 	return len(h.entries) > n
 }
 
 func (h *hand) release(batch []settlement) {
 	h.mu.Lock()
 	for _, x := range batch {
-		delete(h.entries, x.d.EntryID)
+		if x.d.era == h.era {
+			delete(h.entries, x.d.EntryID)
+		}
 	}
 	h.mu.Unlock()
+	h.signal()
+}
+
+// drop forgets all entries: an era begins.
+func (h *hand) drop(era int) {
+	h.mu.Lock()
+	clear(h.entries)
+	h.era = era
+	h.mu.Unlock()
+	h.signal()
+}
+
+func (h *hand) signal() {
 	select {
 	case h.freed <- struct{}{}:
 	default:
@@ -67,6 +87,7 @@ func (h *hand) room(ctx context.Context) int {
 // replay follows the entries that were already pending for this consumer when it connected. A
 // lasting consumer that has settled them all does not die of them.
 type replay struct {
+	era       atomic.Int64
 	read      atomic.Bool  // all of them were read
 	unsettled atomic.Int64 // of those that were read
 }
@@ -75,7 +96,7 @@ func (r *replay) done() bool { return r.read.Load() && r.unsettled.Load() == 0 }
 
 func (r *replay) settled(batch []settlement) {
 	for _, x := range batch {
-		if x.d.replayed {
+		if x.d.replayed && int64(x.d.era) == r.era.Load() {
 			r.unsettled.Add(-1)
 		}
 	}

@@ -2,9 +2,11 @@ package stage
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -57,19 +59,19 @@ func TestSettledDuringReplay(t *testing.T) {
 	conn := rdb.Conn()
 	defer conn.Close()
 	add()
-	first, err := s.read(t.Context(), conn, ">", 10, 0)
+	first, err := s.read(t.Context(), conn, 0, ">", 10, 0)
 	if err != nil || len(first) != 1 {
 		t.Fatalf("read: %d entries, %v", len(first), err)
 	}
 	s.accept(first)
 	add()
-	if _, err := s.read(t.Context(), conn, ">", 10, 0); err != nil { // its reply is lost
+	if _, err := s.read(t.Context(), conn, 0, ">", 10, 0); err != nil { // its reply is lost
 		t.Fatal(err)
 	}
 	rdb.AddHook(afterRead(func() { s.hand.release([]settlement{{d: &first[0]}}) }))
 	again := rdb.Conn()
 	defer again.Close()
-	if err := s.pendingPass(t.Context(), again, false); err != nil {
+	if err := s.pendingPass(t.Context(), again, 0, false); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
@@ -85,6 +87,81 @@ func TestSettledDuringReplay(t *testing.T) {
 	s.replay.settled([]settlement{{d: s.queue.waiting[1]}})
 	if !s.replay.done() {
 		t.Error("the replay is not done though its entry is settled")
+	}
+}
+
+// TestEra: Redis loses its last writes, as a failover may, and gives a lost entry's ID to another.
+// What a handler returns for the lost one does not settle the other.
+func TestEra(t *testing.T) {
+	server := stagetest.Real(t)
+	rdb := server.Client()
+	defer rdb.Close()
+	b, err := Open(Options{Redis: server.Options(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	hold, handled := make(chan struct{}), make(chan string, 10)
+	s, err := b.New(Config{Name: "s", In: "in"}, Each(func(_ context.Context, e Event[string]) (Nothing, error) {
+		handled <- e.Body
+		if e.Body == "lost" {
+			<-hold
+		}
+		return Nothing{}, nil
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	add := func(body string) {
+		t.Helper()
+		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", ID: "5-5", Values: []string{"payload", body, "id", newID(), "at", "1"}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stagetest.Eventually(t, "the stage is ready", func() bool { return s.Ready() == nil })
+	add("lost")
+	<-handled
+	// The server takes over the data of an empty one, and becomes a master again.
+	empty := strings.Split(stagetest.Real(t, "--repl-diskless-sync-delay", "0").Addr, ":")
+	if err := rdb.SlaveOf(t.Context(), empty[0], empty[1]).Err(); err != nil {
+		t.Fatal(err)
+	}
+	stagetest.Eventually(t, "the entry is lost", func() bool {
+		n, err := rdb.Exists(t.Context(), "in").Result()
+		return err == nil && n == 0
+	})
+	if err := rdb.SlaveOf(t.Context(), "no", "one").Err(); err != nil {
+		t.Fatal(err)
+	}
+	add("other")
+	if got := <-handled; got != "other" { // the reader is in the new era, so a settler is, too
+		t.Fatalf("handled %q, want other", got)
+	}
+	stagetest.Eventually(t, "the other entry is settled", func() bool {
+		p, err := rdb.XPending(t.Context(), "in", "s").Result()
+		return err == nil && p.Count == 0
+	})
+	if err := rdb.XGroupSetID(t.Context(), "in", "s", "5-5").Err(); err != nil {
+		t.Fatal(err)
+	}
+	// The same entry pending again: the late result of the lost one must leave it so.
+	if err := rdb.Do(t.Context(), "xclaim", "in", "s", "someone", 0, "5-5", "force", "justid").Err(); err != nil {
+		t.Fatal(err)
+	}
+	close(hold)
+	stagetest.Eventually(t, "the late result is dropped", func() bool {
+		s.out.mu.Lock()
+		defer s.out.mu.Unlock()
+		s.queue.mu.Lock()
+		defer s.queue.mu.Unlock()
+		return s.queue.running == 0 && len(s.out.list) == 0 && s.out.under == 0
+	})
+	if p, err := rdb.XPending(t.Context(), "in", "s").Result(); err != nil || p.Count != 1 {
+		t.Errorf("pending after the late result: %+v, %v; want the entry that is another one now", p, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/milepost/milepost/pkg/stage/internal/poison"
@@ -35,6 +36,13 @@ func (q *queue) push(in ...*delivery) {
 	for range in { // a worker that is awake takes more without being woken
 		q.wake.Signal()
 	}
+}
+
+// drop removes the deliveries of earlier eras.
+func (q *queue) drop(era int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = slices.DeleteFunc(q.waiting, func(d *delivery) bool { return d.era < era })
 }
 
 // take waits for deliveries and returns up to most of them, which count as running until done.

@@ -55,7 +55,11 @@ func (s *Stage) readLoop(ctx context.Context, starts int) error {
 func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error {
 	conn := s.b.link.Client.Conn()
 	defer conn.Close()
-	if err := s.pendingPass(ctx, conn, careful); err != nil {
+	era, err := s.enter(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if err := s.pendingPass(ctx, conn, era, careful); err != nil {
 		return err
 	}
 	if s.gate.open(redisAway, "") {
@@ -69,11 +73,11 @@ func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error
 	for {
 		s.gate.wait(ctx)
 		room := s.hand.room(ctx)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || era != s.eras.now() {
 			return nil
 		}
 		most := min(room, readMost)
-		in, err := s.read(ctx, conn, ">", most, readBlock)
+		in, err := s.read(ctx, conn, era, ">", most, readBlock)
 		if err != nil {
 			return err
 		}
@@ -100,8 +104,11 @@ func (s *Stage) unblock(ctx context.Context, id int64, done chan struct{}) {
 }
 
 // pendingPass reads what is already pending for this consumer and is not in hand.
-func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool) error {
+func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, era int, careful bool) error {
 	s.replay.read.Store(false)
+	if s.replay.era.Swap(int64(era)) != int64(era) {
+		s.replay.unsettled.Store(0)
+	}
 	found := 0
 	for after := "0"; ; {
 		room := s.hand.room(ctx)
@@ -109,7 +116,7 @@ func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, careful bool)
 			return nil
 		}
 		inHand := s.hand.now() // what is settled while the reply travels is in the reply, but not new
-		in, err := s.read(ctx, conn, after, min(room, readMost), noBlock)
+		in, err := s.read(ctx, conn, era, after, min(room, readMost), noBlock)
 		if err != nil {
 			return err
 		}
@@ -144,7 +151,7 @@ func (s *Stage) survived(ctx context.Context) error {
 const noBlock = -1
 
 // read runs one XREADGROUP.
-func (s *Stage) read(ctx context.Context, conn *redis.Conn, after string, count int, block time.Duration) ([]delivery, error) {
+func (s *Stage) read(ctx context.Context, conn *redis.Conn, era int, after string, count int, block time.Duration) ([]delivery, error) {
 	// Not ctx: a reply that travels when ctx ends holds entries that this consumer must hand back.
 	streams, err := conn.XReadGroup(context.WithoutCancel(ctx), &redis.XReadGroupArgs{
 		Group: s.cfg.Name, Consumer: s.name, Streams: []string{s.b.keys.Stream(s.cfg.In), after}, Count: int64(count), Block: block,
@@ -154,7 +161,7 @@ func (s *Stage) read(ctx context.Context, conn *redis.Conn, after string, count 
 	}
 	now, in := time.Now(), make([]delivery, len(streams[0].Messages))
 	for i, m := range streams[0].Messages {
-		in[i] = delivery{Entry: entry.Of(m), channel: s.cfg.In, read: now}
+		in[i] = delivery{Entry: entry.Of(m), channel: s.cfg.In, era: era, read: now}
 	}
 	return in, nil
 }
@@ -164,7 +171,7 @@ func (s *Stage) accept(in []delivery) {
 	work := make([]*delivery, 0, len(in))
 	for i := range in {
 		d := &in[i]
-		if !s.hand.add(d.EntryID) {
+		if !s.hand.add(d) {
 			continue
 		}
 		switch {

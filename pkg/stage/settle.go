@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
@@ -127,20 +130,28 @@ func (q *settlements) done() {
 	}
 }
 
+// settler settles over a connection of its own, since it must know the connection's era.
+type settler struct {
+	s    *Stage
+	keys []string
+	args []any
+	conn *redis.Conn // nil while there is none
+	era  int
+}
+
 // settleLoop settles until everything is settled and no more will come, or ctx ends.
 func (s *Stage) settleLoop(ctx context.Context) {
-	keys := []string{s.b.keys.Stream(s.cfg.In), s.b.keys.Groups(s.cfg.In), s.b.keys.Due(s.cfg.In)}
+	t := settler{s: s, keys: []string{s.b.keys.Stream(s.cfg.In), s.b.keys.Groups(s.cfg.In), s.b.keys.Due(s.cfg.In)}}
 	for _, o := range s.cfg.Out {
-		keys = append(keys, s.b.keys.Stream(o.Channel))
+		t.keys = append(t.keys, s.b.keys.Stream(o.Channel))
 	}
-	var args []any
+	defer t.hangUp()
 	for {
 		batch := s.out.take()
 		if len(batch) == 0 {
 			return
 		}
-		args = s.settleArgs(args[:0], batch)
-		ok := s.settle(ctx, keys, args, batch)
+		ok := t.settle(ctx, batch)
 		s.out.done()
 		if !ok {
 			return
@@ -150,18 +161,27 @@ func (s *Stage) settleLoop(ctx context.Context) {
 
 // settle runs the script, which is safe to run twice, until Redis has answered. It returns false if
 // ctx ended first.
-func (s *Stage) settle(ctx context.Context, keys []string, args []any, batch []settlement) bool {
+func (t *settler) settle(ctx context.Context, batch []settlement) bool {
 	var wait backoff
-	for {
-		killSoon("stage.settle-sent")
+	for s := t.s; ; {
+		var err error
+		batch, err = t.dial(ctx, batch)
+		if err == nil && len(batch) == 0 {
+			return true
+		}
 		var reply settleReply
-		err := s.b.link.RunJSON(ctx, &reply, script.Settle, keys, args...)
+		if err == nil {
+			t.args = s.settleArgs(t.args[:0], batch)
+			killSoon("stage.settle-sent")
+			err = s.b.link.RunJSONOn(ctx, t.conn, &reply, script.Settle, t.keys, t.args...)
+		}
 		if err == nil {
 			killPoint("stage.after-settle")
 			s.gate.open(settling, "")
 			s.settled(ctx, batch, reply)
 			return true
 		}
+		t.hangUp()
 		if ctx.Err() != nil {
 			return false
 		}
@@ -171,6 +191,32 @@ func (s *Stage) settle(ctx context.Context, keys []string, args []any, batch []s
 		if !wait.wait(ctx) {
 			return false
 		}
+	}
+}
+
+// dial makes sure that there is a connection of the batch's era, and drops what is of an earlier one.
+func (t *settler) dial(ctx context.Context, batch []settlement) (_ []settlement, err error) {
+	older := func(x settlement) bool { return x.d.era < t.era }
+	newer := func(x settlement) bool { return x.d.era > t.era }
+	if slices.ContainsFunc(batch, newer) {
+		t.hangUp()
+	}
+	if t.conn == nil {
+		t.conn = t.s.b.link.Client.Conn()
+		if t.era, err = t.s.enter(ctx, t.conn); err != nil {
+			return batch, err
+		}
+		if slices.ContainsFunc(batch, newer) {
+			return batch, fmt.Errorf("%w: an old master answered", ErrUnavailable)
+		}
+	}
+	return slices.DeleteFunc(batch, older), nil
+}
+
+func (t *settler) hangUp() {
+	if t.conn != nil {
+		_ = t.conn.Close() // nothing is under way
+		t.conn = nil
 	}
 }
 

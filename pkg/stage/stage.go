@@ -28,6 +28,7 @@ type Stage struct {
 	queue  *queue
 	hand   hand
 	replay replay
+	eras   eras
 	out    settlements
 	gate   gate
 	probe  sync.Mutex // one probe at a time

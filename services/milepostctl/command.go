@@ -137,8 +137,9 @@ type tool struct {
 	output   string
 	timeout  time.Duration
 
-	options *redis.Options
-	started bool // the command line was understood
+	options  *redis.Options
+	failover *redis.FailoverOptions // nil for a single Redis
+	started  bool                   // the command line was understood
 }
 
 func (t *tool) root() *cobra.Command {
@@ -216,7 +217,7 @@ func (t *tool) prepare(*cobra.Command, []string) error {
 	if err := config.Load(getenv, &env); err != nil {
 		return ofFlag(ofFlag(err, "REDIS_URL", t.redisURL, "--redis"), "KEY_PREFIX", t.prefix, "--prefix")
 	}
-	t.options, t.prefix = env.Options(), string(env.KeyPrefix)
+	t.options, t.failover, t.prefix = env.Options(), env.Failover(), string(env.KeyPrefix)
 	if err := stage.CheckPrefix(t.prefix, t.options.DB); err != nil {
 		return err
 	}

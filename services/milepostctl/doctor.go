@@ -46,6 +46,7 @@ func (x *examination) add(check, state, found, means, change string) {
 type limits struct {
 	MaxBacklog int `env:"MAX_BACKLOG" envDefault:"1000000" min:"1" help:"as the services have it"`
 	MaxDead    int `env:"MAX_DEAD" envDefault:"100000" min:"1" help:"as the services have it"`
+	WaitFor    int `env:"WAIT_REPLICAS" envDefault:"0" min:"0" help:"as web-api has it"`
 }
 
 func (t *tool) doctor() *cobra.Command {
@@ -59,8 +60,8 @@ version, persistence, memory and eviction, output buffers, clock and response ti
 programs. A user with the name of a program needs no more than that program. Of the cache's Redis
 (CACHE_REDIS_URL): rights and eviction. Of MongoDB (--mongo,
 MONGO_URL or MONGO_HOST): version, index, clock and response times. Of the pipeline: groups without
-processes, dead letters near MAX_DEAD, backlogs near MAX_BACKLOG, and adoption. Set MAX_DEAD and
-MAX_BACKLOG as the services have them.
+processes, dead letters near MAX_DEAD, backlogs near MAX_BACKLOG, and adoption. Set MAX_DEAD, MAX_BACKLOG
+and WAIT_REPLICAS as the services have them.
 
 Each finding says what it means and what to change. What Redis does not tell is "unknown". The exit
 status is 5 if a check failed; warnings alone end with 0.`,
@@ -84,7 +85,7 @@ status is 5 if a check failed; warnings alone end with 0.`,
 			t.paint()
 			var x examination
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				away := x.broker(ctx, t)
+				away := x.broker(ctx, t, l.WaitFor)
 				x.cache(ctx, cache, t)
 				if named {
 					x.store(ctx, store, t.timeout)

@@ -47,7 +47,8 @@ func askServer(ctx context.Context, o *redis.Options, patience time.Duration) (*
 			}
 		}
 	}
-	for _, name := range []string{"appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "client-output-buffer-limit", "aof-load-truncated"} {
+	for _, name := range []string{"appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "client-output-buffer-limit", "aof-load-truncated",
+		"replica-priority", "min-replicas-to-write", "min-replicas-max-lag", "repl-diskless-load"} {
 		got, err := s.rdb.ConfigGet(ctx, name).Result()
 		if err != nil {
 			s.silent = err.Error()
@@ -99,7 +100,7 @@ func (x *examination) expect(s *server, check, got string, ok bool, bad, means, 
 }
 
 // broker checks the pipeline's Redis. It returns an error if it cannot be reached.
-func (x *examination) broker(ctx context.Context, t *tool) error {
+func (x *examination) broker(ctx context.Context, t *tool, wait int) error {
 	s, err := askServer(ctx, t.options, t.timeout)
 	if err != nil {
 		x.add("redis answers", failed, err.Error(), "Every program waits for Redis, and web-api answers 503.", remedy(err, "REDIS", t.options))
@@ -113,6 +114,7 @@ func (x *examination) broker(ctx context.Context, t *tool) error {
 	} else {
 		x.settings(s)
 	}
+	x.replication(ctx, t, s, wait)
 	x.clock("redis clock", func() (time.Time, error) { return s.rdb.Time(ctx).Result() })
 	x.rights(ctx, t)
 	x.keys(ctx, s.rdb, t.prefix)
@@ -125,9 +127,10 @@ func (x *examination) settings(s *server) {
 	x.expect(s, "redis version", version, atLeast(version, 7, 0), failed,
 		"The scripts and streams need Redis 7.0 or newer.", "Upgrade Redis.")
 	x.expect(s, "redis mode", s.info["redis_mode"], s.info["redis_mode"] == "standalone", failed,
-		"Scripts need all keys of a pipeline on one server and messages in one order. Redis Cluster and Sentinel give neither.", "Use a single Redis.")
+		"Scripts need all keys of a pipeline on one server and messages in one order. Redis Cluster gives neither.",
+		"Use a single Redis, or Sentinel: redis://HOST:26379/0?master_name=NAME (with addr=HOST:26379 for each further Sentinel).")
 	x.expect(s, "redis role", s.info["role"], s.info["role"] == "master", failed,
-		"Only a master accepts writes.", "Name the master, or make this one the master: REPLICAOF NO ONE. Failover to a replica may lose the last writes; no promise covers that.")
+		"Only a master accepts writes.", "Name the master, or make this one the master: REPLICAOF NO ONE.")
 	appendonly := s.config["appendonly"]
 	if v, ok := s.info["aof_enabled"]; ok && appendonly == "" {
 		appendonly = map[string]string{"0": "no", "1": "yes"}[v]

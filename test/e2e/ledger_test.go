@@ -209,7 +209,8 @@ func (l *ledger) balance() counts {
 	if err != nil {
 		t.Fatalf("look at %s: %v", event.EmailSent, err)
 	}
-	if n := int(news.EntriesAdded); n != l.lines {
+	// A failover may forget what was not answered 201, after its line was written.
+	if n := int(news.EntriesAdded); n != l.lines && !(l.p.redis == nil && n < l.lines && n >= l.lines-l.kept) {
 		wrong = append(wrong, fmt.Sprintf("%d messages on %s, want one for each of %d lines", n, event.EmailSent, l.lines))
 	}
 	for _, c := range hops {

@@ -83,9 +83,13 @@ func (l *Link) Recheck() {
 
 // RunUnchecked is Run without asking Allowed.
 func (l *Link) RunUnchecked(ctx context.Context, s *redis.Script, keys []string, args ...any) (any, error) {
+	return l.runOn(ctx, l.Client, s, keys, args)
+}
+
+func (l *Link) runOn(ctx context.Context, on redis.Scripter, s *redis.Script, keys []string, args []any) (any, error) {
 	call, cancel := context.WithTimeout(ctx, cmp.Or(l.Timeout, CallTimeout))
 	defer cancel()
-	reply, err := s.Run(call, l.Client, keys, append(args, l.Keys.Base)...).Result()
+	reply, err := s.Run(call, on, keys, append(args, l.Keys.Base)...).Result()
 	return reply, l.Check(ctx, err)
 }
 
@@ -128,7 +132,15 @@ func (l *Link) RunInt(ctx context.Context, s *redis.Script, keys []string, args 
 // RunJSON is Run for a script that replies with a JSON object, and decodes it into v. An empty
 // reply leaves v as it is.
 func (l *Link) RunJSON(ctx context.Context, v any, s *redis.Script, keys []string, args ...any) error {
-	reply, err := l.Run(ctx, s, keys, args...)
+	return l.RunJSONOn(ctx, l.Client, v, s, keys, args...)
+}
+
+// RunJSONOn is RunJSON over one connection of the client.
+func (l *Link) RunJSONOn(ctx context.Context, on redis.Scripter, v any, s *redis.Script, keys []string, args ...any) error {
+	if err := l.Ready(ctx); err != nil {
+		return err
+	}
+	reply, err := l.runOn(ctx, on, s, keys, args)
 	if text, _ := reply.(string); err == nil && text != "" {
 		err = json.Unmarshal([]byte(text), v)
 	}

@@ -1,0 +1,146 @@
+package milepostctl
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// replication checks what a failover depends on: Sentinel, and the settings of all nodes.
+func (x *examination) replication(ctx context.Context, t *tool, master *server, wait int) {
+	const means = "web-api answers 201 only if WAIT_REPLICAS replicas have the submission. With 0, a failover may lose what was answered."
+	replicas := 0
+	for name, value := range master.info {
+		if strings.HasPrefix(name, "slave") && strings.Contains(value, "state=online") {
+			replicas++
+		}
+	}
+	found := fmt.Sprintf("WAIT_REPLICAS %d, replicas %d", wait, replicas)
+	switch {
+	case wait > replicas:
+		x.add("replicas", failed, found, means, "Start the missing replicas, or lower WAIT_REPLICAS: until then every submission is answered 503.")
+	case wait == 0 && (t.failover != nil || replicas > 0):
+		x.add("replicas", warning, found, means, fmt.Sprintf("Set WAIT_REPLICAS=%d for web-api and the tool.", max(1, replicas)))
+	default:
+		x.add("replicas", fine, found, means, "")
+	}
+	if t.failover == nil {
+		return
+	}
+	var nodes []*node
+	for _, addr := range x.sentinels(ctx, t) {
+		if n := x.node(ctx, t, addr); n != nil {
+			nodes = append(nodes, n)
+		}
+	}
+	x.nodes(nodes, wait)
+}
+
+// sentinels checks the Sentinels of the URL and returns the addresses of the master and its replicas.
+func (x *examination) sentinels(ctx context.Context, t *tool) (nodes []string) {
+	const means = "A majority of the Sentinels, and at least the quorum, must reach each other to replace a master."
+	f := t.failover
+	var wrong []string
+	for _, addr := range f.SentinelAddrs {
+		s := redis.NewSentinelClient(&redis.Options{
+			Addr: addr, Username: f.SentinelUsername, Password: f.SentinelPassword, TLSConfig: t.options.TLSConfig,
+			MaxRetries: -1, DialerRetries: 1, DialTimeout: t.timeout, ReadTimeout: t.timeout, DisableIdentity: true,
+		})
+		about, err := s.Master(ctx, f.MasterName).Result()
+		if err == nil {
+			err = s.CkQuorum(ctx, f.MasterName).Err()
+		}
+		others, _ := strconv.Atoi(about["num-other-sentinels"])
+		switch {
+		case err != nil:
+			wrong = append(wrong, addr+": "+err.Error())
+		case others+1 != len(f.SentinelAddrs):
+			wrong = append(wrong, fmt.Sprintf("%s knows %d Sentinels, REDIS_URL names %d", addr, others+1, len(f.SentinelAddrs)))
+		}
+		if len(nodes) == 0 && about["ip"] != "" {
+			nodes = append(nodes, net.JoinHostPort(about["ip"], about["port"]))
+			list, _ := s.Replicas(ctx, f.MasterName).Result()
+			for _, r := range list {
+				nodes = append(nodes, net.JoinHostPort(r["ip"], r["port"]))
+			}
+		}
+		_ = s.Close() // nothing was written
+	}
+	found := fmt.Sprintf("%d agree", len(f.SentinelAddrs))
+	switch {
+	case len(wrong) > 0:
+		x.add("sentinels", failed, strings.Join(wrong, "; "), means, "Start those that are missing, name all of them in REDIS_URL with addr=, and give all the same master and password.")
+	case len(f.SentinelAddrs) < 3:
+		x.add("sentinels", warning, found, means, "Run three, on three machines: of two, the loss of one leaves no majority.")
+	default:
+		x.add("sentinels", fine, found, means, "")
+	}
+	return nodes
+}
+
+// node is the master or a replica.
+type node struct {
+	*server
+	addr string
+}
+
+// node asks one node, with the pipeline's credentials. It returns nil if that does not answer.
+func (x *examination) node(ctx context.Context, t *tool, addr string) *node {
+	o := *t.options
+	o.Addr, o.Dialer = addr, nil
+	s, err := askServer(ctx, &o, t.timeout)
+	if err != nil {
+		x.add("node "+addr, failed, err.Error(), "Each node may become the master, so each must answer with the same user and password.", remedy(err, "REDIS", &o))
+		return nil
+	}
+	defer func() { _ = s.rdb.Close() }() // nothing was written
+	if s.info["role"] == "slave" && s.info["master_link_status"] != "up" {
+		x.add("node "+addr, failed, "does not follow its master", "A replica that lags behind cannot take over without loss.",
+			"Look at its log: masterauth and masteruser must be the master's password and user.")
+	}
+	return &node{s, addr}
+}
+
+// nodes checks that the nodes have the settings with which a failover loses nothing.
+func (x *examination) nodes(nodes []*node, wait int) {
+	if len(nodes) == 0 {
+		return
+	}
+	for _, c := range []struct {
+		name, want, means string
+		ok                func(value string) bool
+	}{
+		{"replica-priority", "100", "Sentinel promotes the replica with the lowest value first, even one that lacks the last writes.",
+			func(v string) bool { return v != "0" && v == nodes[0].config["replica-priority"] }},
+		{"min-replicas-to-write", strconv.Itoa(wait), "A master that lost its replicas must stop taking writes, or it goes on beside the new one. It should be WAIT_REPLICAS.",
+			func(v string) bool { return v == strconv.Itoa(wait) }},
+		{"min-replicas-max-lag", "2", "So many seconds an abandoned master goes on.",
+			func(v string) bool { return v == "2" || v == "3" || wait == 0 }},
+		{"repl-diskless-load", "disabled", "Otherwise a replica may throw its data away before it has the master's.", func(v string) bool { return v == "disabled" }},
+		{"appendonly", "yes", "Each node may become the master.", func(v string) bool { return v == "yes" }},
+		{"appendfsync", "always", "Each node may become the master.", func(v string) bool { return v == "always" }},
+	} {
+		var wrong, silent []string
+		for _, n := range nodes {
+			switch v, told := n.config[c.name]; {
+			case !told:
+				silent = append(silent, n.addr)
+			case !c.ok(v):
+				wrong = append(wrong, n.addr+" has "+v)
+			}
+		}
+		check := "nodes " + c.name
+		switch {
+		case len(wrong) > 0:
+			x.add(check, warning, strings.Join(wrong, "; "), c.means, fmt.Sprintf("On each node: CONFIG SET %s %s, and the same in its redis.conf.", c.name, c.want))
+		case len(silent) > 0:
+			x.add(check, unknown, "not told by "+strings.Join(silent, ", "), c.means, "Allow this user to read it: ACL SETUSER … +config|get.")
+		default:
+			x.add(check, fine, nodes[0].config[c.name], c.means, "")
+		}
+	}
+}
