@@ -69,7 +69,7 @@ func (c *Client) Pool() (*redis.PoolStats, int) { return c.rdb.PoolStats(), c.rd
 func (c *Client) Close() error { return c.rdb.Close() }
 
 // Ping returns nil if Redis answers and this user may do what caches need, else an error wrapping
-// [ErrAway]. A full Redis answers.
+// [ErrAway], or that of ctx if it has ended. A full Redis answers.
 func (c *Client) Ping(ctx context.Context) error {
 	keys := []string{c.base + "cache:#ping", c.base + "cache:#ping#lock"}
 	for _, try := range []func() error{
@@ -79,7 +79,10 @@ func (c *Client) Ping(ctx context.Context) error {
 		func() error { return c.rdb.PExpire(ctx, keys[1], lease).Err() },
 		func() error { return c.rdb.Del(ctx, keys...).Err() },
 	} {
-		if err := try(); errors.Is(err, ErrAway) {
+		switch err := try(); {
+		case ended(ctx) != nil:
+			return ended(ctx)
+		case errors.Is(err, ErrAway):
 			return err
 		}
 	}

@@ -234,27 +234,6 @@ func TestCellOnly(t *testing.T) {
 	}
 }
 
-// 200 requests at once, at two replicas, cause one call.
-func TestOneCall(t *testing.T) {
-	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		p := provider(t)
-		p.Delay(300 * time.Millisecond)
-		replicas := []string{replica(t, o, o, p.URL).base, replica(t, o, o, p.URL).base}
-		var wg sync.WaitGroup
-		for i := range 200 {
-			wg.Go(func() {
-				if status, _, reason := get(t, replicas[i%2]+newYork); status != 200 {
-					t.Errorf("GET = %d %s", status, reason)
-				}
-			})
-		}
-		wg.Wait()
-		if q := p.Queries(); len(q) != 1 {
-			t.Errorf("200 requests at two replicas caused %d calls, want 1", len(q))
-		}
-	})
-}
-
 func TestOutage(t *testing.T) {
 	for name, tc := range map[string]struct {
 		fault  openmeteo.Fault

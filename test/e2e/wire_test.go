@@ -87,10 +87,6 @@ const (
 	halfOpen       // the far side is gone and this side is never told; what is sent is lost. New connections get no answer
 )
 
-func (f fault) String() string {
-	return [...]string{"clear", "cut replies", "cut requests", "stall", "late", "half open"}[f]
-}
-
 // strand is one connection.
 type strand struct {
 	near, far net.Conn

@@ -94,23 +94,6 @@ func (s *server) kill() {
 	}
 }
 
-// A real redis-server takes broker.conf, and keeps what it answers: a write is on the disk before
-// its reply, nothing is evicted.
-func TestRedisSettings(t *testing.T) {
-	c := newServer(t, "broker.conf").start("")
-	for setting, want := range map[string]string{
-		"appendonly": "yes", "appendfsync": "always", "aof-load-truncated": "yes", "save": "", "maxmemory": "536870912", "maxmemory-policy": "noeviction",
-	} {
-		if got, err := c.ConfigGet(t.Context(), setting).Result(); err != nil || got[setting] != want {
-			t.Errorf("%s is %q, %v; want %q", setting, got[setting], err, want)
-		}
-	}
-	limits, err := c.ConfigGet(t.Context(), "client-output-buffer-limit").Result()
-	if err != nil || !strings.Contains(limits["client-output-buffer-limit"], "pubsub 268435456 67108864 60") {
-		t.Errorf("client-output-buffer-limit is %q, %v", limits, err)
-	}
-}
-
 // With REDIS_PASSWORD a client must give it, whatever is in it.
 func TestRedisPassword(t *testing.T) {
 	const password = `a "b' $c \d`
