@@ -25,8 +25,8 @@ const maxAddress = 254
 // user:email it is the whole payload, without JSON.
 type Address string
 
-// Canonical returns the one spelling of a that is published: in NFC, the domain in lower case and in
-// Unicode. The local part stays as typed, since a mail server may care about its case. What
+// Canonical returns the one spelling of a that is published: in NFC, the domain in lower case and
+// in Unicode. The local part stays as typed, since a mail server may care about its case. What
 // [Address.Validate] refuses may stay as it is.
 func (a Address) Canonical() Address {
 	s := string(a)
@@ -76,8 +76,8 @@ var domains = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.VerifyDNSLengt
 // 254 bytes whose domain can be a host's name (IDNA 2008) or is an IP address in brackets.
 // Characters that could break or forge a line of a log are refused: controls (CR, LF, ESC, C1,
 // U+0085), separators, bidi and other invisible characters, spaces other than U+0020, and a
-// semicolon in quotes, which ends the address in sent_emails. The error does not repeat the address,
-// since errors are logged; it names a likely mistake.
+// semicolon in quotes, which ends the address in sent_emails. The error does not repeat the
+// address, since errors are logged; it names a likely mistake.
 func (a Address) Validate() error {
 	s := string(a)
 	switch {

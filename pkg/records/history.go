@@ -18,7 +18,8 @@ type Profile struct {
 	First, Last time.Time // submitted
 }
 
-// Profile returns the profile of the mailbox that email names, the zero Profile if it has no record.
+// Profile returns the profile of the mailbox that email names, the zero Profile if it has no
+// record.
 func (s *Store) Profile(ctx context.Context, email string) (Profile, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()

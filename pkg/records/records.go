@@ -66,8 +66,8 @@ type Store struct {
 }
 
 // Open prepares a client for the store at url (mongodb://…). It does not connect; an error says
-// what is wrong with url. The hosts of a mongodb+srv URL are looked up in DNS, and again by each call
-// until DNS answers. The caller closes the store.
+// what is wrong with url. The hosts of a mongodb+srv URL are looked up in DNS, and again by each
+// call until DNS answers. The caller closes the store.
 func Open(url, database string) (*Store, error) { return OpenPool(url, database, nil) }
 
 // OpenPool is Open with the connections of pool, which may be nil.
@@ -112,8 +112,8 @@ func of(email string) bson.D {
 	return bson.D{{Key: "$or", Value: which}}
 }
 
-// Newest returns the record of email's mailbox that was submitted last, and false if there is none. A
-// document without a distance, which another program must have stored, counts as none.
+// Newest returns the record of email's mailbox that was submitted last, and false if there is none.
+// A document without a distance, which another program must have stored, counts as none.
 func (s *Store) Newest(ctx context.Context, email string) (Record, bool, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()

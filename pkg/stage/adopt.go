@@ -41,10 +41,10 @@ import (
 // gives up the lease and reads on until its successor's marker, for leaveAdoption at most. When the
 // subscription breaks, token and count are void.
 //
-// What cannot be true. Anybody may publish on <channel>:kept. A number over keptMost is ignored. One
-// that comes while messages are still to be skipped starts the count anew. The messages of a script
-// come before the reply to a later PING, so after two replies (the embedded Redis may mix up one)
-// nothing is left to skip. All three are counted as odd.
+// What cannot be true. Anybody may publish on <channel>:kept. A number over keptMost is ignored.
+// One that comes while messages are still to be skipped starts the count anew. The messages of a
+// script come before the reply to a later PING, so after two replies (the embedded Redis may mix up
+// one) nothing is left to skip. All three are counted as odd.
 //
 // The subscription is never held up: messages wait in memory and another goroutine adds them to the
 // stream. An event keeps its ID when that is repeated, so a lost reply can double an entry, but not

@@ -275,8 +275,8 @@ func TestAdoption(t *testing.T) {
 	})
 }
 
-// Another program's SET and PUBLISH on the names of adoption stop it for a lease at most. What cannot
-// be true is ignored and counted.
+// Another program's SET and PUBLISH on the names of adoption stop it for a lease at most. What
+// cannot be true is ignored and counted.
 func TestAdoptionDisturbed(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		rdb := redis.NewClient(o)

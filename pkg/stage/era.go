@@ -10,11 +10,11 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
-// eras tells apart the histories of Redis' data. A failover may lose the last writes, and a new entry
-// may get the ID of a lost one. So what was read in one era must not be settled in the next: the
-// consumer drops what it holds, and reads what is pending for it. The master's replication ID names
-// the era. A server that restarts has a new one, too, and goes on with the era, since it keeps its
-// data; one that was a replica still has the ID of its last master.
+// eras tells apart the histories of Redis' data. A failover may lose the last writes, and a new
+// entry may get the ID of a lost one. So what was read in one era must not be settled in the next:
+// the consumer drops what it holds, and reads what is pending for it. The master's replication ID
+// names the era. A server that restarts has a new one, too, and goes on with the era, since it
+// keeps its data; one that was a replica still has the ID of its last master.
 type eras struct {
 	mu   sync.Mutex
 	id   string

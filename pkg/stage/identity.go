@@ -43,7 +43,8 @@ func (b *Broker) keyed(ctx context.Context, s *Submission) (string, error) {
 	return id.String(), nil
 }
 
-// secret returns the pipeline's secret. If Redis has lost it, it gets the one that this process has.
+// secret returns the pipeline's secret. If Redis has lost it, it gets the one that this process
+// has.
 func (b *Broker) secret(ctx context.Context) (string, error) {
 	i := &b.identity
 	i.mu.Lock()

@@ -107,8 +107,8 @@ func TestPauseOfRedisCondemnsNobody(t *testing.T) {
 	}
 }
 
-// In a full Redis, adoption waits for room and says so. That keeps nobody from taking over, nor from
-// working on.
+// In a full Redis, adoption waits for room and says so. That keeps nobody from taking over, nor
+// from working on.
 func TestAdoptionWaitsForRoom(t *testing.T) {
 	t.Parallel()
 	o := stagetest.Real(t).Options()

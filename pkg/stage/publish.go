@@ -84,8 +84,9 @@ var ErrClosed = errors.New("the publisher is closed")
 
 // Publish adds s to the channel's stream and publishes it. It returns once Redis has answered, and
 // Options.WaitReplicas replicas have it.
-// Errors: [ErrBacklog], [ErrKeyReused], [*LimitError], [ErrUnavailable], [ErrRefused], [ErrClosed], a
-// codec error, ctx's error. After ErrUnavailable or ctx's error the event may or may not have been kept.
+// Errors: [ErrBacklog], [ErrKeyReused], [*LimitError], [ErrUnavailable], [ErrRefused], [ErrClosed],
+// a codec error, ctx's error. After ErrUnavailable or ctx's error the event may or may not have
+// been kept.
 func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err error) {
 	payload, err := encode(s.Body)
 	if err != nil {
@@ -212,7 +213,8 @@ func (p *Publisher) publish(ctx context.Context, batch []publishing) {
 	p.b.metrics.published(p.channel, len(batch))
 }
 
-// run runs the script. few is the error of what it kept, and of repeats, if too few replicas have it.
+// run runs the script. few is the error of what it kept, and of repeats, if too few replicas have
+// it.
 func (p *Publisher) run(ctx context.Context, keys []string, args []any) (reply any, few, err error) {
 	n := p.b.opt.WaitReplicas
 	if n == 0 {

@@ -438,8 +438,8 @@ func TestRetireAndSkip(t *testing.T) {
 	})
 }
 
-// Another program's group on a stream: nothing is trimmed before it is acked, up to MaxBacklog, after
-// AwaitGroup without that limit, and after IgnoreGroup at once.
+// Another program's group on a stream: nothing is trimmed before it is acked, up to MaxBacklog,
+// after AwaitGroup without that limit, and after IgnoreGroup at once.
 func TestForeignGroup(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o, func(o *stage.Options) { o.MaxBacklog, o.KeepEntries = 1000, 200 })
@@ -512,8 +512,8 @@ func TestForeignGroup(t *testing.T) {
 	})
 }
 
-// A key of another type, of all that a script may write, stops the stage before it acks anything. The
-// stage says which key it is, and goes on when that is mended.
+// A key of another type, of all that a script may write, stops the stage before it acks anything.
+// The stage says which key it is, and goes on when that is mended.
 func TestWrongKey(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		rdb := redis.NewClient(o)
@@ -729,8 +729,8 @@ func TestFull(t *testing.T) {
 	})
 }
 
-// Room in Redis is for events. While none waits, no submission is refused, however much progress and
-// however many keys earlier ones left. Both are gone before events that wait fill it.
+// Room in Redis is for events. While none waits, no submission is refused, however much progress
+// and however many keys earlier ones left. Both are gone before events that wait fill it.
 func TestFullOfProgress(t *testing.T) {
 	t.Parallel()
 	srv := stagetest.Real(t, "--maxmemory", "6mb", "--maxmemory-policy", "noeviction")

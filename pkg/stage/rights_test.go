@@ -111,7 +111,8 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// TestRefusedWhileRunning: credentials or a role that changed under a running program are an outage.
+// TestRefusedWhileRunning: credentials or a role that changed under a running program are an
+// outage.
 func TestRefusedWhileRunning(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]struct {

@@ -28,9 +28,10 @@ const (
 //
 // go-redis' own failover client asks one Sentinel. It keeps that one for as long as its calls end
 // by their context, so the loss of a machine with the master and this Sentinel can cut it off for
-// ever; and it leaves subscriptions and blocked reads at the old master. This one asks all Sentinels
-// at each connect, and each second while it has connections. It believes the newest of the answers
-// of a majority. Connections to an old master are closed at once, whatever they are waiting for.
+// ever; and it leaves subscriptions and blocked reads at the old master. This one asks all
+// Sentinels at each connect, and each second while it has connections. It believes the newest of
+// the answers of a majority. Connections to an old master are closed at once, whatever they are
+// waiting for.
 func Sentinel(o *redis.FailoverOptions) *redis.Options {
 	s := &sentinels{opt: o, tls: o.TLSConfig, members: map[*member]struct{}{}}
 	if s.tls != nil { // the certificate is of the server that Sentinel names
@@ -44,7 +45,8 @@ func Sentinel(o *redis.FailoverOptions) *redis.Options {
 }
 
 // sentinels finds the master for the connections of the clients that share its options. Between the
-// first connection and the last it has connections to the Sentinels, and a goroutine that asks them.
+// first connection and the last it has connections to the Sentinels, and a goroutine that asks
+// them.
 type sentinels struct {
 	opt *redis.FailoverOptions
 	tls *tls.Config
@@ -190,8 +192,8 @@ func (s *sentinels) follow(master masterAt) {
 	}
 }
 
-// find asks all Sentinels at once and returns the newest answer, as soon as a majority has answered.
-// Fewer are believed too, but not that the master is an older one than the one known.
+// find asks all Sentinels at once and returns the newest answer, as soon as a majority has
+// answered. Fewer are believed too, but not that the master is an older one than the one known.
 func (s *sentinels) find(ctx context.Context, clients []*redis.SentinelClient) (masterAt, error) {
 	ctx, cancel := context.WithTimeout(ctx, sentinelTimeout)
 	defer cancel()

@@ -194,7 +194,8 @@ func (t *settler) settle(ctx context.Context, batch []settlement) bool {
 	}
 }
 
-// dial makes sure that there is a connection of the batch's era, and drops what is of an earlier one.
+// dial makes sure that there is a connection of the batch's era, and drops what is of an earlier
+// one.
 func (t *settler) dial(ctx context.Context, batch []settlement) (_ []settlement, err error) {
 	older := func(x settlement) bool { return x.d.era < t.era }
 	newer := func(x settlement) bool { return x.d.era > t.era }

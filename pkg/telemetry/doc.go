@@ -1,4 +1,5 @@
-// Package telemetry has what a program tells its operators: logs, metrics, traces and the admin port.
+// Package telemetry has what a program tells its operators: logs, metrics, traces and the admin
+// port.
 //
 // [Logging] opens the log. [Admin] is the admin port with /healthz, /readyz and /metrics, which
 // deploy/METRICS.md lists; [Admin.Watch] adds what readiness depends on, and [Admin.Observe] counts

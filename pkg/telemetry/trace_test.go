@@ -232,8 +232,8 @@ func TestTracesVariables(t *testing.T) {
 	}
 }
 
-// TestTracesRetried: a collector that is busy gets the spans again. One that refuses them costs them,
-// and one line in the log. TestTraceCollectorAway of test/e2e has those that do not answer.
+// TestTracesRetried: a collector that is busy gets the spans again. One that refuses them costs
+// them, and one line in the log. TestTraceCollectorAway of test/e2e has those that do not answer.
 func TestTracesRetried(t *testing.T) {
 	for status, spans := range map[int]int{http.StatusServiceUnavailable: 1, http.StatusBadRequest: 0} {
 		collector := otlptest.Start(t)

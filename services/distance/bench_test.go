@@ -19,9 +19,9 @@ import (
 )
 
 // BenchmarkHop moves events from raw_input to calculated_distance: with the real stage and its
-// defaults, and with a bare pipelined client that issues the same commands and does not look into the
-// payload. Both run in turns on one server and on one processor, as the program does; the result is
-// the median of each.
+// defaults, and with a bare pipelined client that issues the same commands and does not look into
+// the payload. Both run in turns on one server and on one processor, as the program does; the
+// result is the median of each.
 func BenchmarkHop(b *testing.B) {
 	const n = 100_000
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))

@@ -21,7 +21,8 @@ type Deps struct {
 	Admin  *telemetry.Admin // may be nil
 }
 
-// maxBatch is how many submissions one call of the handler gets. A call costs more than one distance.
+// maxBatch is how many submissions one call of the handler gets. A call costs more than one
+// distance.
 const maxBatch = 256
 
 // Run works on raw_input until ctx ends, then drains. It waits while Redis is away.

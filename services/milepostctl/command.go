@@ -277,8 +277,8 @@ type pipeline struct {
 	*inspect.Pipeline
 }
 
-// open opens the pipeline for f and closes it. It returns f's errors as they are. Each call to Redis
-// may take --timeout.
+// open opens the pipeline for f and closes it. It returns f's errors as they are. Each call to
+// Redis may take --timeout.
 func (t *tool) open(ctx context.Context, f func(context.Context, pipeline) error) error {
 	broker, err := stage.Open(stage.Options{Redis: t.options, Prefix: t.prefix, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {

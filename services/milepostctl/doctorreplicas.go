@@ -40,7 +40,8 @@ func (x *examination) replication(ctx context.Context, t *tool, master *server, 
 	x.nodes(nodes, wait)
 }
 
-// sentinels checks the Sentinels of the URL and returns the addresses of the master and its replicas.
+// sentinels checks the Sentinels of the URL and returns the addresses of the master and its
+// replicas.
 func (x *examination) sentinels(ctx context.Context, t *tool) (nodes []string) {
 	const means = "A majority of the Sentinels, and at least the quorum, must reach each other to replace a master."
 	f := t.failover

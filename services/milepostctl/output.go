@@ -32,9 +32,9 @@ func jsonTo(w io.Writer, v any) error {
 // narrow is the fewest characters to which table cuts a cell.
 const narrow = 16
 
-// table writes rows under a heading, in columns. Cells beyond the heading are lines below their row.
-// On a terminal that is too narrow, the columns of give give way, the first one first: it is cut, or
-// left out if that is not enough.
+// table writes rows under a heading, in columns. Cells beyond the heading are lines below their
+// row. On a terminal that is too narrow, the columns of give give way, the first one first: it is
+// cut, or left out if that is not enough.
 func (t *tool) table(w io.Writer, heading []string, rows [][]string, give ...string) error {
 	all := append([][]string{heading}, rows...)
 	widths, total := make([]int, len(heading)), -2

@@ -24,8 +24,8 @@ const maxCity = 100
 var errCity = errors.New("a city is 1 to 100 letters, without control characters")
 
 // normal returns a city as the provider is asked for it, and a key that is the same for all cases,
-// spaces and encodings: "São Paulo" and "são paulo" for "  São   Paulo". A provider may not know the
-// key, which has no ß and no ς.
+// spaces and encodings: "São Paulo" and "são paulo" for "  São   Paulo". A provider may not know
+// the key, which has no ß and no ς.
 func normal(city string) (asked, key string, err error) {
 	if !utf8.ValidString(city) || strings.ContainsFunc(city, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }) {
 		return "", "", errCity

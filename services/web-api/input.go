@@ -192,9 +192,9 @@ func digest(s event.Submission, key string, bytes int) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:bytes])
 }
 
-// idempotencyKey sets the submission's key: the header's, or one made of the form's one-time key and
-// of what was typed, since a visitor who goes back and corrects the form makes a new submission and
-// must not get "key reused".
+// idempotencyKey sets the submission's key: the header's, or one made of the form's one-time key
+// and of what was typed, since a visitor who goes back and corrects the form makes a new submission
+// and must not get "key reused".
 func idempotencyKey(s *stage.Submission, r *http.Request, in input) error {
 	if key := r.Header.Get("Idempotency-Key"); key != "" {
 		if len(key) > maxKey {

@@ -203,8 +203,8 @@ func (r refused) Error() string { return fmt.Sprintf("answered %d", int(r)) }
 
 var errNotAsked = errors.New("no URL is set")
 
-// get asks another service and decodes its answer. The context's deadline ends with the connection, so the other side
-// knows of it.
+// get asks another service and decodes its answer. The context's deadline ends with the connection,
+// so the other side knows of it.
 func (o *overview) get(ctx context.Context, base, path, token string, answer any) error {
 	if base == "" {
 		return errNotAsked

@@ -209,7 +209,8 @@ func (t *traced) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.RoundTripper.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 }
 
-// Names are looked up when a connection is opened, and connections are kept: look-ups do not grow with requests.
+// Names are looked up when a connection is opened, and connections are kept: look-ups do not grow
+// with requests.
 func TestOverviewLookups(t *testing.T) {
 	o := startOther(t)
 	_, port, err := net.SplitHostPort(o.Listener.Addr().String())

@@ -55,9 +55,9 @@ func (s *site) handler() http.Handler {
 	return e
 }
 
-// secureHeaders are in every answer, if nothing else is set later. Scripts and styles come from this
-// site's files only, so no text that a visitor types can become one. Their names are as http.Header
-// has them, and their values are shared: they are replaced, never added to.
+// secureHeaders are in every answer, if nothing else is set later. Scripts and styles come from
+// this site's files only, so no text that a visitor types can become one. Their names are as
+// http.Header has them, and their values are shared: they are replaced, never added to.
 var secureHeaders = http.Header{
 	"Content-Security-Policy": {"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; " +
 		"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"},
@@ -77,8 +77,8 @@ func secure(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// named refuses requests for another name than the site's, in Host and in what a trusted proxy says:
-// a script of another site that lets its own name lead here can send every header but Host.
+// named refuses requests for another name than the site's, in Host and in what a trusted proxy
+// says: a script of another site that lets its own name lead here can send every header but Host.
 func (s *site) named(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		host, said := c.Request().Host, s.proxies.said(c.Request(), "Host", "host")

@@ -95,8 +95,8 @@ func (r *rig) open(ctx context.Context) error {
 	return err
 }
 
-// peerProgram is the build of the pipeline on Watermill. It is measured if it is there and the store
-// is a given one: it looks documents up one at a time.
+// peerProgram is the build of the pipeline on Watermill. It is measured if it is there and the
+// store is a given one: it looks documents up one at a time.
 const peerProgram = "watermill"
 
 // openPeer starts the peer's Redis and all its programs.

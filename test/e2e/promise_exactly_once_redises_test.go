@@ -28,8 +28,8 @@ func installation(t *testing.T, server *stagetest.Server, database int, prefix s
 	return p
 }
 
-// TestPromiseExactlyOnceRedises kills everything under load, on each kind of Redis that people have,
-// and then balances the ledgers.
+// TestPromiseExactlyOnceRedises kills everything under load, on each kind of Redis that people
+// have, and then balances the ledgers.
 func TestPromiseExactlyOnceRedises(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T) []*pipeline{
 		"prefix": func(t *testing.T) []*pipeline {

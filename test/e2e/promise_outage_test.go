@@ -145,8 +145,8 @@ func TestPromiseOutageFullRedis(t *testing.T) {
 	alive(t, services)
 }
 
-// TestPromiseOutageFolderAway removes the folder of the log and its journal under email, and puts it
-// back from a copy. Email pauses and goes on.
+// TestPromiseOutageFolderAway removes the folder of the log and its journal under email, and puts
+// it back from a copy. Email pauses and goes on.
 func TestPromiseOutageFolderAway(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t)

@@ -31,8 +31,8 @@ func (p *Pipeline) Retire(ctx context.Context, channel, group string) error {
 	return nil
 }
 
-// AwaitGroup keeps entries until a group that another program made has acked them, however many that
-// are: over MaxBacklog, publishing is refused. Errors: [stage.ErrNotFound], [ErrStage].
+// AwaitGroup keeps entries until a group that another program made has acked them, however many
+// that are: over MaxBacklog, publishing is refused. Errors: [stage.ErrNotFound], [ErrStage].
 func (p *Pipeline) AwaitGroup(ctx context.Context, channel, group string) error {
 	return p.decide(ctx, channel, group, "required")
 }

@@ -393,8 +393,8 @@ func (tab *Tab) NoOverflow(state string) {
 	}
 }
 
-// Looks compares the whole page with a golden picture, which update writes anew. Both are reduced to
-// an eighth, so that edges of letters do not count: at most 2 of 100 points may differ visibly.
+// Looks compares the whole page with a golden picture, which update writes anew. Both are reduced
+// to an eighth, so that edges of letters do not count: at most 2 of 100 points may differ visibly.
 func (tab *Tab) Looks(golden string, update bool) {
 	tab.t.Helper()
 	tab.Eval("document.fonts.ready.then(() => true)", nil)

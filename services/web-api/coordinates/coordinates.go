@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Place is a latitude and a longitude, each the text of a decimal number in degrees. A text that was
-// a decimal number already keeps its digits.
+// Place is a latitude and a longitude, each the text of a decimal number in degrees. A text that
+// was a decimal number already keeps its digits.
 type Place struct{ Lat, Long string }
 
 // Problem says why a field cannot be read.
@@ -146,7 +146,8 @@ type coordinate struct {
 	wrong      Reason
 }
 
-// decimal returns the coordinate in decimal degrees; axis is its hemispheres, the positive one first.
+// decimal returns the coordinate in decimal degrees; axis is its hemispheres, the positive one
+// first.
 func (c coordinate) decimal(axis string) (string, Reason) {
 	switch {
 	case c.wrong != "":

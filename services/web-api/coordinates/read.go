@@ -6,8 +6,8 @@ import (
 )
 
 // links find the coordinates in a link copied from Google Maps, Apple Maps, OpenStreetMap or Bing
-// Maps, or in a geo URI (RFC 5870). The first expression that matches wins: a marker goes before the
-// middle of the map.
+// Maps, or in a geo URI (RFC 5870). The first expression that matches wins: a marker goes before
+// the middle of the map.
 var links = []*regexp.Regexp{
 	regexp.MustCompile(`!3D(-?[0-9.]+)!4D(-?[0-9.]+)`),                                                         // Google: the place
 	regexp.MustCompile(`[?&](?:Q|LL|QUERY|COORDINATE|DADDR|SLL|CENTER)=(?:LOC:)?(-?[0-9.]+),[ +]*(-?[0-9.]+)`), // Google, Apple
@@ -35,7 +35,8 @@ var replaced = strings.NewReplacer(
 	"\uff0c", ",", "\u3001", ",", "\uff0e", ".", "\uff1a", ":", "\uff1b", ";",
 )
 
-// tidy replaces look-alikes by plain characters, removes what is invisible and turns text to capitals.
+// tidy replaces look-alikes by plain characters, removes what is invisible and turns text to
+// capitals.
 func tidy(text string) string {
 	text = strings.Map(func(r rune) rune {
 		switch {
@@ -51,8 +52,8 @@ func tidy(text string) string {
 	return strings.ToUpper(strings.TrimSpace(strings.ReplaceAll(replaced.Replace(text), "''", `"`)))
 }
 
-// pair reads two coordinates from one text. Numbers with nothing but a blank between them are a pair
-// only if the other field is empty: else "40 42" is 40 degrees and 42 minutes.
+// pair reads two coordinates from one text. Numbers with nothing but a blank between them are a
+// pair only if the other field is empty: else "40 42" is 40 degrees and 42 minutes.
 func pair(text string, otherEmpty bool) (p [2]coordinate, ok bool) {
 	address := strings.ReplaceAll(text, "%2C", ",")
 	for _, link := range links {
@@ -80,9 +81,9 @@ func pair(text string, otherEmpty bool) (p [2]coordinate, ok bool) {
 }
 
 // The places where a text may be cut into two coordinates, in the order in which they are tried: a
-// semicolon, a slash or a tilde; a comma with a blank or a sign behind it; a comma beside a number with
-// a point; before or after a hemisphere; before the second degree sign's number; a blank before a
-// sign; the middle of the blanks between numbers.
+// semicolon, a slash or a tilde; a comma with a blank or a sign behind it; a comma beside a number
+// with a point; before or after a hemisphere; before the second degree sign's number; a blank
+// before a sign; the middle of the blanks between numbers.
 var cuts = []*regexp.Regexp{
 	regexp.MustCompile(`\s*[;/~]\s*`),
 	regexp.MustCompile(`\s*,(?:\s+|\s*([-+]))`),
@@ -93,7 +94,8 @@ var cuts = []*regexp.Regexp{
 	regexp.MustCompile(`\s+([-+])`),
 }
 
-// splits returns the candidates, each as the end of the first and the start of the second coordinate.
+// splits returns the candidates, each as the end of the first and the start of the second
+// coordinate.
 func splits(text string, otherEmpty bool) (at [][2]int) {
 	for i, cut := range cuts {
 		found := cut.FindAllStringSubmatchIndex(text, -1)

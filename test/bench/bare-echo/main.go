@@ -1,6 +1,6 @@
-// Bare-echo is the handler that the edge is compared with: echo and one script call a request, which
-// keeps the body in a stream and publishes it. It does not decode the body, makes no event ID, and has
-// no limits or metrics. `make bench` builds it; no image has it.
+// Bare-echo is the handler that the edge is compared with: echo and one script call a request,
+// which keeps the body in a stream and publishes it. It does not decode the body, makes no event
+// ID, and has no limits or metrics. `make bench` builds it; no image has it.
 //
 //	bare-echo LISTEN REDIS_ADDRESS
 package main

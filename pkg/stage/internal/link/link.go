@@ -93,8 +93,8 @@ func (l *Link) runOn(ctx context.Context, on redis.Scripter, s *redis.Script, ke
 	return reply, l.Check(ctx, err)
 }
 
-// RunCopied is Run, and then waits until n replicas have what the script wrote, and all before it on
-// the master, but not longer than patience. It returns how many have it.
+// RunCopied is Run, and then waits until n replicas have what the script wrote, and all before it
+// on the master, but not longer than patience. It returns how many have it.
 func (l *Link) RunCopied(ctx context.Context, n int, patience time.Duration, s *redis.Script, keys []string, args ...any) (reply any, copied int, err error) {
 	if err := l.Ready(ctx); err != nil {
 		return nil, 0, err
@@ -147,8 +147,8 @@ func (l *Link) RunJSONOn(ctx context.Context, on redis.Scripter, v any, s *redis
 	return err
 }
 
-// Check returns err: nil for redis.Nil, wrapping ErrUnavailable if Redis is away, ErrRefused if it is
-// full or a key is of a wrong type, ctx's error if ctx has ended.
+// Check returns err: nil for redis.Nil, wrapping ErrUnavailable if Redis is away, ErrRefused if it
+// is full or a key is of a wrong type, ctx's error if ctx has ended.
 func (l *Link) Check(ctx context.Context, err error) error {
 	switch {
 	case err == nil || errors.Is(err, redis.Nil):
@@ -171,7 +171,8 @@ func (l *Link) Check(ctx context.Context, err error) error {
 	}
 }
 
-// Away tells whether Redis is away: the connection broke, or Redis is loading, read-only and the like.
+// Away tells whether Redis is away: the connection broke, or Redis is loading, read-only and the
+// like.
 func Away(err error) bool {
 	if errors.Is(err, redis.ErrClosed) {
 		return false
@@ -208,7 +209,8 @@ func Denied(err error) bool {
 	return strings.Contains(msg, "ACL failure in script") || strings.Contains(msg, "The user executing the script can't")
 }
 
-// Refused tells whether err is the refusal of a full Redis to grow, or is about a key of a wrong type.
+// Refused tells whether err is the refusal of a full Redis to grow, or is about a key of a wrong
+// type.
 func Refused(err error) bool {
 	var reply redis.Error
 	if !errors.As(err, &reply) {
