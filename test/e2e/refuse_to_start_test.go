@@ -39,6 +39,7 @@ func TestWrongVariable(t *testing.T) {
 		{every, "LEASE", "soon", `LEASE: "soon" is not a duration`},
 		{every, "MAX_BACKLOG", "0", `MAX_BACKLOG: "0" is not a whole number of at least 1`},
 		{every, "REDIS_URL", "http://user:geheim@host", `REDIS_URL: "http://user:****@host" is not a Redis URL`},
+		{all, "REDIS_TLS_CERT", "/etc/hostname", "needs REDIS_TLS_KEY, which is not set"},
 		{all, "REDIS_PORT", "redis", `REDIS_PORT: "redis" is not a port (1 to 65535)`},
 		{[]string{"standalone", "db", "email"}, "MONGO_URL", "postgres://user:geheim@host/", `MONGO_URL: "postgres://user:****@host/" is not a MongoDB URL`},
 		{[]string{"db", "email"}, "MONGO_PORT", "70000", `MONGO_PORT: "70000" is not a port`},
@@ -60,6 +61,19 @@ func TestWrongVariable(t *testing.T) {
 func TestWrongLog(t *testing.T) {
 	for variable, value := range map[string]string{"SENT_EMAILS": "/", "OFFICE_NAME": "Velo\ncity"} {
 		refuses(t, "email", fmt.Sprintf("%s: %q", variable, value), "ADMIN_LISTEN="+freeAddr(t), variable+"="+value)
+	}
+}
+
+// TestDatabaseNeedsPrefix starts each program, and doctor, in a database that others may share.
+func TestDatabaseNeedsPrefix(t *testing.T) {
+	const says = "database 1 of Redis needs a key prefix (KEY_PREFIX)"
+	env := []string{"REDIS_URL=redis://127.0.0.1:1/1", "ADMIN_LISTEN=127.0.0.1:0", "LISTEN=127.0.0.1:0"}
+	for _, name := range all {
+		refuses(t, name, says, env...)
+	}
+	out, code := run(t, t.TempDir(), env, filepath.Join(builds.programs(t, ""), "milepostctl"), "doctor")
+	if code != 2 || !strings.Contains(out, says) {
+		t.Errorf("doctor: status %d, %s", code, out)
 	}
 }
 

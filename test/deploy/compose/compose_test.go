@@ -20,14 +20,22 @@ import (
 // load reads docker-compose.yml in dir as docker compose does, with these variables and profiles.
 func load(t testing.TB, dir string, env []string, profiles ...string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{filepath.Join(dir, "docker-compose.yml")},
+	return loadFiles(t, dir, env, profiles, "docker-compose.yml")
+}
+
+func loadFiles(t testing.TB, dir string, env, profiles []string, names ...string) *types.Project {
+	t.Helper()
+	for i := range names {
+		names[i] = filepath.Join(dir, names[i])
+	}
+	options, err := cli.NewProjectOptions(names,
 		cli.WithWorkingDirectory(dir), cli.WithEnv(env), cli.WithProfiles(profiles), cli.WithResolvedPaths(true))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p, err := options.LoadProject(t.Context())
 	if err != nil {
-		t.Fatalf("docker-compose.yml: %v", err)
+		t.Fatalf("%q: %v", names, err)
 	}
 	return p
 }
@@ -246,6 +254,34 @@ func TestSecrets(t *testing.T) {
 			case strings.HasPrefix(variable, "MONGO_INITDB") && *value != "", variable == "REDIS_PASSWORD" && *value != "", variable == "USERS_TOKEN" && *value != "":
 				t.Errorf("%s has %s=%s though none is set", name, variable, *value)
 			}
+		}
+	}
+}
+
+// With external.yml the programs use stores elsewhere, and the certificates that they are told of.
+func TestExternal(t *testing.T) {
+	env := []string{"REDIS_URL=rediss://redis.example.com", "MONGO_URL=mongodb://mongo.example.com/", "REDIS_PASSWORD=p@ss", "REDIS_TLS_CA=/certificates/ca.pem"}
+	p := loadFiles(t, root, env, nil, "docker-compose.yml", "deploy/compose/external.yml")
+	for name, s := range ours(p) {
+		_, outside := s.Networks["outside"]
+		_, certificates := s.Environment["REDIS_TLS_CA"]
+		mounted := slices.ContainsFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == "/certificates" && v.ReadOnly })
+		if *s.Environment["REDIS_URL"] != "rediss://redis.example.com" || *s.Environment["REDIS_PASSWORD"] != "p@ss" || !outside || !certificates || !mounted {
+			t.Errorf("%s: %v, networks %v, volumes %v", name, s.Environment, s.Networks, s.Volumes)
+		}
+		if url := s.Environment["MONGO_URL"]; url != nil && *url != "mongodb://mongo.example.com/" {
+			t.Errorf("%s has MONGO_URL=%s", name, *url)
+		}
+		said := help(t, name)
+		for variable := range s.Environment {
+			if !strings.HasPrefix(variable, "GO") && !strings.Contains(said, "\n  "+variable+" ") {
+				t.Errorf("%s is told %s, which its --help does not name", name, variable)
+			}
+		}
+	}
+	for _, store := range []string{"broker", "mongo"} {
+		if _, ok := p.Services[store]; ok {
+			t.Errorf("%s starts, too", store)
 		}
 	}
 }
