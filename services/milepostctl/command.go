@@ -267,7 +267,7 @@ func (t *tool) called() string {
 // client connects to the pipeline's Redis without the runtime. The caller closes it.
 func (t *tool) client() *redis.Client {
 	options := *t.options
-	options.DialTimeout, options.MaxRetries, options.DialerRetries = t.timeout, -1, 1
+	options.DialTimeout, options.ReadTimeout, options.MaxRetries, options.DialerRetries = t.timeout, t.timeout, -1, 1
 	return redis.NewClient(&options)
 }
 

@@ -59,10 +59,8 @@ With --force it publishes such a payload all the same: it becomes a dead letter 
 			}
 			s.Body, s.Digest = body, string(body)
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				if !force {
-					if err := p.channel(ctx, channel); err != nil {
-						return fmt.Errorf("%w (--force publishes all the same)", err)
-					}
+				if err := p.channel(ctx, channel); errors.Is(err, stage.ErrNotFound) && !force {
+					return fmt.Errorf("%w (--force publishes all the same)", err)
 				}
 				receipt, err := p.publish(ctx, channel, s)
 				if err != nil {
