@@ -47,8 +47,8 @@ import (
 // one) nothing is left to skip. All three are counted as odd.
 //
 // The subscription is never held up: messages wait in memory and another goroutine adds them to the
-// stream. An event keeps its ID when that is repeated, so a lost reply can double an entry, but not
-// an event. While nobody adopts, a bare PUBLISH is delivered at most once, as Redis promises.
+// stream, in numbered batches: if the reply to one is lost, it is sent again and not added again. A
+// message of more than entryMost bytes becomes a dead letter with its begin and its size. While nobody adopts, a bare PUBLISH is delivered at most once, as Redis promises.
 
 const (
 	adoptMost     = 128             // messages in one script call
@@ -120,6 +120,7 @@ func (s *Stage) adoptLoop(ctx, live context.Context) {
 type adoption struct {
 	s     *Stage
 	sub   *redis.PubSub
+	batch int // number of the last batch that was written
 	order ownership
 	heard lastHeard
 	inbox inbox
@@ -265,7 +266,10 @@ type inbox struct {
 	closed bool
 }
 
-type adopted struct{ id, payload, traceparent string }
+type adopted struct {
+	id, payload, traceparent string
+	size                     int // of the payload, if it is too large and only its begin is here; else 0
+}
 
 func (b *inbox) close() {
 	b.mu.Lock()
@@ -282,7 +286,7 @@ func (b *inbox) next() []adopted {
 	for len(b.list) == 0 && !b.closed {
 		b.wake.Wait()
 	}
-	n := min(adoptMost, len(b.list))
+	n := fitting(b.list, adoptMost, func(m *adopted) int { return len(m.payload) })
 	return b.list[:n:n]
 }
 
@@ -301,17 +305,23 @@ func (b *inbox) remove(batch []adopted) {
 // add never waits: Redis ends a subscription whose messages are not taken. Over adoptBytes a
 // message is dropped and counted.
 func (a *adoption) add(payload string) {
+	m := adopted{payload: payload}
+	if n := len(payload); n > entryMost {
+		m.id, m.payload, m.size = newID(), strings.Clone(payload[:entryMost]), n
+	} else {
+		m.id = adoptedID(payload)
+	}
 	b := &a.inbox
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.bytes+len(payload) > adoptBytes {
+	if b.bytes+len(m.payload) > adoptBytes {
 		a.s.m.dropped.Inc()
 		a.s.log.Error("a bare publish was dropped: too many wait for redis", "channel", a.s.cfg.In)
 		return
 	}
-	id := adoptedID(payload)
-	b.list = append(b.list, adopted{id, payload, a.s.adopted(id)})
-	b.bytes += len(payload)
+	m.traceparent = a.s.adopted(m.id)
+	b.list = append(b.list, m)
+	b.bytes += len(m.payload)
 	b.wake.Signal()
 }
 
@@ -322,25 +332,34 @@ func (a *adoption) write(ctx context.Context) {
 		if len(batch) == 0 {
 			return
 		}
-		args := []any{len(batch)}
+		a.batch++
+		args, large := []any{a.batch, a.s.cfg.Name, a.s.b.opt.MaxDead, len(batch)}, 0
 		for _, m := range batch {
-			args = append(args, m.id, m.payload, m.traceparent)
+			size := ""
+			if m.size > 0 {
+				size = strconv.Itoa(m.size)
+				large++
+				a.s.log.Error("a bare publish was set aside: it is too large", "channel", a.s.cfg.In, "event", m.id, "bytes", m.size)
+			}
+			args = append(args, m.id, m.payload, m.traceparent, size)
 		}
 		if !a.writeBatch(ctx, args) {
 			a.s.m.dropped.Add(float64(len(batch)))
 			a.s.log.Error("bare publishes were dropped: redis is away and this process ends", "channel", a.s.cfg.In, "messages", len(batch))
 			return
 		}
-		a.s.m.adopted.Add(float64(len(batch)))
+		a.s.m.adopted.Add(float64(len(batch) - large))
+		a.s.m.deadN.Add(float64(large))
 		a.inbox.remove(batch)
 	}
 }
 
 // writeBatch runs the script until Redis has answered. False when ctx ended first.
 func (a *adoption) writeBatch(ctx context.Context, args []any) bool {
+	in, k := a.s.cfg.In, a.s.b.keys
 	var wait backoff
 	for {
-		_, err := a.s.b.link.Run(ctx, script.Adopt, []string{a.s.b.keys.Stream(a.s.cfg.In)}, args...)
+		_, err := a.s.b.link.Run(ctx, script.Adopt, []string{k.Stream(in), k.Adopted(in, a.order.token)}, args...)
 		if err == nil {
 			if a.s.gate.open(noRoom, "") {
 				a.s.log.Info("adopting again", "channel", a.s.cfg.In)

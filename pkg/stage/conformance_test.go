@@ -275,6 +275,54 @@ func TestAdoption(t *testing.T) {
 	})
 }
 
+// A bare PUBLISH over 64 KiB is set aside with its begin and its size, others are adopted. A dead
+// letter keeps no more of any payload, and what was cut is not replayed.
+func TestLarge(t *testing.T) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
+		const most = 64 << 10
+		rdb := redis.NewClient(o)
+		defer rdb.Close()
+		b := open(t, o)
+		var got tally
+		start(t, b, stage.Config{Name: "s", In: "in"}, stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+			got.add(e.ID, e.Body)
+			if len(e.Body) > most {
+				return stage.Nothing{}, stage.Permanent(errors.New("too long"))
+			}
+			return stage.Nothing{}, nil
+		}))
+		probe(t, rdb, &got)
+		fits := strings.Repeat("f", most)
+		for _, body := range []string{strings.Repeat("a", most+1), strings.Repeat("b", 10*most), fits} {
+			rdb.Publish(t.Context(), "in", body)
+		}
+		own := publish(t, publisher(t, b, "in"), append(numbered("", 300), strings.Repeat("c", 20*most))...)
+		stagetest.Eventually(t, "all others are handled", func() bool {
+			return got.bodies()[fits] == 1 && got.len() >= 303
+		})
+		pipeline := inspect.New(b)
+		var letters []inspect.DeadLetter
+		stagetest.Eventually(t, "three are set aside", func() bool {
+			letters, _ = pipeline.DeadLetters(t.Context(), "in", "", 10)
+			return len(letters) == 3
+		})
+		sizes := map[string]int{"a": most + 1, "b": 10 * most, "c": 20 * most}
+		for _, l := range letters {
+			first := string(l.Payload[:1])
+			if len(l.Payload) != most || l.Size != sizes[first] || l.Group != "s" || first == "c" && l.ID != own[300] {
+				t.Errorf("dead letter of %s: %d bytes of %d, group %s, %s; want 64 KiB of %d, s", first, len(l.Payload), l.Size, l.Group, l.Error, sizes[first])
+			}
+			delete(sizes, first)
+			if n, err := pipeline.Replay(t.Context(), "in", l.Entry); n != 0 || err != nil {
+				t.Errorf("Replay of a letter that was cut = %d, %v; want 0", n, err)
+			}
+		}
+		if len(sizes) > 0 {
+			t.Errorf("no dead letters of %v", sizes)
+		}
+	})
+}
+
 // Another program's SET and PUBLISH on the names of adoption stop it for a lease at most. What
 // cannot be true is ignored and counted.
 func TestAdoptionDisturbed(t *testing.T) {

@@ -7,17 +7,25 @@ import (
 	"sync/atomic"
 )
 
-// hand is the set of entries that were read and are not settled yet. It bounds reading.
+const (
+	handBytes = 16 << 20 // payloads in hand; over that, nothing is read
+	readBytes = 4 << 20  // payloads in one read, as far as the last one tells
+)
+
+// hand is the set of entries that were read and are not settled yet, with the bytes of their payloads.
+// It bounds reading.
 type hand struct {
 	mu      sync.Mutex
-	entries map[string]struct{}
+	entries map[string]int
+	bytes   int
+	each    int // bytes that an entry may have
 	most    int
 	era     int // of all of them
 	freed   chan struct{}
 }
 
 func (h *hand) init(most int) {
-	h.entries, h.most, h.freed = map[string]struct{}{}, most, make(chan struct{}, 1)
+	h.entries, h.most, h.each, h.freed = map[string]int{}, most, entryMost, make(chan struct{}, 1)
 }
 
 // add takes an entry in hand and tells whether it was not in hand before. It refuses one of an
@@ -25,18 +33,33 @@ func (h *hand) init(most int) {
 func (h *hand) add(d *delivery) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if d.era < h.era {
+	if _, there := h.entries[d.EntryID]; there || d.era < h.era {
 		return false
 	}
-	n := len(h.entries)
-	h.entries[d.EntryID] = struct{}{}
-	return len(h.entries) > n
+	h.entries[d.EntryID] = len(d.Payload)
+	h.bytes += len(d.Payload)
+	return true
+}
+
+// learn tells how large the entries of a read were. Redis bounds a read by count only. So the next
+// one's count follows from the last one's sizes, and grows at most twofold.
+func (h *hand) learn(in []delivery) {
+	bytes := 0
+	for i := range in {
+		bytes += len(in[i].Payload)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(in) > 0 {
+		h.each = max(bytes/len(in), h.each/2, 1)
+	}
 }
 
 func (h *hand) release(batch []settlement) {
 	h.mu.Lock()
 	for _, x := range batch {
 		if x.d.era == h.era {
+			h.bytes -= h.entries[x.d.EntryID]
 			delete(h.entries, x.d.EntryID)
 		}
 	}
@@ -48,7 +71,7 @@ func (h *hand) release(batch []settlement) {
 func (h *hand) drop(era int) {
 	h.mu.Lock()
 	clear(h.entries)
-	h.era = era
+	h.bytes, h.era = 0, era
 	h.mu.Unlock()
 	h.signal()
 }
@@ -61,17 +84,20 @@ func (h *hand) signal() {
 }
 
 // now is a copy of what is in hand.
-func (h *hand) now() map[string]struct{} {
+func (h *hand) now() map[string]int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return maps.Clone(h.entries)
 }
 
-// room waits until there is room to read into and returns how much; 0 when ctx ends.
+// room waits until there is room to read into and returns how many entries to read; 0 when ctx ends.
 func (h *hand) room(ctx context.Context) int {
 	for {
 		h.mu.Lock()
-		n := h.most - len(h.entries)
+		n := min(h.most-len(h.entries), max(1, readBytes/h.each))
+		if h.bytes >= handBytes {
+			n = 0
+		}
 		h.mu.Unlock()
 		if n > 0 {
 			return n

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
+	"github.com/milepost/milepost/pkg/stage/internal/script"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
@@ -254,6 +255,71 @@ func FuzzOwnership(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A script that ran although its reply was lost is sent again, and does nothing the second time.
+func TestRepeatedScripts(t *testing.T) {
+	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
+		s := stageOf(t, o)
+		k, link := s.b.keys, s.b.link
+		adopt := func(token string, batch int) {
+			t.Helper()
+			if _, err := link.Run(t.Context(), script.Adopt, []string{k.Stream("in"), k.Adopted("in", token)},
+				batch, "s", 10, 2, newID(), "x", "", "", newID(), "y", "", 70000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			adopt("a", 1)
+			adopt("b", 1) // a successor, while the first one's reply is lost
+		}
+		adopt("a", 2)
+		if n, dead := link.Client.XLen(t.Context(), "in").Val(), link.Client.XLen(t.Context(), "in:dead").Val(); n != 3 || dead != 3 {
+			t.Errorf("three batches, two of them twice: %d entries, %d dead letters; want 3 and 3", n, dead)
+		}
+		for _, process := range []struct {
+			name string
+			want int
+		}{{"p", 1}, {"p", 1}, {"q", 2}, {"q", 2}, {"r", 3}} {
+			n, err := link.RunInt(t.Context(), script.Alone, []string{k.Groups("in")}, "s", "c", "1-1", process.name)
+			if n != process.want || err != nil {
+				t.Errorf("process %s handles it alone: %d, %v; want %d processes", process.name, n, err, process.want)
+			}
+		}
+	})
+}
+
+// A script call, a read and the hand are bounded by bytes too; one that alone is larger goes alone.
+func TestBoundedByBytes(t *testing.T) {
+	list := []int{batchBytes / 2, batchBytes / 2, 1, 2 * batchBytes, 1}
+	var got []int
+	for rest := list; len(rest) > 0; {
+		n := fitting(rest, 4, func(n *int) int { return *n })
+		got, rest = append(got, n), rest[n:]
+	}
+	if !slices.Equal(got, []int{2, 1, 1, 1}) {
+		t.Errorf("batches of %v: %v, want 2, 1, 1, 1", list, got)
+	}
+	var h hand
+	h.init(1024)
+	delivered := func(n, bytes int) []delivery {
+		return slices.Repeat([]delivery{{Entry: entry.Entry{Payload: make([]byte, bytes)}}}, n)
+	}
+	for _, step := range []struct {
+		read []delivery
+		want int // entries to read next
+	}{{nil, 64}, {delivered(64, 100), 128}, {delivered(1, 100), 256}, {delivered(4, 1<<20), 4}, {delivered(1, 8<<20), 1}} {
+		h.learn(step.read)
+		if n := h.room(t.Context()); n != step.want {
+			t.Errorf("room after a read of %d entries: %d, want %d", len(step.read), n, step.want)
+		}
+	}
+	h.add(&delivery{Entry: entry.Entry{EntryID: "1-1", Payload: make([]byte, handBytes)}})
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if n := h.room(ended); n != 0 {
+		t.Errorf("room with %d bytes in hand: %d, want none", handBytes, n)
+	}
 }
 
 func TestOwnershipStartsOver(t *testing.T) {

@@ -144,7 +144,7 @@ func (p *Publisher) loop() {
 		for len(p.list) == 0 && !p.closed {
 			p.wake.Wait()
 		}
-		n := min(settleMost, len(p.list))
+		n := fitting(p.list, settleMost, func(x *publishing) int { return len(x.payload) })
 		batch := p.list[:n:n]
 		if p.list = p.list[n:]; len(p.list) == 0 {
 			p.list = nil

@@ -168,6 +168,7 @@ func (s *Stage) read(ctx context.Context, conn *redis.Conn, era int, after strin
 
 // accept queues entries, and settles at once what needs no handler.
 func (s *Stage) accept(in []delivery) {
+	s.hand.learn(in)
 	work := make([]*delivery, 0, len(in))
 	for i := range in {
 		d := &in[i]

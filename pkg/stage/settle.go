@@ -14,7 +14,23 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
-const settleMost = 256 // entries in one script call: about a millisecond of Redis' time
+const (
+	settleMost = 256      // entries in one script call: about a millisecond of Redis' time
+	batchBytes = 1 << 20  // payloads in one script call, unless one alone is larger
+	entryMost  = 64 << 10 // of a payload that is adopted; what a dead letter keeps of one
+)
+
+// fitting is how many of list, from the front, one script call takes: at most most and batchBytes,
+// but the first in any case.
+func fitting[T any](list []T, most int, size func(*T) int) int {
+	bytes := 0
+	for i := range list[:min(most, len(list))] {
+		if bytes += size(&list[i]); bytes > batchBytes && i > 0 {
+			return i
+		}
+	}
+	return min(most, len(list))
+}
 
 type outcome byte
 
@@ -53,6 +69,18 @@ func (x *settlement) add(to int, payload []byte) {
 		x.to, x.payload = 0, nil
 	}
 	x.several = append(x.several, outgoing{to, payload})
+}
+
+// size is the bytes of payloads that settling it sends.
+func (x *settlement) size() int {
+	n := len(x.payload)
+	for _, m := range x.several {
+		n += len(m.payload)
+	}
+	if x.kind != forward {
+		n += len(x.d.Payload)
+	}
+	return n
 }
 
 // bytesArg is a command's argument that need not be copied to become one.
@@ -106,7 +134,7 @@ func (q *settlements) take() []settlement {
 	for !q.due() {
 		q.wake.Wait()
 	}
-	n := min(settleMost, len(q.list))
+	n := fitting(q.list, settleMost, (*settlement).size)
 	if n == 0 {
 		return nil
 	}

@@ -22,6 +22,7 @@ type Stage struct {
 	log     *slog.Logger
 	name    string // of the consumer
 	lasting bool   // the consumer's name outlives this process
+	life    string // a random word: this process, even if the name outlives it
 	outputs map[string]int
 	m       *stageMetrics
 
@@ -72,7 +73,7 @@ func (b *Broker) New(c Config, h Handler) (*Stage, error) {
 	}
 	s := &Stage{
 		b: b, cfg: c, h: h, log: b.log.With("stage", c.Name),
-		name: c.Consumer, lasting: c.Consumer != "",
+		name: c.Consumer, lasting: c.Consumer != "", life: newID(),
 		outputs: map[string]int{}, m: b.metrics.stage(c.Name),
 		queue: newQueue(c.MaxTries), free: make(chan struct{}, 1), poke: make(chan struct{}, 1),
 	}

@@ -228,7 +228,7 @@ func (s *Stage) resume(ctx context.Context) {
 func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
 	var wait backoff
 	for {
-		times, err := s.b.link.RunInt(ctx, script.Alone, []string{s.b.keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, d.EntryID)
+		times, err := s.b.link.RunInt(ctx, script.Alone, []string{s.b.keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, d.EntryID, s.life)
 		if err == nil {
 			if poison.Killed(times) {
 				d.Crashes += times - 1

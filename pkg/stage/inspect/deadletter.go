@@ -19,6 +19,7 @@ type DeadLetter struct {
 	Group   string    `json:"group"` // the stage that failed
 	ID      string    `json:"id"`    // event ID
 	Payload []byte    `json:"payload"`
+	Size    int       `json:"size,omitempty"` // of the payload, if only its begin is kept; then it cannot be replayed
 	Error   string    `json:"error"`
 	Tries   int       `json:"tries"`
 	Crashes int       `json:"crashes"`
@@ -81,7 +82,7 @@ func (p *Pipeline) DeadCount(ctx context.Context, channel string) (int, error) {
 }
 
 // Replay puts dead letters back into the channel's stream, for the failed group only, and removes
-// them, in one script. It returns how many were there. One whose entry was lost cannot be put back.
+// them, in one script. It returns how many were put back: not one whose entry was lost, or was cut.
 func (p *Pipeline) Replay(ctx context.Context, channel string, entries ...string) (int, error) {
 	args := make([]any, len(entries))
 	for i, e := range entries {
@@ -102,6 +103,9 @@ func (p *Pipeline) Restore(ctx context.Context, d DeadLetter) error {
 		"id", d.ID, "at", d.At.UnixMilli(), "payload", d.Payload,
 		"group", d.Group, "error", d.Error, "tries", d.Tries, "crashes", d.Crashes,
 	}
+	if d.Size > 0 {
+		fields = append(fields, "size", d.Size)
+	}
 	if d.Trace != "" {
 		fields = append(fields, "traceparent", d.Trace)
 	}
@@ -121,6 +125,7 @@ func deadLetter(channel string, x redis.XMessage) DeadLetter {
 		Error: field("error"), Dead: entry.Time(x.ID),
 		Trace: field("traceparent"), Track: field("track") == "1", Adopted: field("adopted") == "1",
 	}
+	d.Size, _ = strconv.Atoi(field("size"))
 	d.Tries, _ = strconv.Atoi(field("tries"))
 	d.Crashes, _ = strconv.Atoi(field("crashes"))
 	if ms, err := strconv.ParseInt(field("at"), 10, 64); err == nil {

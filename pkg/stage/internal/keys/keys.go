@@ -12,13 +12,14 @@ package keys
 //	    policy:<group>          "required" or "optional"
 //	    done:<group>            entries the group has settled, counted from the stream's first
 //	    lost:<group>            entries an optional group was trimmed past
-//	    alone:<group>:<consumer>  "<entry ID> <times>": the entry this consumer handles alone
+//	    alone:<group>:<consumer>  "<entry ID> <times> <process>": the entry this consumer handles alone
 //	    starts:<group>:<consumer> unfinished starts of a lasting consumer: since it last settled
 //	                            all entries that were pending for it
 //	    trimmed                 entries trimmed from the stream; a group's backlog is
 //	                            XLEN + trimmed - done
 //	<channel>:floors            hash: group -> entry ID up to which it has settled everything
 //	<channel>:adopter           string with expiry: token of the adopter
+//	<channel>:adopted:<token>   string with expiry: number of the last batch that an adopter added
 //	<channel>:kept              Pub/Sub channel: how many of the next messages are in the stream
 //	                            already, and who adopts
 //	<channel>:adopters          Pub/Sub channel without messages: its subscribers adopt
@@ -50,6 +51,9 @@ func (n Names) Due(channel string) string      { return n.Stream(channel) + ":du
 func (n Names) Groups(channel string) string   { return n.Stream(channel) + ":groups" }
 func (n Names) Floors(channel string) string   { return n.Stream(channel) + ":floors" }
 func (n Names) Adopter(channel string) string  { return n.Stream(channel) + ":adopter" }
+func (n Names) Adopted(channel, token string) string {
+	return n.Stream(channel) + ":adopted:" + token
+}
 
 // Of the pipeline.
 

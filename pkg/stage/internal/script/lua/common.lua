@@ -364,31 +364,44 @@ local function flatten(fields)
   return out
 end
 
+-- A dead letter keeps at most LETTER bytes of its payload. A script that moves entries stops after
+-- BATCH bytes, since Redis does nothing else meanwhile.
+local LETTER, BATCH = 65536, 1048576
+
 -- bury(channel, group, fields, err, now, max): writes a dead letter for an entry with these fields.
+-- size is the payload's, if only its begin is kept.
 local function bury(channel, group, fields, err, now, max)
+  local payload, size = fields.payload or '', fields.size or ''
+  if #payload > LETTER then
+    size = #payload
+    payload = string.sub(payload, 1, LETTER)
+  end
   redis.call('XADD', channel .. ':dead', 'MAXLEN', '~', max, '*',
-    'payload', fields.payload or '', 'id', fields.id or '', 'group', group, 'error', err,
+    'payload', payload, 'size', size, 'id', fields.id or '', 'group', group, 'error', err,
     'tries', fields.tries or '0', 'crashes', fields.crashes or '0', 'at', fields.at or '',
     'traceparent', fields.traceparent or '', 'track', fields.track or '', 'adopted', fields.adopted or '')
   if fields.track == '1' and fields.id then step(fields.id, line(group, 'x', now, '', '')) end
 end
 
 -- requeue(channel, group, consumer, most, max_dead, max_crashes) -> how many of the consumer's
--- pending entries it looked at, at most most. Each is acked and, if XACK answered 1, added anew for
+-- pending entries it looked at, at most most and BATCH bytes. Each is acked and, if XACK answered 1, added anew for
 -- this group only. max_crashes is nil unless the consumer died. Then crashes is raised, and an
 -- entry that was handled alone and now has max_crashes becomes a dead letter: the rule is in
 -- internal/poison. An entry whose body is no longer in the stream becomes a dead letter too.
 local function requeue(channel, group, consumer, most, max_dead, max_crashes)
-  local acked, now = 0, now_ms()
+  local acked, now, looked, bytes = 0, now_ms(), 0, 0
   local alone = redis.call('HGET', channel .. ':groups', 'alone:' .. group .. ':' .. consumer)
   alone = alone and string.match(alone, '^(%S+)')
   local pending = redis.call('XPENDING', channel, group, '-', '+', most, consumer)
   for _, p in ipairs(pending) do
+    if bytes >= BATCH then break end
     local id = p[1]
     local entry = redis.call('XRANGE', channel, id, id)[1]
+    looked = looked + 1
     if redis.call('XACK', channel, group, id) == 1 then
       acked = acked + 1
       local fields = map(entry and entry[2] or {})
+      bytes = bytes + #(fields.payload or '')
       local crashes = tonumber(fields.crashes or '0') + (max_crashes and 1 or 0)
       fields['for'] = group
       if max_crashes then fields.crashes = tostring(crashes) end
@@ -402,7 +415,7 @@ local function requeue(channel, group, consumer, most, max_dead, max_crashes)
     end
   end
   if acked > 0 then redis.call('HINCRBY', channel .. ':groups', 'done:' .. group, acked) end
-  return #pending
+  return looked
 end
 
 -- forget(channel, group, consumer) -> whether the consumer was deleted; not while it has pending

@@ -57,12 +57,18 @@ end
 
 -- move_due() -> whether there may be more retries that are due.
 local function move_due()
-  local due = redis.call('ZRANGEBYSCORE', channel .. ':due', '-inf', string.format('%.0f', now_ms()), 'LIMIT', 0, most)
-  for _, member in ipairs(due) do
-    redis.call('ZREM', channel .. ':due', member)
-    redis.call('XADD', channel, '*', unpack(unpack_list(member)))
+  local now, moved, bytes, step = string.format('%.0f', now_ms()), 0, 0, 16
+  while moved < most and bytes < BATCH do
+    local due = redis.call('ZRANGEBYSCORE', channel .. ':due', '-inf', now, 'LIMIT', 0, step)
+    for _, member in ipairs(due) do
+      redis.call('ZREM', channel .. ':due', member)
+      redis.call('XADD', channel, '*', unpack(unpack_list(member)))
+      bytes = bytes + #member
+    end
+    moved = moved + #due
+    if #due < step then return false end
   end
-  return #due == most
+  return true
 end
 
 -- take_over(wait, forgiven) -> consumers that were taken over from, whether there is more to take
