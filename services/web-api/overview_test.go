@@ -38,6 +38,12 @@ func startOther(t *testing.T) *other {
 			fmt.Fprintf(w, `{"submissions":[{"id":%q,"distance_from_velocity":5679.9,"lat":"40.7128","long":"-74.0060","submitted_at":"2026-01-02T03:04:05Z","stored_at":"2026-01-02T03:04:06Z"}]}`, r.URL.Query().Get("ids"))
 		case "/api/weather":
 			_, _ = io.WriteString(w, `{"city":"","temperature":8.9,"source":"cache","stale":true,"at":"2026-01-02T03:00:00Z"}`)
+		case "/api/places":
+			places := `{"name":"Paris","region":"Île-de-France","country":"France","lat":48.85341,"long":2.3488},{"name":"Paris","region":"Texas","country":"United States","lat":33.66094,"long":-95.55551}`
+			if !strings.HasPrefix(r.URL.Query().Get("q"), "Par") {
+				places = ""
+			}
+			fmt.Fprintf(w, `{"places":[%s]}`, places)
 		default:
 			http.NotFound(w, r)
 		}
@@ -65,7 +71,7 @@ func askOverview(t *testing.T, h http.Handler, query string) (int, map[string]an
 
 func overviewSite(t *testing.T, r Reads) *site {
 	t.Helper()
-	s, err := newSite(Deps{Office: velocity, Reads: r, Log: quiet}, nil, nil, nil)
+	s, err := newSite(Deps{Office: velocity, Hosts: config.Hosts{"example.com"}, Reads: r, Log: quiet}, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
