@@ -27,7 +27,7 @@ func TestBrowser(t *testing.T) {
 		"in place": testInPlace, "errors": testErrors, "no script": testNoScript, "late, retried, dead": testTrouble,
 		"choosing a place": testChoosing, "location": testLocation, "same rules": testSameRules, "kept list": testKept,
 		"keyboard": testKeyboard, "plain http": testPlainHTTP, "connection lost": testLost, "polling": testPolling,
-		"nginx": testNginx, "tabs": testTabs, "back": testBack, "no answer": testNoAnswer, "new stage": testNewStage, "weather": testWeather,
+		"nginx": testNginx, "cities": testCities, "tabs": testTabs, "back": testBack, "no answer": testNoAnswer, "new stage": testNewStage, "weather": testWeather,
 		"looks": testLooks, "globe": testGlobe, "share": testShare, "golden": testGolden,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, b) })

@@ -17,6 +17,8 @@ type mainPage struct {
 	Wrong    []*event.FieldError
 	Accepted *acceptedView
 
+	Found found // cities, for visitors without JavaScript
+
 	Office  string
 	Samples []sample
 	Map     mapView

@@ -48,6 +48,7 @@ func (s *site) handler() http.Handler {
 		e.Add(method, "/events", s.events)
 		e.Add(method, "/events/:id", s.event)
 		e.Add(method, "/overview", s.overview.show)
+		e.Add(method, "/cities", s.cities)
 		e.Add(method, "/openapi.yaml", jsonapi.OpenAPI(description))
 		e.Add(method, "/assets/:version/:name", s.asset)
 	}

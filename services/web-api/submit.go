@@ -21,9 +21,14 @@ import (
 // publishTimeout is how long a submission waits for Redis before the answer is 503.
 const publishTimeout = 5 * time.Second
 
-// form is GET /: the page, with a place filled in if the address has one (?at=40.7128,-74.0060).
+// form is GET /: the page, with a place filled in if the address has one (?at=40.7128,-74.0060), or
+// with the matches of a city (?city=Paris).
 func (s *site) form(c echo.Context) error {
-	return s.mainPage(c, http.StatusOK, mainPage{Typed: typedAt(c.QueryParam("at"))})
+	p := mainPage{Typed: typedAt(c.QueryParam("at"))}
+	if p.Typed.Lat == "" {
+		p.Found = s.findCity(c, c.QueryParam("city"))
+	}
+	return s.mainPage(c, http.StatusOK, p)
 }
 
 // from is GET /from?at=40.7128,-74.0060,New York: a page to share, with the map and the distance.

@@ -1,5 +1,6 @@
 // The page: submit without a reload, choose a place, list this browser's submissions. Without
 // JavaScript the page works by plain posts. Cards and forms come from the server's HTML.
+import * as cities from "./cities.js";
 import * as coordinates from "./coordinates.js";
 import * as distance from "./distance.js";
 import * as map from "./map.js";
@@ -97,6 +98,7 @@ function startEntry() {
       if (pair) fill(...pair);
     });
   }
+  cities.start(fill);
   offerLocation();
 }
 
