@@ -84,12 +84,13 @@ func TestByHand(t *testing.T) {
 	}
 }
 
-// TestAddService adds a service as CONTRIBUTING.md says, runs it beside `make run`, and sees its
-// first event.
+// TestAddService adds a service as CONTRIBUTING.md says, runs it beside `make run`, sees its first
+// event, and removes it with its group.
 func TestAddService(t *testing.T) {
 	blocks := commands(t, 2)
 	page, embedded := freeAddr(t), freeAddr(t)
 	at := newTerminal(t, []string{"LISTEN=" + page, "EMBEDDED_REDIS=" + embedded, "EMBEDDED_MONGO=" + freeAddr(t)}, "127.0.0.1:6390", embedded)
+	before, _ := at.run("git status --porcelain")
 	at.start("make run").answers(page)
 	blocks[0].try(t, at.run)
 	listening := at.start(blocks[1].sh)
@@ -100,4 +101,17 @@ func TestAddService(t *testing.T) {
 		t.Fatal(err)
 	}
 	listening.says(`tides      {"id":"` + id + `"}`)
+
+	remove := func() (string, int) { return at.run("REDIS_URL=redis://127.0.0.1:6390 make remove-service NAME=tide") }
+	if out, code := remove(); code != 2 || !strings.Contains(out, "consumers of the group are alive; stop them first") {
+		t.Errorf("make remove-service of a service that runs: exit status %d\n%s", code, out)
+	}
+	listening.signal(syscall.SIGTERM)
+	stagetest.Eventually(t, "the stopped service is removed, and its group is retired", func() bool {
+		out, code := remove()
+		return code == 0 && strings.Contains(out, "Retired group tide of raw_input")
+	})
+	if after, _ := at.run("git status --porcelain"); after != before {
+		t.Errorf("after make remove-service, git status says %q, want %q", after, before)
+	}
 }
