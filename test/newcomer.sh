@@ -47,10 +47,10 @@ starts() {
 	jobs="$jobs $!"
 }
 
-start=$(date +%s)
+begin=$(date +%s)
 starts README.md TestReadmeRun 1
 until_true 1800 "the page" curl -fsS localhost:8000
-echo "== $(($(date +%s) - start)) s until the page answers"
+echo "== $(($(date +%s) - begin)) s until the page answers"
 until_true 60 "readiness" curl -fsS localhost:9110/readyz
 cat "$dir/out.1"
 does README.md TestReadmeRun 2
@@ -62,4 +62,4 @@ curl -fsS localhost:8000/distance -H 'Accept: application/json' -d email=eve@exa
 until_true 60 "an event on tides" grep -q 'tides  *{"id"' "$dir/out.2"
 until_true 60 "the third email" grep -q eve@example.com sent_emails
 tail -n 5 "$dir/out.2"
-echo "newcomer: everything worked, in $(($(date +%s) - start)) s"
+echo "newcomer: everything worked, in $(($(date +%s) - begin)) s"
