@@ -303,8 +303,8 @@ func TestForget(t *testing.T) {
 		t.Errorf("Find = %v, %v; want events 4 and 7", got, err)
 	}
 	files, err := filepath.Glob(filepath.Join(path+".journal", "*"))
-	if err != nil || len(files) != 3 { // lock, IDs, records
-		t.Errorf("journal holds %q (%v), want 3 files", files, err)
+	if err != nil || len(files) != 4 { // lock, IDs, records
+		t.Errorf("journal holds %q (%v), want 4 files", files, err)
 	}
 	closed(t, j)
 

@@ -96,6 +96,7 @@ func TestKillPoints(t *testing.T) {
 		{"journal.mid-line:1"}, {"journal.mid-line:7"},
 		{"journal.after-line:1"}, {"journal.after-line:7"},
 		{"journal.after-mark:1"}, {"journal.after-mark:7"},
+		{"journal.after-sync:1"}, {"journal.after-sync:3"},
 		{"journal.mid-seal:1"}, {"journal.mid-seal:3"},
 		{"journal.after-seal:1"}, {"journal.after-seal:3"},
 		{"journal.after-next:1"}, {"journal.after-next:3"},

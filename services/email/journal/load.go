@@ -25,7 +25,12 @@ func (j *Journal) load() error {
 	}
 	switch {
 	case number > 0:
-		j.active, j.last, err = openSegment(j.name(number), number)
+		var records []*record
+		j.active, records, err = openSegment(j.name(number), number)
+		if n := len(records); n > 0 && records[n-1].state == begun {
+			j.last, records = records[n-1], records[:n-1]
+		}
+		j.loose = records
 	case others:
 		err = &damagedError{j.dir, "the segment being written is missing"}
 	default:

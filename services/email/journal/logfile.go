@@ -17,6 +17,8 @@ type logFile struct {
 	path string
 	f    *os.File // appends; nil until the first use
 
+	unsure bool // a sync failed, or power may have been lost: the disk may lack lines that are loose
+
 	rotations int // times that the file at path was no longer f
 }
 
@@ -33,7 +35,8 @@ func (l *logFile) current() (id uint64, size int64, err error) {
 			return 0, 0, herr
 		}
 		if err != nil || !os.SameFile(at, held) {
-			_ = l.f.Close() // renamed or deleted; all its lines are synced
+			_ = l.sync() // renamed or deleted
+			_ = l.f.Close()
 			l.f = nil
 			l.rotations++
 		}
@@ -77,7 +80,7 @@ func (l *logFile) needsBreak(size int64) (bool, error) {
 	return last[0] != '\n', nil
 }
 
-// append adds lines at the end of the open file and syncs it.
+// append adds lines at the end of the open file.
 func (l *logFile) append(lines []byte) error {
 	if killing {
 		half := len(lines) / 2
@@ -91,7 +94,19 @@ func (l *logFile) append(lines []byte) error {
 		return err
 	}
 	killPoint("journal.after-line")
-	return l.f.Sync()
+	return nil
+}
+
+// sync waits until the disk has the open file.
+func (l *logFile) sync() error {
+	if l.f == nil {
+		return nil
+	}
+	err := l.f.Sync()
+	if err != nil {
+		l.unsure = true
+	}
+	return err
 }
 
 func (l *logFile) close() error {
@@ -100,6 +115,36 @@ func (l *logFile) close() error {
 	}
 	defer func() { l.f = nil }()
 	return l.f.Close()
+}
+
+// syncAll syncs the files that the records' lines are in.
+func (l *logFile) syncAll(records []*record) error {
+	files, err := l.files()
+	for _, f := range files {
+		if !slices.ContainsFunc(records, func(r *record) bool { return r.file == f.id }) {
+			continue
+		}
+		file, ferr := os.OpenFile(f.name, os.O_RDWR, 0)
+		if errors.Is(ferr, fs.ErrNotExist) {
+			continue // renamed since it was listed, so the name is still in the kernel's hands
+		}
+		if ferr == nil {
+			ferr = errors.Join(file.Sync(), file.Close())
+		}
+		err = errors.Join(err, ferr)
+	}
+	return err
+}
+
+// refill writes r's lines once more, at their offset of their file, if that is still their place.
+func (l *logFile) refill(r *record) error {
+	files, err := l.files()
+	for _, f := range files {
+		if f.id == r.file && err == nil {
+			_, err = fill(f.name, r)
+		}
+	}
+	return err
 }
 
 // complete adds the missing bytes of r's lines at their offset of their file, whatever its name is

@@ -20,7 +20,8 @@ import (
 //	        uint32   number of events
 //	        events:  16 bytes key, float64 miles, each
 //	        lines:   the exact bytes, to the end of the body
-//	uint8   0: lines begun, 1: lines are on the disk. Not part of the checksum
+//	uint8   0: lines begun, 2: lines are in the log, 1: the disk has the lines of this record and of
+//	        all before it. Not part of the checksum
 type record struct {
 	file   uint64
 	offset int64
@@ -28,6 +29,9 @@ type record struct {
 	newest time.Time
 	events []event
 	lines  []byte
+
+	state byte  // as it is in the segment
+	mark  int64 // where the state is in the segment
 }
 
 // event is one of a record's events.
@@ -43,7 +47,7 @@ const (
 	eventSize = 16 + 8
 	maxBody   = 4 << 20
 
-	begun, done = 0, 1
+	begun, done, written = 0, 1, 2
 )
 
 var (
@@ -117,5 +121,8 @@ func decodeRecord(b []byte) (r record, isDone bool, size int, err error) {
 		body = body[eventSize:]
 	}
 	r.lines = body
-	return r, b[size-frameTail] == done, size, nil
+	if r.state = b[size-frameTail]; r.state != done && r.state != written {
+		r.state = begun
+	}
+	return r, r.state == done, size, nil
 }

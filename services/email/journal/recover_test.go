@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // crash is a journal and its log around the writing of one batch.
@@ -108,6 +109,82 @@ func TestMarked(t *testing.T) {
 	defer closed(t, j)
 	wantKnown(t, j, 5, 6)
 	wantContent(t, path, "")
+}
+
+// TestPowerLost: lines that were in the log, but not yet on the disk, are put back after another boot
+// of the machine, wherever the log was cut, and are not looked for after the same boot or where the
+// log is no more.
+func TestPowerLost(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "log")
+	c := recordCrash(t, dir)
+	record, whole := c.record[:len(c.record)-1]+string(rune(written)), c.log+c.lines
+	lose := func(log string) {
+		c.set(t, dir, record, log)
+		put(t, filepath.Join(path+".journal", "boot"), "another\n")
+	}
+	check := func(log, want string) {
+		t.Helper()
+		for range 2 { // the second time nothing is missing
+			j := open(t, path)
+			wantKnown(t, j, 5, 6)
+			wantContent(t, log, want)
+			closed(t, j)
+		}
+	}
+	for cut := range len(whole) + 1 {
+		for _, tail := range []string{"", strings.Repeat("\x00", len(whole)-cut)} {
+			lose(whole[:cut] + tail)
+			check(path, whole)
+		}
+		lose(whole[:cut])
+		rename(t, path, path+"-20261121")
+		check(path+"-20261121", whole)
+		wantContent(t, path, "")
+		rename(t, path+"-20261121", path)
+	}
+	lose("note\n")
+	check(path, "note\n")
+	c.set(t, dir, record, "") // emptied by somebody
+	check(path, "")
+	lose(whole)
+	remove(t, path)
+	check(path, "")
+}
+
+// TestSyncBehind: the log is synced while the journal is open, and its last record is then done.
+func TestSyncBehind(t *testing.T) {
+	j, path := opened(t)
+	defer closed(t, j)
+	for n := range 3 {
+		write(t, j, line(n))
+		records := content(t, filepath.Join(path+".journal", "00000001.records"))
+		if got := records[len(records)-1]; n == 0 && got != written {
+			t.Errorf("the state of a record is %d; want %d", got, written)
+		}
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		records := content(t, filepath.Join(path+".journal", "00000001.records"))
+		if records[len(records)-1] == done {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the log is not synced")
+		}
+	}
+}
+
+// TestSyncFails: what a failed sync may have lost is written again before anything else.
+func TestSyncFails(t *testing.T) {
+	j, path := opened(t)
+	write(t, j, lines(0, 3)...)
+	put(t, path, text(lines(0, 1))) // the pages that the kernel dropped
+	j.mu.Lock()
+	j.log.unsure = true
+	j.mu.Unlock()
+	write(t, j, lines(3, 4)...)
+	wantContent(t, path, text(lines(0, 4)))
+	closed(t, j)
 }
 
 // TestPlaceGone: the unfinished lines' place is no more. Whole lines that are somewhere stay there;

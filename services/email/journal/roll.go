@@ -20,6 +20,9 @@ func (j *Journal) roll(now time.Time) {
 }
 
 func (j *Journal) tryRoll(now time.Time) error {
+	if err := j.syncLog(); err != nil { // the lines of older segments are not looked for
+		return err
+	}
 	old := j.active
 	if err := j.ids.add(old.number, old.events, old.newest, now.Add(-j.o.Keep-forgetMargin)); err != nil {
 		return err

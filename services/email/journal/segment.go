@@ -41,9 +41,9 @@ func createSegment(path string, number int, identity string) (*segment, error) {
 }
 
 // openSegment reads the segment at path. It drops a record that a crash cut short: its lines were
-// never begun. It returns the last record if that was not marked done; the record's events are not
-// yet among the segment's.
-func openSegment(path string, number int) (s *segment, last *record, err error) {
+// never begun. It returns the records after the last one that was marked done. If the last record's
+// lines are not known to be in the log, its events are not yet among the segment's.
+func openSegment(path string, number int) (s *segment, open []*record, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, nil, err
@@ -65,12 +65,15 @@ func openSegment(path string, number int) (s *segment, last *record, err error) 
 		}
 		rest = rest[size:]
 		s.size += int64(size)
-		if last != nil {
-			s.remember(last) // its lines are complete, or this record has what was missing
+		r.mark = s.size - 1
+		if n := len(open); n > 0 && open[n-1].state == begun {
+			s.remember(open[n-1]) // its lines are in the log, or this record has what was missing
 		}
-		if last = &r; isDone {
-			s.remember(last)
-			last = nil
+		if open = append(open, &r); r.state != begun {
+			s.remember(&r)
+		}
+		if isDone {
+			open = nil
 		}
 	}
 	if s.f, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
@@ -79,7 +82,7 @@ func openSegment(path string, number int) (s *segment, last *record, err error) 
 	if err := s.mend(); err != nil {
 		return nil, nil, errors.Join(err, s.f.Close())
 	}
-	return s, last, nil
+	return s, open, nil
 }
 
 // readHeader reads the first line of b and returns what follows it.
@@ -148,13 +151,15 @@ func (s *segment) add(r *record) error {
 	killPoint("journal.after-record")
 	s.torn = false
 	s.size += int64(len(b))
+	r.mark = s.size - 1
 	return nil
 }
 
-// mark notes that the lines of the last record are on the disk. It does not sync: without the mark,
-// recovery looks for the lines once more.
-func (s *segment) mark() error {
-	_, err := s.f.WriteAt([]byte{done}, s.size-1)
+// note writes the state of a record. It does not sync: without it, recovery looks for the lines once
+// more.
+func (s *segment) note(r *record, state byte) error {
+	r.state = state
+	_, err := s.f.WriteAt([]byte{state}, r.mark)
 	return err
 }
 

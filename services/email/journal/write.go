@@ -7,7 +7,7 @@ import (
 )
 
 // Write appends the lines to the log in this order, without those of known events, and returns once
-// they are on the disk. sent is the time of writing that the lines show. Write returns for each
+// they are there, and on the disk in the journal. sent is the time of writing that the lines show. Write returns for each
 // line what was written for its event, now or earlier. After an error the lines may be in the log
 // all the same, now or later; the next Find that succeeds tells.
 func (j *Journal) Write(sent time.Time, lines []Line) ([]Written, error) {
@@ -87,6 +87,9 @@ func (j *Journal) finish() error {
 	if j.closed {
 		return ErrClosed
 	}
+	if err := j.restore(); err != nil {
+		return fmt.Errorf("write log: %w", err)
+	}
 	for j.last != nil {
 		var rest []byte
 		var err error
@@ -112,9 +115,11 @@ func (j *Journal) finish() error {
 	if j.last != nil {
 		j.active.remember(j.last)
 		j.stats.Lines += len(j.last.events)
-		if err := j.active.mark(); err != nil { // recovery would look for the lines once more
+		if err := j.active.note(j.last, written); err != nil { // recovery would look for the lines once more
 			j.o.Log.Warn("journal's mark not written", "err", err)
 		}
+		j.loose = append(j.loose, j.last)
+		j.wakeSync()
 		j.last = nil
 		killPoint("journal.after-mark")
 	}
