@@ -114,7 +114,10 @@ enableServiceLinks: false
 {{- with uniq $secrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- range $key := list "priorityClassName" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" }}
+{{- with default $root.Values.priorityClassName $c.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" }}
 {{- with default (get $root.Values $key) (get $c $key) }}
 {{ $key }}: {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -88,7 +88,7 @@ func TestNulls(t *testing.T) {
 	try = func(path []string, values map[string]any) {
 		for key, value := range values {
 			inside, isMap := value.(map[string]any)
-			if _, isList := value.([]any); !isMap && !isList {
+			if _, isList := value.([]any); !isMap && !isList || key == "cache" { // as broker
 				continue
 			}
 			at := append(slices.Clone(path), key)
