@@ -43,6 +43,7 @@ type Process struct {
 	Stdout io.Writer
 
 	StatusPage string       // URL of the status page, "" if it is off
+	act        bool         // it may replay and drop
 	Hosts      config.Hosts // names that the program's ports answer to
 }
 
@@ -62,7 +63,11 @@ func (p *Process) Open(c config.Broker) (*stage.Broker, error) {
 		return nil, errors.Join(err, b.Close())
 	}
 	if p.StatusPage != "" {
-		page, err := statuspage.Handler(inspect.New(b).Observer(time.Second), operate.Tool(c.Options(), string(c.KeyPrefix)), p.Log)
+		pipeline, tool := inspect.New(b), operate.Tool(c.Options(), string(c.KeyPrefix))
+		page, err := statuspage.Handler(pipeline.Observer(time.Second), nil, tool, p.Log)
+		if p.act {
+			page, err = statuspage.Handler(pipeline.Observer(time.Second), pipeline, tool, p.Log)
+		}
 		if err != nil {
 			return nil, errors.Join(err, b.Close())
 		}
@@ -143,6 +148,7 @@ type base struct {
 	AdminListen config.Address `env:"ADMIN_LISTEN" help:"address of /healthz, /readyz and /metrics"`
 	StatusPage  config.Switch  `env:"STATUS_PAGE" help:"on or off: the status page of the whole pipeline at / of the admin port"`
 	Hosts       config.Hosts   `env:"ALLOWED_HOSTS" help:"names that the ports answer to, such as example.com,.example.org or *, beside localhost and IP addresses"`
+	Actions     config.Switch  `env:"STATUS_ACTIONS" envDefault:"off" help:"on or off: the status page also replays and drops dead letters; whoever reaches the admin port may"`
 	StopDelay   time.Duration  `env:"STOP_DELAY" envDefault:"0s" min:"0s" max:"1m" help:"after a signal to stop, requests are served for this long, so that load balancers notice"`
 	Profiles    config.Switch  `env:"PPROF" envDefault:"off" help:"on or off: profiles under /debug/pprof/ of the admin port"`
 }
@@ -197,6 +203,7 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 	log.Info("starting", "version", FullVersion(), "admin", listener.Addr().String())
 	proc := &Process{Name: p.Name, Log: log, Admin: admin, Stdout: stdout, Hosts: common.Hosts}
 	if common.StatusPage {
+		proc.act = bool(common.Actions)
 		proc.StatusPage = "http://" + listener.Addr().String() + "/"
 	}
 	ctx, cancel := endLater(ctx, common.StopDelay)

@@ -137,7 +137,7 @@ func (a *Admin) Handler(profiles bool) http.Handler {
 		text(w, status, report)
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{Registry: a.registry}))
-	for _, pattern := range []string{"GET /{$}", "GET /status", "GET /status.json", "GET /status/"} {
+	for _, pattern := range []string{"GET /{$}", "GET /status", "GET /status.json", "GET /status/", "POST /status/"} {
 		mux.HandleFunc(pattern, a.status)
 	}
 	if profiles {

@@ -21,6 +21,7 @@ import (
 func TestStatusPage(t *testing.T) {
 	browser := browsertest.Start(t)
 	env := environment(t, t.TempDir())
+	env["STATUS_ACTIONS"] = "on"
 	r := start(t, env)
 	tab := browser.Open(t)
 	tab.Go("http://" + env["ADMIN_LISTEN"] + "/")
@@ -33,7 +34,7 @@ func TestStatusPage(t *testing.T) {
 	r.post("ada@example.com", "40.7128", "-74.0060")
 	tab.Until(`[...document.querySelectorAll(".publishers b")].some((n) => n.textContent === "web-api")`)
 	tab.Until(`document.querySelector(".picture .live")`)
-	tab.Until(`document.querySelector('#stages [data-stage="email"] td:nth-of-type(6)').textContent !== "0/s"`)
+	tab.Until(`document.querySelector('#stages [data-stage="email"] [data-name=Rate]').textContent !== "0/s"`)
 
 	// A selection in what does not change stays while the rest does.
 	b := broker(t, env)
@@ -53,6 +54,9 @@ func TestStatusPage(t *testing.T) {
 	}
 
 	tab.Eval(`getSelection().removeAllRanges()`, nil)
+	tab.Until(`document.querySelectorAll('#stages [data-stage="email"] .spark path').length === 2`)
+	tab.Click("#dead .copy")
+	tab.Until(`document.getElementById("live").textContent === "Copied."`)
 	tab.Prefer("prefers-color-scheme", "light", "prefers-reduced-motion", "reduce")
 	tab.Size(1280, 900)
 	tab.Picture("status") // docs/status.png
@@ -71,6 +75,9 @@ func TestStatusPage(t *testing.T) {
 	tab.NoOverflow("trouble on a phone")
 	noOverlap(t, tab)
 	tab.Picture("status-dark-360")
+	if got := tab.String(`[...document.querySelectorAll("main *")].filter((n) => n.tagName !== "THEAD" && n.scrollWidth > n.clientWidth + 1 && getComputedStyle(n).overflowX !== "visible").map((n) => n.className || n.tagName).join()`); got != "" {
+		t.Errorf("on a phone these are clipped: %s", got)
+	}
 	if text := tab.Text("body"); strings.Contains(text, "@") {
 		t.Errorf("the page shows an address:\n%s", text)
 	}
@@ -79,6 +86,7 @@ func TestStatusPage(t *testing.T) {
 	}
 
 	statusWithoutScript(t, browser, env, command)
+	statusActions(t, tab)
 	statusIsNotPublic(t, env)
 	if !strings.Contains(r.stdout.String(), "http://"+env["ADMIN_LISTEN"]+"/") {
 		t.Errorf("the program does not tell where its status is: %s", r.stdout.String())
@@ -108,6 +116,21 @@ func newStage(t *testing.T, tab *browsertest.Tab, b *stage.Broker) {
 	tab.Until(`document.querySelector('#stages [data-stage="tide"] .stopped')`)
 
 	tab.Until(flows("x"))
+}
+
+// statusActions drops a dead letter and replays the other, each after a question.
+func statusActions(t *testing.T, tab *browsertest.Tab) {
+	t.Helper()
+	entry := tab.String(`document.querySelector("#dead .danger").search`)
+	tab.ClickThrough("#dead .danger")
+	tab.Accessible("asks before it drops")
+	tab.NoOverflow("asks before it drops")
+	tab.ClickThrough("button.danger")
+	tab.Until(`location.pathname === "/status" && document.querySelectorAll("#dead .card").length === 1`)
+	tab.ClickThrough("#dead .button")
+	tab.ClickThrough("button.primary")
+	// Its cause is not fixed, so it comes back as another dead letter.
+	tab.Until(`document.querySelectorAll("#dead .card").length === 1 && ![...document.querySelectorAll("#dead .button")].some((a) => a.search === "` + entry + `")`)
 }
 
 func statusWithoutScript(t *testing.T, browser *browsertest.Browser, env map[string]string, command string) {

@@ -25,7 +25,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
-//go:embed assets status.html
+//go:embed assets status.html action.html
 var files embed.FS
 
 // observer reads the state of the pipeline: an [inspect.Observer].
@@ -33,8 +33,15 @@ type observer interface {
 	Observe(context.Context) (inspect.Seen, error)
 }
 
+// actor changes the pipeline: an [inspect.Pipeline].
+type actor interface {
+	Replay(ctx context.Context, channel string, entries ...string) (int, error)
+	Drop(ctx context.Context, channel string, entries ...string) (int, error)
+}
+
 type page struct {
 	seen observer
+	act  actor // nil: the page only shows
 	tool string
 	log  *slog.Logger
 	html *template.Template
@@ -43,12 +50,13 @@ type page struct {
 	mu    sync.Mutex
 	drawn time.Time // of the state that body shows
 	body  []byte
+	past  past
 }
 
 // Handler serves GET /status, the same as JSON at /status.json, and the page's files. The commands
-// on the page begin with tool.
-func Handler(seen observer, tool string, log *slog.Logger) (http.Handler, error) {
-	p := &page{seen: seen, tool: tool, log: log, mux: http.NewServeMux()}
+// on the page begin with tool. With act, which may be nil, the page replays and drops dead letters.
+func Handler(seen observer, act actor, tool string, log *slog.Logger) (http.Handler, error) {
+	p := &page{seen: seen, act: act, tool: tool, log: log, mux: http.NewServeMux(), past: past{}}
 	version, err := p.assets()
 	if err != nil {
 		return nil, err
@@ -57,20 +65,24 @@ func Handler(seen observer, tool string, log *slog.Logger) (http.Handler, error)
 		"asset": func(name string) string { return "/status/" + version + "/" + name },
 		"rate":  operate.Rate,
 		"class": class,
-	}).ParseFS(files, "status.html")
+	}).ParseFS(files, "*.html")
 	if err != nil {
 		return nil, fmt.Errorf("status page: %w", err)
 	}
 	p.mux.Handle("GET /{$}", http.RedirectHandler("/status", http.StatusSeeOther))
 	p.mux.HandleFunc("GET /status", p.show)
 	p.mux.HandleFunc("GET /status.json", p.json)
+	if act != nil {
+		p.mux.HandleFunc("GET /status/{action}", p.confirm)
+		p.mux.Handle("POST /status/{action}", http.NewCrossOriginProtection().Handler(http.HandlerFunc(p.do)))
+	}
 	return p, nil
 }
 
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
-		"form-action 'none'; base-uri 'none'; frame-ancestors 'none'")
+		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
@@ -134,7 +146,10 @@ func (p *page) show(w http.ResponseWriter, r *http.Request) {
 	defer p.mu.Unlock()
 	if p.body == nil || !p.drawn.Equal(seen.At) {
 		var b bytes.Buffer
-		if err := p.html.Execute(&b, newView(seen, p.tool)); err != nil {
+		v := newView(seen, p.tool)
+		v.Act, v.past = p.act != nil, p.past
+		p.past.add(seen.At, v.Rows)
+		if err := p.html.Execute(&b, v); err != nil {
 			p.fail(w, err)
 			return
 		}
@@ -187,6 +202,8 @@ type view struct {
 	Dead     []letter
 	MoreDead int // not shown
 	Tool     string
+	Act      bool // dead letters can be replayed and dropped here
+	past     past
 }
 
 // letter is a dead letter with the command that replays it.

@@ -34,7 +34,7 @@ func (l *look) Observe(context.Context) (inspect.Seen, error) { return l.seen, l
 
 func open(t *testing.T, l *look) http.Handler {
 	t.Helper()
-	h, err := Handler(l, "milepostctl", slog.New(slog.NewTextHandler(t.Output(), nil)))
+	h, err := Handler(l, nil, "milepostctl", slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,6 +170,98 @@ func TestRoutes(t *testing.T) {
 	}
 	if w := get(h, "/status/other/page.css"); w.Code != http.StatusNotFound {
 		t.Errorf("GET of another file: %d", w.Code)
+	}
+}
+
+// deeds is an actor that notes what it is asked to do.
+type deeds struct {
+	done []string
+	n    int
+	err  error
+}
+
+func (d *deeds) note(what, channel string, entries []string) (int, error) {
+	d.done = append(d.done, what+" "+channel+" "+strings.Join(entries, ","))
+	return d.n, d.err
+}
+
+func (d *deeds) Replay(_ context.Context, channel string, entries ...string) (int, error) {
+	return d.note("replay", channel, entries)
+}
+
+func (d *deeds) Drop(_ context.Context, channel string, entries ...string) (int, error) {
+	return d.note("drop", channel, entries)
+}
+
+// TestActions: a dead letter is replayed or dropped only where that is switched on, after a
+// confirmation, and never by a page of another site.
+func TestActions(t *testing.T) {
+	const letter = "channel=raw_input&entry=1795245232268-0"
+	for name, tc := range map[string]struct {
+		method, path, fields, origin string
+		off                          bool
+		n                            int
+		err                          error
+		status                       int
+		says, does                   string
+	}{
+		"off":          {method: "POST", path: "/status/replay", fields: letter, off: true, status: 404},
+		"asks":         {method: "GET", path: "/status/replay?" + letter, status: 200, says: "Replay this event?"},
+		"asks to drop": {method: "GET", path: "/status/drop?" + letter, status: 200, says: "Drop this event for good?"},
+		"replays":      {method: "POST", path: "/status/replay", fields: letter, origin: "http://status.example", n: 1, status: 303, does: "replay raw_input 1795245232268-0"},
+		"drops":        {method: "POST", path: "/status/drop", fields: letter, n: 1, status: 303, does: "drop raw_input 1795245232268-0"},
+		"another site": {method: "POST", path: "/status/drop", fields: letter, origin: "http://evil.example", n: 1, status: 403},
+		"no origin":    {method: "POST", path: "/status/drop", fields: letter, origin: "null", n: 1, status: 403},
+		"gone":         {method: "POST", path: "/status/drop", fields: letter, status: 409, says: "was not there any more", does: "drop raw_input 1795245232268-0"},
+		"away":         {method: "POST", path: "/status/drop", fields: letter, err: errors.New("redis: ada@example.com"), status: 503, says: "redis: …@…", does: "drop raw_input 1795245232268-0"},
+		"unknown":      {method: "POST", path: "/status/drop", fields: "channel=raw_input&entry=1-1", n: 1, status: 404, says: "not there any more"},
+		"other action": {method: "POST", path: "/status/purge", fields: letter, n: 1, status: 404},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &deeds{n: tc.n, err: tc.err}
+			var act actor = d
+			if tc.off {
+				act = nil
+			}
+			h, err := Handler(&look{seen: troubled()}, act, "milepostctl", slog.New(slog.NewTextHandler(t.Output(), nil)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := httptest.NewRequest(tc.method, "http://status.example"+tc.path, strings.NewReader(tc.fields))
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			if tc.origin != "" {
+				r.Header.Set("Origin", tc.origin)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if got := strings.Join(d.done, "; "); w.Code != tc.status || !strings.Contains(w.Body.String(), tc.says) || got != tc.does {
+				t.Errorf("%s %s: %d, did %q; want %d, %q and %q in %s", tc.method, tc.path, w.Code, got, tc.status, tc.does, tc.says, w.Body)
+			}
+			if page := get(h, "/status").Body.String(); strings.Contains(page, "/status/drop?"+strings.ReplaceAll(letter, "&", "&amp;")) == tc.off {
+				t.Errorf("switched off: %t; the page is %s", tc.off, page)
+			}
+		})
+	}
+}
+
+// TestSparklines: the page shows how rate and backlog were while it was looked at, for two minutes.
+func TestSparklines(t *testing.T) {
+	l := &look{seen: troubled()}
+	h := open(t, l)
+	if page := get(h, "/status").Body.String(); strings.Contains(page, "<svg") {
+		t.Errorf("a line of one moment: %s", page)
+	}
+	l.seen.At = l.seen.At.Add(time.Minute)
+	l.seen.Channels[1].Groups[0].Backlog = 0
+	page := get(h, "/status").Body.String()
+	for _, want := range []string{`d="M60.0 1.5L119.0 22.5"`, `aria-label="the last two minutes, at most 12345"`, `aria-label="the last two minutes, at most 12/s"`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %s in %s", want, page)
+		}
+	}
+	l.seen.At = l.seen.At.Add(time.Hour)
+	if page := get(h, "/status").Body.String(); strings.Contains(page, "<svg") {
+		t.Errorf("the line has moments of an hour ago: %s", page)
 	}
 }
 

@@ -41,6 +41,25 @@ async function loop() {
   setTimeout(loop, 1000);
 }
 
+// A button copies the command before it. Pages that are not https have no clipboard: there it
+// selects the command, and copies it in the old way.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest(".copy");
+  if (!button) return;
+  const command = button.parentElement.querySelector(".command");
+  let copied = false;
+  try {
+    await navigator.clipboard.writeText(command.textContent);
+    copied = true;
+  } catch {
+    getSelection().selectAllChildren(command);
+    copied = document.execCommand("copy");
+  }
+  live.textContent = copied ? "Copied." : "The command is selected.";
+  setTimeout(() => { if (!lost) live.textContent = ""; }, 3000);
+});
+
+document.documentElement.classList.add("js");
 document.getElementById("again")?.remove();
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
 setTimeout(loop, 1000);
