@@ -3,12 +3,17 @@
 package e2e
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
@@ -24,29 +29,129 @@ func newReplicated(t testing.TB, env ...string) (*pipeline, *stagetest.Cluster) 
 	return newPipelineAt(t, c.URL(), stage.Sentinel(at), env...), c
 }
 
-// TestPromiseFailover replaces the master under load, by SIGKILL and by command, kills services
-// meanwhile, and then balances the ledger.
+// TestPromiseFailover replaces the master under load, kills services meanwhile, and then balances
+// the ledger. With one of two replicas, the masters die. With all replicas, a Sentinel also replaces
+// masters that live.
 func TestPromiseFailover(t *testing.T) {
-	t.Parallel()
-	p, c := newReplicated(t, "LEASE=1s", "WAIT_REPLICAS=2")
-	services := p.start(all...)
-	l := newLedger(p)
-	stop := l.load(32, services[0])
-	start, long := time.Now(), chaosFor(t, 2)
-	failovers := 0
-	for ; failovers < 3 || time.Since(start) < long; failovers++ {
-		time.Sleep(rand.N(burst)) // any moment
-		if failovers%3 == 2 {
-			c.Switch()
-		} else {
-			c.Fail()
-		}
-		services[1+rand.IntN(3)].Restart()
-		c.Settled()
-		t.Logf("%4.0f s: %d failovers; %s", time.Since(start).Seconds(), failovers+1, l.sofar())
+	for name, replicas := range map[string]int{"one of two replicas": 1, "all replicas": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, c := newReplicated(t, "LEASE=1s", fmt.Sprint("WAIT_REPLICAS=", replicas))
+			services := p.start(all...)
+			l := newLedger(p)
+			stop := l.load(32, services[0])
+			start, long, short := time.Now(), chaosFor(t, 2), 2
+			killed, switched := 0, 0
+			var answers, lines []time.Duration
+			for killed+switched < short || time.Since(start) < long {
+				time.Sleep(rand.N(burst)) // any moment
+				if replicas == 2 && killed > switched {
+					switched++
+					c.Switch()
+				} else {
+					killed++
+					resumed := make(chan [2]time.Duration, 1)
+					c.Fail(func() { go func() { resumed <- l.resumes() }() })
+					after := <-resumed
+					answers, lines = append(answers, after[0]), append(lines, after[1])
+				}
+				services[1+rand.IntN(3)].Restart()
+				c.Settled()
+				t.Logf("%4.0f s: killed %d, switched %d; %s", time.Since(start).Seconds(), killed, switched, l.sofar())
+			}
+			stop()
+			alive(t, services)
+			tell(t, "ledger: %s", l.balance())
+			slices.Sort(answers)
+			slices.Sort(lines)
+			tell(t, "masters killed %d, switched %d; from the kill to the next 201: median %s, worst %s; to the next line: median %s, worst %s",
+				killed, switched, answers[len(answers)/2], answers[len(answers)-1], lines[len(lines)/2], lines[len(lines)-1])
+			if p.redis == nil && l.sofar().accepted == 0 {
+				t.Error("nothing was tried")
+			}
+		})
 	}
-	stop()
-	alive(t, services)
-	tell(t, "ledger: %s", l.balance())
-	tell(t, "failovers: %d", failovers)
+}
+
+// resumes waits for the next 201 and the next line after now, and returns how long they took. What
+// was under way is not counted.
+func (l *ledger) resumes() (after [2]time.Duration) {
+	start := time.Now()
+	for i, count := range []func() int{func() int { return l.sofar().accepted }, func() int { return l.p.sent().total }} {
+		if i == 0 {
+			time.Sleep(100 * time.Millisecond) // answers on their way
+		}
+		for before := count(); count() == before && time.Since(start) < patience; {
+			time.Sleep(20 * time.Millisecond)
+		}
+		after[i] = time.Since(start).Round(10 * time.Millisecond)
+	}
+	return after
+}
+
+// TestPromiseFailoverLoss shows when a failover loses what was answered 201: exactly if the replica
+// that becomes the master is not among those that acknowledged it.
+func TestPromiseFailoverLoss(t *testing.T) {
+	for name, tc := range map[string]struct {
+		wait     int
+		hold     int  // replicas that get nothing more
+		cut      bool // the other replica cannot be reached when the master dies
+		accepted bool
+		lost     bool
+	}{
+		"without WAIT, replication held back":       {wait: 0, hold: 2, accepted: true, lost: true},
+		"with WAIT, replication held back":          {wait: 1, hold: 2},
+		"the replica that acknowledged was cut off": {wait: 1, hold: 1, cut: true, accepted: true, lost: true},
+		"all replicas, one held back":               {wait: 2, hold: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, c := newReplicated(t, fmt.Sprint("WAIT_REPLICAS=", tc.wait), "WAIT_TIMEOUT=300ms")
+			p.start("web-api")
+			kept := p.submit(visits("kept", 5)...)
+			c.Settled()
+			master := c.Master()
+			replicas := slices.DeleteFunc(slices.Clone(c.Servers), func(s *stagetest.Server) bool { return s == master })
+			c.Hold(replicas[:tc.hold]...)
+			var answered []string
+			for _, v := range visits("late", 5) {
+				status, id, err := post(t, p.web[0].url, v, v.Email)
+				if err != nil || (status == http.StatusCreated) != tc.accepted || !tc.accepted && status != http.StatusServiceUnavailable {
+					t.Errorf("POST /distance: %d, %v; want it accepted: %t, else 503", status, err, tc.accepted)
+				}
+				if status == http.StatusCreated {
+					answered = append(answered, id)
+				}
+			}
+			if tc.cut {
+				if err := syscall.Kill(replicas[1].PID(), syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.Fail(func() {})
+			lost := 0
+			for i, id := range append(kept, answered...) {
+				if !p.has(id) {
+					lost++
+					if i < len(kept) {
+						t.Errorf("%s was lost, which all replicas had", id)
+					}
+				}
+			}
+			tell(t, "answered 201 %d, lost in the failover %d", len(kept)+len(answered), lost)
+			if (lost > 0) != tc.lost {
+				t.Errorf("lost %d of %d; want a loss: %t", lost, len(answered), tc.lost)
+			}
+		})
+	}
+}
+
+// has tells whether raw_input has an entry of the event.
+func (p *pipeline) has(id string) bool {
+	p.t.Helper()
+	entries, err := p.rdb.XRange(p.t.Context(), event.RawInput, "-", "+").Result()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return slices.ContainsFunc(entries, func(m redis.XMessage) bool { return m.Values["id"] == id })
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -106,7 +107,7 @@ func (c *Cluster) Settled() {
 	c.t.Helper()
 	Eventually(c.t, "the Sentinels know each other and the replicas follow the master", func() bool {
 		m := c.Master()
-		if m == nil {
+		if m == nil || !m.followed(2) { // what the Sentinels know is up to 10 s old
 			return false
 		}
 		for _, s := range c.Sentinels {
@@ -129,15 +130,28 @@ func (c *Cluster) Settled() {
 	})
 }
 
-// Fail kills the master and returns the next one, when the Sentinels have made it. The killed one
-// comes back as its replica.
-func (c *Cluster) Fail() *Server {
+// followed tells whether so many replicas have what the master had a moment ago.
+func (s *Server) followed(replicas int) bool {
+	rdb := s.Client()
+	defer rdb.Close()
+	info, err := rdb.Info(context.Background(), "replication").Result()
+	if err != nil || strings.Count(info, "state=online") != replicas {
+		return false
+	}
+	n, err := rdb.Wait(context.Background(), replicas, time.Second).Result()
+	return err == nil && int(n) == replicas
+}
+
+// Fail kills the master, calls killed, and returns the next master, when the Sentinels have made it.
+// The killed one comes back as its replica.
+func (c *Cluster) Fail(killed func()) *Server {
 	c.t.Helper()
 	old := c.Master()
 	if old == nil {
 		c.t.Fatal("the Sentinels do not agree on a master")
 	}
 	old.Kill()
+	killed()
 	next := c.next(old)
 	old.follow(next.Addr)
 	old.Start()
@@ -155,6 +169,26 @@ func (c *Cluster) Switch() *Server {
 		return err == nil
 	})
 	return c.next(old)
+}
+
+// Hold keeps replicas from getting anything more from the master.
+func (c *Cluster) Hold(replicas ...*Server) {
+	c.t.Helper()
+	ctx, m := context.Background(), c.Master().Client()
+	defer m.Close()
+	if err := m.Do(ctx, "acl", "setuser", "default", "-psync", "-sync").Err(); err != nil {
+		c.t.Fatal(err)
+	}
+	for _, r := range replicas {
+		rdb := r.Client()
+		defer rdb.Close()
+		text, err := rdb.Do(ctx, "client", "list", "type", "master").Text()
+		_, link, _ := strings.Cut(text, " laddr=")
+		link, _, _ = strings.Cut(link, " ")
+		if n, kill := m.ClientKillByFilter(ctx, "addr", link).Result(); err != nil || kill != nil || n != 1 {
+			c.t.Fatalf("hold the replica %s back: its link %q, %v; killed %d, %v", r.Addr, link, err, n, kill)
+		}
+	}
 }
 
 // next waits for another master than old.
