@@ -105,7 +105,7 @@ func (b *Broker) Close() error { return b.link.Client.Close() }
 func (b *Broker) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := b.allowed(ctx); err != nil {
+	if err := b.allowed(ctx, b.link); err != nil {
 		return err
 	}
 	return b.refuseCluster(ctx)

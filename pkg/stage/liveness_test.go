@@ -4,6 +4,7 @@ package stage_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -138,4 +139,68 @@ func TestAdoptionWaitsForRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	stagetest.Eventually(t, "the bare publish is adopted", func() bool { return got.len() == 21 })
+}
+
+// A right that only the tick needs, taken away while the stage runs: the stage says what is missing,
+// and goes on when it is granted.
+func TestTickLacksRights(t *testing.T) {
+	t.Parallel()
+	server := stagetest.Real(t)
+	admin := server.Client()
+	defer admin.Close()
+	admin.Do(t.Context(), "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all")
+	o := server.Options()
+	o.Username, o.Password = "app", "secret"
+	b := open(t, o)
+	var got tally
+	s, err := b.New(stage.Config{Name: "s", In: "in"}, got.sink())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stagetest.Run(t, s)
+	stagetest.Eventually(t, "it is ready", func() bool { return s.Ready() == nil })
+	admin.Do(t.Context(), "ACL", "SETUSER", "app", "-zrangebyscore")
+	stagetest.Eventually(t, "it says what is missing", func() bool {
+		err := s.Ready()
+		return err != nil && strings.Contains(err.Error(), "ZRANGEBYSCORE")
+	})
+	admin.Do(t.Context(), "ACL", "SETUSER", "app", "+zrangebyscore")
+	stagetest.Eventually(t, "it goes on", func() bool { return s.Ready() == nil })
+}
+
+// An idle stage makes at most 3 round trips a second: a read, a tick, and now and then the ping of
+// its subscription. So the four services stay under 12. Commands in scripts are none.
+func TestIdleRoundTrips(t *testing.T) {
+	t.Parallel()
+	server := stagetest.Real(t)
+	rdb := server.Client()
+	defer rdb.Close()
+	b := open(t, server.Options(), func(o *stage.Options) { o.Lease = 3 * time.Second })
+	start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())
+	stagetest.Eventually(t, "it adopts", func() bool { return rdb.Exists(t.Context(), "in:adopter").Val() == 1 })
+	trips := func() (n int64, at time.Time) { // of commands that scripts do not run
+		for name, stats := range rdb.InfoMap(t.Context(), "commandstats").Val()["Commandstats"] {
+			var calls int64
+			if _, err := fmt.Sscanf(stats, "calls=%d", &calls); err != nil {
+				t.Fatalf("%s: %q", name, stats)
+			}
+			if slices.Contains([]string{"cmdstat_evalsha", "cmdstat_eval", "cmdstat_xreadgroup", "cmdstat_ping", "cmdstat_subscribe", "cmdstat_client|id"}, name) {
+				n += calls
+			}
+		}
+		return n, rdb.Time(t.Context()).Val()
+	}
+	before, since := trips()
+	var n int64
+	var d time.Duration
+	stagetest.Eventually(t, "ten seconds have passed", func() bool {
+		time.Sleep(time.Second)
+		now, at := trips()
+		n, d = now-before, at.Sub(since)
+		return d > 10*time.Second
+	})
+	if most := 3*d.Seconds() + 3; float64(n) > most || n < 10 {
+		t.Errorf("%d round trips in %s, want 10 to %.0f", n, d, most)
+	}
+	t.Logf("%d round trips in %s", n, d)
 }

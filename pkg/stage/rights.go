@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -54,7 +55,7 @@ func (b *Broker) require(needs ...need) {
 
 // allowed asks Redis whether the user may do all that the stages and publishers need, and whether
 // Redis takes writes.
-func (b *Broker) allowed(ctx context.Context) error {
+func (b *Broker) allowed(ctx context.Context, over *link.Link) error {
 	b.rights.mu.Lock()
 	needs := slices.Clone(b.rights.needs)
 	b.rights.mu.Unlock()
@@ -62,7 +63,7 @@ func (b *Broker) allowed(ctx context.Context) error {
 	for i, n := range needs {
 		args[i] = n.command
 	}
-	reply, err := b.link.RunUnchecked(ctx, script.Rights, nil, args...)
+	reply, err := over.RunUnchecked(ctx, script.Rights, nil, args...)
 	var missing []need
 	if err != nil && strings.Contains(err.Error(), "NOPERM") {
 		missing = []need{{"evalsha", "+evalsha +eval"}}

@@ -58,8 +58,7 @@ func (s *Stage) newTicker() *ticker {
 	}
 	o := *s.b.link.Client.Options()
 	o.MaxRetries, o.DialTimeout, o.PoolTimeout = -1, tickTimeout, tickTimeout
-	own := &link.Link{Client: redis.NewClient(&o), Keys: s.b.keys, Timeout: tickTimeout}
-	return &ticker{s: s, link: own, keys: keys, unread: unread.String()}
+	return &ticker{s: s, link: s.b.link.Over(redis.NewClient(&o), tickTimeout), keys: keys, unread: unread.String()}
 }
 
 // tickLoop runs the tick script once a second until ctx ends: it does all chores of this consumer.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -38,14 +39,28 @@ func (Reply) RedisError() {}
 type Link struct {
 	Client *redis.Client
 	Keys   keys.Names
-	// Allowed, if set, is asked before the first script and again after an outage; its error is the
-	// script's.
-	Allowed func(context.Context) error
+	// Allowed, if set, is asked before the first script and again after an outage, over the link of
+	// that script; its error is the script's.
+	Allowed func(context.Context, *Link) error
 	MaxDead int           // dead letters a channel keeps
 	Timeout time.Duration // of a script call. Default CallTimeout
 
-	mu   sync.Mutex
-	sure bool // Allowed said yes since the last outage
+	once sync.Once
+	sure *atomic.Bool // Allowed said yes since the last outage, for all links over the same Redis
+}
+
+// Over is the same link over another client, with a timeout of its own. They share what Allowed said.
+func (l *Link) Over(c *redis.Client, timeout time.Duration) *Link {
+	return &Link{Client: c, Keys: l.Keys, Allowed: l.Allowed, MaxDead: l.MaxDead, Timeout: timeout, sure: l.certain()}
+}
+
+func (l *Link) certain() *atomic.Bool {
+	l.once.Do(func() {
+		if l.sure == nil {
+			l.sure = new(atomic.Bool)
+		}
+	})
+	return l.sure
 }
 
 // Run runs a script once and returns its reply. The client does not retry: after an error wrapping
@@ -59,27 +74,18 @@ func (l *Link) Run(ctx context.Context, s *redis.Script, keys []string, args ...
 
 // Ready asks Allowed, unless it said yes since the last outage.
 func (l *Link) Ready(ctx context.Context) error {
-	l.mu.Lock()
-	sure := l.sure || l.Allowed == nil
-	l.mu.Unlock()
-	if sure {
+	if l.Allowed == nil || l.certain().Load() {
 		return nil
 	}
-	if err := l.Allowed(ctx); err != nil {
-		return err
+	err := l.Allowed(ctx, l)
+	if err == nil {
+		l.certain().Store(true)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sure = true
-	return nil
+	return err
 }
 
 // Recheck has Allowed asked before the next script.
-func (l *Link) Recheck() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sure = false
-}
+func (l *Link) Recheck() { l.certain().Store(false) }
 
 // RunUnchecked is Run without asking Allowed.
 func (l *Link) RunUnchecked(ctx context.Context, s *redis.Script, keys []string, args ...any) (any, error) {
