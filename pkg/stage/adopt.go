@@ -48,7 +48,8 @@ import (
 //
 // The subscription is never held up: messages wait in memory and another goroutine adds them to the
 // stream, in numbered batches: if the reply to one is lost, it is sent again and not added again. A
-// message of more than entryMost bytes becomes a dead letter with its begin and its size. While nobody adopts, a bare PUBLISH is delivered at most once, as Redis promises.
+// message of more than entryMost bytes becomes a dead letter with its begin and its size. While
+// nobody adopts, a bare PUBLISH is delivered at most once, as Redis promises.
 
 const (
 	adoptMost     = 128             // messages in one script call

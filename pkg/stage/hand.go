@@ -12,8 +12,8 @@ const (
 	readBytes = 4 << 20  // payloads in one read, as far as the last one tells
 )
 
-// hand is the set of entries that were read and are not settled yet, with the bytes of their payloads.
-// It bounds reading.
+// hand is the set of entries that were read and are not settled yet, with the bytes of their
+// payloads. It bounds reading.
 type hand struct {
 	mu      sync.Mutex
 	entries map[string]int
@@ -90,7 +90,8 @@ func (h *hand) now() map[string]int {
 	return maps.Clone(h.entries)
 }
 
-// room waits until there is room to read into and returns how many entries to read; 0 when ctx ends.
+// room waits until there is room to read into and returns how many entries to read; 0 when ctx
+// ends.
 func (h *hand) room(ctx context.Context) int {
 	for {
 		h.mu.Lock()

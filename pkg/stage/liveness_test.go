@@ -141,8 +141,8 @@ func TestAdoptionWaitsForRoom(t *testing.T) {
 	stagetest.Eventually(t, "the bare publish is adopted", func() bool { return got.len() == 21 })
 }
 
-// A right that only the tick needs, taken away while the stage runs: the stage says what is missing,
-// and goes on when it is granted.
+// A right that only the tick needs, taken away while the stage runs: the stage says what is
+// missing, and goes on when it is granted.
 func TestTickLacksRights(t *testing.T) {
 	t.Parallel()
 	server := stagetest.Real(t)

@@ -12,7 +12,8 @@ import (
 	"github.com/milepost/milepost/services/internal/browsertest"
 )
 
-// TestCities: the matches of a city as JSON and in the page, and what a visitor is told without any.
+// TestCities: the matches of a city as JSON and in the page, and what a visitor is told without
+// any.
 func TestCities(t *testing.T) {
 	o := startOther(t)
 	h := overviewSite(t, Reads{WeatherURL: config.HTTPURL(o.URL)}).handler()

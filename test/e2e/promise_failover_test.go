@@ -30,8 +30,8 @@ func newReplicated(t testing.TB, env ...string) (*pipeline, *stagetest.Cluster) 
 }
 
 // TestPromiseFailover replaces the master under load, kills services meanwhile, and then balances
-// the ledger. With one of two replicas, the masters die. With all replicas, a Sentinel also replaces
-// masters that live.
+// the ledger. With one of two replicas, the masters die. With all replicas, a Sentinel also
+// replaces masters that live.
 func TestPromiseFailover(t *testing.T) {
 	for name, replicas := range map[string]int{"one of two replicas": 1, "all replicas": 2} {
 		t.Run(name, func(t *testing.T) {

@@ -142,8 +142,8 @@ func (s *Server) followed(replicas int) bool {
 	return err == nil && int(n) == replicas
 }
 
-// Fail kills the master, calls killed, and returns the next master, when the Sentinels have made it.
-// The killed one comes back as its replica.
+// Fail kills the master, calls killed, and returns the next master, when the Sentinels have made
+// it. The killed one comes back as its replica.
 func (c *Cluster) Fail(killed func()) *Server {
 	c.t.Helper()
 	old := c.Master()

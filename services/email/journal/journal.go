@@ -6,8 +6,8 @@
 // on the disk: event IDs, the log's inode, the offset, the exact bytes. The next Open completes the
 // missing bytes at that offset of that file, with the time of the first writing. It never
 // truncates. So the log itself is synced only once a second, and a loss of power loses no line: the
-// records since the last sync complete it. The journal remembers event IDs for Options.Keep and does not write a known event
-// again.
+// records since the last sync complete it. The journal remembers event IDs for Options.Keep and
+// does not write a known event again.
 //
 // The journal has an identity, made once, that names the consumer of its holder, and a lock, so
 // that there is one writer.

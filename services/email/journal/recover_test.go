@@ -111,9 +111,9 @@ func TestMarked(t *testing.T) {
 	wantContent(t, path, "")
 }
 
-// TestPowerLost: lines that were in the log, but not yet on the disk, are put back after another boot
-// of the machine, wherever the log was cut, and are not looked for after the same boot or where the
-// log is no more.
+// TestPowerLost: lines that were in the log, but not yet on the disk, are put back after another
+// boot of the machine, wherever the log was cut, and are not looked for after the same boot or
+// where the log is no more.
 func TestPowerLost(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "log")

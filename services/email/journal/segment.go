@@ -155,8 +155,8 @@ func (s *segment) add(r *record) error {
 	return nil
 }
 
-// note writes the state of a record. It does not sync: without it, recovery looks for the lines once
-// more.
+// note writes the state of a record. It does not sync: without it, recovery looks for the lines
+// once more.
 func (s *segment) note(r *record, state byte) error {
 	r.state = state
 	_, err := s.f.WriteAt([]byte{state}, r.mark)

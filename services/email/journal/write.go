@@ -7,9 +7,9 @@ import (
 )
 
 // Write appends the lines to the log in this order, without those of known events, and returns once
-// they are there, and on the disk in the journal. sent is the time of writing that the lines show. Write returns for each
-// line what was written for its event, now or earlier. After an error the lines may be in the log
-// all the same, now or later; the next Find that succeeds tells.
+// they are there, and on the disk in the journal. sent is the time of writing that the lines show.
+// Write returns for each line what was written for its event, now or earlier. After an error the
+// lines may be in the log all the same, now or later; the next Find that succeeds tells.
 func (j *Journal) Write(sent time.Time, lines []Line) ([]Written, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

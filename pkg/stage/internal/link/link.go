@@ -49,7 +49,8 @@ type Link struct {
 	sure *atomic.Bool // Allowed said yes since the last outage, for all links over the same Redis
 }
 
-// Over is the same link over another client, with a timeout of its own. They share what Allowed said.
+// Over is the same link over another client, with a timeout of its own. They share what Allowed
+// said.
 func (l *Link) Over(c *redis.Client, timeout time.Duration) *Link {
 	return &Link{Client: c, Keys: l.Keys, Allowed: l.Allowed, MaxDead: l.MaxDead, Timeout: timeout, sure: l.certain()}
 }
