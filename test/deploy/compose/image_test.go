@@ -28,7 +28,7 @@ const (
 
 	// maxImage is what an image may weigh, and base what busybox and the certificates weigh in it,
 	// in bytes.
-	maxImage, base = 40_000_000, 2_300_000
+	maxImage, base = 32_000_000, 2_300_000
 )
 
 // noService are the programs that compose does not keep running: one tries everything without it,
