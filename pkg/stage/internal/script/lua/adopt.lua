@@ -1,6 +1,6 @@
 -- Appends messages that were only published to the stream. It does not publish them again.
 -- KEYS  1 channel  2 <channel>:adopted:<token>
--- ARGV  1 number of the batch: one that was there already is not added again, as a lost reply hides it
+-- ARGV  1 number of the batch: the last one again, whose reply was lost, is not added
 --       2 group of the adopter  3 MAX_DEAD  4 number of messages; for each:
 --       event ID, payload, traceparent or '', size: '' or that of a payload that is too large; then
 --       payload is its begin, and becomes a dead letter of the group

@@ -48,9 +48,10 @@ local function map(flat)
   return out
 end
 
--- Redis does not roll back a script that fails. So a script checks the types of all keys that it may
--- write before its first XACK or XADD: another program may have made one of them.
--- type_of(key) -> its TYPE. wrong(key, kind) -> a sentence if the key exists and is of another type,
+-- Redis does not roll back a script that fails. So a script checks the types of all keys that it
+-- may write before its first XACK or XADD: another program may have made one of them.
+
+-- type_of(key) -> its TYPE. wrong(key, kind) -> a sentence if the key exists and has another type,
 -- else nil. wrong_of(channel, ...) -> the first such sentence of a channel's keys, each named by
 -- what follows the channel's name.
 local function type_of(key)
@@ -108,9 +109,9 @@ local function in_redis(channel)
 end
 
 -- readers(channel) -> the hash <channel>:groups, the groups that the stream has, and a list of
--- {name=, policy=, required=, counted=} of all groups. counted: it is a stage's, and <channel>:groups
--- counts what it has settled. A group that another program made, and that nobody has decided on, has
--- no policy and counts as optional.
+-- {name=, policy=, required=, counted=} of all groups. counted: it is a stage's, and
+-- <channel>:groups counts what it has settled. A group that another program made, and that nobody
+-- has decided on, has no policy and counts as optional.
 local function readers(channel)
   local fields, there, groups = registered(channel), in_redis(channel), {}
   local function add(group, policy)
@@ -176,8 +177,9 @@ local function oldest(channel, group, pending, last)
   return entry and entry[1], entry
 end
 
--- stored_floor(channel, group) -> the stored floor, '0-0' if there is none. A floor above the last ID
--- that the stream ever had is not believed: it is of an earlier stream, or of a clock that was ahead.
+-- stored_floor(channel, group) -> the stored floor, '0-0' if there is none. A floor above the last
+-- ID that the stream ever had is not believed: it is of an earlier stream, or of a clock that was
+-- ahead.
 local function stored_floor(channel, group)
   local floor = redis.call('HGET', channel .. ':floors', group)
   local info = redis.pcall('XINFO', 'STREAM', channel)
@@ -299,9 +301,9 @@ local function watch(id, line)
   redis.call('PUBLISH', base .. 'progress:', id .. ' ' .. line)
 end
 
--- line(stage, state, at, next, detail) -> a step of an event: '<stage> <state><at> <next> <detail>'.
--- state is 'd' (done), 'r' (retry) or 'x' (dead); at has the last 7 digits of the ms, which suffice
--- for an hour; next is the channels, with commas; detail is JSON.
+-- line(stage, state, at, next, detail) -> a step of an event: '<stage> <state><at> <next>
+-- <detail>'. state is 'd' (done), 'r' (retry) or 'x' (dead); at has the last 7 digits of the ms,
+-- which suffice for an hour; next is the channels, with commas; detail is JSON.
 local function line(stage, state, at, next, detail)
   return string.format('%s %s%d %s ', stage, state, at % 10000000, next) .. detail
 end
@@ -355,7 +357,8 @@ local function unpack_list(s)
   return out
 end
 
--- flatten(fields) -> the flat list of an entry's fields, without those that are '', but for payload.
+-- flatten(fields) -> the flat list of an entry's fields, without those that are '', but for
+-- payload.
 local function flatten(fields)
   local out = fields.payload and {'payload', fields.payload} or {}
   for name, value in pairs(fields) do
@@ -384,10 +387,11 @@ local function bury(channel, group, fields, err, now, max)
 end
 
 -- requeue(channel, group, consumer, most, max_dead, max_crashes) -> how many of the consumer's
--- pending entries it looked at, at most most and BATCH bytes. Each is acked and, if XACK answered 1, added anew for
--- this group only. max_crashes is nil unless the consumer died. Then crashes is raised, and an
--- entry that was handled alone and now has max_crashes becomes a dead letter: the rule is in
--- internal/poison. An entry whose body is no longer in the stream becomes a dead letter too.
+-- pending entries it looked at, at most most and BATCH bytes. Each is acked and, if XACK answered
+-- 1, added anew for this group only. max_crashes is nil unless the consumer died. Then crashes is
+-- raised, and an entry that was handled alone and now has max_crashes becomes a dead letter: the
+-- rule is in internal/poison. An entry whose body is no longer in the stream becomes a dead letter
+-- too.
 local function requeue(channel, group, consumer, most, max_dead, max_crashes)
   local acked, now, looked, bytes = 0, now_ms(), 0, 0
   local alone = redis.call('HGET', channel .. ':groups', 'alone:' .. group .. ':' .. consumer)

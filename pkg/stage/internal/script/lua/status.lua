@@ -1,7 +1,8 @@
 -- What channels and their groups look like now.
 -- KEYS  channels
 -- Reply JSON: at (Redis' time, ms), channels: for each
---       kind (TYPE of its key), wrong (sentences about keys of a wrong type), entries, added (entries ever added), newest (the last one's ID),
+--       kind (TYPE of its key), wrong (sentences about keys of a wrong type), entries,
+--       added (entries ever added), newest (the last one's ID),
 --       dead, due (retries), adopted, foreign (groups of other programs): for each
 --       name, policy ('required', 'ignored', or none), backlog, lost, consumers, oldest_entry
 --       and groups (of stages): for each
