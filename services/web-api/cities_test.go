@@ -60,6 +60,7 @@ func testCities(t *testing.T, b *browsertest.Browser) {
 	tab.Type("#city", "Par")
 	tab.Until(`document.querySelectorAll("#matches button").length === 2`)
 	tab.Accessible("cities")
+	tab.Picture("cities")
 	tab.NoOverflow("cities")
 	tab.Click("#matches button:nth-of-type(2)")
 	tab.Until(`lat.value === "33.66094" && long.value === "-95.55551"`)

@@ -246,7 +246,7 @@ func TestStopAnswers(t *testing.T) {
 			t.Fatalf("the server says %q, %v; want %s", line, err, status)
 		}
 	}
-	fmt.Fprintf(conn, "POST /distance HTTP/1.1\r\nHost: milepost\r\nContent-Type: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", typeJSON, len(adaJSON))
+	fmt.Fprintf(conn, "POST /distance HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", typeJSON, len(adaJSON))
 	expect("100") // the handler has begun to read
 	if _, err := answer.ReadString('\n'); err != nil {
 		t.Fatal(err)
