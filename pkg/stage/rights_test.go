@@ -30,84 +30,91 @@ func TestRights(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := stagetest.Real(t)
-			o := server.Options()
-			if name == "no database" {
-				o.DB = 1
-			}
-			admin := redis.NewClient(o)
-			t.Cleanup(func() { admin.Close() })
-			acl := func(command string) {
-				t.Helper()
-				var words []any
-				for _, w := range strings.Fields(command) {
-					words = append(words, w)
-				}
-				if err := admin.Do(t.Context(), words...).Err(); err != nil {
-					t.Fatalf("%s: %v", command, err)
-				}
-			}
-			acl("ACL SETUSER app on >p@ss/word " + rules)
-			app := *o
-			app.Username, app.Password = "app", "p@ss/word"
-			b, err := stage.Open(stage.Options{Redis: &app, Lease: time.Second, Prefix: "shop:"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { b.Close() })
-			handled := make(chan string, 10)
-			s, err := b.New(stage.Config{Name: "first", In: "in", Out: []stage.Output{{Channel: "out", Unread: true}}},
-				stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) {
-					handled <- e.Body
-					return e.Body, nil
-				}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithCancel(context.Background())
-			ended := make(chan error, 1)
-			go func() { ended <- s.Run(ctx) }()
-			t.Cleanup(func() {
-				cancel()
-				if err := <-ended; err != nil {
-					t.Errorf("Run = %v", err)
-				}
-			})
-			p := b.Publisher("edge", "in")
-			t.Cleanup(func() { p.Close() })
-			submission := stage.Submission{Body: "x", Track: true, Key: "k", Limits: []stage.Limit{{Name: "l", Max: 9, Per: time.Hour}}}
-			var lacks *stage.RightsError
-			if _, err := p.Publish(t.Context(), submission); !errors.As(err, &lacks) || !errors.Is(err, stage.ErrUnavailable) {
-				t.Fatalf("Publish = %v, want a RightsError that wraps ErrUnavailable", err)
-			}
-			stagetest.Eventually(t, "the stage says it too", func() bool { return errors.As(s.Ready(), new(*stage.RightsError)) })
-			if err := b.Ping(t.Context()); !errors.As(err, new(*stage.RightsError)) {
-				t.Errorf("Ping = %v, want a RightsError", err)
-			}
-			if keys := admin.Keys(t.Context(), "*").Val(); len(keys) > 0 {
-				t.Errorf("it has written %q", keys)
-			}
-
-			for range 2 { // without scripts it cannot say the rest
-				acl(lacks.Grant)
-				if _, err = p.Publish(t.Context(), submission); !errors.As(err, &lacks) {
-					break
-				}
-			}
-			if err != nil {
-				t.Fatalf("Publish after %s = %v", lacks.Grant, err)
-			}
-			stagetest.Eventually(t, "the stage works", func() bool { return s.Ready() == nil && b.Ping(t.Context()) == nil })
-			if got := <-handled; got != "x" {
-				t.Errorf("handled %q, want x", got)
-			}
-			stagetest.Eventually(t, "it adopts", func() bool { return admin.Exists(t.Context(), "shop:in:adopter").Val() == 1 })
-			admin.Publish(t.Context(), "shop:in", "bare")
-			if got := <-handled; got != "bare" {
-				t.Errorf("handled %q, want bare", got)
-			}
-			stagetest.Eventually(t, "both are forwarded", func() bool { return admin.XLen(t.Context(), "shop:out").Val() == 2 })
+			tryRights(t, rules)
 		})
+	}
+}
+
+// tryRights runs a stage and a publisher with a user that has these rules, and grants what they ask for.
+func tryRights(t *testing.T, rules string) {
+	server := stagetest.Real(t)
+	o := server.Options()
+	if strings.HasSuffix(rules, "-select") {
+		o.DB = 1
+	}
+	admin := redis.NewClient(o)
+	t.Cleanup(func() { admin.Close() })
+	command(t, admin, "ACL SETUSER app on >p@ss/word "+rules)
+	app := *o
+	app.Username, app.Password = "app", "p@ss/word"
+	b, err := stage.Open(stage.Options{Redis: &app, Lease: time.Second, Prefix: "shop:"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	handled := make(chan string, 10)
+	s, err := b.New(stage.Config{Name: "first", In: "in", Out: []stage.Output{{Channel: "out", Unread: true}}},
+		stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) {
+			handled <- e.Body
+			return e.Body, nil
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+	p := b.Publisher("edge", "in")
+	t.Cleanup(func() { p.Close() })
+	submission := stage.Submission{Body: "x", Track: true, Key: "k", Limits: []stage.Limit{{Name: "l", Max: 9, Per: time.Hour}}}
+	var lacks *stage.RightsError
+	if _, err := p.Publish(t.Context(), submission); !errors.As(err, &lacks) || !errors.Is(err, stage.ErrUnavailable) {
+		t.Fatalf("Publish = %v, want a RightsError that wraps ErrUnavailable", err)
+	}
+	stagetest.Eventually(t, "the stage says it too", func() bool { return errors.As(s.Ready(), new(*stage.RightsError)) })
+	if err := b.Ping(t.Context()); !errors.As(err, new(*stage.RightsError)) {
+		t.Errorf("Ping = %v, want a RightsError", err)
+	}
+	if keys := admin.Keys(t.Context(), "*").Val(); len(keys) > 0 {
+		t.Errorf("it has written %q", keys)
+	}
+
+	for range 2 { // without scripts it cannot say the rest
+		command(t, admin, lacks.Grant)
+		if _, err = p.Publish(t.Context(), submission); !errors.As(err, &lacks) {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatalf("Publish after %s = %v", lacks.Grant, err)
+	}
+	stagetest.Eventually(t, "the stage works", func() bool { return s.Ready() == nil && b.Ping(t.Context()) == nil })
+	if got := <-handled; got != "x" {
+		t.Errorf("handled %q, want x", got)
+	}
+	stagetest.Eventually(t, "it adopts", func() bool { return admin.Exists(t.Context(), "shop:in:adopter").Val() == 1 })
+	admin.Publish(t.Context(), "shop:in", "bare")
+	if got := <-handled; got != "bare" {
+		t.Errorf("handled %q, want bare", got)
+	}
+	stagetest.Eventually(t, "both are forwarded", func() bool { return admin.XLen(t.Context(), "shop:out").Val() == 2 })
+}
+
+// command runs a line of redis-cli.
+func command(t *testing.T, rdb *redis.Client, line string) {
+	t.Helper()
+	var words []any
+	for _, w := range strings.Fields(line) {
+		words = append(words, w)
+	}
+	if err := rdb.Do(t.Context(), words...).Err(); err != nil {
+		t.Fatalf("%s: %v", line, err)
 	}
 }
 

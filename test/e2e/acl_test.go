@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
@@ -55,36 +57,92 @@ func TestACL(t *testing.T) {
 	p := newPipelineOn(t, nil)
 	p.named = true
 	services := p.whole()
-	do := func(line string) {
-		t.Helper()
-		var words []any
-		for _, w := range strings.Fields(line) {
-			words = append(words, w)
-		}
-		if err := p.rdb.Do(t.Context(), words...).Err(); err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
-	}
 	for _, s := range services {
-		do("ACL SETUSER " + s.name + " on >secret")
+		command(t, p.rdb, "ACL SETUSER "+s.name+" on >secret")
 		s.Start()
 	}
-	rules := map[string][]string{}
+	var lines strings.Builder
 	for _, s := range services {
-		rules[s.name] = granted(t, p, s, do)
+		rules := p.granted(s)
+		slices.SortFunc(rules, func(a, b string) int { // keys, channels, commands
+			return cmp.Or(strings.Index("~&+", a[:1])-strings.Index("~&+", b[:1]), strings.Compare(a, b))
+		})
+		fmt.Fprintf(&lines, "ACL SETUSER %s reset on >PASSWORD %s\n", s.name, strings.Join(rules, " "))
 	}
 	alive(t, services)
 	waitAdopted(t, p)
-	do("ACL LOG RESET")
-	var lines strings.Builder
-	for _, s := range services {
-		slices.SortFunc(rules[s.name], func(a, b string) int { // keys, channels, commands
-			return cmp.Or(strings.Index("~&+", a[:1])-strings.Index("~&+", b[:1]), strings.Compare(a, b))
-		})
-		fmt.Fprintf(&lines, "ACL SETUSER %s reset on >PASSWORD %s\n", s.name, strings.Join(rules[s.name], " "))
-	}
-	page := onPage(t, lines.String())
 
+	page, err := os.ReadFile(aclPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before, after, ok := cutLines(string(page)); *update {
+		err = os.WriteFile(aclPage, []byte(before+lines.String()+after), 0o644)
+	} else if !ok || !strings.Contains(string(page), lines.String()) {
+		t.Errorf("%s does not have the lines below; -update writes them\n%s", aclPage, lines.String())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator := aclLine.FindAllStringSubmatch(string(page), -1)[6]
+	command(t, p.rdb, "ACL SETUSER operator on >secret "+operator[2])
+	command(t, p.rdb, "ACL LOG RESET")
+	p.useAll(services)
+	if denied := p.rdb.Do(t.Context(), "ACL", "LOG").Val(); len(denied.([]any)) > 0 {
+		t.Errorf("commands were refused: %v", denied)
+	}
+}
+
+// command runs a line of redis-cli. A word %N stands for N bytes.
+func command(t testing.TB, rdb *redis.Client, line string) {
+	t.Helper()
+	var words []any
+	for _, w := range strings.Fields(line) {
+		if n := 0; strings.HasPrefix(w, "%") {
+			_, _ = fmt.Sscanf(w, "%%%d", &n)
+			w = strings.Repeat("x", n)
+		}
+		words = append(words, w)
+	}
+	if err := rdb.Do(t.Context(), words...).Err(); err != nil {
+		t.Fatalf("%.100s: %v", line, err)
+	}
+}
+
+// granted gives a service's user what doctor says that it lacks, until that is nothing, and returns
+// the rules. The service says the same.
+func (p *pipeline) granted(s *service) (rules []string) {
+	p.t.Helper()
+	env := []string{"REDIS_URL=" + p.url, "REDIS_USERNAME=" + s.name, "REDIS_PASSWORD=secret"}
+	for {
+		found := p.doctor(env)
+		f := found["redis answers"] // PING, for doctor alone
+		for _, check := range []string{"redis rights", "cache rights"} {
+			if f.State != "fail" {
+				f = found[check]
+			}
+		}
+		if f.State != "fail" {
+			return rules
+		}
+		if f.Check == "redis rights" {
+			stagetest.Eventually(p.t, s.name+" asks for what doctor names: "+f.Change, func() bool {
+				_, body, err := ask(p.t.Context(), http.MethodGet, "http://"+s.admin+"/readyz")
+				return err == nil && strings.Contains(body, f.Change+"\n")
+			})
+		}
+		command(p.t, p.rdb, f.Change)
+		for _, rule := range strings.Fields(f.Change)[3:] {
+			if !slices.Contains(rules, rule) && !strings.HasPrefix(rule, "reset") {
+				rules = append(rules, rule)
+			}
+		}
+	}
+}
+
+// useAll uses all services of whole, restarts them, and then runs the operator's tool.
+func (p *pipeline) useAll(services []*service) {
+	p.t.Helper()
 	vs := visits("acl", 20)
 	p.submit(vs...)
 	p.delivered(addresses(vs...)...)
@@ -93,8 +151,8 @@ func TestACL(t *testing.T) {
 		for _, url := range []string{
 			users.url + "/users/" + vs[0].Email, weather.url + "/api/weather/paris", web.url + "/overview?lat=40.7128&long=-74.0060",
 		} {
-			if status, body, err := ask(t.Context(), http.MethodGet, url); err != nil || status != http.StatusOK {
-				t.Errorf("GET %s: %d, %v %s", url, status, err, body)
+			if status, body, err := ask(p.t.Context(), http.MethodGet, url); err != nil || status != http.StatusOK {
+				p.t.Errorf("GET %s: %d, %v %s", url, status, err, body)
 			}
 		}
 	}
@@ -102,75 +160,19 @@ func TestACL(t *testing.T) {
 		s.Stop() // it hands its work back, and its successor starts anew
 		s.Start()
 	}
-	alive(t, services)
+	alive(p.t, services)
 	p.submit(golden)
 	p.written(golden.Email, 1)
-	operator := aclLine.FindAllStringSubmatch(page, -1)[6]
-	do("ACL SETUSER operator on >secret " + operator[2])
 	for _, args := range [][]string{
 		{"status"}, {"doctor"}, {"dead", "list"}, {"group", "list"}, {"find", "--email", golden.Email}, {"publish", "email:sent", "{}"},
 	} {
 		env := []string{"REDIS_URL=" + p.url, "REDIS_USERNAME=operator", "REDIS_PASSWORD=secret", "MONGO_URL=" + p.mongo}
-		stagetest.Eventually(t, fmt.Sprintf("milepostctl %q works for the operator", args), func() bool { // slow answers are no lack of rights
-			out, code := run(t, t.TempDir(), env, append([]string{p.bin + "/milepostctl"}, args...)...)
+		stagetest.Eventually(p.t, fmt.Sprintf("milepostctl %q works for the operator", args), func() bool { // slow answers are no lack of rights
+			out, code := run(p.t, p.t.TempDir(), env, append([]string{p.bin + "/milepostctl"}, args...)...)
 			if code != 0 {
-				t.Logf("exit status %d\n%s", code, out)
+				p.t.Logf("exit status %d\n%s", code, out)
 			}
 			return code == 0
 		})
 	}
-	if denied := p.rdb.Do(t.Context(), "ACL", "LOG").Val(); len(denied.([]any)) > 0 {
-		t.Errorf("commands were refused: %v", denied)
-	}
-}
-
-// granted lets do grant s what doctor and /readyz ask for, until nothing is missing, and returns
-// the rules.
-func granted(t *testing.T, p *pipeline, s *service, do func(line string)) (rules []string) {
-	t.Helper()
-	env := []string{"REDIS_URL=" + p.url, "REDIS_USERNAME=" + s.name, "REDIS_PASSWORD=secret"}
-	for {
-		found := p.doctor(env)
-		f := found["redis answers"] // PING, for doctor alone
-		if f.State != "fail" {
-			f = found["redis rights"]
-		}
-		if f.State != "fail" {
-			f = found["cache rights"]
-		}
-		if f.State != "fail" {
-			return rules
-		}
-		line := f.Change
-		if f.Check == "redis rights" {
-			stagetest.Eventually(t, s.name+" asks for what doctor names: "+line, func() bool {
-				_, body, err := ask(t.Context(), http.MethodGet, "http://"+s.admin+"/readyz")
-				return err == nil && strings.Contains(body, line+"\n")
-			})
-		}
-		do(line)
-		for _, rule := range strings.Fields(line)[3:] {
-			if !slices.Contains(rules, rule) && !strings.HasPrefix(rule, "reset") {
-				rules = append(rules, rule)
-			}
-		}
-	}
-}
-
-// onPage compares the lines with those of the page, or writes them, and returns the page as it was.
-func onPage(t *testing.T, lines string) string {
-	t.Helper()
-	page, err := os.ReadFile(aclPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if before, after, ok := cutLines(string(page)); *update {
-		err = os.WriteFile(aclPage, []byte(before+lines+after), 0o644)
-	} else if !ok || !strings.Contains(string(page), lines) {
-		t.Errorf("%s does not have the lines below; -update writes them\n%s", aclPage, lines)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(page)
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
@@ -118,23 +120,9 @@ func (x anyRedis) run(t *testing.T) {
 	}
 	admin := p.redis.Client()
 	t.Cleanup(func() { admin.Close() })
-	command := func(line string) {
-		t.Helper()
-		var words []any
-		for _, w := range strings.Fields(line) {
-			if n := 0; strings.HasPrefix(w, "%") {
-				fmt.Sscanf(w, "%%%d", &n)
-				w = strings.Repeat("x", n)
-			}
-			words = append(words, w)
-		}
-		if err := admin.Do(t.Context(), words...).Err(); err != nil {
-			t.Fatalf("%.100s: %v", line, err)
-		}
-	}
 	known := strings.NewReplacer("$PASSWORD", "geheim", "<password>", "geheim", "$CERT", certificates.Cert, "$KEY", certificates.Key, "$CA", certificates.CA, "$URL", "redis://"+p.redis.Addr)
 	for _, line := range x.spoil {
-		command(line)
+		command(t, admin, line)
 	}
 	environment := []string{"REDIS_URL="}
 	for _, e := range x.env {
@@ -169,11 +157,11 @@ func (x anyRedis) run(t *testing.T) {
 	if strings.Contains(fmt.Sprint(found), "geheim") {
 		t.Errorf("doctor shows the password: %+v", found)
 	}
-	x.mend(t, p, f.Change, known, command)
+	x.mend(t, p, f.Change, known, admin)
 }
 
 // mend does what doctor says, and checks that this is enough.
-func (x anyRedis) mend(t *testing.T, p *pipeline, change string, known *strings.Replacer, command func(string)) {
+func (x anyRedis) mend(t *testing.T, p *pipeline, change string, known *strings.Replacer, admin *redis.Client) {
 	variable, value, isVariable := strings.Cut(x.mends, "=")
 	if isVariable && !strings.Contains(change, variable) || !isVariable && !strings.Contains(known.Replace(change), known.Replace(x.mends)) {
 		t.Fatalf("doctor advises %q, want %s", change, x.mends)
@@ -189,7 +177,7 @@ func (x anyRedis) mend(t *testing.T, p *pipeline, change string, known *strings.
 			line = strings.Fields(x.mends)[0] + line
 			line, _, _ = strings.Cut(line, ". ")
 			line, _, _ = strings.Cut(line, ", ")
-			command(strings.TrimSuffix(line, "."))
+			command(t, admin, strings.TrimSuffix(line, "."))
 		}
 	}
 	if f := p.doctor(p.env)[x.check]; f.State == "fail" {
