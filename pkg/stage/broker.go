@@ -108,7 +108,19 @@ func (b *Broker) Ping(ctx context.Context) error {
 	if err := b.allowed(ctx, b.link); err != nil {
 		return err
 	}
-	return b.refuseCluster(ctx)
+	return errors.Join(b.refuseCluster(ctx), b.enough(ctx))
+}
+
+// enough is an error if fewer replicas follow than must have each submission.
+func (b *Broker) enough(ctx context.Context) error {
+	if b.opt.WaitReplicas == 0 {
+		return nil
+	}
+	info, err := b.link.Client.Info(ctx, "replication").Result()
+	if n := strings.Count(info, "state=online"); err == nil && n < b.opt.WaitReplicas {
+		return fmt.Errorf("%w: %d replicas follow the master, but WAIT_REPLICAS is %d; until then each submission is answered 503", ErrUnavailable, n, b.opt.WaitReplicas)
+	}
+	return nil
 }
 
 // ErrCluster: Redis Cluster cannot run a pipeline.

@@ -64,6 +64,11 @@ func (b *Broker) allowed(ctx context.Context, over *link.Link) error {
 		args[i] = n.command
 	}
 	reply, err := over.RunUnchecked(ctx, script.Rights, nil, args...)
+	if err != nil && strings.Contains(err.Error(), "unknown command") {
+		if info, _ := over.Client.Info(ctx, "server").Result(); strings.Contains(info, "redis_mode:sentinel") {
+			return fmt.Errorf("%w: this is a Sentinel; name its master in the URL: ?master_name=NAME", ErrUnavailable)
+		}
+	}
 	var missing []need
 	if err != nil && strings.Contains(err.Error(), "NOPERM") {
 		missing = []need{{"evalsha", "+evalsha +eval"}}
