@@ -27,15 +27,7 @@ func TestBase(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithCancel(context.Background())
-			ended := make(chan error, 1)
-			go func() { ended <- s.Run(ctx) }()
-			t.Cleanup(func() {
-				cancel()
-				if err := <-ended; err != nil {
-					t.Errorf("Run = %v", err)
-				}
-			})
+			stagetest.Run(t, s)
 			stagetest.Eventually(t, c.Name+" is ready", func() bool { return s.Ready() == nil })
 		}
 		run(Config{Name: "first", In: "in", Out: []Output{{Channel: "mid"}}, BackoffMin: time.Hour, BackoffMax: time.Hour},
@@ -118,15 +110,8 @@ func TestPrefixShares(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithCancel(context.Background())
-			ended := make(chan error, 1)
-			go func() { ended <- s.Run(ctx) }()
-			t.Cleanup(func() {
-				cancel()
-				if err := errors.Join(<-ended, b.Close()); err != nil {
-					t.Errorf("Run = %v", err)
-				}
-			})
+			t.Cleanup(func() { b.Close() })
+			stagetest.Run(t, s)
 			stagetest.Eventually(t, "the stage adopts", func() bool { // from its marker on, which the script that sets this key publishes
 				return s.Ready() == nil && b.link.Client.Exists(t.Context(), b.keys.Adopter("in")).Val() == 1
 			})

@@ -127,9 +127,7 @@ func TestPause(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- s.Run(ctx) }()
+		stagetest.Run(t, s)
 		ids := publish(t, publisher(t, b, "in"), numbered("", 50)...)
 		stagetest.Eventually(t, "the stage says why it does not work", func() bool {
 			err := s.Ready()
@@ -154,10 +152,6 @@ func TestPause(t *testing.T) {
 		stagetest.Eventually(t, "ready again", func() bool { return s.Ready() == nil })
 		if n := figure(t, b, "stage_paused", "s"); n != 0 {
 			t.Errorf("stage_paused = %v, want 0 again", n)
-		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run = %v", err)
 		}
 	})
 }
@@ -602,9 +596,7 @@ func TestForwardRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- s.Run(ctx) }()
+		stagetest.Run(t, s)
 		stagetest.Eventually(t, "the stage says why", func() bool {
 			err := s.Ready()
 			return err != nil && strings.Contains(err.Error(), "forwarding: ")
@@ -624,10 +616,6 @@ func TestForwardRefused(t *testing.T) {
 		bb.once(t, ids)
 		stagetest.Eventually(t, "ready again", func() bool { return s.Ready() == nil })
 		group(t, b, "in", "s", "all are settled", settled)
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run = %v", err)
-		}
 	})
 }
 
