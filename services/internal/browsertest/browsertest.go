@@ -26,6 +26,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
@@ -471,15 +472,31 @@ func far(a, b color.Color) bool {
 // SCREENSHOTS it does nothing.
 func (tab *Tab) Picture(name string) {
 	tab.t.Helper()
+	tab.keep(name+".png", chromedp.FullScreenshot(100))
+}
+
+// Window is Picture for what the window shows, as JPEG: a picture for a README.
+func (tab *Tab) Window(name string) {
+	tab.t.Helper()
+	tab.Eval("scrollTo(0, 0)", nil)
+	tab.keep(name+".jpg", func(ctx context.Context, t *chromedp.Target) ([]byte, error) {
+		quality := int64(85)
+		r, err := cdp.Call(ctx, t, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: page.CaptureScreenshotFormatJpeg, Quality: &quality})
+		return r.Data, err
+	})
+}
+
+func (tab *Tab) keep(name string, picture chromedp.Action[[]byte]) {
+	tab.t.Helper()
 	dir := os.Getenv("SCREENSHOTS")
 	if dir == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
-	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	b, err := chromedp.Run(ctx, picture)
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, strings.ReplaceAll(name, "/", "-")+".png"), png, 0o600)
+		err = os.WriteFile(filepath.Join(dir, strings.ReplaceAll(name, "/", "-")), b, 0o600)
 	}
 	if err != nil {
 		tab.t.Errorf("no picture: %v", err)

@@ -188,7 +188,7 @@ async function submit(event) {
     if (card) {
       document.getElementById("sent").prepend(document.adoptNode(page.getElementById("notice")));
       accepted(document.adoptNode(card));
-      document.getElementById("answer").scrollIntoView();
+      scrollTo(0, 0); // to the answer
     }
     document.getElementById("notice")?.focus({ preventScroll: Boolean(card) });
   } catch (error) {

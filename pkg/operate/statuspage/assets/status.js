@@ -30,9 +30,11 @@ async function look() {
     document.title = fresh.title;
     if (lost) live.textContent = "";
     lost = false;
+    live.classList.remove("lost");
   } catch {
     if (!lost) live.textContent = "No answer. This is the last known state.";
     lost = true;
+    live.classList.add("lost");
   }
 }
 
