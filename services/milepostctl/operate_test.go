@@ -293,3 +293,30 @@ func TestComplete(t *testing.T) {
 		t.Error("completion bash writes no script")
 	}
 }
+
+// TestDoctorReplicated examines Sentinels and all nodes, and says what a failover could lose.
+func TestDoctorReplicated(t *testing.T) {
+	t.Parallel()
+	c := stagetest.Replicated(t, "--min-replicas-to-write", "2", "--min-replicas-max-lag", "3")
+	env := map[string]string{"REDIS_URL": c.URL(), "WAIT_REPLICAS": "2"}
+	states, all := findings(t, env, ExitOK)
+	want := map[string]string{"replicas": fine, "sentinels": fine, "redis role": fine}
+	for _, name := range []string{"replica-priority", "min-replicas-to-write", "min-replicas-max-lag", "repl-diskless-load", "appendonly", "appendfsync"} {
+		want["nodes "+name] = fine
+	}
+	expect(t, "a good replication", states, all, want)
+	delete(env, "WAIT_REPLICAS")
+	replica := c.Servers[1].Client()
+	defer replica.Close()
+	if err := replica.ConfigSet(t.Context(), "replica-priority", "10").Err(); err != nil {
+		t.Fatal(err)
+	}
+	c.Sentinels[2].Kill()
+	states, all = findings(t, env, ExitFindings)
+	expect(t, "a bad replication", states, all, map[string]string{
+		"replicas": warning, "sentinels": failed, "nodes replica-priority": warning, "nodes min-replicas-to-write": warning, "nodes appendonly": fine,
+	})
+	env["WAIT_REPLICAS"] = "3"
+	states, all = findings(t, env, ExitFindings)
+	expect(t, "too few replicas", states, all, map[string]string{"replicas": failed})
+}
