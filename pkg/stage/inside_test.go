@@ -128,14 +128,14 @@ func TestEra(t *testing.T) {
 	<-handled
 	// The server takes over the data of an empty one, and becomes a master again.
 	empty := strings.Split(stagetest.Real(t, "--repl-diskless-sync-delay", "0").Addr, ":")
-	if err := rdb.SlaveOf(t.Context(), empty[0], empty[1]).Err(); err != nil {
+	if err := rdb.ReplicaOf(t.Context(), empty[0], empty[1]).Err(); err != nil {
 		t.Fatal(err)
 	}
 	stagetest.Eventually(t, "the entry is lost", func() bool {
 		n, err := rdb.Exists(t.Context(), "in").Result()
 		return err == nil && n == 0
 	})
-	if err := rdb.SlaveOf(t.Context(), "no", "one").Err(); err != nil {
+	if err := rdb.ReplicaOf(t.Context(), "no", "one").Err(); err != nil {
 		t.Fatal(err)
 	}
 	add("other")
