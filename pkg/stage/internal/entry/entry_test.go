@@ -39,7 +39,7 @@ func readOne(id string, fields ...string) Entry {
 }
 
 // TestOf: an entry without an ID or a time of its own gets both from its entry ID; one without
-// fields has lost its body.
+// fields has lost its body; one without a payload keeps its fields.
 func TestOf(t *testing.T) {
 	for _, tc := range []struct {
 		m    redis.XMessage
@@ -48,7 +48,8 @@ func TestOf(t *testing.T) {
 		{redis.XMessage{ID: "12-1", Values: map[string]any{"payload": "a\r\n$1\r\nb", "id": "x", "at": "7", "new": ""}},
 			Entry{EntryID: "12-1", EventID: "x", At: 7, Payload: []byte("a\r\n$1\r\nb")}},
 		{redis.XMessage{ID: "12-2"}, Entry{EntryID: "12-2", EventID: "12-2", At: 12, Bodiless: true}},
-		{redis.XMessage{ID: "12-3", Values: map[string]any{}}, Entry{EntryID: "12-3", EventID: "12-3", At: 12}},
+		{redis.XMessage{ID: "12-3", Values: map[string]any{"a": "b"}},
+			Entry{EntryID: "12-3", EventID: "12-3", At: 12, NoPayload: true, Payload: []byte(`{"a":"b"}`)}},
 	} {
 		if got := Of(tc.m); !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("Of(%+v) = %+v, want %+v", tc.m, got, tc.want)
