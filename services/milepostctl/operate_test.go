@@ -18,6 +18,7 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/services/milepostctl/doctor"
 )
 
 // with runs the tool with an environment.
@@ -39,22 +40,22 @@ func conf(t *testing.T, name string) *stagetest.Server {
 }
 
 // findings runs doctor and returns each check's state, and all it said.
-func findings(t *testing.T, env map[string]string, code int) (states map[string]string, all map[string]finding) {
+func findings(t *testing.T, env map[string]string, code int) (states map[string]string, all map[string]doctor.Finding) {
 	t.Helper()
 	s := with(t, env, "doctor", "-o", "json")
 	if s.code != code {
 		t.Fatalf("doctor: %s; want exit status %d", s, code)
 	}
-	states, all = map[string]string{}, map[string]finding{}
+	states, all = map[string]string{}, map[string]doctor.Finding{}
 	for line := range strings.Lines(s.out) {
-		var f finding
+		var f doctor.Finding
 		if err := json.Unmarshal([]byte(line), &f); err != nil {
 			t.Fatalf("doctor -o json: %v in %s", err, line)
 		}
 		if states[f.Check] != "" {
 			t.Errorf("doctor says %s twice", f.Check)
 		}
-		if f.Found == "" || f.Means == "" || (f.State == warning || f.State == failed) && f.Change == "" {
+		if f.Found == "" || f.Means == "" || (f.State == doctor.Warning || f.State == doctor.Failed) && f.Change == "" {
 			t.Errorf("doctor does not explain %+v", f)
 		}
 		states[f.Check], all[f.Check] = f.State, f
@@ -63,7 +64,7 @@ func findings(t *testing.T, env map[string]string, code int) (states map[string]
 }
 
 // expect compares some states.
-func expect(t *testing.T, what string, got map[string]string, all map[string]finding, want map[string]string) {
+func expect(t *testing.T, what string, got map[string]string, all map[string]doctor.Finding, want map[string]string) {
 	t.Helper()
 	for check, state := range want {
 		if got[check] != state {
@@ -85,14 +86,14 @@ func TestDoctor(t *testing.T) {
 		states, all := findings(t, env, ExitOK)
 		for check, state := range states {
 			// How fast and how far off in time it is, is this machine's.
-			if check != "mongo" && check != "redis answers" && check != "redis clock" && state != fine {
+			if check != "mongo" && check != "redis answers" && check != "redis clock" && state != doctor.OK {
 				t.Errorf("a Redis with broker.conf: %+v", all[check])
 			}
 		}
 		expect(t, "broker.conf", states, all, map[string]string{
-			"redis version": fine, "redis mode": fine, "redis role": fine, "redis appendonly": fine, "redis appendfsync": fine, "redis writes its file": fine,
-			"redis eviction": fine, "redis memory": fine, "redis pubsub buffers": fine, "redis clients": fine, "redis rights": fine,
-			"cache eviction": fine, "cache memory": fine, "stages": fine, "dead letters": fine, "backlog": fine, "adoption": fine, "foreign groups": fine, "mongo": unknown,
+			"redis version": doctor.OK, "redis mode": doctor.OK, "redis role": doctor.OK, "redis appendonly": doctor.OK, "redis appendfsync": doctor.OK, "redis writes its file": doctor.OK,
+			"redis eviction": doctor.OK, "redis memory": doctor.OK, "redis pubsub buffers": doctor.OK, "redis clients": doctor.OK, "redis rights": doctor.OK,
+			"cache eviction": doctor.OK, "cache memory": doctor.OK, "stages": doctor.OK, "dead letters": doctor.OK, "backlog": doctor.OK, "adoption": doctor.OK, "foreign groups": doctor.OK, "mongo": doctor.Unknown,
 		})
 		if all["redis mode"].Found != "standalone" {
 			t.Errorf("redis mode: %+v", all["redis mode"])
@@ -116,18 +117,18 @@ func TestDoctor(t *testing.T) {
 		}
 		states, all := findings(t, map[string]string{"REDIS_URL": "redis://noconfig:geheim@" + server.Addr}, ExitOK)
 		expect(t, "CONFIG forbidden", states, all, map[string]string{
-			"redis appendonly": fine, "redis appendfsync": unknown, "redis eviction": fine, "redis memory": warning, "redis pubsub buffers": unknown, "redis rights": fine,
+			"redis appendonly": doctor.OK, "redis appendfsync": doctor.Unknown, "redis eviction": doctor.OK, "redis memory": doctor.Warning, "redis pubsub buffers": doctor.Unknown, "redis rights": doctor.OK,
 		})
 		if !strings.Contains(all["redis appendfsync"].Found, "NOPERM") {
 			t.Errorf("doctor does not say why it cannot tell: %+v", all["redis appendfsync"])
 		}
 		states, all = findings(t, map[string]string{"REDIS_URL": "redis://noscripts:geheim@" + server.Addr}, ExitFindings)
-		expect(t, "scripts forbidden", states, all, map[string]string{"redis rights": failed, "stages": unknown, "redis appendonly": fine})
+		expect(t, "scripts forbidden", states, all, map[string]string{"redis rights": doctor.Failed, "stages": doctor.Unknown, "redis appendonly": doctor.OK})
 	})
 	t.Run("embedded", func(t *testing.T) {
 		t.Parallel()
 		states, all := findings(t, map[string]string{"REDIS_URL": "redis://" + stagetest.Embedded(t).Addr}, ExitOK)
-		expect(t, "the embedded Redis", states, all, map[string]string{"redis settings": unknown, "redis rights": fine, "stages": warning})
+		expect(t, "the embedded Redis", states, all, map[string]string{"redis settings": doctor.Unknown, "redis rights": doctor.OK, "stages": doctor.Warning})
 	})
 }
 
@@ -153,9 +154,9 @@ func TestDoctorBad(t *testing.T) {
 	}
 	states, all := findings(t, env, ExitFindings)
 	expect(t, "a bad Redis", states, all, map[string]string{
-		"redis appendonly": failed, "redis appendfsync": warning, "redis eviction": failed, "redis memory": warning, "redis pubsub buffers": warning,
-		"cache eviction": warning, "cache memory": warning, "stages": failed, "dead letters": failed, "backlog": failed, "adoption": unknown,
-		"mongo answers": failed, "redis version": fine, "redis rights": fine,
+		"redis appendonly": doctor.Failed, "redis appendfsync": doctor.Warning, "redis eviction": doctor.Failed, "redis memory": doctor.Warning, "redis pubsub buffers": doctor.Warning,
+		"cache eviction": doctor.Warning, "cache memory": doctor.Warning, "stages": doctor.Failed, "dead letters": doctor.Failed, "backlog": doctor.Failed, "adoption": doctor.Unknown,
+		"mongo answers": doctor.Failed, "redis version": doctor.OK, "redis rights": doctor.OK,
 	})
 	if !strings.Contains(all["stages"].Found, "distance (not running), 4 waiting") {
 		t.Errorf("doctor on a stage that nobody runs: %+v", all["stages"])
@@ -300,9 +301,9 @@ func TestDoctorReplicated(t *testing.T) {
 	c := stagetest.Replicated(t, "--min-replicas-to-write", "2", "--min-replicas-max-lag", "3")
 	env := map[string]string{"REDIS_URL": c.URL(), "WAIT_REPLICAS": "2"}
 	states, all := findings(t, env, ExitOK)
-	want := map[string]string{"replicas": fine, "sentinels": fine, "redis role": fine}
+	want := map[string]string{"replicas": doctor.OK, "sentinels": doctor.OK, "redis role": doctor.OK}
 	for _, name := range []string{"replica-priority", "min-replicas-to-write", "min-replicas-max-lag", "repl-diskless-load", "appendonly", "appendfsync"} {
-		want["nodes "+name] = fine
+		want["nodes "+name] = doctor.OK
 	}
 	expect(t, "a good replication", states, all, want)
 	delete(env, "WAIT_REPLICAS")
@@ -314,9 +315,9 @@ func TestDoctorReplicated(t *testing.T) {
 	c.Sentinels[2].Kill()
 	states, all = findings(t, env, ExitFindings)
 	expect(t, "a bad replication", states, all, map[string]string{
-		"replicas": warning, "sentinels": failed, "nodes replica-priority": warning, "nodes min-replicas-to-write": warning, "nodes appendonly": fine,
+		"replicas": doctor.Warning, "sentinels": doctor.Failed, "nodes replica-priority": doctor.Warning, "nodes min-replicas-to-write": doctor.Warning, "nodes appendonly": doctor.OK,
 	})
 	env["WAIT_REPLICAS"] = "3"
 	states, all = findings(t, env, ExitFindings)
-	expect(t, "too few replicas", states, all, map[string]string{"replicas": failed})
+	expect(t, "too few replicas", states, all, map[string]string{"replicas": doctor.Failed})
 }

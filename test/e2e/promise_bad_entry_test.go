@@ -16,6 +16,7 @@ func TestPromiseBadEntry(t *testing.T) {
 	p := newPipeline(t)
 	services := p.start(all...)
 	long := strings.Repeat("x", 1<<20)
+	begin := func(payload string) string { return payload[:min(len(payload), 64<<10)] } // what a dead letter keeps
 	garbage := map[string][]struct{ payload, reason string }{
 		event.RawInput: {
 			{"{", "JSON"},
@@ -27,7 +28,7 @@ func TestPromiseBadEntry(t *testing.T) {
 			{`{"email":"ada@example.com","lat":"north","long":"0"}`, `latitude "north"`},
 			{`{"email":"ada@example.com","lat":"1","long":"NaN"}`, `longitude "NaN"`},
 			{`{"email":"ada@example.com\r\n00:00:00,000 root INFO forged","lat":"1","long":"2"}`, "forbidden character U+000D"},
-			{`{"email":"` + long + `","lat":"1","long":"2"}`, "1048576 bytes"},
+			{`{"email":"` + long + `","lat":"1","long":"2"}`, "at most 65536 are adopted"},
 		},
 		event.CalculatedDistance: {
 			{"}", "invalid character"},
@@ -41,7 +42,7 @@ func TestPromiseBadEntry(t *testing.T) {
 			{"nobody", "email address is not of the form"},
 			{"\x1b[2J@example.com", "U+001B"},
 			{"ada@example.com\nforged", "U+000A"},
-			{`{"email":"ada@example.com"}`, "email address is not of the form"},
+			{`{"email":"ada@example.com"}`, "after the @"},
 		},
 	}
 	var good []visit
@@ -63,16 +64,16 @@ func TestPromiseBadEntry(t *testing.T) {
 		want := map[string]int{}
 		total := 0
 		for _, g := range garbage[channel] {
-			want[g.payload]++
+			want[begin(g.payload)]++
 			if len(g.payload) < 1000 && !strings.ContainsRune(g.payload, 0) {
-				want[g.payload]++
+				want[begin(g.payload)]++
 			}
-			total += want[g.payload]
+			total += want[begin(g.payload)]
 		}
 		for _, d := range p.dead(channel, total) {
 			want[string(d.Payload)]--
 			for _, g := range garbage[channel] {
-				if g.payload == string(d.Payload) && !strings.Contains(d.Error, g.reason) {
+				if begin(g.payload) == string(d.Payload) && !strings.Contains(d.Error, g.reason) {
 					t.Errorf("dead letter of %s with payload %.60q says %.200q, want it to say %q", channel, d.Payload, d.Error, g.reason)
 				}
 			}

@@ -1,4 +1,4 @@
-package milepostctl
+package doctor
 
 import (
 	"context"
@@ -84,7 +84,7 @@ func (x *examination) notTold(s *server, check, means string) {
 	if s != nil && s.silent != "" {
 		found = s.silent
 	}
-	x.add(check, unknown, found, means, "Look at the server's configuration, or allow this user to read it: ACL SETUSER … +config|get +info.")
+	x.add(check, Unknown, found, means, "Look at the server's configuration, or allow this user to read it: ACL SETUSER … +config|get +info.")
 }
 
 // expect adds a finding about a setting: fine if ok, else bad; unknown if got is empty.
@@ -93,64 +93,64 @@ func (x *examination) expect(s *server, check, got string, ok bool, bad, means, 
 	case got == "":
 		x.notTold(s, check, means)
 	case ok:
-		x.add(check, fine, got, means, "")
+		x.add(check, OK, got, means, "")
 	default:
 		x.add(check, bad, got, means, change)
 	}
 }
 
 // broker checks the pipeline's Redis. It returns an error if it cannot be reached.
-func (x *examination) broker(ctx context.Context, t *tool, wait int) error {
-	s, err := askServer(ctx, t.options, t.timeout)
+func (x *examination) broker(ctx context.Context) error {
+	s, err := askServer(ctx, x.Redis, x.Timeout)
 	if err != nil {
-		x.add("redis answers", failed, err.Error(), "Every program waits for Redis, and web-api answers 503.", remedy(err, "REDIS", t.options))
+		x.add("redis answers", Failed, err.Error(), "Every program waits for Redis, and web-api answers 503.", remedy(err, "REDIS", x.Redis))
 		return fmt.Errorf("%w: %w", stage.ErrUnavailable, err)
 	}
 	defer func() { _ = s.rdb.Close() }() // nothing was written
 	x.times("redis answers", func() error { return s.rdb.Ping(ctx).Err() })
 	if len(s.config) == 0 && s.info["redis_version"] == "" {
-		x.add("redis settings", unknown, "not told: "+s.silent, "Persistence, memory and eviction decide whether events can be lost.",
+		x.add("redis settings", Unknown, "not told: "+s.silent, "Persistence, memory and eviction decide whether events can be lost.",
 			"The Redis inside of standalone is in memory and has none. Elsewhere, allow this user to read them: ACL SETUSER … +config|get +info.")
 	} else {
 		x.settings(s)
 	}
-	x.replication(ctx, t, s, wait)
+	x.replication(ctx, s)
 	x.clock("redis clock", func() (time.Time, error) { return s.rdb.Time(ctx).Result() })
-	x.rights(ctx, t)
-	x.keys(ctx, s.rdb, t.prefix)
+	x.rights(ctx)
+	x.keys(ctx, s.rdb, x.Prefix)
 	return nil
 }
 
 // settings checks what the promises rest on.
 func (x *examination) settings(s *server) {
 	version := s.info["redis_version"]
-	x.expect(s, "redis version", version, atLeast(version, 7, 0), failed,
+	x.expect(s, "redis version", version, atLeast(version, 7, 0), Failed,
 		"The scripts and streams need Redis 7.0 or newer.", "Upgrade Redis.")
-	x.expect(s, "redis mode", s.info["redis_mode"], s.info["redis_mode"] == "standalone", failed,
+	x.expect(s, "redis mode", s.info["redis_mode"], s.info["redis_mode"] == "standalone", Failed,
 		"Scripts need all keys of a pipeline on one server and messages in one order. Redis Cluster gives neither.",
 		"Use a single Redis, or Sentinel: redis://HOST:26379/0?master_name=NAME (with addr=HOST:26379 for each further Sentinel).")
-	x.expect(s, "redis role", s.info["role"], s.info["role"] == "master", failed,
+	x.expect(s, "redis role", s.info["role"], s.info["role"] == "master", Failed,
 		"Only a master accepts writes.", "Name the master, or make this one the master: REPLICAOF NO ONE.")
 	appendonly := s.config["appendonly"]
 	if v, ok := s.info["aof_enabled"]; ok && appendonly == "" {
 		appendonly = map[string]string{"0": "no", "1": "yes"}[v]
 	}
-	x.expect(s, "redis appendonly", appendonly, appendonly == "yes", failed,
+	x.expect(s, "redis appendonly", appendonly, appendonly == "yes", Failed,
 		"Without the append-only file, a restart of Redis loses every event under way.",
 		"In redis.conf `appendonly yes` (charts/milepost/files/broker.conf has all of this); now: CONFIG SET appendonly yes.")
-	bad := warning
+	bad := Warning
 	if s.config["appendfsync"] == "no" {
-		bad = failed
+		bad = Failed
 	}
 	x.expect(s, "redis appendfsync", s.config["appendfsync"], s.config["appendfsync"] == "always", bad,
 		"With always, an answered write is on the disk. With everysec, a kill during a slow fsync loses answered writes: thousands in a trial.",
 		"In redis.conf `appendfsync always`; now: CONFIG SET appendfsync always.")
 	if status, ok := s.info["aof_last_write_status"]; ok && appendonly == "yes" {
-		x.expect(s, "redis writes its file", status, status == "ok", failed,
+		x.expect(s, "redis writes its file", status, status == "ok", Failed,
 			"Redis cannot write the append-only file, so it refuses writes.", "Make room on its disk.")
 	}
 	policy := s.say("maxmemory-policy", "maxmemory_policy")
-	x.expect(s, "redis eviction", policy, policy == "noeviction", failed,
+	x.expect(s, "redis eviction", policy, policy == "noeviction", Failed,
 		"A policy that evicts deletes streams, retries and idempotency keys when memory is full. With noeviction Redis refuses to publish, and web-api answers 503.",
 		"In redis.conf `maxmemory-policy noeviction`; now: CONFIG SET maxmemory-policy noeviction.")
 	x.memory(s)
@@ -166,20 +166,20 @@ func (x *examination) memory(s *server) {
 		return
 	}
 	if limit == 0 {
-		x.add("redis memory", warning, "no maxmemory", means, "In redis.conf `maxmemory 512mb`. Its container needs twice that, because rewriting the log takes as much again.")
+		x.add("redis memory", Warning, "no maxmemory", means, "In redis.conf `maxmemory 512mb`. Its container needs twice that, because rewriting the log takes as much again.")
 		return
 	}
 	used, err := strconv.ParseInt(s.info["used_memory"], 10, 64)
 	if err != nil {
-		x.add("redis memory", fine, fmt.Sprintf("maxmemory %s", size(limit)), means, "")
+		x.add("redis memory", OK, fmt.Sprintf("maxmemory %s", size(limit)), means, "")
 		return
 	}
-	state, share := fine, float64(used)/float64(limit)
+	state, share := OK, float64(used)/float64(limit)
 	switch {
 	case share >= 0.9:
-		state = failed
+		state = Failed
 	case share >= 0.7:
-		state = warning
+		state = Warning
 	}
 	x.add("redis memory", state, fmt.Sprintf("%s of %s used, %.0f %%", size(used), size(limit), 100*share), means,
 		"`milepostctl status` shows the backlogs. If they are intended, give it more: CONFIG SET maxmemory 1gb, and in redis.conf.")
@@ -197,9 +197,9 @@ func (x *examination) buffers(s *server) {
 	}
 	hard, _ := strconv.ParseInt(words[i+1], 10, 64)
 	soft, _ := strconv.ParseInt(words[i+2], 10, 64)
-	state := fine
+	state := OK
 	if hard != 0 && hard < need || soft != 0 && soft < need/4 {
-		state = warning
+		state = Warning
 	}
 	x.add("redis pubsub buffers", state, fmt.Sprintf("%s hard, %s soft for %s s", size(hard), size(soft), words[i+3]), means,
 		`In redis.conf "client-output-buffer-limit pubsub 256mb 64mb 60"; now: CONFIG SET client-output-buffer-limit "pubsub 256mb 64mb 60".`)
@@ -211,9 +211,9 @@ func (x *examination) clients(s *server) {
 	if err1 != nil || err2 != nil {
 		return // not worth an "unknown"
 	}
-	state := fine
+	state := OK
 	if connected*10 >= most*8 {
-		state = warning
+		state = Warning
 	}
 	x.add("redis clients", state, fmt.Sprintf("%d of %d", connected, most), "Over maxclients, Redis refuses connections.", "Raise maxclients, or look for the clients with CLIENT LIST.")
 }
@@ -225,16 +225,16 @@ func (x *examination) times(check string, ask func() error) {
 	for range 20 {
 		begin := time.Now()
 		if err := ask(); err != nil {
-			x.add(check, failed, err.Error(), means, "Find out why it stopped answering.")
+			x.add(check, Failed, err.Error(), means, "Find out why it stopped answering.")
 			return
 		}
 		took = append(took, time.Since(begin))
 	}
 	slices.Sort(took)
 	middle, slowest := took[len(took)/2], took[len(took)-1]
-	state := fine
+	state := OK
 	if middle > 10*time.Millisecond || slowest > 250*time.Millisecond {
-		state = warning
+		state = Warning
 	}
 	x.add(check, state, fmt.Sprintf("in %s, the slowest of %d in %s", middle.Round(time.Microsecond), len(took), slowest.Round(time.Microsecond)), means,
 		"Look at its CPU and disk, and at the network. SLOWLOG GET shows slow commands of Redis.")
@@ -247,41 +247,41 @@ func (x *examination) clock(check string, ask func() (time.Time, error)) {
 	theirs, err := ask()
 	took := time.Since(begin)
 	if err != nil || theirs.IsZero() {
-		x.add(check, unknown, "not told", means, "")
+		x.add(check, Unknown, "not told", means, "")
 		return
 	}
 	off := theirs.Sub(begin.Add(took / 2)).Round(time.Millisecond)
-	state := fine
+	state := OK
 	if off.Abs() > time.Second+took {
-		state = warning
+		state = Warning
 	}
 	if off.Abs() > time.Minute {
-		state = failed
+		state = Failed
 	}
 	x.add(check, state, fmt.Sprintf("%+d ms against this machine's", off.Milliseconds()), means, "Run NTP on both machines.")
 }
 
 // cache checks the cache's Redis, and whether this user may use it.
-func (x *examination) cache(ctx context.Context, c config.CacheRedis, t *tool) {
+func (x *examination) cache(ctx context.Context) {
 	const means = "The cache can always be refilled. A Redis of its own may evict; the pipeline's must not, and the cache could fill it."
-	if c.CacheRedisURL == "" {
-		x.add("cache", fine, "the pipeline's own Redis (CACHE_REDIS_URL is not set)", means, "")
-		if i := slices.IndexFunc(programs, func(p stage.Config) bool { return p.Name == t.options.Username }); i < 0 || i >= 4 {
-			x.cacheRights(ctx, t.options, t.prefix)
+	if x.Cache.CacheRedisURL == "" {
+		x.add("cache", OK, "the pipeline's own Redis (CACHE_REDIS_URL is not set)", means, "")
+		if i := slices.IndexFunc(programs, func(p stage.Config) bool { return p.Name == x.Redis.Username }); i < 0 || i >= 4 {
+			x.cacheRights(ctx, x.Redis, x.Prefix)
 		}
 		return
 	}
-	o := c.CacheOptions(config.Redis{})
-	s, err := askServer(ctx, o, t.timeout)
+	o := x.Cache.CacheOptions(config.Redis{})
+	s, err := askServer(ctx, o, x.Timeout)
 	if err != nil {
-		x.add("cache", failed, fmt.Sprintf("%s does not answer: %v", config.Mask(string(c.CacheRedisURL)), err), means, remedy(err, "CACHE_REDIS", o))
+		x.add("cache", Failed, fmt.Sprintf("%s does not answer: %v", config.Mask(string(x.Cache.CacheRedisURL)), err), means, remedy(err, "CACHE_REDIS", o))
 		return
 	}
 	defer func() { _ = s.rdb.Close() }() // nothing was written
-	x.cacheRights(ctx, o, t.prefix)
+	x.cacheRights(ctx, o, x.Prefix)
 	policy, limit := s.say("maxmemory-policy", "maxmemory_policy"), s.say("maxmemory", "maxmemory")
-	x.expect(s, "cache eviction", policy, policy != "noeviction", warning, means, "In its redis.conf `maxmemory-policy volatile-ttl`: it evicts first what expires first.")
-	x.expect(s, "cache memory", limit, limit != "0", warning, means, "In its redis.conf `maxmemory 100mb`.")
+	x.expect(s, "cache eviction", policy, policy != "noeviction", Warning, means, "In its redis.conf `maxmemory-policy volatile-ttl`: it evicts first what expires first.")
+	x.expect(s, "cache memory", limit, limit != "0", Warning, means, "In its redis.conf `maxmemory 100mb`.")
 }
 
 // atLeast compares a version such as "7.0.15".

@@ -1,4 +1,4 @@
-package milepostctl
+package doctor
 
 import (
 	"cmp"
@@ -34,15 +34,15 @@ var programs = []stage.Config{
 
 // rights checks whether the user may do what the programs need, and whether Redis takes writes. A
 // user with the name of a program needs no more than that program.
-func (x *examination) rights(ctx context.Context, t *tool) {
+func (x *examination) rights(ctx context.Context) {
 	const means = "The programs try what they need before they write. If something is missing, they wait, and web-api answers 503."
 	need := programs
-	if i := slices.IndexFunc(programs, func(c stage.Config) bool { return c.Name == t.options.Username }); i >= 0 {
+	if i := slices.IndexFunc(programs, func(c stage.Config) bool { return c.Name == x.Redis.Username }); i >= 0 {
 		need = programs[i : i+1]
 	}
-	b, err := stage.Open(stage.Options{Redis: t.options, Prefix: t.prefix, Log: slog.New(slog.DiscardHandler)})
+	b, err := stage.Open(stage.Options{Redis: x.Redis, Prefix: x.Prefix, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		x.add("redis rights", failed, err.Error(), means, "Correct the settings.")
+		x.add("redis rights", Failed, err.Error(), means, "Correct the settings.")
 		return
 	}
 	defer func() { _ = b.Close() }() // nothing was written
@@ -56,16 +56,16 @@ func (x *examination) rights(ctx context.Context, t *tool) {
 		_, wrong := b.New(c, stage.Each(func(context.Context, stage.Event[string]) (string, error) { return "", nil }))
 		err = errors.Join(err, wrong)
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	ctx, cancel := context.WithTimeout(ctx, x.Timeout)
 	defer cancel()
 	if err == nil {
 		err = b.Ping(ctx)
 	}
 	if err != nil {
-		x.add("redis rights", failed, err.Error(), means, remedy(err, "REDIS", t.options))
+		x.add("redis rights", Failed, err.Error(), means, remedy(err, "REDIS", x.Redis))
 		return
 	}
-	x.add("redis rights", fine, "enough for "+strings.Join(names, ", "), means, "")
+	x.add("redis rights", OK, "enough for "+strings.Join(names, ", "), means, "")
 }
 
 // cacheRights does what a cache does.
@@ -74,16 +74,16 @@ func (x *examination) cacheRights(ctx context.Context, o *redis.Options, prefix 
 	c := cache.Open(o, prefix, slog.New(slog.DiscardHandler))
 	defer func() { _ = c.Close() }() // what it wrote, it has deleted
 	if err := c.Ping(ctx); err != nil {
-		x.add("cache rights", failed, err.Error(), means, remedy(err, "CACHE_REDIS", o))
+		x.add("cache rights", Failed, err.Error(), means, remedy(err, "CACHE_REDIS", o))
 		return
 	}
-	x.add("cache rights", fine, "enough for weather, users", means, "")
+	x.add("cache rights", OK, "enough for weather, users", means, "")
 }
 
 // keys checks the types of the keys that a channel and the pipeline have.
 func (x *examination) keys(ctx context.Context, rdb *redis.Client, prefix string) {
 	types := map[string]string{"stages": "hash", "heard": "string"}
-	for _, c := range channels {
+	for _, c := range []string{event.RawInput, event.CalculatedDistance, event.UserEmail, event.EmailSent, event.WeatherReport} {
 		for suffix, kind := range map[string]string{"": "stream", ":dead": "stream", ":due": "zset", ":groups": "hash", ":floors": "hash", ":adopter": "string"} {
 			types[c+suffix] = kind
 		}
@@ -100,10 +100,10 @@ func (x *examination) keys(ctx context.Context, rdb *redis.Client, prefix string
 	slices.Sort(mend)
 	const means = "Another program has written a key of the pipeline. A stage that needs it pauses."
 	if len(wrong) > 0 {
-		x.add("redis keys", failed, strings.Join(wrong, "; "), means, strings.Join(mend, "; ")+". KEY_PREFIX keeps programs apart that share a Redis.")
+		x.add("redis keys", Failed, strings.Join(wrong, "; "), means, strings.Join(mend, "; ")+". KEY_PREFIX keeps programs apart that share a Redis.")
 		return
 	}
-	x.add("redis keys", fine, "no foreign ones", means, "")
+	x.add("redis keys", OK, "no foreign ones", means, "")
 }
 
 // remedy says what mends the error of a call to Redis. The names of the variables that say where it

@@ -1,4 +1,4 @@
-package milepostctl
+package doctor
 
 import (
 	"context"
@@ -11,30 +11,29 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
-	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/records"
 )
 
 // store checks the document store.
-func (x *examination) store(ctx context.Context, c config.Mongo, patience time.Duration) {
+func (x *examination) store(ctx context.Context) {
 	const means = "Without the store, the stages db and email pause: nothing is lost, and nothing arrives."
-	o := options.Client().ApplyURI(c.URI()).SetAppName("milepostctl").
-		SetServerSelectionTimeout(patience).SetConnectTimeout(patience).SetTimeout(patience)
+	o := options.Client().ApplyURI(x.Mongo.URI()).SetAppName("milepostctl").
+		SetServerSelectionTimeout(x.Timeout).SetConnectTimeout(x.Timeout).SetTimeout(x.Timeout)
 	client, err := mongo.Connect(o)
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns):
-		x.add("mongo answers", failed, dns.Error(), means, "Correct the host's name in MONGO_URL, or look at DNS.")
+		x.add("mongo answers", Failed, dns.Error(), means, "Correct the host's name in MONGO_URL, or look at DNS.")
 		return
-	case err != nil && strings.Contains(c.URI(), "@"):
+	case err != nil && strings.Contains(x.Mongo.URI(), "@"):
 		err = errors.New("the driver does not understand its URL") // err may quote the password
 		fallthrough
 	case err != nil:
-		x.add("mongo answers", failed, err.Error(), means, "Correct MONGO_URL.")
+		x.add("mongo answers", Failed, err.Error(), means, "Correct MONGO_URL.")
 		return
 	}
 	defer func() { _ = client.Disconnect(context.WithoutCancel(ctx)) }() // nothing was written
-	db := client.Database(c.Database())
+	db := client.Database(x.Mongo.Database())
 	var hello struct {
 		LocalTime time.Time `bson:"localTime"`
 		Set       string    `bson:"setName"`
@@ -45,7 +44,7 @@ func (x *examination) store(ctx context.Context, c config.Mongo, patience time.D
 		return db.RunCommand(ctx, bson.D{{Key: command, Value: 1}}).Decode(into)
 	}
 	if err := run("hello", &hello); err != nil {
-		x.add("mongo answers", failed, err.Error(), means, mongoRemedy(ctx, err, o))
+		x.add("mongo answers", Failed, err.Error(), means, mongoRemedy(ctx, err, o))
 		return
 	}
 	x.times("mongo answers", func() error { return run("ping", &bson.M{}) })
@@ -53,15 +52,15 @@ func (x *examination) store(ctx context.Context, c config.Mongo, patience time.D
 		Version string `bson:"version"`
 	}
 	_ = run("buildInfo", &build) // "" is unknown
-	x.expect(nil, "mongo version", build.Version, atLeast(build.Version, 4, 4), failed, "The driver needs MongoDB 4.4 or newer.", "Upgrade MongoDB.")
+	x.expect(nil, "mongo version", build.Version, atLeast(build.Version, 4, 4), Failed, "The driver needs MongoDB 4.4 or newer.", "Upgrade MongoDB.")
 	role := "accepts writes"
 	if hello.Set != "" {
 		role += ", replica set " + hello.Set
 	}
 	if hello.Primary || hello.Master {
-		x.add("mongo role", fine, role, "Documents are written with a majority of the replica set, journaled.", "")
+		x.add("mongo role", OK, role, "Documents are written with a majority of the replica set, journaled.", "")
 	} else {
-		x.add("mongo role", failed, "accepts no writes", "Only the primary accepts writes.", "Name the whole replica set in MONGO_URL; the driver then finds its primary.")
+		x.add("mongo role", Failed, "accepts no writes", "Only the primary accepts writes.", "Name the whole replica set in MONGO_URL; the driver then finds its primary.")
 	}
 	x.clock("mongo clock", func() (time.Time, error) {
 		err := run("hello", &hello)
@@ -119,15 +118,15 @@ func (x *examination) index(ctx context.Context, users *mongo.Collection) {
 	const means = "Without the index, finding the documents of an address reads the whole collection."
 	specs, err := users.Indexes().ListSpecifications(ctx)
 	if err != nil {
-		x.add("mongo index", unknown, err.Error(), means, "")
+		x.add("mongo index", Unknown, err.Error(), means, "")
 		return
 	}
 	for _, s := range specs {
 		var keys bson.D
 		if bson.Unmarshal(s.KeysDocument, &keys) == nil && len(keys) > 1 && keys[0].Key == "email" && keys[1].Key == "submitted_at" {
-			x.add("mongo index", fine, s.Name, means, "")
+			x.add("mongo index", OK, s.Name, means, "")
 			return
 		}
 	}
-	x.add("mongo index", warning, "none on email and submitted_at", means, "Start db: it creates the index.")
+	x.add("mongo index", Warning, "none on email and submitted_at", means, "Start db: it creates the index.")
 }

@@ -1,4 +1,4 @@
-package milepostctl
+package doctor
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 )
 
 // replication checks what a failover depends on: Sentinel, and the settings of all nodes.
-func (x *examination) replication(ctx context.Context, t *tool, master *server, wait int) {
+func (x *examination) replication(ctx context.Context, master *server) {
 	const means = "web-api answers 201 only if WAIT_REPLICAS replicas have the submission. With 0, a failover may lose what was answered."
-	replicas := 0
+	replicas, wait := 0, x.Limits.WaitFor
 	for name, value := range master.info {
 		if strings.HasPrefix(name, "slave") && strings.Contains(value, "state=online") {
 			replicas++
@@ -22,34 +22,34 @@ func (x *examination) replication(ctx context.Context, t *tool, master *server, 
 	found := fmt.Sprintf("WAIT_REPLICAS %d, replicas %d", wait, replicas)
 	switch {
 	case wait > replicas:
-		x.add("replicas", failed, found, means, "Start the missing replicas, or lower WAIT_REPLICAS: until then every submission is answered 503.")
-	case wait == 0 && (t.failover != nil || replicas > 0):
-		x.add("replicas", warning, found, means, fmt.Sprintf("Set WAIT_REPLICAS=%d for web-api and the tool.", max(1, replicas)))
+		x.add("replicas", Failed, found, means, "Start the missing replicas, or lower WAIT_REPLICAS: until then every submission is answered 503.")
+	case wait == 0 && (x.Failover != nil || replicas > 0):
+		x.add("replicas", Warning, found, means, fmt.Sprintf("Set WAIT_REPLICAS=%d for web-api and the tool.", max(1, replicas)))
 	default:
-		x.add("replicas", fine, found, means, "")
+		x.add("replicas", OK, found, means, "")
 	}
-	if t.failover == nil {
+	if x.Failover == nil {
 		return
 	}
 	var nodes []*node
-	for _, addr := range x.sentinels(ctx, t) {
-		if n := x.node(ctx, t, addr); n != nil {
+	for _, addr := range x.sentinels(ctx) {
+		if n := x.node(ctx, addr); n != nil {
 			nodes = append(nodes, n)
 		}
 	}
-	x.nodes(nodes, wait)
+	x.nodes(nodes)
 }
 
 // sentinels checks the Sentinels of the URL and returns the addresses of the master and its
 // replicas.
-func (x *examination) sentinels(ctx context.Context, t *tool) (nodes []string) {
+func (x *examination) sentinels(ctx context.Context) (nodes []string) {
 	const means = "A majority of the Sentinels, and at least the quorum, must reach each other to replace a master."
-	f := t.failover
+	f := x.Failover
 	var wrong []string
 	for _, addr := range f.SentinelAddrs {
 		s := redis.NewSentinelClient(&redis.Options{
-			Addr: addr, Username: f.SentinelUsername, Password: f.SentinelPassword, TLSConfig: t.options.TLSConfig,
-			MaxRetries: -1, DialerRetries: 1, DialTimeout: t.timeout, ReadTimeout: t.timeout, DisableIdentity: true,
+			Addr: addr, Username: f.SentinelUsername, Password: f.SentinelPassword, TLSConfig: x.Redis.TLSConfig,
+			MaxRetries: -1, DialerRetries: 1, DialTimeout: x.Timeout, ReadTimeout: x.Timeout, DisableIdentity: true,
 		})
 		about, err := s.Master(ctx, f.MasterName).Result()
 		if err == nil {
@@ -74,11 +74,11 @@ func (x *examination) sentinels(ctx context.Context, t *tool) (nodes []string) {
 	found := fmt.Sprintf("%d agree", len(f.SentinelAddrs))
 	switch {
 	case len(wrong) > 0:
-		x.add("sentinels", failed, strings.Join(wrong, "; "), means, "Start those that are missing, name all of them in REDIS_URL with addr=, and give all the same master and password.")
+		x.add("sentinels", Failed, strings.Join(wrong, "; "), means, "Start those that are missing, name all of them in REDIS_URL with addr=, and give all the same master and password.")
 	case len(f.SentinelAddrs) < 3:
-		x.add("sentinels", warning, found, means, "Run three, on three machines: of two, the loss of one leaves no majority.")
+		x.add("sentinels", Warning, found, means, "Run three, on three machines: of two, the loss of one leaves no majority.")
 	default:
-		x.add("sentinels", fine, found, means, "")
+		x.add("sentinels", OK, found, means, "")
 	}
 	return nodes
 }
@@ -90,24 +90,25 @@ type node struct {
 }
 
 // node asks one node, with the pipeline's credentials. It returns nil if that does not answer.
-func (x *examination) node(ctx context.Context, t *tool, addr string) *node {
-	o := *t.options
+func (x *examination) node(ctx context.Context, addr string) *node {
+	o := *x.Redis
 	o.Addr, o.Dialer = addr, nil
-	s, err := askServer(ctx, &o, t.timeout)
+	s, err := askServer(ctx, &o, x.Timeout)
 	if err != nil {
-		x.add("node "+addr, failed, err.Error(), "Each node may become the master, so each must answer with the same user and password.", remedy(err, "REDIS", &o))
+		x.add("node "+addr, Failed, err.Error(), "Each node may become the master, so each must answer with the same user and password.", remedy(err, "REDIS", &o))
 		return nil
 	}
 	defer func() { _ = s.rdb.Close() }() // nothing was written
 	if s.info["role"] == "slave" && s.info["master_link_status"] != "up" {
-		x.add("node "+addr, failed, "does not follow its master", "A replica that lags behind cannot take over without loss.",
+		x.add("node "+addr, Failed, "does not follow its master", "A replica that lags behind cannot take over without loss.",
 			"Look at its log: masterauth and masteruser must be the master's password and user.")
 	}
 	return &node{s, addr}
 }
 
 // nodes checks that the nodes have the settings with which a failover loses nothing.
-func (x *examination) nodes(nodes []*node, wait int) {
+func (x *examination) nodes(nodes []*node) {
+	wait := x.Limits.WaitFor
 	if len(nodes) == 0 {
 		return
 	}
@@ -137,11 +138,11 @@ func (x *examination) nodes(nodes []*node, wait int) {
 		check := "nodes " + c.name
 		switch {
 		case len(wrong) > 0:
-			x.add(check, warning, strings.Join(wrong, "; "), c.means, fmt.Sprintf("On each node: CONFIG SET %s %s, and the same in its redis.conf.", c.name, c.want))
+			x.add(check, Warning, strings.Join(wrong, "; "), c.means, fmt.Sprintf("On each node: CONFIG SET %s %s, and the same in its redis.conf.", c.name, c.want))
 		case len(silent) > 0:
-			x.add(check, unknown, "not told by "+strings.Join(silent, ", "), c.means, "Allow this user to read it: ACL SETUSER … +config|get.")
+			x.add(check, Unknown, "not told by "+strings.Join(silent, ", "), c.means, "Allow this user to read it: ACL SETUSER … +config|get.")
 		default:
-			x.add(check, fine, nodes[0].config[c.name], c.means, "")
+			x.add(check, OK, nodes[0].config[c.name], c.means, "")
 		}
 	}
 }
