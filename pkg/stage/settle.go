@@ -343,7 +343,7 @@ func (s *Stage) settled(ctx context.Context, batch []settlement, reply settleRep
 			}
 			if x.kind == dead {
 				s.log.Error("entry set aside", "channel", s.cfg.In, "event", x.d.EventID, "entry", x.d.EntryID,
-					"tries", x.d.Tries, "crashes", x.d.Crashes, "err", fmt.Sprintf("%q", x.reason), traceField(x.d.Traceparent))
+					"tries", x.d.Tries, "crashes", x.d.Crashes, "err", x.reason, traceField(x.d.Traceparent))
 			}
 		}
 		release = append(release, x)

@@ -76,17 +76,7 @@ func TestStatusPage(t *testing.T) {
 	tab.Accessible("trouble")
 	tab.NoOverflow("trouble")
 	noOverlap(t, tab)
-	tab.Prefer("prefers-color-scheme", "dark", "prefers-reduced-motion", "reduce")
-	tab.Accessible("trouble, dark")
-	tab.Size(360, 800)
-	tab.Until(flows("y"))
-	tab.Accessible("trouble on a phone")
-	tab.NoOverflow("trouble on a phone")
-	noOverlap(t, tab)
-	tab.Picture("status-dark-360")
-	if got := tab.String(`[...document.querySelectorAll("main *")].filter((n) => n.tagName !== "THEAD" && n.scrollWidth > n.clientWidth + 1 && getComputedStyle(n).overflowX !== "visible").map((n) => n.className || n.tagName).join()`); got != "" {
-		t.Errorf("on a phone these are clipped: %s", got)
-	}
+	statusOnPhone(t, tab)
 	if text := tab.Text("body"); strings.Contains(text, "@") {
 		t.Errorf("the page shows an address:\n%s", text)
 	}
@@ -104,6 +94,21 @@ func TestStatusPage(t *testing.T) {
 	r.stop()
 	tab.Until(`document.getElementById("live").textContent.startsWith("No answer")`)
 	tab.Expect("ERR_CONNECTION_REFUSED")
+}
+
+func statusOnPhone(t *testing.T, tab *browsertest.Tab) {
+	t.Helper()
+	tab.Prefer("prefers-color-scheme", "dark", "prefers-reduced-motion", "reduce")
+	tab.Accessible("trouble, dark")
+	tab.Size(360, 800)
+	tab.Until(flows("y"))
+	tab.Accessible("trouble on a phone")
+	tab.NoOverflow("trouble on a phone")
+	noOverlap(t, tab)
+	tab.Picture("status-dark-360")
+	if got := tab.String(`[...document.querySelectorAll("main *")].filter((n) => n.tagName !== "THEAD" && n.scrollWidth > n.clientWidth + 1 && getComputedStyle(n).overflowX !== "visible").map((n) => n.className || n.tagName).join()`); got != "" {
+		t.Errorf("on a phone these are clipped: %s", got)
+	}
 }
 
 func newStage(t *testing.T, tab *browsertest.Tab, b *stage.Broker) {

@@ -118,25 +118,7 @@ func TestHAScript(t *testing.T) {
 	ctx := context.Background()
 	rdb := redis.NewClient(config.Redis{RedisURL: config.RedisURL("redis://" + asked[0] + "/0?master_name=pipeline&addr=" + asked[1] + "&addr=" + asked[2]), RedisPassword: "p\"w"}.Options())
 	defer rdb.Close()
-	settled := func() {
-		t.Helper()
-		stagetest.Eventually(t, "the master has two replicas, and the Sentinels know all", func() bool {
-			info, err := rdb.Info(ctx, "replication").Result()
-			if err != nil || strings.Count(info, "state=online") != 2 {
-				return false
-			}
-			for _, addr := range asked {
-				s := redis.NewSentinelClient(&redis.Options{Addr: addr})
-				about, err := s.Master(ctx, "pipeline").Result()
-				_ = s.Close()
-				if err != nil || about["num-slaves"] != "2" || about["num-other-sentinels"] != "2" {
-					return false
-				}
-			}
-			return true
-		})
-	}
-	settled()
+	haSettled(t, rdb, asked)
 	if err := rdb.Set(ctx, "kept", "yes", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -155,8 +137,29 @@ func TestHAScript(t *testing.T) {
 		}
 		return err == nil && v == "yes"
 	})
-	settled()
+	haSettled(t, rdb, asked)
 	if v, err := rdb.Get(ctx, "kept").Result(); err != nil || v != "yes" {
 		t.Errorf("at the end: %q, %v", v, err)
 	}
+}
+
+// haSettled waits until the master has two replicas, and the Sentinels know all.
+func haSettled(t *testing.T, rdb *redis.Client, sentinels []string) {
+	t.Helper()
+	ctx := context.Background()
+	stagetest.Eventually(t, "the master has two replicas, and the Sentinels know all", func() bool {
+		info, err := rdb.Info(ctx, "replication").Result()
+		if err != nil || strings.Count(info, "state=online") != 2 {
+			return false
+		}
+		for _, addr := range sentinels {
+			s := redis.NewSentinelClient(&redis.Options{Addr: addr})
+			about, err := s.Master(ctx, "pipeline").Result()
+			_ = s.Close()
+			if err != nil || about["num-slaves"] != "2" || about["num-other-sentinels"] != "2" {
+				return false
+			}
+		}
+		return true
+	})
 }
