@@ -12,7 +12,7 @@ import (
 
 // replication checks what a failover depends on: Sentinel, and the settings of all nodes.
 func (x *examination) replication(ctx context.Context, master *server) {
-	const means = "web-api answers 201 only if WAIT_REPLICAS replicas have the submission. With 0, a failover may lose what was answered."
+	const means = "web-api answers 201 only if WAIT_REPLICAS replicas have the submission. With fewer than all, a failover may lose what was answered: Sentinel may choose a replica that did not have it."
 	replicas, wait := 0, x.Limits.WaitFor
 	for name, value := range master.info {
 		if strings.HasPrefix(name, "slave") && strings.Contains(value, "state=online") {
@@ -23,7 +23,7 @@ func (x *examination) replication(ctx context.Context, master *server) {
 	switch {
 	case wait > replicas:
 		x.add("replicas", Failed, found, means, "Start the missing replicas, or lower WAIT_REPLICAS: until then every submission is answered 503.")
-	case wait == 0 && (x.Failover != nil || replicas > 0):
+	case wait < replicas || wait == 0 && x.Failover != nil:
 		x.add("replicas", Warning, found, means, fmt.Sprintf("Set WAIT_REPLICAS=%d for web-api and the tool.", max(1, replicas)))
 	default:
 		x.add("replicas", OK, found, means, "")
