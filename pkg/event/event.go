@@ -24,6 +24,11 @@ const (
 	WeatherReport      = "weather_report"      // a report of the weather service
 )
 
+// Channels returns all of them, in the order in which an event passes them.
+func Channels() []string {
+	return []string{RawInput, CalculatedDistance, UserEmail, EmailSent, WeatherReport}
+}
+
 // FieldError says what is wrong with one field of a payload.
 type FieldError struct {
 	Field string // its JSON key

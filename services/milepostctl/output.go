@@ -177,5 +177,5 @@ func plural(n int, one string) string {
 	return strconv.Itoa(n) + " " + one + "s"
 }
 
-// channels are those of the application, in the order in which an event passes them.
-var channels = []string{event.RawInput, event.CalculatedDistance, event.UserEmail, event.EmailSent, event.WeatherReport}
+// channels are those of the application.
+var channels = event.Channels()

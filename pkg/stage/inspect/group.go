@@ -20,13 +20,19 @@ var ErrStage = errors.New("the group is a stage's")
 // [stage.ErrNotFound], [ErrAlive].
 func (p *Pipeline) Retire(ctx context.Context, channel, group string) error {
 	n, err := p.link.RunInt(ctx, script.Retire, []string{p.link.Keys.Stream(channel), p.link.Keys.Groups(channel), p.link.Keys.Floors(channel), p.link.Keys.Stages()}, group)
+	return refusal(channel, group, n, err, ErrAlive)
+}
+
+// refusal is the error of a script that ends or decides about a group. It replied n: 0 if the
+// group is unknown, -1 if it refuses because of why.
+func refusal(channel, group string, n int, err, why error) error {
 	switch {
 	case err != nil:
 		return err
 	case n == 0:
 		return fmt.Errorf("group %s of %s: %w", group, channel, stage.ErrNotFound)
 	case n == -1:
-		return fmt.Errorf("group %s of %s: %w", group, channel, ErrAlive)
+		return fmt.Errorf("group %s of %s: %w", group, channel, why)
 	}
 	return nil
 }
@@ -45,15 +51,7 @@ func (p *Pipeline) IgnoreGroup(ctx context.Context, channel, group string) error
 
 func (p *Pipeline) decide(ctx context.Context, channel, group, policy string) error {
 	n, err := p.link.RunInt(ctx, script.Decide, []string{p.link.Keys.Stream(channel), p.link.Keys.Groups(channel)}, group, policy)
-	switch {
-	case err != nil:
-		return err
-	case n == 0:
-		return fmt.Errorf("group %s of %s: %w", group, channel, stage.ErrNotFound)
-	case n == -1:
-		return fmt.Errorf("group %s of %s: %w", group, channel, ErrStage)
-	}
-	return nil
+	return refusal(channel, group, n, err, ErrStage)
 }
 
 // Skip moves a group to the end of its stream and returns how many entries it skipped. It is for a

@@ -69,9 +69,9 @@ func (x *examination) rights(ctx context.Context) {
 }
 
 // cacheRights does what a cache does.
-func (x *examination) cacheRights(ctx context.Context, o *redis.Options, prefix string) {
+func (x *examination) cacheRights(ctx context.Context, o *redis.Options) {
 	const means = "Without the cache every answer is loaded anew, and the stage users pauses."
-	c := cache.Open(o, prefix, slog.New(slog.DiscardHandler))
+	c := cache.Open(o, x.Prefix, slog.New(slog.DiscardHandler))
 	defer func() { _ = c.Close() }() // what it wrote, it has deleted
 	if err := c.Ping(ctx); err != nil {
 		x.add("cache rights", Failed, err.Error(), means, remedy(err, "CACHE_REDIS", o))
@@ -81,19 +81,19 @@ func (x *examination) cacheRights(ctx context.Context, o *redis.Options, prefix 
 }
 
 // keys checks the types of the keys that a channel and the pipeline have.
-func (x *examination) keys(ctx context.Context, rdb *redis.Client, prefix string) {
+func (x *examination) keys(ctx context.Context, rdb *redis.Client) {
 	types := map[string]string{"stages": "hash", "heard": "string"}
-	for _, c := range []string{event.RawInput, event.CalculatedDistance, event.UserEmail, event.EmailSent, event.WeatherReport} {
+	for _, c := range event.Channels() {
 		for suffix, kind := range map[string]string{"": "stream", ":dead": "stream", ":due": "zset", ":groups": "hash", ":floors": "hash", ":adopter": "string"} {
 			types[c+suffix] = kind
 		}
 	}
 	var wrong, mend []string
 	for name, want := range types {
-		got, err := rdb.Type(ctx, prefix+name).Result()
+		got, err := rdb.Type(ctx, x.Prefix+name).Result()
 		if err == nil && got != "none" && got != want {
-			wrong = append(wrong, fmt.Sprintf("%s is a %s, not a %s", prefix+name, got, want))
-			mend = append(mend, fmt.Sprintf("RENAME %s %[1]s.foreign", prefix+name))
+			wrong = append(wrong, fmt.Sprintf("%s is a %s, not a %s", x.Prefix+name, got, want))
+			mend = append(mend, fmt.Sprintf("RENAME %s %[1]s.foreign", x.Prefix+name))
 		}
 	}
 	slices.Sort(wrong)

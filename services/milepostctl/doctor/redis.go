@@ -117,7 +117,7 @@ func (x *examination) broker(ctx context.Context) error {
 	x.replication(ctx, s)
 	x.clock("redis clock", func() (time.Time, error) { return s.rdb.Time(ctx).Result() })
 	x.rights(ctx)
-	x.keys(ctx, s.rdb, x.Prefix)
+	x.keys(ctx, s.rdb)
 	return nil
 }
 
@@ -267,7 +267,7 @@ func (x *examination) cache(ctx context.Context) {
 	if x.Cache.CacheRedisURL == "" {
 		x.add("cache", OK, "the pipeline's own Redis (CACHE_REDIS_URL is not set)", means, "")
 		if i := slices.IndexFunc(programs, func(p stage.Config) bool { return p.Name == x.Redis.Username }); i < 0 || i >= 4 {
-			x.cacheRights(ctx, x.Redis, x.Prefix)
+			x.cacheRights(ctx, x.Redis)
 		}
 		return
 	}
@@ -278,7 +278,7 @@ func (x *examination) cache(ctx context.Context) {
 		return
 	}
 	defer func() { _ = s.rdb.Close() }() // nothing was written
-	x.cacheRights(ctx, o, x.Prefix)
+	x.cacheRights(ctx, o)
 	policy, limit := s.say("maxmemory-policy", "maxmemory_policy"), s.say("maxmemory", "maxmemory")
 	x.expect(s, "cache eviction", policy, policy != "noeviction", Warning, means, "In its redis.conf `maxmemory-policy volatile-ttl`: it evicts first what expires first.")
 	x.expect(s, "cache memory", limit, limit != "0", Warning, means, "In its redis.conf `maxmemory 100mb`.")
