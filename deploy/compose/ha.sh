@@ -1,7 +1,7 @@
 #!/bin/sh
 # Starts a replicated broker or a Sentinel for docker-compose.ha.yml.
-#   ha.sh broker ME NODE…        ME is one of the nodes; the first is the master at the first start
-#   ha.sh sentinel PORT NODE     NODE is the first of the nodes
+#   ha.sh broker ME NODE…      ME is one of the nodes; the first is the master at the first start
+#   ha.sh sentinel PORT NODE   NODE is the first of the nodes
 # Nodes are host:port.
 # The folder must be kept: it has the data, and what the Sentinel knows. SENTINELS lists host:port.
 set -eu

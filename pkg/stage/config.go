@@ -13,11 +13,12 @@ import (
 type Options struct {
 	Redis *redis.Options // required: address, credentials, TLS; Open overrides retries and timeouts
 	Log   *slog.Logger   // default: slog.Default()
-	// Tracer makes spans of publishing, adopting and handling: one trace for each event, through
-	// all stages. Nil: no spans; an entry's traceparent is passed on.
+	// Tracer makes spans of publishing, adopting and handling: one trace for each event,
+	// through all stages. Nil: no spans; an entry's traceparent is passed on.
 	Tracer trace.TracerProvider
-	// Prefix stands before every key and channel. It separates pipelines that share a Redis. Default
-	// none; a database other than 0 needs one, because Pub/Sub knows no databases. It has no braces.
+	// Prefix stands before every key and channel. It separates pipelines that share a Redis.
+	// Default none; a database other than 0 needs one, because Pub/Sub knows no databases. It
+	// has no braces.
 	Prefix string
 
 	Lease       time.Duration // how long a consumer may be silent before it counts as gone. Default 3 s
@@ -25,9 +26,9 @@ type Options struct {
 	KeepEntries int           // entries an unread output keeps. Default 10,000
 	MaxDead     int           // dead letters a channel keeps; the oldest go first. Default 100,000
 
-	// WaitReplicas is how many replicas of Redis must have what a Publisher publishes. If fewer have
-	// it after WaitTimeout (default 500 ms), Publish fails with ErrUnavailable, and the event may or
-	// may not have been kept. Default 0.
+	// WaitReplicas is how many replicas of Redis must have what a Publisher publishes. If fewer
+	// have it after WaitTimeout (default 500 ms), Publish fails with ErrUnavailable, and the
+	// event may or may not have been kept. Default 0.
 	WaitReplicas int
 	WaitTimeout  time.Duration
 }
@@ -47,10 +48,10 @@ type Config struct {
 	Optional bool // never blocks publishing: over MaxBacklog it is trimmed past and its loss counted
 	NoAdopt  bool // do not put bare PUBLISHes of In into its stream
 
-	// Consumer is the name of a lasting consumer: however long it is away, its pending entries are
-	// not taken over, and it reads them first when it returns. The caller makes sure that only one
-	// process runs it. Default: "<host>-<pid>-<random>", taken over one lease after it falls
-	// silent.
+	// Consumer is the name of a lasting consumer: however long it is away, its pending entries
+	// are not taken over, and it reads them first when it returns. The caller makes sure that
+	// only one process runs it. Default: "<host>-<pid>-<random>", taken over one lease after it
+	// falls silent.
 	Consumer string
 
 	Workers    int           // handler calls at once. Default 64 (one-event handlers), 1 (batch handlers)

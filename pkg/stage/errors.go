@@ -18,8 +18,8 @@ var (
 	ErrBacklog = errors.New("too many events are waiting")
 	// ErrKeyReused: the idempotency key was used for another body.
 	ErrKeyReused = errors.New("idempotency key was used for another body")
-	// ErrUnavailable: Redis is away, loading or read-only, or its reply was lost: a publish may or
-	// may not have been kept.
+	// ErrUnavailable: Redis is away, loading or read-only, or its reply was lost: a publish may
+	// or may not have been kept.
 	ErrUnavailable = link.ErrUnavailable
 	// ErrRefused: Redis is full, or a key of the pipeline has another type: nothing was kept.
 	ErrRefused = link.ErrRefused

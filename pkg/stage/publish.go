@@ -22,9 +22,9 @@ type Submission struct {
 	Traceparent string    // W3C trace context that it belongs to; "" means that of Publish's ctx
 
 	// Key is an idempotency key, "" for none. A second submission with it within 24 h publishes
-	// nothing and gets the first one's ID; with another Digest it gets ErrKeyReused. The event ID is
-	// computed from Key and Digest, so that a later one, or one after a failover of Redis that lost
-	// the key, is the same event.
+	// nothing and gets the first one's ID; with another Digest it gets ErrKeyReused. The event
+	// ID is computed from Key and Digest, so that a later one, or one after a failover of Redis
+	// that lost the key, is the same event.
 	Key    string
 	Digest string    // of the body, to tell a repeat from a reuse
 	KeyAt  time.Time // when Key was made, if Key itself says it; zero if not

@@ -35,7 +35,8 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// tryRights runs a stage and a publisher with a user that has these rules, and grants what they ask for.
+// tryRights runs a stage and a publisher with a user that has these rules, and grants what is
+// missing.
 func tryRights(t *testing.T, rules string) {
 	server := stagetest.Real(t)
 	o := server.Options()

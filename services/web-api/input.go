@@ -96,8 +96,9 @@ func readInput(w http.ResponseWriter, r *http.Request) (input, error) {
 		w.Header().Set("Connection", "close")
 		return input{}, echo.NewHTTPError(http.StatusRequestTimeout, "the body came too slowly").SetInternal(err)
 	} else if errors.Is(err, io.ErrUnexpectedEOF) {
-		// The sender has died, or a proxy has lost it. A proxy that is told 400 passes it on, and the
-		// client takes its submission for wrong; a broken connection it tries again.
+		// The sender has died, or a proxy has lost it. A proxy would pass a 400 on, and
+		// the client would think that its submission is wrong. After a broken connection
+		// it tries again.
 		panic(http.ErrAbortHandler)
 	} else if err != nil {
 		return input{}, echo.NewHTTPError(http.StatusBadRequest, "the body cannot be read").SetInternal(err)

@@ -238,7 +238,7 @@ func TestOverviewLookups(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		// A connection is idle a moment after its answer, so a later round may open another one.
+		// A connection is idle only a moment after its answer. A later round may open one.
 		if n := tr.lookups.Load(); round == 0 && (n == 0 || n > 2*maxOverviews) {
 			t.Errorf("%d look-ups for %d requests at once; want 1 to %d", n, maxOverviews, 2*maxOverviews)
 		}

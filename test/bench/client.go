@@ -45,8 +45,9 @@ type posting struct {
 
 var (
 	asJSON = posting{http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}, jsonBody}
-	// It takes the page compressed, as a browser does, and like other load generators it does not
-	// unpack it, which costs Go's client 80 µs on the cores that it shares with the programs.
+	// It takes the page compressed, as a browser does, and like other load generators it does
+	// not unpack it, which costs Go's client 80 µs on the cores that it shares with the
+	// programs.
 	asForm = posting{http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"text/html"}, "Accept-Encoding": {"gzip"}}, formBody}
 )
 
@@ -70,8 +71,8 @@ func formBody(n int) []byte {
 
 // ledger is what became of all submissions of a client.
 type ledger struct {
-	// sent has the time of each submission in nanoseconds since the client began, with doneBit once
-	// its line was written, so that a second line is noticed.
+	// sent has the time of each submission in nanoseconds since the client began, with doneBit
+	// once its line was written, so that a second line is noticed.
 	sent []int64
 
 	begun, answered, accepted, written, doubled int

@@ -29,7 +29,7 @@ func TestPromiseExactlyOnceWires(t *testing.T) {
 		if name == "db" || name == "email" {
 			m := newWire(t, store)
 			wires = append(wires, end{name + " to the store", m})
-			// Shorter than an operator's setting: a call that hangs is given up after 3 s.
+			// Shorter than an operator's setting: a call that hangs ends after 3 s.
 			env = append(env, "MONGO_URL=mongodb://"+m.addr+"/?timeoutMS=3000")
 		}
 		services[i] = p.service(name, env...)

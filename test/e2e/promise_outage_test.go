@@ -83,8 +83,8 @@ func TestPromiseOutageStoreAway(t *testing.T) {
 	stop := l.load(100, services[0])
 	l.refusing(200)
 
-	// A channel may hold its backlog, what its readers took before they saw the pressure, and what
-	// trimming has left.
+	// A channel may hold its backlog, what its readers took before they saw the pressure, and
+	// what trimming has left.
 	const most = backlog + 2*256 + 256
 	for range 20 {
 		for _, c := range hops {

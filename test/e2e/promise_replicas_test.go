@@ -42,7 +42,7 @@ func TestPromiseReplicas(t *testing.T) {
 				s.Ready()
 			}
 		}
-		// Each is frozen for longer than a lease, the adopter too, while another one restarts.
+		// Each, also the adopter, is frozen for over a lease, while another one restarts.
 		for _, group := range [][]*service{distance, db} {
 			for i, s := range group {
 				s.Pause()
@@ -54,8 +54,8 @@ func TestPromiseReplicas(t *testing.T) {
 				other.Ready()
 			}
 		}
-		// The log has one writer. If it is frozen, its standby waits. If it is killed, the standby
-		// takes over its entries.
+		// The log has one writer. If it is frozen, its standby waits. If it is killed, the
+		// standby takes over its entries.
 		for _, s := range email {
 			s.Pause()
 			time.Sleep(1500 * time.Millisecond) // longer than a lease

@@ -55,8 +55,8 @@ type GroupStatus struct {
 // Foreign is a consumer group that another program made on a channel.
 type Foreign struct {
 	Name string `json:"name"`
-	// Policy is "required" ([Pipeline.AwaitGroup]), "ignored" ([Pipeline.IgnoreGroup]) or "": trimming
-	// waits for it as for an optional group.
+	// Policy is "required" ([Pipeline.AwaitGroup]), "ignored" ([Pipeline.IgnoreGroup]) or "":
+	// trimming waits for it as for an optional group.
 	Policy    string    `json:"policy"`
 	Backlog   int       `json:"backlog"` // entries it has not acked, as Redis guesses
 	Lost      int       `json:"lost"`    // entries trimmed before it acked them, at most
@@ -68,7 +68,8 @@ type Foreign struct {
 type ConsumerStatus struct {
 	Name    string `json:"name"`
 	Pending int    `json:"pending"`
-	// State is "alive", "gone" (its entries will be requeued) or "away" (a lasting one, not running).
+	// State is "alive", "gone" (its entries will be requeued) or "away" (a lasting one, not
+	// running).
 	State string `json:"state"`
 	// Obstacle is what keeps one that is alive from working, and Why its cause. "paused": a
 	// dependency is down; "held up": an output is full;

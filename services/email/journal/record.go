@@ -20,8 +20,8 @@ import (
 //	        uint32   number of events
 //	        events:  16 bytes key, float64 miles, each
 //	        lines:   the exact bytes, to the end of the body
-//	uint8   0: lines begun, 2: lines are in the log, 1: the disk has the lines of this record and of
-//	        all before it. Not part of the checksum
+//	uint8   0: lines begun, 2: lines are in the log, 1: the disk has the lines of this record
+//	        and of all before it. Not part of the checksum
 type record struct {
 	file   uint64
 	offset int64

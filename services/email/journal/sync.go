@@ -84,8 +84,8 @@ func (j *Journal) synced(newest *record, err error) {
 		return
 	}
 	if err != nil {
-		// Linux may have dropped what it could not write. restore writes it again, the next Open's if
-		// the process ends before.
+		// Linux may have dropped what it could not write. restore writes it again, or the
+		// next Open does if the process ends before.
 		j.o.Log.Warn("log not synced", "log", j.log.path, "err", err)
 		_ = os.Remove(j.bootFile())
 		return

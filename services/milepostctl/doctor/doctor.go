@@ -1,5 +1,5 @@
-// Package doctor checks what the promises of a pipeline depend on: its Redis and the cache's, MongoDB,
-// and what the stages report. Nothing is changed.
+// Package doctor checks what the promises of a pipeline depend on: its Redis and the cache's,
+// MongoDB, and what the stages report. Nothing is changed.
 package doctor
 
 import (
@@ -62,8 +62,8 @@ func (x *examination) add(check, state, found, means, change string) {
 	x.all = append(x.all, Finding{check, state, found, means, change})
 }
 
-// Examine makes all checks. It fails if the pipeline's Redis does not answer; the findings are those
-// of the others then. It blocks for a few timeouts at most.
+// Examine makes all checks. It fails if the pipeline's Redis does not answer; the findings are
+// those of the others then. It blocks for a few timeouts at most.
 func Examine(ctx context.Context, t Target) ([]Finding, error) {
 	x := examination{Target: t}
 	away := x.broker(ctx)

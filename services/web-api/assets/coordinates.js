@@ -115,7 +115,8 @@ function checked(a, b) {
   return Object.keys(wrong).length ? { wrong } : { lat: north.text, long: east.text };
 }
 
-// parse reads both fields. It returns {lat, long}, texts of decimal degrees, or {wrong: {field: reason}}.
+// parse reads both fields. It returns {lat, long}, texts of decimal degrees, or
+// {wrong: {field: reason}}.
 export function parse(lat, long) {
   const first = tidy(lat), second = tidy(long);
   const a = pair(first, second === ""), b = pair(second, first === "");
@@ -133,8 +134,8 @@ export function read(lat, long) {
   return place.wrong || !Number.isFinite(Number(place.long)) ? null : { lat: Number(place.lat), long: Number(place.long) };
 }
 
-// split returns the texts of latitude and longitude from one text that holds both, else null. Other is
-// what the other field holds.
+// split returns the texts of latitude and longitude from one text that holds both, else null. Other
+// is what the other field holds.
 export function split(text, other = "") {
   const both = pair(tidy(text), other.trim() === "");
   const place = both && checked(...both);

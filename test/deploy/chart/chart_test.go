@@ -74,8 +74,8 @@ components: {db: {env: {LEASE: 20s, MAX_DEAD: 10000000}, resources: {limits: {me
 			t.Errorf("%s=%q, want %q", name, got[name], want)
 		}
 	}
-	// What takes requests has them for a while after it was told to stop, and time enough to end
-	// after that.
+	// What takes requests has them for a while after it was told to stop, and time enough to
+	// end after that.
 	for called, p := range pods(rendered(t, "milepost", "test: {enabled: false}")) {
 		delayed := called == "milepost-web-api" || called == "milepost-users" || called == "milepost-weather"
 		if got := env(p)["STOP_DELAY"]; got == "3s" != delayed || *p.Spec.TerminationGracePeriodSeconds < 20 {
@@ -138,7 +138,7 @@ func TestApplyTwice(t *testing.T) {
 	for title, v := range sets(t) {
 		documents, _ := render(t, "milepost", v)
 		for _, d := range documents {
-			// A patch always has the selector of a budget, as Kubernetes says that it is replaced.
+			// A patch always has the selector of a budget: Kubernetes replaces it whole.
 			if operators.MatchString(d) || strings.Contains(d, "kind: PodDisruptionBudget") {
 				continue
 			}

@@ -9,17 +9,18 @@ package keys
 //	<channel>:dead              stream of dead letters
 //	<channel>:due               sorted set of retries by due time in ms; a member is a packed entry
 //	<channel>:groups            hash, with these fields:
-//	    policy:<group>          "required" or "optional"
+//	    policy:<group>          "required", "optional", or "ignored" if a tool decided that
 //	    done:<group>            entries the group has settled, counted from the stream's first
 //	    lost:<group>            entries an optional group was trimmed past
-//	    alone:<group>:<consumer>  "<entry ID> <times> <process>": the entry this consumer handles alone
+//	    alone:<group>:<consumer> "<entry ID> <times> <process>": the entry that this consumer
+//	                            handles alone
 //	    starts:<group>:<consumer> unfinished starts of a lasting consumer: since it last settled
 //	                            all entries that were pending for it
 //	    trimmed                 entries trimmed from the stream; a group's backlog is
 //	                            XLEN + trimmed - done
 //	<channel>:floors            hash: group -> entry ID up to which it has settled everything
 //	<channel>:adopter           string with expiry: token of the adopter
-//	<channel>:adopted:<token>   string with expiry: number of the last batch that an adopter added
+//	<channel>:adopted:<token>   string with expiry: number of an adopter's last batch
 //	<channel>:kept              Pub/Sub channel: how many of the next messages are in the stream
 //	                            already, and who adopts
 //	<channel>:adopters          Pub/Sub channel without messages: its subscribers adopt
@@ -27,13 +28,13 @@ package keys
 //	                            alive. "1", or JSON {"state","why"} of what keeps it from working
 //	consumer:<group>:<name>:alive  string with expiry: the same for a lasting consumer
 //	stages                      hash: name -> JSON of a stage's or publisher's inputs and outputs
-//	progress:<start of an ID>   hash with expiry: rest of the event ID -> a line for each step of the
-//	                            tracked event, see line in common.lua
+//	progress:<start of an ID>   hash with expiry: rest of the event ID -> a line for each step of
+//	                            the tracked event, see line in common.lua
 //	progress::hashes            list of these hashes in the order in which they were made
 //	progress:                   Pub/Sub channel: "<id> <line>" of all tracked events
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h
 //	limit:<name>                string: theoretical arrival time of a rate limit, in ms
-//	pipeline                    hash: version, shards, created, and the secret of computed event IDs
+//	pipeline                    hash: version, shards, created, secret of computed event IDs
 //	heard                       string: Redis' time of the last tick; see judge in tick.lua
 //	none                        never exists; see write_first in common.lua
 type Names struct {

@@ -39,8 +39,8 @@ func (Reply) RedisError() {}
 type Link struct {
 	Client *redis.Client
 	Keys   keys.Names
-	// Allowed, if set, is asked before the first script and again after an outage, over the link of
-	// that script; its error is the script's.
+	// Allowed, if set, is asked before the first script and again after an outage, over the
+	// link of that script; its error is the script's.
 	Allowed func(context.Context, *Link) error
 	MaxDead int           // dead letters a channel keeps
 	Timeout time.Duration // of a script call. Default CallTimeout

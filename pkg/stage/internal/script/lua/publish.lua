@@ -31,9 +31,9 @@ local function drop_keys()
   return #keys
 end
 
--- make_room() -> the error with which a full Redis refuses events, or nil if it has room. Room is for
--- events: what is settled, progress and idempotency keys go first, in this order, and the oldest of
--- them, until there is a reserve of 1 %.
+-- make_room() -> the error with which a full Redis refuses events, or nil if it has room. Room is
+-- for events: what is settled, progress and idempotency keys go first, in this order, and the
+-- oldest of them, until there is a reserve of 1 %.
 local function make_room()
   local err = redis_full()
   if not err then return nil end

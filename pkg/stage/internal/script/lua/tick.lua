@@ -11,8 +11,8 @@
 --       taken_over (consumers taken over from now), full (indices of the full outputs, from 1)
 --       backlog, pending, oldest (ID of the oldest unsettled entry), due, dead, lost
 --       consumers (of this group), all_consumers (of all groups of the channel)
---       at (Redis' time, ms), next (ms until a consumer may have to be taken over, if that is before
---       the next tick)
+--       at (Redis' time, ms), next (ms until a consumer may have to be taken over, if that is
+--       before the next tick)
 local channel, group, consumer, lease, token = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local max, max_dead, max_crashes, most = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local unread, lasting, works, seen = ARGV[9], ARGV[10] == '1', ARGV[11], tonumber(ARGV[12])
@@ -32,10 +32,10 @@ local function renew()
 end
 
 -- judge(now) -> ms until consumers may be declared gone, and whether that counts as their crash.
--- <base>heard is "<last> <after> <lived>": Redis' time of the last tick of any consumer, the time of
--- the first tick after the last gap between ticks, and '1' if a consumer that ran before that gap
--- ticked after it. In a gap Redis was away, or stood still, or its clock was set, so it says nothing
--- about a consumer. If nobody lived through it, no consumer was running.
+-- <base>heard is "<last> <after> <lived>": Redis' time of the last tick of any consumer, the time
+-- of the first tick after the last gap between ticks, and '1' if a consumer that ran before that
+-- gap ticked after it. In a gap Redis was away, or stood still, or its clock was set, so it says
+-- nothing about a consumer. If nobody lived through it, no consumer was running.
 local GAP, MARGIN, FORGIVEN = 1500, 2000, 60000 -- ms
 local function judge(now)
   local last, after, lived = string.match(redis.call('GET', base .. 'heard') or '', '^(%d+) (%d+) (%d)$')
