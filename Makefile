@@ -7,6 +7,10 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 BUILD    := -ldflags "-s -w -X github.com/milepost/milepost/pkg/program.Version=$(VERSION)"
 TARGETS  := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
+# Copies of the tree in other folders share the build cache: it grew by 200 MB with every test that builds
+# one, until a disk was full. The second build of a fresh copy took 10 s instead of 25.
+export GOFLAGS := -trimpath $(GOFLAGS)
+
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## list the commands
