@@ -61,12 +61,23 @@ deps: ## install what the tests need (as root on Debian or Ubuntu; elsewhere pri
 		echo "deps: this machine has no $$packages(installed here only by root on Debian or Ubuntu)"; \
 		fi
 
+# The longest packages start first, and the short ones run beside them. Most tests wait, for a lease or a
+# process, so more of them run at a time than there are cores.
+LONGEST := ./test/e2e ./services/web-api ./test/deploy/compose
+
+# Temporary files of a run that was killed are removed by one that starts an hour later or more.
 .PHONY: test
 test: deps alone ## run all tests, after make deps; what could not be tested is listed at the end
-	@status=0; \
-	if [ "$$($(GO) env CGO_ENABLED)" = 1 ]; then \
-		echo "$(GO) test -race ./pkg/stage ./pkg/cache"; $(GO) test -race -count=1 ./pkg/stage ./pkg/cache || status=$$?; fi; \
-	echo "$(GO) test ./..."; $(GO) test -count=1 -timeout 12m $(TESTFLAGS) $(patsubst %,./%/...,$(MODULES)) || status=$$?; \
+	@tmp=$${TMPDIR:-/tmp}; find "$$tmp" -maxdepth 1 -name 'milepost-test-*' -mmin +60 -exec rm -rf {} +; \
+	TMPDIR=$$(mktemp -d "$$tmp/milepost-test-XXXXXX"); export TMPDIR; \
+	trap 'rm -rf "$$TMPDIR"' EXIT; trap 'exit 130' INT TERM; \
+	status=0; raced=none; \
+	if [ "$$($(GO) env CGO_ENABLED)" = 1 ]; then raced='pkg/stage pkg/cache'; \
+		echo "$(GO) test -race ./pkg/stage ./pkg/cache"; $(GO) test -race -count=1 -parallel 4 ./pkg/stage ./pkg/cache || status=$$?; fi; \
+	echo "$(GO) test ./..."; \
+	all=$$($(GO) list $(LONGEST) $(patsubst %,./%/...,$(MODULES))) || status=$$?; \
+	for p in $$raced; do all=$$(echo "$$all" | grep -v "/$$p$$"); done; \
+	$(GO) test -count=1 -parallel 4 -timeout 12m $(TESTFLAGS) $$all || status=$$?; \
 	$(MISSING) | { title='NOT TESTED HERE'; while IFS='|' read -r any package what; do \
 		if [ -n "$$title" ]; then printf '\n%s\n' "$$title"; title=; fi; \
 		printf '  %s\n    there is no %s; on Debian or Ubuntu: apt-get install %s\n' "$$what" "$${any%% *}" "$$package"; done; }; \

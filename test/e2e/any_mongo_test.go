@@ -12,6 +12,7 @@ import (
 // TestAnyMongo runs db and doctor with a MongoDB that is set wrongly, or that they are told of
 // wrongly. db waits and says why; doctor names what mends it. Neither shows the password.
 func TestAnyMongo(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	host := strings.Trim(strings.TrimPrefix(p.mongo, "mongodb:"), "/")
 	certificates := stagetest.NewCertificates(t)

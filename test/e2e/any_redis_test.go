@@ -102,6 +102,7 @@ var anyRedises = map[string]anyRedis{
 // submissions with 503 and say why in /readyz; doctor names what is wrong and the line that mends
 // it, and with that line all is well.
 func TestAnyRedis(t *testing.T) {
+	t.Parallel()
 	for name, x := range anyRedises {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -20,10 +20,11 @@ import (
 // complete and that its figures can be true. How fast anything is depends on the machine and is not
 // looked at.
 func TestBench(t *testing.T) {
+	t.Parallel()
 	stagetest.Real(t) // skips or fails where there is no redis-server, as everything here does
 	bin := builds.programs(t, "")
-	build := exec.Command("go", "build", "-o", bin, "./test/bench", "./test/bench/bare-echo")
-	build.Dir = root
+	build := exec.Command("go", "build", "-trimpath", "-o", bin, "./test/bench", "./test/bench/bare-echo")
+	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", build, err, out)
 	}

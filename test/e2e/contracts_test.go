@@ -133,6 +133,7 @@ func (k *contract) complete() {
 
 // TestContracts checks what the programs send and answer against asyncapi.yaml and openapi.yaml.
 func TestContracts(t *testing.T) {
+	t.Parallel()
 	p, services := newWhole(t)
 	users, weather, web := services[0], services[1], services[2]
 	var id string

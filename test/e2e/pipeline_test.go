@@ -41,23 +41,22 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	tellAll()
-	builds.remove()
 	os.Exit(code)
 }
 
+// root is the repository.
+const root = "../.."
+
 // builds are the programs, built once for each set of build tags.
-var builds built
+var builds = built{dirs: map[string]string{}}
 
 type built struct {
 	mu   sync.Mutex
 	dirs map[string]string
 }
 
-// root is the repository.
-const root = "../.."
-
 // programs builds all programs as `make build` does, with further build tags, and returns the
-// folder they are in.
+// folder they are in. It is the same in each run, so that a run that is killed leaves nothing more.
 func (b *built) programs(t testing.TB, tags string) string {
 	t.Helper()
 	b.mu.Lock()
@@ -69,35 +68,21 @@ func (b *built) programs(t testing.TB, tags string) string {
 	if err != nil || len(mains) == 0 {
 		t.Fatalf("no programs found: %v", err)
 	}
-	dir, err := os.MkdirTemp("", "milepost-bin-")
+	dir, err := filepath.Abs(filepath.Join(root, "bin", "test", tags))
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"build", "-ldflags", "-s -w", "-tags", tags, "-o", dir + "/"}
+	args := []string{"build", "-trimpath", "-ldflags", "-s -w", "-tags", tags, "-o", dir + "/"}
 	for _, m := range mains {
-		rel, err := filepath.Rel(root, m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		args = append(args, "./"+rel)
+		args = append(args, "./"+strings.TrimPrefix(m, root+"/"))
 	}
 	build := exec.Command("go", args...)
-	build.Dir = root
+	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		_ = os.RemoveAll(dir)
 		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	if b.dirs == nil {
-		b.dirs = map[string]string{}
 	}
 	b.dirs[tags] = dir
 	return dir
-}
-
-func (b *built) remove() {
-	for _, dir := range b.dirs {
-		_ = os.RemoveAll(dir) // it is in the system's folder for such things
-	}
 }
 
 // pipeline is a Redis, a document store, and what the services that a test starts have in common.

@@ -13,6 +13,7 @@ import (
 // TestPromiseBadEntry puts garbage on every channel, by redis-cli and by milepostctl. Each piece
 // becomes a dead letter with its reason. Good events between them reach the log.
 func TestPromiseBadEntry(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	services := p.start(all...)
 	long := strings.Repeat("x", 1<<20)

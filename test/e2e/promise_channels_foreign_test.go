@@ -94,6 +94,7 @@ func (p *pipeline) foreign(name string) *process {
 // TestPromiseChannelsForeignStage replaces one stage after the other by a program that knows
 // nothing of streams. There are more submissions than MAX_BACKLOG.
 func TestPromiseChannelsForeignStage(t *testing.T) {
+	t.Parallel()
 	const backlog = 20
 	for _, name := range []string{"distance", "db", "email"} {
 		t.Run(name, func(t *testing.T) {
@@ -124,6 +125,7 @@ func TestPromiseChannelsForeignStage(t *testing.T) {
 // TestPromiseChannelsForeignStandIn lets a foreign program do the work of a stage for a while. The
 // stage's group has kept everything meanwhile and skips it before the stage comes back.
 func TestPromiseChannelsForeignStandIn(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	services := p.start(all...)
 	distance := services[1]

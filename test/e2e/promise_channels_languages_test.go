@@ -15,6 +15,7 @@ import (
 // TestPromiseChannelsLanguages lets the programs of test/interop stand in for distance and listen,
 // in each language that this machine has with its Redis client.
 func TestPromiseChannelsLanguages(t *testing.T) {
+	t.Parallel()
 	for name, l := range map[string]struct {
 		find   func(*testing.T) (interpreter, folder string)
 		ending string

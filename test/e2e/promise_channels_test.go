@@ -21,6 +21,7 @@ var (
 // TestPromiseChannelsPayloads listens with redis-cli and sees exactly the payloads of the contract,
 // one each.
 func TestPromiseChannelsPayloads(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t)
 	p.start(all...)
 	heard := p.subscribe(append(hops, "the end")...)
@@ -68,6 +69,7 @@ func TestPromiseChannelsPayloads(t *testing.T) {
 // TestPromiseChannelsBarePublish publishes each of the three payloads with redis-cli, which writes
 // to no stream. Each is in the log exactly once, with one process of each stage and with two.
 func TestPromiseChannelsBarePublish(t *testing.T) {
+	t.Parallel()
 	for name, programs := range map[string][]string{
 		"one of each": all,
 		"two of each": append(all[:len(all):len(all)], all...),

@@ -88,6 +88,7 @@ func (l *ledger) resumes() (after [2]time.Duration) {
 // TestPromiseFailoverLoss shows when a failover loses what was answered 201: exactly if the replica
 // that becomes the master is not among those that acknowledged it.
 func TestPromiseFailoverLoss(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		wait     int
 		hold     int  // replicas that get nothing more

@@ -29,6 +29,7 @@ func (p *process) answers(address string) {
 
 // TestReadmeRun does what the README says under "Run it".
 func TestReadmeRun(t *testing.T) {
+	t.Parallel()
 	blocks := commands(t, 3)
 	page, embedded, documents := freeAddr(t), freeAddr(t), freeAddr(t)
 	_, redisPort, _ := strings.Cut(embedded, ":")
@@ -44,7 +45,7 @@ func TestReadmeRun(t *testing.T) {
 
 	whole.signal(syscall.SIGINT)
 	whole.Wait() // make's own status is that of an interrupted make
-	for _, text := range []string{"redis-cli -p " + redisPort, filepath.Join(at.dir, "sent_emails")} {
+	for _, text := range []string{"http://" + page + "/", "redis-cli -p " + redisPort, "tail -F", filepath.Join(at.dir, "sent_emails"), "Ctrl-C", "SIGKILL"} {
 		if !strings.Contains(whole.Output(), text) {
 			t.Errorf("make run does not print %s:\n%s", text, whole.Output())
 		}
@@ -66,6 +67,7 @@ func TestReadmeRun(t *testing.T) {
 
 // TestByHand starts the four programs as CONTRIBUTING.md says, and submits.
 func TestByHand(t *testing.T) {
+	t.Parallel()
 	block := commands(t, 1)[0]
 	page, broker, store := freeAddr(t), freeAddr(t), freeAddr(t)
 	_, redisPort, _ := strings.Cut(broker, ":")
@@ -87,6 +89,7 @@ func TestByHand(t *testing.T) {
 // TestAddService adds a service as CONTRIBUTING.md says, runs it beside `make run`, sees its first
 // event, and removes it with its group.
 func TestAddService(t *testing.T) {
+	t.Parallel()
 	blocks := commands(t, 2)
 	page, embedded := freeAddr(t), freeAddr(t)
 	at := newTerminal(t, []string{"LISTEN=" + page, "EMBEDDED_REDIS=" + embedded, "EMBEDDED_MONGO=" + freeAddr(t)}, "127.0.0.1:6390", embedded)

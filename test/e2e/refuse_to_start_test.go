@@ -28,6 +28,7 @@ func refuses(t *testing.T, name, says string, env ...string) string {
 
 // TestWrongVariable starts each program with variables of which one has a wrong value.
 func TestWrongVariable(t *testing.T) {
+	t.Parallel()
 	every := append([]string{"standalone"}, all...)
 	for _, tc := range []struct {
 		programs        []string
@@ -59,6 +60,7 @@ func TestWrongVariable(t *testing.T) {
 
 // TestWrongLog starts email with a log that it could not write, or whose lines it could not end.
 func TestWrongLog(t *testing.T) {
+	t.Parallel()
 	for variable, value := range map[string]string{"SENT_EMAILS": "/", "OFFICE_NAME": "Velo\ncity"} {
 		refuses(t, "email", fmt.Sprintf("%s: %q", variable, value), "ADMIN_LISTEN="+freeAddr(t), variable+"="+value)
 	}
@@ -66,6 +68,7 @@ func TestWrongLog(t *testing.T) {
 
 // TestDatabaseNeedsPrefix starts each program, and doctor, in a database that others may share.
 func TestDatabaseNeedsPrefix(t *testing.T) {
+	t.Parallel()
 	const says = "database 1 of Redis needs a key prefix (KEY_PREFIX)"
 	env := []string{"REDIS_URL=redis://127.0.0.1:1/1", "ADMIN_LISTEN=127.0.0.1:0", "LISTEN=127.0.0.1:0"}
 	for _, name := range all {
@@ -79,6 +82,7 @@ func TestDatabaseNeedsPrefix(t *testing.T) {
 
 // TestPortInUse starts programs on a port that is taken.
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // where they are, and why. At last both name the command that brings the events back, and the lines
 // arrive.
 func TestStuckEvent(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t, "MAX_TRIES=7", "STATUS_PAGE=on")
 	services := p.start(all...)
 	web, email := services[0], services[3]
@@ -141,6 +142,7 @@ func (p *pipeline) replayByPage(t *testing.T, web *service, id, entry string) (c
 // TestStuckEventReplay does what the READMEs say once the cause is fixed, and asks the doctor about
 // the store.
 func TestStuckEventReplay(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t, "MAX_TRIES=1")
 	services := p.start(all...)
 	p.submit(golden)

@@ -173,6 +173,7 @@ func TestNetwork(t *testing.T) {
 // Each service is built as itself, waits for what it uses and is told nothing that it does not
 // read.
 func TestPrograms(t *testing.T) {
+	t.Parallel()
 	ownPrograms(t, load(t, root, nil, everything))
 }
 
@@ -260,6 +261,7 @@ func TestSecrets(t *testing.T) {
 
 // With external.yml the programs use stores elsewhere, and the certificates that they are told of.
 func TestExternal(t *testing.T) {
+	t.Parallel()
 	env := []string{"REDIS_URL=rediss://redis.example.com", "MONGO_URL=mongodb://mongo.example.com/", "REDIS_PASSWORD=p@ss", "REDIS_TLS_CA=/certificates/ca.pem"}
 	p := loadFiles(t, root, env, nil, "docker-compose.yml", "deploy/compose/external.yml")
 	for name, s := range ours(p) {
@@ -332,6 +334,7 @@ func TestRedisLimits(t *testing.T) {
 
 // A service that new-service writes is as good as the others.
 func TestNewService(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, path := range []string{"docker-compose.yml", "go.work", "charts", "deploy"} {
 		if out, err := exec.Command("cp", "-r", filepath.Join(root, path), dir).CombinedOutput(); err != nil {

@@ -96,6 +96,7 @@ func (s *server) kill() {
 
 // With REDIS_PASSWORD a client must give it, whatever is in it.
 func TestRedisPassword(t *testing.T) {
+	t.Parallel()
 	const password = `a "b' $c \d`
 	s := newServer(t, "broker.conf", "REDIS_PASSWORD="+password)
 	if err := s.start("").Ping(t.Context()).Err(); err == nil || !strings.HasPrefix(err.Error(), "NOAUTH") {
@@ -111,6 +112,7 @@ func TestRedisPassword(t *testing.T) {
 // A transaction that a kill cut in the log is taken off it before anything is appended, so that
 // what is answered afterwards is there after the next start, too.
 func TestRedisMendsItsLog(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	s := newServer(t, "broker.conf")
 	c := s.start("")
@@ -145,6 +147,7 @@ func TestRedisMendsItsLog(t *testing.T) {
 
 // A log that cannot be repaired stops the start, and is left as it is.
 func TestRedisRefusesGarbage(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, "broker.conf")
 	if err := s.start("").Set(t.Context(), "before", 1, 0).Err(); err != nil {
 		t.Fatal(err)
