@@ -32,10 +32,9 @@ func (s *site) cities(c echo.Context) error {
 
 // cities asks the weather service, which has a geocoder. Its error is one to answer with.
 func (o *overview) cities(c echo.Context, city string) ([]match, error) {
-	release, ok := o.open.take(clientName(o.proxy.client(c.Request())))
-	if !ok {
-		retryAfter(c, time.Second)
-		return nil, echo.NewHTTPError(http.StatusTooManyRequests, "too many searches at once; try again in a second")
+	release, err := o.open.take(c, clientName(o.proxy.client(c.Request())), time.Second, "too many searches at once; try again in a second")
+	if err != nil {
+		return nil, err
 	}
 	defer release()
 	ctx, cancel := context.WithTimeout(c.Request().Context(), weatherTimeout)
@@ -46,7 +45,7 @@ func (o *overview) cities(c echo.Context, city string) ([]match, error) {
 			Lat, Long             float64
 		}
 	}
-	err := o.get(ctx, string(o.WeatherURL), "/api/places?"+url.Values{"q": {city}}.Encode(), "", &reply)
+	err = o.get(ctx, string(o.WeatherURL), "/api/places?"+url.Values{"q": {city}}.Encode(), "", &reply)
 	var status refused
 	switch {
 	case errors.As(err, &status) && status == http.StatusBadRequest:

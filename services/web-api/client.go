@@ -1,8 +1,12 @@
 package webapi
 
 import (
+	"net/http"
 	"net/netip"
 	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
 )
 
 // clientName returns the name that a client's limits are counted under: its IPv4 address, or the
@@ -23,12 +27,14 @@ type slots struct {
 	used map[string]int
 }
 
-// take reserves a slot for the client; release gives it back. Not ok: the client has used all.
-func (s *slots) take(client string) (release func(), ok bool) {
+// take reserves a slot for a client; release gives it back. If the client has used all, the error is
+// one to answer with: it says why, and when to try again.
+func (s *slots) take(c echo.Context, client string, again time.Duration, why string) (release func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.max > 0 && s.used[client] >= int(s.max) {
-		return nil, false
+		retryAfter(c, again)
+		return nil, echo.NewHTTPError(http.StatusTooManyRequests, why)
 	}
 	if s.used == nil {
 		s.used = map[string]int{}
@@ -40,5 +46,5 @@ func (s *slots) take(client string) (release func(), ok bool) {
 		if s.used[client]--; s.used[client] == 0 {
 			delete(s.used, client)
 		}
-	}, true
+	}, nil
 }

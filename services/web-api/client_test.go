@@ -1,11 +1,16 @@
 package webapi
 
 import (
+	"errors"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/labstack/echo/v4"
 )
 
 func TestClientAddress(t *testing.T) {
@@ -78,24 +83,29 @@ func TestClientName(t *testing.T) {
 }
 
 func TestSlots(t *testing.T) {
-	s := slots{max: 2}
-	first, _ := s.take("a")
-	if _, ok := s.take("a"); !ok {
+	c := echo.New().NewContext(httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder())
+	take := func(s *slots, client string) (func(), error) {
+		return s.take(c, client, 5*time.Second, "all are taken")
+	}
+	s := &slots{max: 2}
+	first, _ := take(s, "a")
+	if _, err := take(s, "a"); err != nil {
 		t.Error("the second of two was refused")
 	}
-	if _, ok := s.take("a"); ok {
-		t.Error("the third of two was given")
+	var refused *echo.HTTPError
+	if _, err := take(s, "a"); !errors.As(err, &refused) || refused.Code != http.StatusTooManyRequests || c.Response().Header().Get("Retry-After") != "5" {
+		t.Errorf("the third of two: %v, Retry-After %q; want 429 and 5", err, c.Response().Header().Get("Retry-After"))
 	}
-	if _, ok := s.take("b"); !ok {
+	if _, err := take(s, "b"); err != nil {
 		t.Error("another client's first was refused")
 	}
 	first()
-	if _, ok := s.take("a"); !ok {
+	if _, err := take(s, "a"); err != nil {
 		t.Error("one that was given back was refused")
 	}
-	free := slots{}
+	free := &slots{}
 	for range 100 {
-		if _, ok := free.take("a"); !ok {
+		if _, err := take(free, "a"); err != nil {
 			t.Fatal("refused without a limit")
 		}
 	}

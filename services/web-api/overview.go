@@ -99,10 +99,10 @@ type missing struct {
 
 // show is GET /overview?ids=&lat=&long=: either part may be left out.
 func (o *overview) show(c echo.Context) error {
-	release, ok := o.open.take(clientName(o.proxy.client(c.Request())))
-	if !ok {
-		retryAfter(c, time.Second)
-		return echo.NewHTTPError(http.StatusTooManyRequests, fmt.Sprintf("at most %d overviews of one client are made at once", maxOverviews))
+	release, err := o.open.take(c, clientName(o.proxy.client(c.Request())), time.Second,
+		fmt.Sprintf("at most %d overviews of one client are made at once", maxOverviews))
+	if err != nil {
+		return err
 	}
 	defer release()
 	lat, long := c.QueryParam("lat"), c.QueryParam("long")
@@ -118,7 +118,6 @@ func (o *overview) show(c echo.Context) error {
 	}
 	var ids []string
 	if ofIDs {
-		var err error
 		if ids, err = eventIDs(c); err != nil {
 			return err
 		}

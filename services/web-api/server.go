@@ -4,7 +4,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"strings"
@@ -16,19 +15,6 @@ import (
 	"github.com/milepost/milepost/pkg/telemetry"
 	"github.com/milepost/milepost/services/internal/jsonapi"
 )
-
-// server returns the HTTP server. Its limits end the connection of a client that is too slow.
-func (s *site) server() *http.Server {
-	return &http.Server{
-		Handler:           s.admin.Observe(s.handler(), s.proxied),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second,
-		WriteTimeout:      30 * time.Second, // a progress stream sets its own, write by write
-		IdleTimeout:       90 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-}
 
 // description is the HTTP interface in OpenAPI.
 //

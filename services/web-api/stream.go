@@ -29,11 +29,9 @@ const writeTimeout = 10 * time.Second
 // stack of the request: about 15 kB a stream instead of 45.
 func (s *site) stream(c echo.Context, ids []string) error {
 	r, w := c.Request(), c.Response()
-	client := clientName(s.proxies.client(r))
-	release, ok := s.streams.take(client)
-	if !ok {
-		retryAfter(c, 5*time.Second)
-		return echo.NewHTTPError(http.StatusTooManyRequests, "too many progress streams are open for your network")
+	release, err := s.streams.take(c, clientName(s.proxies.client(r)), 5*time.Second, "too many progress streams are open for your network")
+	if err != nil {
+		return err
 	}
 	h := w.Header()
 	h.Set(echo.HeaderContentType, typeStream)

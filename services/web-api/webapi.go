@@ -11,14 +11,13 @@ package webapi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"time"
 
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/geodesy"
+	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/telemetry"
 )
@@ -44,9 +43,6 @@ type Deps struct {
 	Log      *slog.Logger
 }
 
-// drain is how long open requests may take when the server stops.
-const drain = 10 * time.Second
-
 // Run serves until ctx ends. Then it ends the progress streams, answers the open requests and
 // returns nil. It does not need Redis to start: while Redis is away, it answers submissions with
 // 503 and readiness says why.
@@ -57,6 +53,8 @@ func Run(ctx context.Context, d Deps) error {
 	if err != nil {
 		return errors.Join(err, d.Listener.Close())
 	}
+	ctx, cancel := context.WithCancel(ctx) // also ends if the listener fails
+	defer cancel()
 	redis := newProbe(d.Broker)
 	d.Admin.Watch(Name, redis.ready)
 	probing := make(chan struct{})
@@ -64,23 +62,9 @@ func Run(ctx context.Context, d Deps) error {
 		defer close(probing)
 		redis.run(ctx)
 	}()
-	server := s.server()
-	// The context of requests is not ctx: open requests are answered after it has ended.
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		s.stop() // ends the streams
-		live, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
-		defer cancel()
-		stopped <- server.Shutdown(live)
-	})
-	d.Log.Info("serving", "url", "http://"+d.Listener.Addr().String()+"/")
-	err = server.Serve(d.Listener)
-	if stop() { // ctx has not ended: the listener failed
-		s.stop()
-		err = errors.Join(fmt.Errorf("serve %s: %w", d.Listener.Addr(), err), server.Close())
-	} else if err = <-stopped; err != nil {
-		err = fmt.Errorf("answer open requests: %w", errors.Join(err, server.Close()))
-	}
+	defer context.AfterFunc(ctx, s.stop)() // ends the streams
+	err = program.Serve(ctx, d.Listener, s.admin.Observe(s.handler(), s.proxied), d.Log)
+	cancel()
 	s.open.Wait()
 	<-probing
 	return errors.Join(err, watcher.Close(), publisher.Close())
