@@ -113,14 +113,14 @@ var states = func() map[string]string {
 
 // Places returns the cities that match a name, the best match first.
 func (w *Weather) Places(ctx context.Context, city string) ([]Place, error) {
-	asked, key, err := normal(city)
+	asked, err := normal(city)
 	if err != nil {
 		return nil, err
 	}
 	if w.provider.geocoding == "" {
 		return nil, ErrOff
 	}
-	r, err := w.places.Get(ctx, key, func(ctx context.Context) ([]Place, error) { return w.provider.Search(ctx, asked, maxPlaces) })
+	r, err := get(ctx, w.places, "", asked, func(ctx context.Context) ([]Place, error) { return w.provider.Search(ctx, asked, maxPlaces) })
 	if errors.Is(err, cache.ErrMissing) {
 		return []Place{}, nil
 	}

@@ -23,18 +23,18 @@ const maxCity = 100
 
 var errCity = errors.New("a city is 1 to 100 letters, without control characters")
 
-// normal returns a city as the provider is asked for it, and a key that is the same for all cases,
-// spaces and encodings: "São Paulo" and "são paulo" for "  São   Paulo". A provider may not know
-// the key, which has no ß and no ς.
-func normal(city string) (asked, key string, err error) {
+// normal returns a city as the provider is asked for it: "São Paulo" for "  São   Paulo".
+func normal(city string) (asked string, err error) {
 	if !utf8.ValidString(city) || strings.ContainsFunc(city, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }) {
-		return "", "", errCity
+		return "", errCity
 	}
 	asked = norm.NFC.String(strings.Join(strings.Fields(city), " "))
 	if n := utf8.RuneCountInString(asked); n == 0 || n > maxCity {
-		return "", "", errCity
+		return "", errCity
 	}
-	return asked, fold(asked), nil
+	return asked, nil
 }
 
+// fold returns the same for all cases and encodings of a name. A provider may not know it: it has no ß
+// and no ς.
 func fold(s string) string { return cases.Fold().String(norm.NFKC.String(s)) }

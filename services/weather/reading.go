@@ -2,6 +2,8 @@ package weather
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/golang/geo/s2"
@@ -40,14 +42,14 @@ func New(c *cache.Client, p *Provider) *Weather {
 
 // City returns the temperature in a city. The error of an unknown city wraps [cache.ErrMissing].
 func (w *Weather) City(ctx context.Context, city string) (cache.Result[reading], error) {
-	asked, key, err := normal(city)
+	asked, err := normal(city)
 	if err != nil {
 		return cache.Result[reading]{}, err
 	}
 	if w.Off() || w.provider.geocoding == "" {
 		return cache.Result[reading]{}, ErrOff
 	}
-	return w.readings.Get(ctx, "city:"+key, func(ctx context.Context) (reading, error) {
+	return get(ctx, w.readings, "city:", asked, func(ctx context.Context) (reading, error) {
 		found, err := w.provider.Search(ctx, asked, 1)
 		if err != nil {
 			return reading{}, err
@@ -55,6 +57,17 @@ func (w *Weather) City(ctx context.Context, city string) (cache.Result[reading],
 		degrees, err := w.provider.Temperature(ctx, found[0].at())
 		return reading{found[0].Name, degrees}, err
 	})
+}
+
+// get returns what load knows of the city asked, cached for all spellings of it. If one of them was
+// unknown, another is loaded all the same: the provider knows Weißenburg, not Weissenburg.
+func get[T any](ctx context.Context, c *cache.Cache[T], prefix, asked string, load func(context.Context) (T, error)) (cache.Result[T], error) {
+	key := fold(asked)
+	r, err := c.Get(ctx, prefix+key, load)
+	if exact := strings.ToLower(asked); errors.Is(err, cache.ErrMissing) && exact != key {
+		return c.Get(ctx, prefix+exact, load)
+	}
+	return r, err
 }
 
 // At returns the temperature at the centre of the place's cell.

@@ -113,15 +113,16 @@ func TestAnswers(t *testing.T) {
 			{"/api/weather?lat=40.7128&long=285.994", 200, "", 30.0 - 40.7/2 - .7, "cache", 9},
 			{"/api/weather?lat=-40.7128&long=-74.0060", 200, "", 30.0 - 40.7/2 - .7, "open-meteo", 10},
 			{"/api/weather/Paris,%20TX", 200, "Paris", openmeteo.Temperature(33.66094, -95.55551), "open-meteo", 12},
-			{"/api/weather/%CE%A0%CE%B5%CE%B9%CF%81%CE%B1%CE%B9%CE%AC%CF%82", 200, "Piraeus", openmeteo.Temperature(37.94203, 23.64619), "open-meteo", 14},
-			{"/api/weather/Wei%C3%9Fenburg", 200, "Weißenburg in Bayern", openmeteo.Temperature(49.03095, 10.97221), "open-meteo", 16},
-			{"/api/weather/WEISSENBURG", 200, "Weißenburg in Bayern", openmeteo.Temperature(49.03095, 10.97221), "cache", 16},
-			{"/api/weather?lat=91&long=0", 400, "", 0, "", 16},
-			{"/api/weather?lat=40", 400, "", 0, "", 16},
-			{"/api/weather", 400, "", 0, "", 16},
-			{"/api/weather/%07", 400, "", 0, "", 16},
-			{"/api/weather/" + strings.Repeat("x", 101), 400, "", 0, "", 16},
-			{"/elsewhere", 404, "", 0, "", 16},
+			{"/api/weather/" + url.PathEscape("ΠΕΙΡΑΙΆΣ"), 404, "", 0, "", 13}, // the stand-in knows no capital Σ; it stays unknown
+			{"/api/weather/%CE%A0%CE%B5%CE%B9%CF%81%CE%B1%CE%B9%CE%AC%CF%82", 200, "Piraeus", openmeteo.Temperature(37.94203, 23.64619), "open-meteo", 15},
+			{"/api/weather/Wei%C3%9Fenburg", 200, "Weißenburg in Bayern", openmeteo.Temperature(49.03095, 10.97221), "open-meteo", 17},
+			{"/api/weather/WEISSENBURG", 200, "Weißenburg in Bayern", openmeteo.Temperature(49.03095, 10.97221), "cache", 17},
+			{"/api/weather?lat=91&long=0", 400, "", 0, "", 17},
+			{"/api/weather?lat=40", 400, "", 0, "", 17},
+			{"/api/weather", 400, "", 0, "", 17},
+			{"/api/weather/%07", 400, "", 0, "", 17},
+			{"/api/weather/" + strings.Repeat("x", 101), 400, "", 0, "", 17},
+			{"/elsewhere", 404, "", 0, "", 17},
 		} {
 			status, a, reason := get(t, base+tc.path)
 			near := a.Temperature-tc.temperature < 0.2 && tc.temperature-a.Temperature < 0.2
