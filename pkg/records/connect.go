@@ -32,10 +32,8 @@ func (s *Store) connect() error {
 	// A document that another program stored has an object ID, not an event ID.
 	o.SetBSONOptions(&options.BSONOptions{ObjectIDAsHexString: true})
 	o.SetReadPreference(readpref.Primary()) // a secondary may not have what was just stored
-	if s.pool != nil {
-		s.pool.limit(o)
-		o.SetPoolMonitor(s.pool.monitor())
-	}
+	s.pool.limit(o)
+	o.SetPoolMonitor(s.pool.monitor())
 	if o.ReplicaSet != nil {
 		s.watch.set = *o.ReplicaSet
 	}

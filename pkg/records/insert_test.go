@@ -251,7 +251,7 @@ func TestDown(t *testing.T) {
 
 func TestOpenKeepsPasswords(t *testing.T) {
 	for _, url := range []string{"mongodb://ada:pa%ss@127.0.0.1/", "mongodb://ada:pass@127.0.0.1:port/", "mongodb://ada:pass@127.0.0.1/?w=x&tls=maybe"} {
-		if _, err := records.Open(url, "milepost"); err == nil {
+		if _, err := records.Open(url, "milepost", 0); err == nil {
 			t.Errorf("Open(%q) = nil error", url)
 		} else if strings.Contains(err.Error(), "pa%ss") || strings.Contains(err.Error(), "pass") {
 			t.Errorf("Open(%q) = %q, which tells the password", url, err)

@@ -8,8 +8,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// Pool limits a store's connections and counts them. It is a [prometheus.Collector].
-type Pool struct {
+// pool limits a store's connections and counts them.
+type pool struct {
 	max     uint64
 	open    atomic.Int64
 	used    atomic.Int64
@@ -18,10 +18,8 @@ type Pool struct {
 	failed  prometheus.Counter
 }
 
-// NewPool makes a pool of at most size connections, for one [OpenPool]. 0 means maxPoolSize of the
-// URL, or else 100.
-func NewPool(size int) *Pool {
-	return &Pool{
+func newPool(size int) *pool {
+	return &pool{
 		max: uint64(size),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "milepost_mongo_pool_wait_seconds", Help: "Time until a call got a connection.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9),
@@ -33,7 +31,7 @@ func NewPool(size int) *Pool {
 }
 
 // limit sets the limit in o, or reads it from there.
-func (p *Pool) limit(o *options.ClientOptions) {
+func (p *pool) limit(o *options.ClientOptions) {
 	switch {
 	case p.max > 0:
 		o.SetMaxPoolSize(p.max)
@@ -45,7 +43,7 @@ func (p *Pool) limit(o *options.ClientOptions) {
 	}
 }
 
-func (p *Pool) monitor() *event.PoolMonitor {
+func (p *pool) monitor() *event.PoolMonitor {
 	return &event.PoolMonitor{Event: func(e *event.PoolEvent) {
 		switch e.Type {
 		case event.ConnectionCreated:
@@ -71,14 +69,14 @@ var poolDesc = prometheus.NewDesc("milepost_mongo_pool_connections",
 	"Connections to the store: open, used (by a call under way), waiting (calls that have none yet), max (that may be open).", []string{"state"}, nil)
 
 // Describe implements [prometheus.Collector].
-func (p *Pool) Describe(ch chan<- *prometheus.Desc) {
+func (p *pool) Describe(ch chan<- *prometheus.Desc) {
 	ch <- poolDesc
 	p.wait.Describe(ch)
 	p.failed.Describe(ch)
 }
 
 // Collect implements [prometheus.Collector].
-func (p *Pool) Collect(ch chan<- prometheus.Metric) {
+func (p *pool) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range map[string]int64{"open": p.open.Load(), "used": p.used.Load(), "waiting": p.waiting.Load(), "max": int64(p.max)} {
 		ch <- prometheus.MustNewConstMetric(poolDesc, prometheus.GaugeValue, float64(n), state)
 	}

@@ -54,25 +54,23 @@ const (
 )
 
 // Store is the collection of records. Its methods are safe for concurrent use. Each blocks until
-// the store answers, ctx ends or 10 s have passed.
+// the store answers, ctx ends or 10 s have passed. It is a [prometheus.Collector] of its pool.
 type Store struct {
 	url, database string
-	pool          *Pool
 	dial          singleflight.Group
 	users         atomic.Pointer[mongo.Collection] // nil until DNS has told the hosts
 	single        lookup
 	watch         *watch
 	limit         atomic.Int64 // of a call, in ns; 0 for none
+	*pool
 }
 
 // Open prepares a client for the store at url (mongodb://…). It does not connect; an error says
 // what is wrong with url. The hosts of a mongodb+srv URL are looked up in DNS, and again by each
-// call until DNS answers. The caller closes the store.
-func Open(url, database string) (*Store, error) { return OpenPool(url, database, nil) }
-
-// OpenPool is Open with the connections of pool, which may be nil.
-func OpenPool(url, database string, pool *Pool) (*Store, error) {
-	s := &Store{url: url, database: database, pool: pool, watch: newWatch()}
+// call until DNS answers. It has at most size connections; 0 means maxPoolSize of the URL, or else
+// 100. The caller closes the store.
+func Open(url, database string, size int) (*Store, error) {
+	s := &Store{url: url, database: database, pool: newPool(size), watch: newWatch()}
 	s.limit.Store(int64(callTimeout))
 	if err := s.connect(); err != nil && !errors.As(err, new(*net.DNSError)) {
 		return nil, err

@@ -46,7 +46,7 @@ func serve(t *testing.T, reply func(command string, doc bson.Raw) bson.D) (*serv
 			})
 		}
 	})
-	store, err := records.Open("mongodb://"+s.addr+"/?serverMonitoringMode=poll&retryReads=false&retryWrites=false", "milepost")
+	store, err := records.Open("mongodb://"+s.addr+"/?serverMonitoringMode=poll&retryReads=false&retryWrites=false", "milepost", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

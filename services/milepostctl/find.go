@@ -95,7 +95,7 @@ func (m *mongoFlag) open(t *tool) (*records.Store, error) {
 	if err != nil || !named {
 		return nil, err
 	}
-	return records.Open(s.URI(), s.Database())
+	return records.Open(s.URI(), s.Database(), 0)
 }
 
 // found is what is known of an event, for JSON.

@@ -40,12 +40,11 @@ func open(ctx context.Context, cfg Config, p *program.Process) (o *opened, err e
 		return o, err
 	}
 	o.later(o.broker.Close)
-	pool := records.NewPool(0)
-	if o.docs, err = records.OpenPool(o.stores.mongoURL, string(cfg.MongoDatabase), pool); err != nil {
+	if o.docs, err = records.Open(o.stores.mongoURL, string(cfg.MongoDatabase), 0); err != nil {
 		return o, err
 	}
 	o.later(func() error { return o.docs.Close(context.WithoutCancel(ctx)) })
-	p.Admin.Registry().MustRegister(pool)
+	p.Admin.Registry().MustRegister(o.docs)
 	p.Admin.Watch("mongo", o.docs.Ready)
 	o.answers = cache.Open(cfg.CacheOptions(redis), "", p.Log)
 	o.later(o.answers.Close)

@@ -184,7 +184,7 @@ func submissionBecomesALine(t *testing.T, env map[string]string) {
 	r.until("a line in the log", func() bool { return newYork.MatchString(r.log()) })
 	r.until("its copy on standard output", func() bool { return newYork.MatchString(r.stdout.String()) })
 
-	docs, err := records.Open("mongodb://"+env["EMBEDDED_MONGO"]+"/", "milepost")
+	docs, err := records.Open("mongodb://"+env["EMBEDDED_MONGO"]+"/", "milepost", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +301,7 @@ func TestStoreCommand(t *testing.T) {
 		}
 		return strings.HasSuffix(stdout.String(), "\n")
 	})
-	docs, err := records.Open(strings.TrimSpace(stdout.String()), "milepost")
+	docs, err := records.Open(strings.TrimSpace(stdout.String()), "milepost", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

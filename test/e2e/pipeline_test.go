@@ -182,7 +182,7 @@ func newStore(t testing.TB, bin string) (store *process, url string) {
 	store = newProcess(t, "store", filepath.Join(bin, "standalone"), "store", "--listen", addr, "--data", t.TempDir())
 	url = "mongodb://" + addr + "/"
 	store.up = func(ctx context.Context) error {
-		s, err := records.Open(url, "milepost")
+		s, err := records.Open(url, "milepost", 0)
 		if err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ func TestReadmeRun(t *testing.T) {
 
 	whole.Start()
 	whole.answers(page)
-	store, err := records.Open("mongodb://"+documents+"/", "milepost")
+	store, err := records.Open("mongodb://"+documents+"/", "milepost", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,7 @@ import (
 // The history of an address comes in pages, newest first, without a gap or a repeat where several
 // were submitted in one millisecond.
 func TestHistory(t *testing.T) {
-	pool := records.NewPool(4)
-	s, err := records.OpenPool(startStore(t, t.TempDir()).URL(), "milepost", pool)
+	s, err := records.Open(startStore(t, t.TempDir()).URL(), "milepost", 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +63,7 @@ func TestHistory(t *testing.T) {
 	}
 
 	r := prometheus.NewPedanticRegistry()
-	if err := r.Register(pool); err != nil {
+	if err := r.Register(s); err != nil {
 		t.Fatal(err)
 	}
 	families, err := r.Gather()

@@ -27,7 +27,7 @@ func record(n int) records.Record {
 
 func open(t *testing.T, url string) *records.Store {
 	t.Helper()
-	s, err := records.Open(url, "milepost")
+	s, err := records.Open(url, "milepost", 0)
 	if err != nil {
 		t.Fatalf("Open(%q) = %v", url, err)
 	}

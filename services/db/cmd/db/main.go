@@ -29,13 +29,12 @@ var service = program.Program[settings]{
 			return err
 		}
 		defer func() { _ = broker.Close() }()
-		pool := records.NewPool(0)
-		store, err := records.OpenPool(cfg.URI(), cfg.Database(), pool)
+		store, err := records.Open(cfg.URI(), cfg.Database(), 0)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = store.Close(context.WithoutCancel(ctx)) }()
-		p.Admin.Registry().MustRegister(pool)
+		p.Admin.Registry().MustRegister(store)
 		p.Admin.Watch("mongo", store.Ready)
 		return db.Run(ctx, db.Deps{Broker: broker, Store: store, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin})
 	},

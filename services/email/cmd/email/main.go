@@ -31,13 +31,12 @@ var service = program.Program[settings]{
 			return err
 		}
 		defer func() { _ = broker.Close() }()
-		pool := records.NewPool(0)
-		store, err := records.OpenPool(cfg.URI(), cfg.Database(), pool)
+		store, err := records.Open(cfg.URI(), cfg.Database(), 0)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = store.Close(context.WithoutCancel(ctx)) }()
-		p.Admin.Registry().MustRegister(pool)
+		p.Admin.Registry().MustRegister(store)
 		p.Admin.Watch("mongo", store.Ready)
 		return email.Run(ctx, email.Deps{
 			Broker: broker, Store: store, Office: cfg.OfficeName, Settings: cfg.Settings,

@@ -36,13 +36,12 @@ func run(ctx context.Context, cfg settings, p *program.Process) error {
 	if err != nil {
 		return err
 	}
-	pool := records.NewPool(cfg.MongoPool)
-	store, err := records.OpenPool(cfg.URI(), cfg.Database(), pool)
+	store, err := records.Open(cfg.URI(), cfg.Database(), cfg.MongoPool)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	defer func() { _ = store.Close(context.WithoutCancel(ctx)) }()
-	p.Admin.Registry().MustRegister(pool)
+	p.Admin.Registry().MustRegister(store)
 	broker, err := p.Open(cfg.Broker)
 	if err != nil {
 		return errors.Join(err, listener.Close())
