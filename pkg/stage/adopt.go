@@ -104,7 +104,7 @@ func (o *ownership) adopts() bool {
 
 // adoptLoop is a candidate until ctx ends: whenever nobody adopts, it tries to, and adopts until
 // another stage does.
-func (s *Stage) adoptLoop(ctx, live context.Context) {
+func (s *lane) adoptLoop(ctx, live context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -119,7 +119,7 @@ func (s *Stage) adoptLoop(ctx, live context.Context) {
 
 // adoption is one subscription of an adopter.
 type adoption struct {
-	s     *Stage
+	s     *lane
 	sub   *redis.PubSub
 	batch int // number of the last batch that was written
 	order ownership
@@ -129,7 +129,7 @@ type adoption struct {
 
 // adopt subscribes, takes the lease and adopts until another subscriber owns the channel, the
 // subscription breaks, or ctx has ended and a successor has been waited for.
-func (s *Stage) adopt(ctx, live context.Context) error {
+func (s *lane) adopt(ctx, live context.Context) error {
 	a := &adoption{s: s, order: ownership{token: uuid.NewString()}}
 	a.inbox.wake.L = &a.inbox.mu
 	if err := a.subscribe(live); err != nil {
@@ -160,9 +160,9 @@ func (s *Stage) adopt(ctx, live context.Context) error {
 // subscribe subscribes to the channel, its announcements, and the channel that tells how many
 // adopters there are.
 func (a *adoption) subscribe(live context.Context) error {
-	in, k := a.s.cfg.In, a.s.b.keys
+	in, k := a.s.cfg.In, a.s.keys
 	to := []string{k.Live(in), k.Kept(in), k.Adopters(in)}
-	a.sub = a.s.b.link.Client.Subscribe(live, to...)
+	a.sub = a.s.link.Client().Subscribe(live, to...)
 	for range to {
 		r, err := a.sub.ReceiveTimeout(live, callTimeout)
 		if _, ok := r.(*redis.Subscription); err == nil && !ok {
@@ -180,12 +180,12 @@ func (a *adoption) subscribe(live context.Context) error {
 // lease takes the lease for that time, or gives it up with 0. It tells whether no other stage has
 // it.
 func (a *adoption) lease(ctx context.Context, d time.Duration) (bool, error) {
-	in, k := a.s.cfg.In, a.s.b.keys
+	in, k := a.s.cfg.In, a.s.keys
 	var r struct {
 		Owned     bool
 		Consumers int64
 	}
-	err := a.s.b.link.RunJSON(ctx, &r, script.Own, []string{k.Adopter(in), k.Stream(in)},
+	err := a.s.link.RunJSON(ctx, &r, script.Own, []string{k.Adopter(in), k.Stream(in)},
 		a.order.token, d.Milliseconds(), k.Kept(in))
 	if err == nil {
 		a.s.known.Store(r.Consumers) // the last tick may be older than a successor
@@ -238,7 +238,7 @@ func (a *adoption) receive(live context.Context) error {
 		case *redis.Pong:
 			a.order.pong()
 		case *redis.Message:
-			if m.Channel != a.s.b.keys.Live(a.s.cfg.In) {
+			if m.Channel != a.s.keys.Live(a.s.cfg.In) {
 				if a.order.kept(m.Payload) {
 					a.s.log.Info("another stage adopts now", "channel", a.s.cfg.In)
 					return nil
@@ -253,7 +253,7 @@ func (a *adoption) receive(live context.Context) error {
 
 // successor tells whether a stage may take over the adoption: one of this broker that stays, or one
 // elsewhere.
-func (s *Stage) successor() bool {
+func (s *lane) successor() bool {
 	running, staying := s.b.crew.on(s.cfg.In)
 	return staying > 0 || s.known.Load() > int64(running)
 }
@@ -334,7 +334,7 @@ func (a *adoption) write(ctx context.Context) {
 			return
 		}
 		a.batch++
-		args, large := []any{a.batch, a.s.cfg.Name, a.s.b.opt.MaxDead, len(batch)}, 0
+		args, large := []any{a.batch, a.s.cfg.Name, a.s.maxDead, len(batch)}, 0
 		for _, m := range batch {
 			size := ""
 			if m.size > 0 {
@@ -357,10 +357,10 @@ func (a *adoption) write(ctx context.Context) {
 
 // writeBatch runs the script until Redis has answered. False when ctx ended first.
 func (a *adoption) writeBatch(ctx context.Context, args []any) bool {
-	in, k := a.s.cfg.In, a.s.b.keys
+	in, k := a.s.cfg.In, a.s.keys
 	var wait backoff
 	for {
-		_, err := a.s.b.link.Run(ctx, script.Adopt, []string{k.Stream(in), k.Adopted(in, a.order.token)}, args...)
+		_, err := a.s.link.Run(ctx, script.Adopt, []string{k.Stream(in), k.Adopted(in, a.order.token)}, args...)
 		if err == nil {
 			if a.s.gate.open(noRoom, "") {
 				a.s.log.Info("adopting again", "channel", a.s.cfg.In)

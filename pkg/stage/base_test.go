@@ -113,7 +113,7 @@ func TestPrefixShares(t *testing.T) {
 			t.Cleanup(func() { b.Close() })
 			stagetest.Run(t, s)
 			stagetest.Eventually(t, "the stage adopts", func() bool { // from its marker on, which the script that sets this key publishes
-				return s.Ready() == nil && b.link.Client.Exists(t.Context(), b.keys.Adopter("in")).Val() == 1
+				return s.Ready() == nil && b.link.Client().Exists(t.Context(), b.link.Keys.Adopter("in")).Val() == 1
 			})
 		}
 		rdb := redis.NewClient(o)

@@ -23,12 +23,12 @@ type Broker struct {
 	opt     Options
 	log     *slog.Logger
 	link    *link.Link
-	keys    keys.Names
 	metrics *metrics
 	tracer  trace.Tracer // nil: none
 	crew    crew
 	rights  rights
 
+	parts    shards
 	identity identity
 }
 
@@ -69,8 +69,9 @@ func Open(o Options) (*Broker, error) {
 	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = callTimeout, callTimeout, callTimeout, callTimeout
 	c.DisableIdentity = true
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	l := &link.Link{Client: redis.NewClient(&c), Keys: keys.Names{Base: o.Prefix}, MaxDead: o.MaxDead}
-	b := &Broker{opt: o, link: l, keys: l.Keys, log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}
+	client := redis.NewClient(&c)
+	l := &link.Link{Client: func() *redis.Client { return client }, Keys: keys.Of(o.Prefix), MaxDead: o.MaxDead}
+	b := &Broker{opt: o, link: l, log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}
 	l.Allowed = b.allowed
 	return b, nil
 }
@@ -94,11 +95,11 @@ func (b *Broker) Link() *link.Link { return b.link }
 
 // Pool returns the figures of the connection pool, and its largest size.
 func (b *Broker) Pool() (*redis.PoolStats, int) {
-	return b.link.Client.PoolStats(), b.link.Client.Options().PoolSize
+	return b.link.Client().PoolStats(), b.link.Client().Options().PoolSize
 }
 
 // Close closes the clients. Stages and publishers must have stopped.
-func (b *Broker) Close() error { return b.link.Client.Close() }
+func (b *Broker) Close() error { return b.link.Client().Close() }
 
 // Ping is nil if Redis takes writes and its user may do what the stages and publishers of b need,
 // else an error wrapping [ErrUnavailable], such as a [RightsError], or [ErrCluster].
@@ -108,7 +109,8 @@ func (b *Broker) Ping(ctx context.Context) error {
 	if err := b.allowed(ctx, b.link); err != nil {
 		return err
 	}
-	return errors.Join(b.refuseCluster(ctx), b.enough(ctx))
+	_, err := b.shards(ctx)
+	return errors.Join(err, b.enough(ctx))
 }
 
 // enough is an error if fewer replicas follow than must have each submission.
@@ -116,7 +118,7 @@ func (b *Broker) enough(ctx context.Context) error {
 	if b.opt.WaitReplicas == 0 {
 		return nil
 	}
-	info, err := b.link.Client.Info(ctx, "replication").Result()
+	info, err := b.link.Client().Info(ctx, "replication").Result()
 	if n := strings.Count(info, "state=online"); err == nil && n < b.opt.WaitReplicas {
 		return fmt.Errorf("%w: %d replicas follow the master, but WAIT_REPLICAS is %d; until then each submission is answered 503", ErrUnavailable, n, b.opt.WaitReplicas)
 	}
@@ -126,14 +128,21 @@ func (b *Broker) enough(ctx context.Context) error {
 // ErrCluster: Redis Cluster cannot run a pipeline.
 var ErrCluster = errors.New("redis is in cluster mode; the scripts need all keys of a pipeline in one place and one order of messages: use a single Redis")
 
-func (b *Broker) refuseCluster(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	info, err := b.link.Client.Info(ctx, "cluster").Result()
-	if err == nil && strings.Contains(info, "cluster_enabled:1") {
-		return ErrCluster
+// find asks Redis whether it is a cluster. An embedded Redis does not know the question.
+func (b *Broker) find(ctx context.Context) ([]*shard, error) {
+	info, err := b.link.Client().Info(ctx, "cluster").Result()
+	switch {
+	case link.Denied(err):
+		err = b.allowed(ctx, b.link)
+	case err == nil && strings.Contains(info, "cluster_enabled:1"):
+		err = ErrCluster
+	case !link.Away(err):
+		err = nil
 	}
-	return nil // an embedded Redis does not know the section
+	if err := b.link.Check(ctx, err); err != nil {
+		return nil, err
+	}
+	return []*shard{b.whole()}, nil
 }
 
 func def[T comparable](field *T, value T) {

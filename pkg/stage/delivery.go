@@ -9,8 +9,8 @@ import (
 // delivery is an entry in the hands of this process, from read to settle.
 type delivery struct {
 	entry.Entry
-	channel  string
-	era      int    // in which it was read
+	lane     *lane
+	era      int    // of the lane, in which it was read
 	failure  string // the error of the try just made, shown when somebody looks for the event
 	read     time.Time
 	span     string // traceparent of the span that handles it, "" if it is not traced

@@ -8,24 +8,25 @@ import (
 )
 
 const (
-	handBytes = 16 << 20 // payloads in hand; over that, nothing is read
+	handBytes = 16 << 20 // payloads in hand of a stage
 	readBytes = 4 << 20  // payloads in one read, as far as the last one tells
 )
 
 // hand is the set of entries that were read and are not settled yet, with the bytes of their
 // payloads. It bounds reading.
 type hand struct {
-	mu      sync.Mutex
-	entries map[string]int
-	bytes   int
-	each    int // bytes that an entry may have
-	most    int
-	era     int // of all of them
-	freed   chan struct{}
+	mu        sync.Mutex
+	entries   map[string]int
+	bytes     int
+	each      int // bytes that an entry may have
+	most      int // entries
+	mostBytes int // of payloads; over that, nothing is read
+	era       int // of all of them
+	freed     chan struct{}
 }
 
-func (h *hand) init(most int) {
-	h.entries, h.most, h.each, h.freed = map[string]int{}, most, entryMost, make(chan struct{}, 1)
+func (h *hand) init(most, bytes int) {
+	h.entries, h.most, h.mostBytes, h.each, h.freed = map[string]int{}, most, bytes, entryMost, make(chan struct{}, 1)
 }
 
 // add takes an entry in hand and tells whether it was not in hand before. It refuses one of an
@@ -96,7 +97,7 @@ func (h *hand) room(ctx context.Context) int {
 	for {
 		h.mu.Lock()
 		n := min(h.most-len(h.entries), max(1, readBytes/h.each))
-		if h.bytes >= handBytes {
+		if h.bytes >= h.mostBytes {
 			n = 0
 		}
 		h.mu.Unlock()

@@ -26,8 +26,9 @@ type identity struct {
 }
 
 // keyed returns the event ID of all submissions with the key and digest of s. It begins with KeyAt,
-// if that is known, as a UUIDv7 begins with its time: events of a moment are neighbours.
-func (b *Broker) keyed(ctx context.Context, s *Submission) (string, error) {
+// if that is known, as a UUIDv7 begins with its time: events of a moment are neighbours. Its shard,
+// one of n, follows from the key alone, so that a key that is used again is found.
+func (b *Broker) keyed(ctx context.Context, s *Submission, n int) (string, error) {
 	secret, err := b.secret(ctx)
 	if err != nil {
 		return "", err
@@ -40,7 +41,7 @@ func (b *Broker) keyed(ctx context.Context, s *Submission) (string, error) {
 		binary.BigEndian.PutUint32(id[:], uint32(s.KeyAt.UnixMilli()>>16))
 	}
 	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80 // version 8: as the application likes
-	return id.String(), nil
+	return idFor(id.String(), shardOf("key:"+s.Key, n), n), nil
 }
 
 // secret returns the pipeline's secret. If Redis has lost it, it gets the one that this process
@@ -57,15 +58,15 @@ func (b *Broker) secret(ctx context.Context) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	key := b.keys.Pipeline()
-	got := b.link.Client.HGet(ctx, key, "secret")
+	key := b.link.Keys.Pipeline()
+	got := b.link.Client().HGet(ctx, key, "secret")
 	if got.Err() == redis.Nil {
 		if i.secret == "" {
 			var random [32]byte
 			_, _ = rand.Read(random[:])
 			i.secret = hex.EncodeToString(random[:])
 		}
-		_, _ = b.link.Client.Pipelined(ctx, func(p redis.Pipeliner) error { // got has the error
+		_, _ = b.link.Client().Pipelined(ctx, func(p redis.Pipeliner) error { // got has the error
 			for name, value := range map[string]any{"secret": i.secret, "version": 1, "shards": 1, "created": time.Now().UTC().Format(time.RFC3339)} {
 				p.HSetNX(ctx, key, name, value)
 			}

@@ -17,16 +17,20 @@ import (
 )
 
 // stageOf makes a stage that has joined its group and does not run.
-func stageOf(t *testing.T, o *redis.Options) *Stage {
+func stageOf(t *testing.T, o *redis.Options) *lane {
 	t.Helper()
 	s, err := brokerOf(t, o).New(Config{Name: "s", In: "in"}, Each(func(context.Context, Event[string]) (Nothing, error) { return Nothing{}, nil }))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.join(t.Context(), true); err != nil {
+	if err := s.meet(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return s
+	l := s.all()[0]
+	if _, err := l.join(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // afterRead is a hook that calls f when a reply of XREADGROUP has come.
@@ -50,7 +54,7 @@ func (f afterRead) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // else is pending is new.
 func TestSettledDuringReplay(t *testing.T) {
 	s := stageOf(t, stagetest.Embedded(t))
-	rdb := s.b.link.Client
+	rdb := s.link.Client()
 	add := func() {
 		t.Helper()
 		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", "x"}}).Err(); err != nil {
@@ -155,11 +159,12 @@ func TestEra(t *testing.T) {
 	}
 	close(hold)
 	stagetest.Eventually(t, "the late result is dropped", func() bool {
-		s.out.mu.Lock()
-		defer s.out.mu.Unlock()
+		out := &s.all()[0].out
+		out.mu.Lock()
+		defer out.mu.Unlock()
 		s.queue.mu.Lock()
 		defer s.queue.mu.Unlock()
-		return s.queue.running == 0 && len(s.out.list) == 0 && s.out.under == 0
+		return s.queue.running == 0 && len(out.list) == 0 && out.under == 0
 	})
 	if p, err := rdb.XPending(t.Context(), "in", "s").Result(); err != nil || p.Count != 1 {
 		t.Errorf("pending after the late result: %+v, %v; want the entry that is another one now", p, err)
@@ -261,7 +266,7 @@ func FuzzOwnership(f *testing.F) {
 func TestRepeatedScripts(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		s := stageOf(t, o)
-		k, link := s.b.keys, s.b.link
+		k, link := s.keys, s.link
 		adopt := func(token string, batch int) {
 			t.Helper()
 			if _, err := link.Run(t.Context(), script.Adopt, []string{k.Stream("in"), k.Adopted("in", token)},
@@ -274,7 +279,7 @@ func TestRepeatedScripts(t *testing.T) {
 			adopt("b", 1) // a successor, while the first one's reply is lost
 		}
 		adopt("a", 2)
-		if n, dead := link.Client.XLen(t.Context(), "in").Val(), link.Client.XLen(t.Context(), "in:dead").Val(); n != 3 || dead != 3 {
+		if n, dead := link.Client().XLen(t.Context(), "in").Val(), link.Client().XLen(t.Context(), "in:dead").Val(); n != 3 || dead != 3 {
 			t.Errorf("three batches, two of them twice: %d entries, %d dead letters; want 3 and 3", n, dead)
 		}
 		for _, process := range []struct {
@@ -301,7 +306,7 @@ func TestBoundedByBytes(t *testing.T) {
 		t.Errorf("batches of %v: %v, want 2, 1, 1, 1", list, got)
 	}
 	var h hand
-	h.init(1024)
+	h.init(1024, handBytes)
 	delivered := func(n, bytes int) []delivery {
 		return slices.Repeat([]delivery{{Entry: entry.Entry{Payload: make([]byte, bytes)}}}, n)
 	}

@@ -23,7 +23,7 @@ func (b *Broker) collectMemory(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), memoryPatience)
 	defer cancel()
 	// Not link.Check: a Redis that is loading or full answers INFO, and an embedded one does not.
-	info, _ := b.link.Client.Info(ctx, "memory").Result()
+	info, _ := b.link.Client().Info(ctx, "memory").Result()
 	for line := range strings.Lines(info) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		bytes, err := strconv.ParseFloat(value, 64)

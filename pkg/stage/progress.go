@@ -59,9 +59,14 @@ func completeTime(digits int64, now time.Time) time.Time {
 // Progress reads the steps of a tracked event, oldest first. [ErrNotFound] if there are none: it
 // was never tracked, or over an hour ago.
 func (b *Broker) Progress(ctx context.Context, id string) ([]Step, error) {
-	key, field := b.keys.Progress(id)
-	lines, err := b.link.Client.HGet(ctx, key, field).Result()
-	if err = b.link.Check(ctx, err); err != nil {
+	shards, err := b.shards(ctx)
+	if err != nil {
+		return nil, err
+	}
+	on := shards[shardOf(id, len(shards))]
+	key, field := on.keys.Progress(id)
+	lines, err := on.link.Client().HGet(ctx, key, field).Result()
+	if err = on.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
 	if lines == "" {
@@ -185,7 +190,7 @@ func (w *Watcher) enter(me *watch, ids []string) {
 		}
 	}
 	if w.sub != nil && first {
-		_ = w.sub.Subscribe(w.ctx, w.b.keys.Watchers()) // on an error the loop reconnects and subscribes
+		_ = w.sub.Subscribe(w.ctx, w.b.link.Keys.Watchers()) // on an error the loop reconnects and subscribes
 	}
 }
 
@@ -199,7 +204,7 @@ func (w *Watcher) leave(me *watch, ids []string) {
 		}
 	}
 	if w.sub != nil && len(w.watches) == 0 {
-		_ = w.sub.Unsubscribe(w.ctx, w.b.keys.Watchers())
+		_ = w.sub.Unsubscribe(w.ctx, w.b.link.Keys.Watchers())
 	}
 }
 
@@ -219,11 +224,11 @@ func (w *Watcher) loop() {
 // the steps of all events while any is watched. It tells whether it was ever confirmed.
 func (w *Watcher) follow() (confirmed bool) {
 	w.mu.Lock()
-	keys := []string{w.b.keys.Watchers() + "-"} // keeps the connection open without events
+	keys := []string{w.b.link.Keys.Watchers() + "-"} // keeps the connection open without events
 	if len(w.watches) > 0 {
-		keys = append(keys, w.b.keys.Watchers())
+		keys = append(keys, w.b.link.Keys.Watchers())
 	}
-	sub := w.b.link.Client.Subscribe(w.ctx, keys...)
+	sub := w.b.anyNode().Subscribe(w.ctx, keys...)
 	w.sub = sub
 	w.mu.Unlock()
 	var heard lastHeard
@@ -247,7 +252,7 @@ func (w *Watcher) follow() (confirmed bool) {
 		switch m := r.(type) {
 		case *redis.Subscription:
 			confirmed = true
-			if m.Kind == "subscribe" && m.Channel == w.b.keys.Watchers() {
+			if m.Kind == "subscribe" && m.Channel == w.b.link.Keys.Watchers() {
 				w.catchUp()
 			}
 		case *redis.Message:

@@ -1,12 +1,14 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/milepost/milepost/pkg/stage/internal/link"
@@ -51,17 +53,30 @@ type Publisher struct {
 	b             *Broker
 	name, channel string
 
+	mu      sync.Mutex
+	outlets atomic.Pointer[[]*outlet] // one for each shard; nil until Redis has said how many
+	dealer  *dealer                   // of several shards
+	closed  bool
+}
+
+// outlet publishes on one shard.
+type outlet struct {
+	*shard
+	p *Publisher
+
 	mu     sync.Mutex
 	wake   sync.Cond
 	list   []publishing
 	closed bool
 	ended  chan struct{}
+	away   atomic.Int64 // Unix nanoseconds of the last failure; 0 if a script succeeded since
 }
 
 type publishing struct {
 	s       Submission
 	payload []byte
 	answer  chan published // buffered: the caller may have left
+	done    chan struct{}  // if not nil, closed with the answer
 }
 
 type published struct {
@@ -72,11 +87,37 @@ type published struct {
 // Publisher makes a publisher for channel. Its first publish registers it under name, for status.
 // Close it to stop it.
 func (b *Broker) Publisher(name, channel string) *Publisher {
-	p := &Publisher{b: b, name: name, channel: channel, ended: make(chan struct{})}
-	p.wake.L = &p.mu
-	b.require(p.needs()...)
-	go p.loop()
+	p := &Publisher{b: b, name: name, channel: channel}
+	b.require(p.needs)
 	return p
+}
+
+// open returns the outlets, and makes them with the first call that Redis answers.
+func (p *Publisher) open(ctx context.Context) ([]*outlet, error) {
+	if o := p.outlets.Load(); o != nil {
+		return *o, nil
+	}
+	shards, err := p.b.shards(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if o := p.outlets.Load(); o != nil || p.closed {
+		return *cmp.Or(o, &[]*outlet{}), nil
+	}
+	outlets := make([]*outlet, len(shards))
+	for i, s := range shards {
+		o := &outlet{shard: s, p: p, ended: make(chan struct{})}
+		o.wake.L = &o.mu
+		outlets[i] = o
+		go o.loop()
+	}
+	if len(outlets) > 1 {
+		p.dealer = newDealer(outlets)
+	}
+	p.outlets.Store(&outlets)
+	return outlets, nil
 }
 
 // ErrClosed: the publisher was closed.
@@ -92,15 +133,21 @@ func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err e
 	if err != nil {
 		return Receipt{}, err
 	}
+	outlets, err := p.open(ctx)
+	if err != nil {
+		return Receipt{}, err
+	}
+	deal := false
 	switch {
 	case s.Key != "" && s.ID != "":
 		return Receipt{}, errors.New("the event ID of a submission with a key is computed; leave out one of them")
 	case s.Key != "":
-		if s.ID, err = p.b.keyed(ctx, &s); err != nil {
+		if s.ID, err = p.b.keyed(ctx, &s, len(outlets)); err != nil {
 			return Receipt{}, err
 		}
 	case s.ID == "":
 		s.ID = newID()
+		deal = len(outlets) > 1 && p.b.tracer == nil // a span begins with the ID
 	}
 	if s.At.IsZero() {
 		s.At = time.Now()
@@ -110,14 +157,24 @@ func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err e
 		defer func() { endSpan(span, err) }()
 	}
 	x := publishing{s: s, payload: payload, answer: make(chan published, 1)}
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
+	switch {
+	case len(outlets) == 0:
 		return Receipt{}, ErrClosed
+	case len(outlets) == 1:
+		err = outlets[0].add(x)
+	default:
+		if err = p.admit(ctx, outlets, &x.s); err != nil {
+			return Receipt{}, err
+		}
+		if deal {
+			err = p.dealer.add(x)
+		} else {
+			err = outlets[shardOf(s.ID, len(outlets))].add(x)
+		}
 	}
-	p.list = append(p.list, x)
-	p.mu.Unlock()
-	p.wake.Signal()
+	if err != nil {
+		return Receipt{}, err
+	}
 	select {
 	case a := <-x.answer:
 		return a.Receipt, a.err
@@ -126,55 +183,82 @@ func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err e
 	}
 }
 
+// add has the submissions published with the next script.
+func (o *outlet) add(x ...publishing) error {
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return ErrClosed
+	}
+	o.list = append(o.list, x...)
+	o.mu.Unlock()
+	o.wake.Signal()
+	return nil
+}
+
 // Close publishes what has gathered, and then stops.
 func (p *Publisher) Close() error {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	p.wake.Signal()
-	<-p.ended
+	if p.dealer != nil {
+		p.dealer.close()
+	}
+	outlets := p.outlets.Load()
+	if outlets == nil {
+		return nil
+	}
+	for _, o := range *outlets {
+		o.mu.Lock()
+		o.closed = true
+		o.mu.Unlock()
+		o.wake.Signal()
+	}
+	for _, o := range *outlets {
+		<-o.ended
+	}
 	return nil
 }
 
-func (p *Publisher) loop() {
-	defer close(p.ended)
+func (o *outlet) loop() {
+	defer close(o.ended)
 	ctx := context.Background() // each call has its own deadline, and Close waits for it
 	for registered := false; ; {
-		p.mu.Lock()
-		for len(p.list) == 0 && !p.closed {
-			p.wake.Wait()
+		o.mu.Lock()
+		for len(o.list) == 0 && !o.closed {
+			o.wake.Wait()
 		}
-		n := fitting(p.list, settleMost, func(x *publishing) int { return len(x.payload) })
-		batch := p.list[:n:n]
-		if p.list = p.list[n:]; len(p.list) == 0 {
-			p.list = nil
+		n := fitting(o.list, settleMost, func(x *publishing) int { return len(x.payload) })
+		batch := o.list[:n:n]
+		if o.list = o.list[n:]; len(o.list) == 0 {
+			o.list = nil
 		}
-		p.mu.Unlock()
+		o.mu.Unlock()
 		if n == 0 {
 			return
 		}
-		if !registered && p.b.link.Ready(ctx) == nil {
-			registered = p.register(ctx)
+		if !registered && o.link.Ready(ctx) == nil {
+			registered = o.register(ctx)
 		}
-		p.publish(ctx, batch)
+		o.publish(ctx, batch)
 	}
 }
 
 // register makes the publisher known to status. If it fails, the next publish tries again.
-func (p *Publisher) register(ctx context.Context) bool {
-	about, err := json.Marshal(registration{Out: []Output{{Channel: p.channel}}})
+func (o *outlet) register(ctx context.Context) bool {
+	about, err := json.Marshal(registration{Out: []Output{{Channel: o.p.channel}}})
 	if err != nil {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return p.b.link.Check(ctx, p.b.link.Client.HSet(ctx, p.b.keys.Stages(), p.name, about).Err()) == nil
+	return o.link.Check(ctx, o.link.Client().HSet(ctx, o.keys.Stages(), o.p.name, about).Err()) == nil
 }
 
-func (p *Publisher) publish(ctx context.Context, batch []publishing) {
-	keys := []string{p.b.keys.Stream(p.channel)}
+func (o *outlet) publish(ctx context.Context, batch []publishing) {
+	keys := []string{o.keys.Stream(o.p.channel)}
 	args := make([]any, 0, 3+4*len(batch))
-	args = append(args, p.b.opt.MaxBacklog, p.name, len(batch))
+	args = append(args, o.maxBacklog, o.p.name, len(batch))
 	for _, x := range batch {
 		args = append(args, x.s.ID, x.payload, strconv.FormatInt(x.s.At.UnixMilli(), 10))
 		if x.s.plain() {
@@ -186,46 +270,57 @@ func (p *Publisher) publish(ctx context.Context, batch []publishing) {
 			track = "1"
 		}
 		if x.s.Key != "" {
-			keys = append(keys, p.b.keys.Idempotency(x.s.Key))
+			keys = append(keys, o.keys.Idempotency(x.s.Key))
 			key = len(keys)
 		}
 		args = append(args, "1", x.s.Traceparent, track, key, x.s.Digest, len(x.s.Limits))
 		for _, l := range x.s.Limits {
-			keys = append(keys, p.b.keys.Limit(l.Name))
+			keys = append(keys, o.keys.Limit(l.Name))
 			args = append(args, len(keys), l.Max, l.Per.Milliseconds())
 		}
 	}
-	reply, few, err := p.run(ctx, keys, args)
-	if err != nil {
-		p.b.identity.doubt()
-	}
+	reply, few, err := o.run(ctx, keys, args)
+	o.failed(err)
 	replies, _ := reply.([]any)
 	for i, x := range batch {
 		a := published{err: err}
 		if err == nil {
-			a = p.answer(ctx, x.s, replies[i])
+			a = o.answer(ctx, x.s, replies[i])
 		}
 		if a.err == nil {
 			a.err = few
 		}
 		x.answer <- a
+		if x.done != nil {
+			close(x.done)
+		}
 	}
-	p.b.metrics.published(p.channel, len(batch))
+	o.p.b.metrics.published(o.p.channel, len(batch))
 }
 
 // run runs the script. few is the error of what it kept, and of repeats, if too few replicas have
 // it.
-func (p *Publisher) run(ctx context.Context, keys []string, args []any) (reply any, few, err error) {
-	n := p.b.opt.WaitReplicas
+func (o *outlet) run(ctx context.Context, keys []string, args []any) (reply any, few, err error) {
+	n := o.p.b.opt.WaitReplicas
 	if n == 0 {
-		reply, err = p.b.link.Run(ctx, script.Publish, keys, args...)
+		reply, err = o.link.Run(ctx, script.Publish, keys, args...)
 		return reply, nil, err
 	}
-	reply, copied, err := p.b.link.RunCopied(ctx, n, p.b.opt.WaitTimeout, script.Publish, keys, args...)
+	reply, copied, err := o.link.RunCopied(ctx, n, o.p.b.opt.WaitTimeout, script.Publish, keys, args...)
 	if copied < n {
-		few = fmt.Errorf("%w: %d of %d replicas had it within %s", ErrUnavailable, copied, n, p.b.opt.WaitTimeout)
+		few = fmt.Errorf("%w: %d of %d replicas had it within %s", ErrUnavailable, copied, n, o.p.b.opt.WaitTimeout)
 	}
 	return reply, few, err
+}
+
+// failed notes whether Redis was away.
+func (o *outlet) failed(err error) {
+	if err == nil {
+		o.away.Store(0)
+		return
+	}
+	o.away.Store(time.Now().UnixNano())
+	o.p.b.identity.doubt()
 }
 
 // plain tells whether the submission has no options.
@@ -234,7 +329,7 @@ func (s *Submission) plain() bool {
 }
 
 // answer reads the script's reply to one submission: 1 if it was kept, else JSON.
-func (p *Publisher) answer(ctx context.Context, s Submission, reply any) published {
+func (o *outlet) answer(ctx context.Context, s Submission, reply any) published {
 	text, refused := reply.(string)
 	if !refused {
 		return published{Receipt: Receipt{ID: s.ID}}
@@ -258,6 +353,6 @@ func (p *Publisher) answer(ctx context.Context, s Submission, reply any) publish
 	case r.Limit > 0:
 		return published{err: &LimitError{Limit: s.Limits[r.Limit-1], Retry: time.Duration(r.Wait) * time.Millisecond}}
 	default:
-		return published{err: p.b.link.Check(ctx, link.Reply(r.Error))}
+		return published{err: o.link.Check(ctx, link.Reply(r.Error))}
 	}
 }

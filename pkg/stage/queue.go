@@ -38,11 +38,11 @@ func (q *queue) push(in ...*delivery) {
 	}
 }
 
-// drop removes the deliveries of earlier eras.
-func (q *queue) drop(era int) {
+// drop removes a lane's deliveries of earlier eras.
+func (q *queue) drop(of *lane, era int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.waiting = slices.DeleteFunc(q.waiting, func(d *delivery) bool { return d.era < era })
+	q.waiting = slices.DeleteFunc(q.waiting, func(d *delivery) bool { return d.lane == of && d.era < era })
 }
 
 // take waits for deliveries and returns up to most of them, which count as running until done.

@@ -28,7 +28,7 @@ const (
 // readLoop reads into the queue until ctx ends: first what is pending for this consumer, then what
 // is new. It starts over after each broken connection, since the entries of a lost reply are
 // pending and '>' never shows them again. starts is what join returned.
-func (s *Stage) readLoop(ctx context.Context, starts int) error {
+func (s *lane) readLoop(ctx context.Context, starts int) {
 	var wait backoff
 	careful := poison.Careful(starts)
 	for ctx.Err() == nil {
@@ -38,9 +38,7 @@ func (s *Stage) readLoop(ctx context.Context, starts int) error {
 		case err == nil:
 		case strings.Contains(err.Error(), "NOGROUP"):
 			s.log.Warn("the group is gone; making it anew at its floor", "channel", s.cfg.In)
-			if _, err := s.join(ctx, false); err != nil && ctx.Err() == nil {
-				return err
-			}
+			_, _ = s.join(ctx, false) // an error is that of ctx
 		default:
 			if s.gate.shut(redisAway, "", err) {
 				s.log.Warn("waiting for redis", "err", err)
@@ -48,12 +46,12 @@ func (s *Stage) readLoop(ctx context.Context, starts int) error {
 			wait.wait(ctx)
 		}
 	}
-	return nil
 }
 
 // readConn reads on one connection until an error. With careful, what was pending is handled alone.
-func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error {
-	conn := s.b.link.Client.Conn()
+func (s *lane) readConn(ctx context.Context, wait *backoff, careful bool) error {
+	master := s.link.Client()
+	conn := master.Conn()
 	defer conn.Close()
 	era, err := s.enter(ctx, conn)
 	if err != nil {
@@ -68,7 +66,7 @@ func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error
 	read := make(chan struct{})
 	defer close(read)
 	if id, err := conn.ClientID(ctx).Result(); err == nil { // an embedded Redis does not know it: its reads end by themselves
-		s.chores.Go(func() { s.unblock(ctx, id, read) })
+		s.chores.Go(func() { s.unblock(ctx, master, id, read) })
 	}
 	for {
 		s.gate.wait(ctx)
@@ -77,7 +75,7 @@ func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error
 			return nil
 		}
 		most := min(room, readMost)
-		in, err := s.read(ctx, conn, era, ">", most, readBlock)
+		in, err := s.read(ctx, conn, era, ">", most, s.block)
 		if err != nil {
 			return err
 		}
@@ -93,18 +91,18 @@ func (s *Stage) readConn(ctx context.Context, wait *backoff, careful bool) error
 }
 
 // unblock ends the read that waits on the connection when ctx ends, unless done is closed first.
-func (s *Stage) unblock(ctx context.Context, id int64, done chan struct{}) {
+func (s *lane) unblock(ctx context.Context, master *redis.Client, id int64, done chan struct{}) {
 	select {
 	case <-done:
 	case <-ctx.Done():
 		quick, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBlock)
 		defer cancel()
-		_ = s.b.link.Client.ClientUnblock(quick, id).Err()
+		_ = master.ClientUnblock(quick, id).Err()
 	}
 }
 
 // pendingPass reads what is already pending for this consumer and is not in hand.
-func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, era int, careful bool) error {
+func (s *lane) pendingPass(ctx context.Context, conn *redis.Conn, era int, careful bool) error {
 	s.replay.read.Store(false)
 	if s.replay.era.Swap(int64(era)) != int64(era) {
 		s.replay.unsettled.Store(0)
@@ -142,32 +140,32 @@ func (s *Stage) pendingPass(ctx context.Context, conn *redis.Conn, era int, care
 
 // survived forgets the starts of a lasting consumer: it has settled what it held, so it does not
 // die of that.
-func (s *Stage) survived(ctx context.Context) error {
+func (s *lane) survived(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return s.b.link.Check(ctx, s.b.link.Client.HDel(ctx, s.b.keys.Groups(s.cfg.In), keys.Starts(s.cfg.Name, s.name)).Err())
+	return s.link.Check(ctx, s.link.Client().HDel(ctx, s.keys.Groups(s.cfg.In), keys.Starts(s.cfg.Name, s.name)).Err())
 }
 
 const noBlock = -1
 
 // read runs one XREADGROUP.
-func (s *Stage) read(ctx context.Context, conn *redis.Conn, era int, after string, count int, block time.Duration) ([]delivery, error) {
+func (s *lane) read(ctx context.Context, conn *redis.Conn, era int, after string, count int, block time.Duration) ([]delivery, error) {
 	// Not ctx: a reply that travels when ctx ends holds entries that this consumer must hand back.
 	streams, err := conn.XReadGroup(context.WithoutCancel(ctx), &redis.XReadGroupArgs{
-		Group: s.cfg.Name, Consumer: s.name, Streams: []string{s.b.keys.Stream(s.cfg.In), after}, Count: int64(count), Block: block,
+		Group: s.cfg.Name, Consumer: s.name, Streams: []string{s.keys.Stream(s.cfg.In), after}, Count: int64(count), Block: block,
 	}).Result()
-	if err = s.b.link.Check(ctx, err); err != nil || len(streams) == 0 {
+	if err = s.link.Check(ctx, err); err != nil || len(streams) == 0 {
 		return nil, err
 	}
 	now, in := time.Now(), make([]delivery, len(streams[0].Messages))
 	for i, m := range streams[0].Messages {
-		in[i] = delivery{Entry: entry.Of(m), channel: s.cfg.In, era: era, read: now}
+		in[i] = delivery{Entry: entry.Of(m), lane: s, era: era, read: now}
 	}
 	return in, nil
 }
 
 // accept queues entries, and settles at once what needs no handler.
-func (s *Stage) accept(in []delivery) {
+func (s *lane) accept(in []delivery) {
 	s.hand.learn(in)
 	work := make([]*delivery, 0, len(in))
 	for i := range in {

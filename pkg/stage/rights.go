@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/milepost/milepost/pkg/stage/internal/keys"
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
@@ -16,7 +17,7 @@ import (
 // after its first write.
 type rights struct {
 	mu    sync.Mutex
-	needs []need
+	needs []func(keys.Names) []need
 	err   error // of the last check, if the user lacks rights
 }
 
@@ -42,30 +43,42 @@ func (e *RightsError) Error() string {
 func (e *RightsError) Unwrap() error { return ErrUnavailable }
 
 // require adds needs; the next script is checked.
-func (b *Broker) require(needs ...need) {
+func (b *Broker) require(needs func(keys.Names) []need) {
 	b.rights.mu.Lock()
 	defer b.rights.mu.Unlock()
-	for _, n := range needs {
-		if !slices.Contains(b.rights.needs, n) {
-			b.rights.needs = append(b.rights.needs, n)
-			b.link.Recheck()
+	b.rights.needs = append(b.rights.needs, needs)
+	for _, s := range b.all() {
+		s.link.Recheck()
+	}
+}
+
+// needs are those of all stages and publishers, each once.
+func (b *Broker) needs(k keys.Names) (all []need) {
+	b.rights.mu.Lock()
+	defer b.rights.mu.Unlock()
+	known := map[need]bool{}
+	for _, of := range b.rights.needs {
+		for _, n := range of(k) {
+			if !known[n] {
+				known[n] = true
+				all = append(all, n)
+			}
 		}
 	}
+	return all
 }
 
 // allowed asks Redis whether the user may do all that the stages and publishers need, and whether
 // Redis takes writes.
 func (b *Broker) allowed(ctx context.Context, over *link.Link) error {
-	b.rights.mu.Lock()
-	needs := slices.Clone(b.rights.needs)
-	b.rights.mu.Unlock()
+	needs := b.needs(over.Keys)
 	args := make([]any, len(needs))
 	for i, n := range needs {
 		args[i] = n.command
 	}
 	reply, err := over.RunUnchecked(ctx, script.Rights, nil, args...)
 	if err != nil && strings.Contains(err.Error(), "unknown command") {
-		if info, _ := over.Client.Info(ctx, "server").Result(); strings.Contains(info, "redis_mode:sentinel") {
+		if info, _ := over.Client().Info(ctx, "server").Result(); strings.Contains(info, "redis_mode:sentinel") {
 			return fmt.Errorf("%w: this is a Sentinel; name its master in the URL: ?master_name=NAME", ErrUnavailable)
 		}
 	}
@@ -117,7 +130,7 @@ func (b *Broker) denied() error {
 // lacking names what is missing. has are the kinds of rules ("~", "&") that need no more; reset are
 // rules to begin with, for a user that may have all keys and no command to use them, or the like.
 func (b *Broker) lacking(missing []need, has, reset string) error {
-	e := &RightsError{User: b.link.Client.Options().Username}
+	e := &RightsError{User: b.link.Client().Options().Username}
 	if e.User == "" {
 		e.User = "default"
 	}
@@ -162,25 +175,25 @@ func on(key, rules string, commands ...string) (needs []need) {
 }
 
 // always are the rights of every stage and publisher.
-func (b *Broker) always() []need {
-	base := b.keys.Base
-	progress := b.keys.Watchers()
+func (b *Broker) always(k keys.Names) []need {
+	base := k.Base
+	progress := base + "progress:"
 	var database []need
 	if b.opt.Redis.DB != 0 {
 		database = on("", "", "select 1")
 	}
 	return slices.Concat(database,
 		on(base+"none", "~"+base+"none", "del %", "setrange % 0 a"),
-		on(b.keys.Stages(), "~"+b.keys.Stages(), "hset % a b", "hgetall %"),
+		on(k.Stages(), "~"+k.Stages(), "hset % a b", "hgetall %"),
 		on(progress+"a", "~"+progress+"*", "hset % a b", "hget % a", "expire % 1", "hlen %", "rpush % a", "lindex % 0", "lpop %", "exists %", "del %", "type %"),
-		on(progress, "&"+progress, "publish % a"),
+		on(k.Watchers(), "&"+k.Watchers(), "publish % a"),
 		on("", "", "time", "pubsub numsub a", "pubsub numpat", "info", "ping", "unsubscribe", "client id", "client unblock 1"),
 	)
 }
 
 // output are the rights of a program that adds to a channel's stream.
-func (b *Broker) output(channel string) []need {
-	k, all := b.keys, "~"+b.keys.Stream(channel)+" ~"+b.keys.Stream(channel)+":*"
+func output(k keys.Names, channel string) []need {
+	all := "~" + k.Stream(channel) + " ~" + k.Stream(channel) + ":*"
 	return slices.Concat(
 		on(k.Stream(channel), all, "xadd % * a b", "xdel % 0-1", "xlen %", "xtrim % minid 0", "type %", "xinfo groups %", "xinfo stream %", "xrange % - +", "xpending % a"),
 		on(k.Groups(channel), all, "hgetall %", "hincrby % a 1", "exists %"),
@@ -192,11 +205,11 @@ func (b *Broker) output(channel string) []need {
 }
 
 // needs are the rights of a stage.
-func (s *Stage) needs() []need {
-	k, in := s.b.keys, s.cfg.In
+func (s *Stage) needs(k keys.Names) []need {
+	in := s.cfg.In
 	all := "~" + k.Stream(in) + " ~" + k.Stream(in) + ":*"
 	consumer := "~" + k.Consumer(s.cfg.Name, "*")
-	needs := slices.Concat(s.b.always(), s.b.output(in),
+	needs := slices.Concat(s.b.always(k), output(k, in),
 		on(k.Stream(in), all, "xack % a 0-1", "xclaim % a b 0 0-1", "xgroup create % a $", "xgroup createconsumer % a b",
 			"xgroup delconsumer % a b", "xinfo consumers % a", "xreadgroup group a b streams % >"),
 		on(k.Groups(in), all, "hget % a", "hset % a b", "hdel % a"),
@@ -212,15 +225,14 @@ func (s *Stage) needs() []need {
 		}
 	}
 	for _, o := range s.cfg.Out {
-		needs = append(needs, s.b.output(o.Channel)...)
+		needs = append(needs, output(k, o.Channel)...)
 	}
 	return needs
 }
 
 // needs are the rights of a publisher.
-func (p *Publisher) needs() []need {
-	k := p.b.keys
-	needs := slices.Concat(p.b.always(), p.b.output(p.channel))
+func (p *Publisher) needs(k keys.Names) []need {
+	needs := slices.Concat(p.b.always(k), output(k, p.channel))
 	if p.b.opt.WaitReplicas > 0 {
 		needs = append(needs, on("", "", "wait 1 1")...)
 	}

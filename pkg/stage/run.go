@@ -17,22 +17,60 @@ import (
 // means that waiting cannot help. It waits out every outage of Redis. Run may be called once.
 func (s *Stage) Run(ctx context.Context) error {
 	defer s.b.crew.enter(ctx, s)()
-	starts, err := s.join(ctx, true)
-	if ctx.Err() != nil {
-		return nil
-	}
-	if err != nil {
+	if err := s.meet(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
+	r := s.start(ctx)
+	lanes := s.all()
+	errs := make([]error, len(lanes))
+	var reading sync.WaitGroup
+	for i, l := range lanes {
+		reading.Go(func() { errs[i] = l.run(ctx, r.live) })
+	}
+	reading.Wait()
+	s.shut(draining, nil)
+	r.stop()
+	for i, l := range lanes {
+		reading.Go(func() { errs[i] = errors.Join(errs[i], l.leave(context.WithoutCancel(ctx))) })
+	}
+	reading.Wait()
+	s.log.Info("stopped", "consumer", s.name)
+	return errors.Join(errs...)
+}
+
+// meet makes the stage's lanes, and waits while Redis is away. It fails with ErrCluster.
+func (s *Stage) meet(ctx context.Context) error {
+	var wait backoff
+	for {
+		shards, err := s.b.shards(ctx)
+		switch {
+		case err == nil:
+			s.enlist(shards)
+			return nil
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, ErrCluster):
+			return err
+		}
+		if s.before.shut(redisAway, "", err) && s.b.denied() == nil { // what is denied was logged
+			s.log.Warn("waiting for redis", "err", err)
+		}
+		wait.wait(ctx)
+	}
+}
+
+// run joins, and reads until ctx ends.
+func (s *lane) run(ctx, live context.Context) error {
+	starts, err := s.join(ctx, true)
+	if err != nil {
+		return nil // ctx has ended
+	}
+	s.joined = true
 	s.gate.open(starting, "")
 	s.log.Info("reading", "channel", s.cfg.In, "consumer", s.name)
-	r := s.start(ctx)
-	err = s.readLoop(ctx, starts)
-	s.gate.shut(draining, "", nil)
-	r.stop()
-	err = errors.Join(err, s.leave(context.WithoutCancel(ctx)))
-	s.log.Info("stopped", "consumer", s.name)
-	return err
+	s.chores.Go(func() { s.tickLoop(live) })
+	s.readLoop(ctx, starts)
+	return nil
 }
 
 // running are the goroutines of a Run, and what ends them. Draining goes on after the signal that
@@ -49,15 +87,16 @@ func (s *Stage) start(ctx context.Context) *running {
 	r := &running{s: s}
 	r.live, r.end = context.WithCancel(context.WithoutCancel(ctx))
 	r.handling, r.endHandling = context.WithCancelCause(r.live)
-	for range settleAtOnce {
-		r.settlers.Go(func() { s.settleLoop(r.live) })
-	}
 	for range s.cfg.Workers {
 		r.workers.Go(func() { s.work(r.handling) })
 	}
-	s.chores.Go(func() { s.tickLoop(r.live) })
-	if !s.cfg.NoAdopt {
-		r.adopter.Go(func() { s.adoptLoop(ctx, r.live) })
+	for _, l := range s.all() {
+		for range settleAtOnce {
+			r.settlers.Go(func() { l.settleLoop(r.live) })
+		}
+		if !s.cfg.NoAdopt {
+			r.adopter.Go(func() { l.adoptLoop(ctx, r.live) })
+		}
 	}
 	return r
 }
@@ -80,7 +119,9 @@ func (r *running) stop() {
 	r.endHandling(errDrained)
 	r.s.queue.close()
 	r.workers.Wait()
-	r.s.out.close()
+	for _, l := range r.s.all() {
+		l.out.close()
+	}
 	r.settlers.Wait()
 	r.adopter.Wait()
 	r.end()
@@ -88,7 +129,7 @@ func (r *running) stop() {
 }
 
 // later calls f after d, unless ctx ends first.
-func (s *Stage) later(ctx context.Context, d time.Duration, f func()) {
+func (s *lane) later(ctx context.Context, d time.Duration, f func()) {
 	s.chores.Go(func() {
 		select {
 		case <-ctx.Done():
@@ -107,8 +148,8 @@ type registration struct {
 
 // join makes the consumer, its group and its stage known, and waits while Redis is away. first
 // marks the start of this process. It returns how often a lasting consumer has started without
-// settling what it already held. It fails with ErrCluster, or when ctx ends.
-func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
+// settling what it already held. It fails when ctx ends.
+func (s *lane) join(ctx context.Context, first bool) (starts int, err error) {
 	var wait backoff
 	for {
 		reply, err := s.tryJoin(ctx, first)
@@ -121,8 +162,6 @@ func (s *Stage) join(ctx context.Context, first bool) (starts int, err error) {
 			return reply.Starts, nil
 		case ctx.Err() != nil:
 			return 0, ctx.Err()
-		case errors.Is(err, ErrCluster):
-			return 0, err
 		}
 		if s.gate.shut(redisAway, "", err) && s.b.denied() == nil { // what is denied was logged
 			s.log.Warn("waiting for redis", "err", err)
@@ -137,7 +176,7 @@ type joinReply struct {
 	Starts int
 }
 
-func (s *Stage) tryJoin(ctx context.Context, first bool) (reply joinReply, err error) {
+func (s *lane) tryJoin(ctx context.Context, first bool) (reply joinReply, err error) {
 	about, err := json.Marshal(registration{In: s.cfg.In, Out: s.cfg.Out, Optional: s.cfg.Optional})
 	if err != nil {
 		return reply, err
@@ -152,20 +191,18 @@ func (s *Stage) tryJoin(ctx context.Context, first bool) (reply joinReply, err e
 	if s.lasting {
 		lasting = "1"
 	}
-	if first {
-		if err := s.b.refuseCluster(ctx); err != nil {
-			return reply, err
-		}
-	}
-	k := s.b.keys
-	err = s.b.link.RunJSON(ctx, &reply, script.Join,
+	k := s.keys
+	err = s.link.RunJSON(ctx, &reply, script.Join,
 		[]string{k.Stream(s.cfg.In), k.Groups(s.cfg.In), k.Floors(s.cfg.In), k.Stages(), k.Consumer(s.cfg.Name, s.name)},
 		s.cfg.Name, s.name, policy, s.b.opt.Lease.Milliseconds(), string(about), lasting, start)
 	return reply, err
 }
 
 // leave hands back what is pending and deletes the consumer. A lasting consumer keeps both.
-func (s *Stage) leave(ctx context.Context) error {
+func (s *lane) leave(ctx context.Context) error {
+	if !s.joined {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if s.lasting {
@@ -174,7 +211,7 @@ func (s *Stage) leave(ctx context.Context) error {
 	}
 	var wait backoff
 	for {
-		n, err := s.b.link.RunInt(ctx, script.Leave, []string{s.b.keys.Stream(s.cfg.In)}, s.cfg.Name, s.name, 128, s.b.opt.MaxDead)
+		n, err := s.link.RunInt(ctx, script.Leave, []string{s.keys.Stream(s.cfg.In)}, s.cfg.Name, s.name, 128, s.maxDead)
 		switch {
 		case err != nil:
 			if !errors.Is(err, ErrUnavailable) || !wait.wait(ctx) {

@@ -160,7 +160,7 @@ func (q *settlements) done() {
 
 // settler settles over a connection of its own, since it must know the connection's era.
 type settler struct {
-	s    *Stage
+	s    *lane
 	keys []string
 	args []any
 	conn *redis.Conn // nil while there is none
@@ -168,10 +168,10 @@ type settler struct {
 }
 
 // settleLoop settles until everything is settled and no more will come, or ctx ends.
-func (s *Stage) settleLoop(ctx context.Context) {
-	t := settler{s: s, keys: []string{s.b.keys.Stream(s.cfg.In), s.b.keys.Groups(s.cfg.In), s.b.keys.Due(s.cfg.In)}}
+func (s *lane) settleLoop(ctx context.Context) {
+	t := settler{s: s, keys: []string{s.keys.Stream(s.cfg.In), s.keys.Groups(s.cfg.In), s.keys.Due(s.cfg.In)}}
 	for _, o := range s.cfg.Out {
-		t.keys = append(t.keys, s.b.keys.Stream(o.Channel))
+		t.keys = append(t.keys, s.keys.Stream(o.Channel))
 	}
 	defer t.hangUp()
 	for {
@@ -201,7 +201,7 @@ func (t *settler) settle(ctx context.Context, batch []settlement) bool {
 		if err == nil {
 			t.args = s.settleArgs(t.args[:0], batch)
 			killSoon("stage.settle-sent")
-			err = s.b.link.RunJSONOn(ctx, t.conn, &reply, script.Settle, t.keys, t.args...)
+			err = s.link.RunJSONOn(ctx, t.conn, &reply, script.Settle, t.keys, t.args...)
 		}
 		if err == nil {
 			killPoint("stage.after-settle")
@@ -231,7 +231,7 @@ func (t *settler) dial(ctx context.Context, batch []settlement) (_ []settlement,
 		t.hangUp()
 	}
 	if t.conn == nil {
-		t.conn = t.s.b.link.Client.Conn()
+		t.conn = t.s.link.Client().Conn()
 		if t.era, err = t.s.enter(ctx, t.conn); err != nil {
 			return batch, err
 		}
@@ -254,11 +254,11 @@ var trackedTo = [...]any{"", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9
 
 // settleArgs appends the script's arguments. Most are pointers into the batch, since a string or a
 // slice in an interface is an allocation.
-func (s *Stage) settleArgs(args []any, batch []settlement) []any {
-	args = append(args, s.cfg.Name, s.name, s.b.opt.MaxBacklog, s.b.opt.MaxDead, len(s.cfg.Out))
+func (s *lane) settleArgs(args []any, batch []settlement) []any {
+	args = append(args, s.cfg.Name, s.name, s.maxBacklog, s.maxDead, len(s.cfg.Out))
 	for _, o := range s.cfg.Out {
 		if o.Unread {
-			args = append(args, s.b.opt.KeepEntries)
+			args = append(args, s.keepEntries)
 		} else {
 			args = append(args, 0)
 		}
@@ -319,7 +319,7 @@ type settleReply struct {
 }
 
 // settled takes in the script's reply.
-func (s *Stage) settled(ctx context.Context, batch []settlement, reply settleReply) {
+func (s *lane) settled(ctx context.Context, batch []settlement, reply settleReply) {
 	elsewhere, restored := indices(reply.Elsewhere), indices(reply.Restored)
 	if reply.Problem != "" && s.gate.shut(forwarding, "", errors.New(reply.Problem)) {
 		s.log.Error("cannot forward to an output; trying again", "err", reply.Problem)
@@ -377,7 +377,7 @@ func indices(list []int) map[int]bool {
 }
 
 // pressed shuts the gate while an output is full, and opens it again.
-func (s *Stage) pressed(channel string, full bool) {
+func (s *lane) pressed(channel string, full bool) {
 	if !full {
 		if s.gate.open(heldUp, channel) {
 			s.log.Info("output has room again", "channel", channel)

@@ -27,18 +27,12 @@ type Stage struct {
 	m       *stageMetrics
 
 	queue  *queue
-	hand   hand
-	replay replay
-	eras   eras
-	out    settlements
-	gate   gate
 	probe  sync.Mutex // one probe at a time
 	chores sync.WaitGroup
 
-	poke  chan struct{} // asks for a tick now
-	free  chan struct{} // tick saw that nobody adopts
-	token atomic.Value  // string: the token of this stage's adoption, "" if it has none
-	known atomic.Int64  // consumers of the channel's groups, as last seen
+	lanes   atomic.Pointer[[]*lane] // one for each shard; nil until Redis has said how many
+	before  gate                    // before there are lanes
+	figures sync.Mutex
 }
 
 // names are safe in keys, channels, JSON and metric labels.
@@ -75,12 +69,10 @@ func (b *Broker) New(c Config, h Handler) (*Stage, error) {
 		b: b, cfg: c, h: h, log: b.log.With("stage", c.Name),
 		name: c.Consumer, lasting: c.Consumer != "", life: newID(),
 		outputs: map[string]int{}, m: b.metrics.stage(c.Name),
-		queue: newQueue(c.MaxTries), free: make(chan struct{}, 1), poke: make(chan struct{}, 1),
+		queue: newQueue(c.MaxTries),
 	}
-	s.token.Store("")
-	s.gate.init()
-	s.out.init()
-	s.hand.init(c.Prefetch)
+	s.before.init()
+	s.before.shut(starting, "", nil)
 	if !s.lasting {
 		s.name = consumerName()
 	}
@@ -90,8 +82,7 @@ func (b *Broker) New(c Config, h Handler) (*Stage, error) {
 		}
 		s.outputs[o.Channel] = i + 1
 	}
-	s.gate.shut(starting, "", nil)
-	b.require(s.needs()...)
+	b.require(s.needs)
 	return s, nil
 }
 
@@ -118,5 +109,29 @@ func (s *Stage) Ready() error {
 	if err := s.b.denied(); err != nil {
 		return err
 	}
-	return s.gate.ready()
+	lanes := s.all()
+	if lanes == nil {
+		return s.before.ready()
+	}
+	for _, l := range lanes {
+		if err := l.gate.ready(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shut adds an obstacle to all lanes, or renews its error, and tells whether it is new.
+func (s *Stage) shut(state state, err error) (isNew bool) {
+	for _, l := range s.all() {
+		isNew = l.gate.shut(state, "", err) || isNew
+	}
+	return isNew
+}
+
+// open removes an obstacle from all lanes.
+func (s *Stage) open(state state) {
+	for _, l := range s.all() {
+		l.gate.open(state, "")
+	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/milepost/milepost/pkg/stage/internal/entry"
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/poison"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
@@ -37,7 +38,7 @@ type tickReply struct {
 // ticker runs the tick script. Its client is its own, so that a call that is late goes on over a
 // new connection, and not over an old one of the pool that is as dead.
 type ticker struct {
-	s      *Stage
+	s      *lane
 	link   *link.Link
 	keys   []string
 	unread string
@@ -45,26 +46,26 @@ type ticker struct {
 	last   time.Time // the same by our clock
 }
 
-func (s *Stage) newTicker() *ticker {
-	keys := []string{s.b.keys.Stream(s.cfg.In), s.b.keys.Consumer(s.cfg.Name, s.name), s.b.keys.Adopter(s.cfg.In)}
+func (s *lane) newTicker() *ticker {
+	keys := []string{s.keys.Stream(s.cfg.In), s.keys.Consumer(s.cfg.Name, s.name), s.keys.Adopter(s.cfg.In)}
 	var unread strings.Builder
 	for _, o := range s.cfg.Out {
-		keys = append(keys, s.b.keys.Stream(o.Channel))
+		keys = append(keys, s.keys.Stream(o.Channel))
 		if o.Unread {
 			unread.WriteByte('1')
 		} else {
 			unread.WriteByte('0')
 		}
 	}
-	o := *s.b.link.Client.Options()
+	o := *s.link.Client().Options()
 	o.MaxRetries, o.DialTimeout, o.PoolTimeout = -1, tickTimeout, tickTimeout
-	return &ticker{s: s, link: s.b.link.Over(redis.NewClient(&o), tickTimeout), keys: keys, unread: unread.String()}
+	return &ticker{s: s, link: s.link.Over(redis.NewClient(&o), tickTimeout), keys: keys, unread: unread.String()}
 }
 
 // tickLoop runs the tick script once a second until ctx ends: it does all chores of this consumer.
-func (s *Stage) tickLoop(ctx context.Context) {
+func (s *lane) tickLoop(ctx context.Context) {
 	t := s.newTicker()
-	defer t.link.Client.Close()
+	defer t.link.Client().Close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	survived := false
@@ -91,7 +92,7 @@ func (t *ticker) tick(ctx context.Context) time.Duration {
 	}
 	var r tickReply
 	err := t.link.RunJSON(ctx, &r, script.Tick, t.keys, s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(),
-		s.b.opt.MaxBacklog, s.b.opt.MaxDead, poison.MaxCrashes, moveMost, t.unread, lasting, s.works(), t.seen)
+		s.maxBacklog, s.maxDead, poison.MaxCrashes, moveMost, t.unread, lasting, s.works(), t.seen)
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) && s.gate.shut(chores, "", err) {
 			s.log.Error("redis refuses the chores; not reading", "err", err)
@@ -121,7 +122,7 @@ func (t *ticker) tick(ctx context.Context) time.Duration {
 }
 
 // ticked takes in the script's reply.
-func (s *Stage) ticked(r *tickReply) {
+func (s *lane) ticked(r *tickReply) {
 	if r.Adopter == "free" {
 		select {
 		case s.free <- struct{}{}:
@@ -136,11 +137,36 @@ func (s *Stage) ticked(r *tickReply) {
 		s.log.Warn("took over from consumers that are gone", "consumers", r.TakenOver)
 	}
 	s.known.Store(r.AllConsumers)
-	s.m.figures(r)
+	s.count(r)
+}
+
+// count shows the figures of all lanes as one.
+func (s *lane) count(r *tickReply) {
+	s.figures.Lock()
+	defer s.figures.Unlock()
+	s.last = *r
+	var all tickReply
+	for _, l := range s.all() {
+		all.add(&l.last)
+	}
+	s.m.figures(&all)
+}
+
+// add adds the figures of another shard.
+func (r *tickReply) add(o *tickReply) {
+	r.Backlog += o.Backlog
+	r.Pending += o.Pending
+	r.Due += o.Due
+	r.Dead += o.Dead
+	r.Lost += o.Lost
+	r.Consumers = max(r.Consumers, o.Consumers) // they are the same in each shard
+	if r.Oldest == "" || o.Oldest != "" && entry.Before(o.Oldest, r.Oldest) {
+		r.Oldest = o.Oldest
+	}
 }
 
 // works is "1" while the stage works, else JSON of what keeps it from working, for status.
-func (s *Stage) works() string {
+func (s *lane) works() string {
 	state, why := s.gate.state()
 	if state == "" {
 		return "1"

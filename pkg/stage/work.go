@@ -32,7 +32,7 @@ func (s *Stage) handle(ctx context.Context, in []*delivery) {
 		if !s.markAlone(ctx, in[0]) {
 			return
 		}
-		defer s.unmarkAlone(ctx)
+		defer s.unmarkAlone(ctx, in[0].lane)
 	}
 	s.decide(ctx, in, s.call(ctx, in))
 }
@@ -100,11 +100,11 @@ func (s *Stage) decide(ctx context.Context, in []*delivery, results []Result) {
 	for i, d := range in {
 		err := results[i].Err
 		if err == nil {
-			s.out.add(s.forwarded(d, results[i]))
+			d.lane.out.add(s.forwarded(d, results[i]))
 			continue
 		}
 		if errors.Is(err, ErrPermanent) {
-			s.out.add(settlement{d: d, kind: dead, reason: err.Error()})
+			d.lane.out.add(settlement{d: d, kind: dead, reason: err.Error()})
 			continue
 		}
 		if context.Cause(ctx) == errDrained {
@@ -125,12 +125,12 @@ func (s *Stage) decide(ctx context.Context, in []*delivery, results []Result) {
 			s.pause(ctx, down, d)
 		case d.Tries+1 >= s.cfg.MaxTries:
 			d.Tries++
-			s.out.add(settlement{d: d, kind: dead, reason: err.Error()})
+			d.lane.out.add(settlement{d: d, kind: dead, reason: err.Error()})
 		default:
 			s.log.Warn("will be tried again", "event", d.EventID, "entry", d.EntryID, "tries", d.Tries+1,
 				"err", err, traceField(d.Traceparent))
 			d.failure = brief(err.Error())
-			s.out.add(settlement{d: d, kind: retry, delay: s.delay(d.Tries, err)})
+			d.lane.out.add(settlement{d: d, kind: retry, delay: s.delay(d.Tries, err)})
 		}
 	}
 }
@@ -192,7 +192,7 @@ func (s *Stage) ask(ctx context.Context) error {
 // counted against it.
 func (s *Stage) pause(ctx context.Context, why error, d *delivery) {
 	s.queue.push(d)
-	if !s.gate.shut(paused, "", why) {
+	if !s.shut(paused, why) {
 		return
 	}
 	s.queue.pause(true)
@@ -211,13 +211,13 @@ func (s *Stage) resume(ctx context.Context) {
 		}
 		if s.cfg.Probe != nil {
 			if err := s.ask(ctx); err != nil {
-				s.gate.shut(paused, "", err)
+				s.shut(paused, err)
 				continue
 			}
 		}
 		s.queue.pause(false)
 		s.m.paused.Set(0)
-		s.gate.open(paused, "") // last: a worker that finds the gate open pauses again, which must not be undone
+		s.open(paused) // last: a worker that finds the gate open pauses again, which must not be undone
 		s.log.Info("goes on", "paused", time.Since(start).Round(time.Millisecond).String())
 		return
 	}
@@ -228,11 +228,11 @@ func (s *Stage) resume(ctx context.Context) {
 func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
 	var wait backoff
 	for {
-		times, err := s.b.link.RunInt(ctx, script.Alone, []string{s.b.keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, d.EntryID, s.life)
+		times, err := d.lane.link.RunInt(ctx, script.Alone, []string{d.lane.keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, d.EntryID, s.life)
 		if err == nil {
 			if poison.Killed(times) {
 				d.Crashes += times - 1
-				s.out.add(settlement{d: d, kind: dead, reason: fmt.Sprintf("%d processes died handling it alone", times-1)})
+				d.lane.out.add(settlement{d: d, kind: dead, reason: fmt.Sprintf("%d processes died handling it alone", times-1)})
 				return false
 			}
 			return true
@@ -245,8 +245,8 @@ func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
 
 // unmarkAlone takes the note back: the entry may stay pending while the stage is paused, and is not
 // to blame if the process dies then. After an error, the next entry's note replaces this one.
-func (s *Stage) unmarkAlone(ctx context.Context) {
+func (s *Stage) unmarkAlone(ctx context.Context, on *lane) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_ = s.b.link.Check(ctx, s.b.link.Client.HDel(ctx, s.b.keys.Groups(s.cfg.In), keys.Alone(s.cfg.Name, s.name)).Err())
+	_ = on.link.Check(ctx, on.link.Client().HDel(ctx, on.keys.Groups(s.cfg.In), keys.Alone(s.cfg.Name, s.name)).Err())
 }

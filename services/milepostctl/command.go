@@ -284,7 +284,7 @@ func (t *tool) open(ctx context.Context, f func(context.Context, pipeline) error
 	if err != nil {
 		return err
 	}
-	broker.Link().Client.AddHook(limit(t.timeout))
+	broker.Link().Client().AddHook(limit(t.timeout))
 	return errors.Join(f(ctx, pipeline{broker, inspect.New(broker)}), broker.Close())
 }
 

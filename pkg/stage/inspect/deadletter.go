@@ -38,7 +38,7 @@ func (p *Pipeline) DeadLetters(ctx context.Context, channel, after string, count
 	if after != "" {
 		from = "(" + after
 	}
-	found, err := p.link.Client.XRangeN(ctx, p.link.Keys.Dead(channel), from, "+", int64(count)).Result()
+	found, err := p.link.Client().XRangeN(ctx, p.link.Keys.Dead(channel), from, "+", int64(count)).Result()
 	if err = p.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (p *Pipeline) DeadLetters(ctx context.Context, channel, after string, count
 
 // newest reads the newest dead letters of channel, newest first, without their payloads.
 func (p *Pipeline) newest(ctx context.Context, channel string, count int) ([]DeadLetter, error) {
-	found, err := p.link.Client.XRevRangeN(ctx, p.link.Keys.Dead(channel), "+", "-", int64(count)).Result()
+	found, err := p.link.Client().XRevRangeN(ctx, p.link.Keys.Dead(channel), "+", "-", int64(count)).Result()
 	if err = p.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (p *Pipeline) newest(ctx context.Context, channel string, count int) ([]Dea
 
 // DeadLetter reads one. Error: [stage.ErrNotFound].
 func (p *Pipeline) DeadLetter(ctx context.Context, channel, entry string) (DeadLetter, error) {
-	found, err := p.link.Client.XRange(ctx, p.link.Keys.Dead(channel), entry, entry).Result()
+	found, err := p.link.Client().XRange(ctx, p.link.Keys.Dead(channel), entry, entry).Result()
 	if err = p.link.Check(ctx, err); err != nil {
 		return DeadLetter{}, err
 	}
@@ -77,7 +77,7 @@ func (p *Pipeline) DeadLetter(ctx context.Context, channel, entry string) (DeadL
 
 // DeadCount is the number of dead letters of channel.
 func (p *Pipeline) DeadCount(ctx context.Context, channel string) (int, error) {
-	n, err := p.link.Client.XLen(ctx, p.link.Keys.Dead(channel)).Result()
+	n, err := p.link.Client().XLen(ctx, p.link.Keys.Dead(channel)).Result()
 	return int(n), p.link.Check(ctx, err)
 }
 
@@ -93,7 +93,7 @@ func (p *Pipeline) Replay(ctx context.Context, channel string, entries ...string
 
 // Drop removes dead letters for good and returns how many were there.
 func (p *Pipeline) Drop(ctx context.Context, channel string, entries ...string) (int, error) {
-	n, err := p.link.Client.XDel(ctx, p.link.Keys.Dead(channel), entries...).Result()
+	n, err := p.link.Client().XDel(ctx, p.link.Keys.Dead(channel), entries...).Result()
 	return int(n), p.link.Check(ctx, err)
 }
 
@@ -115,7 +115,7 @@ func (p *Pipeline) Restore(ctx context.Context, d DeadLetter) error {
 	if d.Adopted {
 		fields = append(fields, "adopted", 1)
 	}
-	return p.link.Check(ctx, p.link.Client.XAdd(ctx, &redis.XAddArgs{Stream: p.link.Keys.Dead(d.Channel), Values: fields}).Err())
+	return p.link.Check(ctx, p.link.Client().XAdd(ctx, &redis.XAddArgs{Stream: p.link.Keys.Dead(d.Channel), Values: fields}).Err())
 }
 
 func deadLetter(channel string, x redis.XMessage) DeadLetter {

@@ -144,7 +144,7 @@ func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) 
 // stream returns the event's entries in a stream.
 func (s *search) stream(ctx context.Context, key string) (found []redis.XMessage, err error) {
 	for from := s.from; ; {
-		page, err := s.p.link.Client.XRangeN(ctx, key, from, "+", findPage).Result()
+		page, err := s.p.link.Client().XRangeN(ctx, key, from, "+", findPage).Result()
 		if err = s.p.link.Check(ctx, err); err != nil {
 			return nil, err
 		}
@@ -168,7 +168,7 @@ func (s *search) stream(ctx context.Context, key string) (found []redis.XMessage
 func (s *search) retries(ctx context.Context, channel string) (out []Retry, err error) {
 	pattern := "*" + strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s.id) + "*"
 	for cursor := uint64(0); ; {
-		found, next, err := s.p.link.Client.ZScan(ctx, s.p.link.Keys.Due(channel), cursor, pattern, findPage).Result()
+		found, next, err := s.p.link.Client().ZScan(ctx, s.p.link.Keys.Due(channel), cursor, pattern, findPage).Result()
 		if err = s.p.link.Check(ctx, err); err != nil {
 			return nil, err
 		}
@@ -198,7 +198,7 @@ func (s *search) groups(ctx context.Context, c ChannelStatus, x redis.XMessage) 
 		base.State = Unread
 		return []Place{base}, nil
 	}
-	infos, err := s.p.link.Client.XInfoGroups(ctx, s.p.link.Keys.Stream(c.Channel)).Result()
+	infos, err := s.p.link.Client().XInfoGroups(ctx, s.p.link.Keys.Stream(c.Channel)).Result()
 	if err = s.p.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func (s *search) groups(ctx context.Context, c ChannelStatus, x redis.XMessage) 
 		i := slices.IndexFunc(infos, func(x redis.XInfoGroup) bool { return x.Name == g.Name })
 		if i >= 0 && !entry.Before(infos[i].LastDeliveredID, x.ID) {
 			p.State = Settled
-			pending, err := s.p.link.Client.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: s.p.link.Keys.Stream(c.Channel), Group: g.Name, Start: x.ID, End: x.ID, Count: 1}).Result()
+			pending, err := s.p.link.Client().XPendingExt(ctx, &redis.XPendingExtArgs{Stream: s.p.link.Keys.Stream(c.Channel), Group: g.Name, Start: x.ID, End: x.ID, Count: 1}).Result()
 			if errors.Is(err, redis.Nil) {
 				err = nil
 			}

@@ -74,7 +74,7 @@ func (p *Pipeline) Skip(ctx context.Context, channel, group string) (int, error)
 // and returns how many entries it gave back. It is for a lasting consumer that cannot return,
 // because its volume is lost. The consumer must not be running.
 func (p *Pipeline) Claim(ctx context.Context, channel, group, consumer string) (int, error) {
-	if err := p.link.Check(ctx, p.link.Client.Del(ctx, p.link.Keys.Consumer(group, consumer)).Err()); err != nil {
+	if err := p.link.Check(ctx, p.link.Client().Del(ctx, p.link.Keys.Consumer(group, consumer)).Err()); err != nil {
 		return 0, err
 	}
 	for total := 0; ; {

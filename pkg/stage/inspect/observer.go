@@ -167,7 +167,7 @@ type Retry struct {
 
 // Retries reads up to count retries of channel that are not yet due, the next first.
 func (p *Pipeline) Retries(ctx context.Context, channel string, count int) ([]Retry, error) {
-	found, err := p.link.Client.ZRangeWithScores(ctx, p.link.Keys.Due(channel), 0, int64(count)-1).Result()
+	found, err := p.link.Client().ZRangeWithScores(ctx, p.link.Keys.Due(channel), 0, int64(count)-1).Result()
 	if err = p.link.Check(ctx, err); err != nil {
 		return nil, err
 	}

@@ -89,7 +89,7 @@ type Overview struct {
 
 // Stages lists the registered stages and publishers, by name.
 func (p *Pipeline) Stages(ctx context.Context) ([]StageInfo, error) {
-	all, err := p.link.Client.HGetAll(ctx, p.link.Keys.Stages()).Result()
+	all, err := p.link.Client().HGetAll(ctx, p.link.Keys.Stages()).Result()
 	if err = p.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func (p *Pipeline) Stages(ctx context.Context) ([]StageInfo, error) {
 
 // Withdraw removes a publisher that will not publish again from the registered ones.
 func (p *Pipeline) Withdraw(ctx context.Context, publisher string) error {
-	return p.link.Check(ctx, p.link.Client.HDel(ctx, p.link.Keys.Stages(), publisher).Err())
+	return p.link.Check(ctx, p.link.Client().HDel(ctx, p.link.Keys.Stages(), publisher).Err())
 }
 
 // Channels lists the registered channels, by name.

@@ -1,8 +1,9 @@
 // Package keys names everything that a pipeline has in Redis.
 package keys
 
-// Names builds the names of all keys and channels of a pipeline: Base and the word below. Lua
-// scripts get Base as their last argument, and build a channel's other keys from its stream's.
+// Names builds the names of all keys and channels of a shard: Base and the word below. Lua scripts
+// get Base as their last argument, and build a channel's other keys from its stream's. Pub/Sub
+// channels, and the key pipeline, belong to all shards: they have Prefix only.
 //
 //	<channel>                   stream of entries, kept until every group has settled them;
 //	                            also the Pub/Sub channel
@@ -38,13 +39,17 @@ package keys
 //	heard                       string: Redis' time of the last tick; see judge in tick.lua
 //	none                        never exists; see write_first in common.lua
 type Names struct {
-	Base string // in front of every name; "" by default
+	Prefix string // of the pipeline; "" by default
+	Base   string // Prefix and, in a Redis Cluster, the shard's tag in braces
 }
+
+// Of returns the names of a pipeline with one shard.
+func Of(prefix string) Names { return Names{Prefix: prefix, Base: prefix} }
 
 // Of a channel: the key of its stream, the Pub/Sub channel, and the others.
 
 func (n Names) Stream(channel string) string   { return n.Base + channel }
-func (n Names) Live(channel string) string     { return n.Base + channel }
+func (n Names) Live(channel string) string     { return n.Prefix + channel }
 func (n Names) Kept(channel string) string     { return n.Live(channel) + ":kept" }
 func (n Names) Adopters(channel string) string { return n.Live(channel) + ":adopters" }
 func (n Names) Dead(channel string) string     { return n.Stream(channel) + ":dead" }
@@ -60,8 +65,8 @@ func (n Names) Adopted(channel, token string) string {
 
 func (n Names) Consumer(group, name string) string { return n.Base + "consumer:" + group + ":" + name }
 func (n Names) Stages() string                     { return n.Base + "stages" }
-func (n Names) Watchers() string                   { return n.Base + "progress:" }
-func (n Names) Pipeline() string                   { return n.Base + "pipeline" }
+func (n Names) Watchers() string                   { return n.Prefix + "progress:" }
+func (n Names) Pipeline() string                   { return n.Prefix + "pipeline" }
 func (n Names) Idempotency(key string) string      { return n.Base + "idempotency:" + key }
 func (n Names) Limit(name string) string           { return n.Base + "limit:" + name }
 

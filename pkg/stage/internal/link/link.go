@@ -37,7 +37,7 @@ func (Reply) RedisError() {}
 
 // Link is a client that does not retry. Its methods are safe for concurrent use.
 type Link struct {
-	Client *redis.Client
+	Client func() *redis.Client // of the master
 	Keys   keys.Names
 	// Allowed, if set, is asked before the first script and again after an outage, over the
 	// link of that script; its error is the script's.
@@ -52,7 +52,7 @@ type Link struct {
 // Over is the same link over another client, with a timeout of its own. They share what Allowed
 // said.
 func (l *Link) Over(c *redis.Client, timeout time.Duration) *Link {
-	return &Link{Client: c, Keys: l.Keys, Allowed: l.Allowed, MaxDead: l.MaxDead, Timeout: timeout, sure: l.certain()}
+	return &Link{Client: func() *redis.Client { return c }, Keys: l.Keys, Allowed: l.Allowed, MaxDead: l.MaxDead, Timeout: timeout, sure: l.certain()}
 }
 
 func (l *Link) certain() *atomic.Bool {
@@ -90,7 +90,7 @@ func (l *Link) Recheck() { l.certain().Store(false) }
 
 // RunUnchecked is Run without asking Allowed.
 func (l *Link) RunUnchecked(ctx context.Context, s *redis.Script, keys []string, args ...any) (any, error) {
-	return l.runOn(ctx, l.Client, s, keys, args)
+	return l.runOn(ctx, l.Client(), s, keys, args)
 }
 
 func (l *Link) runOn(ctx context.Context, on redis.Scripter, s *redis.Script, keys []string, args []any) (any, error) {
@@ -112,7 +112,7 @@ func (l *Link) RunCopied(ctx context.Context, n int, patience time.Duration, s *
 	var wait *redis.Cmd
 	// In one pipeline, so on one connection: WAIT covers what its own connection wrote.
 	send := func(run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) {
-		pipe := l.Client.Pipeline()
+		pipe := l.Client().Pipeline()
 		script := run(call, pipe, keys, args...)
 		wait = pipe.Do(call, "wait", n, patience.Milliseconds())
 		_, _ = pipe.Exec(call) // each command has its error
@@ -139,7 +139,7 @@ func (l *Link) RunInt(ctx context.Context, s *redis.Script, keys []string, args 
 // RunJSON is Run for a script that replies with a JSON object, and decodes it into v. An empty
 // reply leaves v as it is.
 func (l *Link) RunJSON(ctx context.Context, v any, s *redis.Script, keys []string, args ...any) error {
-	return l.RunJSONOn(ctx, l.Client, v, s, keys, args...)
+	return l.RunJSONOn(ctx, l.Client(), v, s, keys, args...)
 }
 
 // RunJSONOn is RunJSON over one connection of the client.
@@ -167,7 +167,7 @@ func (l *Link) Check(ctx context.Context, err error) error {
 		if strings.Contains(err.Error(), "unauthenticated") {
 			err = errors.New("NOAUTH Authentication required")
 		}
-		if errors.Is(err, context.DeadlineExceeded) && l.Client.Options().TLSConfig != nil {
+		if errors.Is(err, context.DeadlineExceeded) && l.Client().Options().TLSConfig != nil {
 			err = fmt.Errorf("%w; does the server speak TLS on this port?", err)
 		}
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -12,6 +12,7 @@ var files embed.FS
 
 var (
 	Publish = load("publish")
+	Limit   = load("limit")
 	Settle  = load("settle")
 	Join    = load("join")
 	Tick    = load("tick")

@@ -431,3 +431,23 @@ local function forget(channel, group, consumer)
   redis.call('HDEL', channel .. ':groups', 'alone:' .. group .. ':' .. consumer, 'starts:' .. group .. ':' .. consumer)
   return true
 end
+
+-- limited(a, limits, now, tats) -> the answer if a rate limit is reached, or nil. By GCRA: the
+-- limit's key holds the theoretical arrival time (tat) of the next conforming message. ARGV[a] on
+-- has for each limit its index in KEYS, max and period (ms). use_up(tats, now): counts the message.
+local function limited(a, limits, now, tats)
+  for l = 1, limits do
+    local at = a + 3 * (l - 1)
+    local key, most, period = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+    local tat = redis.pcall('GET', key) or '0'
+    if tat.err then return {error = 'WRONGKEY ' .. (wrong(key, 'string') or tat.err)} end
+    tat = math.max(tonumber(tat) or 0, now) + period / most
+    if tat - now > period + 0.001 then return {limit = l, wait = math.ceil(tat - now - period)} end
+    tats[l] = {key, tat, period}
+  end
+end
+local function use_up(tats, now)
+  for _, t in ipairs(tats) do
+    redis.call('SET', t[1], string.format('%.3f', t[2]), 'PX', math.ceil(t[2] - now) + t[3])
+  end
+end

@@ -74,20 +74,6 @@ local function known(key, digest)
   return old == digest and {repeat_of = id} or {reused = true}
 end
 
--- limited(limits) -> the answer if a rate limit is reached, or nil. By GCRA: the limit's key holds
--- the theoretical arrival time (tat) of the next conforming message. limits begin at ARGV[a].
-local function limited(limits, tats)
-  for l = 1, limits do
-    local at = a + 3 * (l - 1)
-    local key, most, period = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-    local tat = redis.pcall('GET', key) or '0'
-    if tat.err then return {error = 'WRONGKEY ' .. (wrong(key, 'string') or tat.err)} end
-    tat = math.max(tonumber(tat) or 0, now) + period / most
-    if tat - now > period + 0.001 then return {limit = l, wait = math.ceil(tat - now - period)} end
-    tats[l] = {key, tat, period}
-  end
-end
-
 -- add(id, payload, at, ...) -> the answer if Redis refuses the entry, or nil.
 local function add(id, payload, ...)
   local added = redis.pcall('XADD', channel, '*', 'payload', payload, 'id', id, 'at', ...)
@@ -101,7 +87,7 @@ local function publish_one(id, payload, at)
   local trace, track, key, digest, limits = ARGV[a], ARGV[a + 1], KEYS[tonumber(ARGV[a + 2])], ARGV[a + 3], tonumber(ARGV[a + 4])
   a = a + 5
   local tats = {}
-  local refused = key and known(key, digest) or stop or limited(limits, tats)
+  local refused = key and known(key, digest) or stop or limited(a, limits, now, tats)
   a = a + 3 * limits
   if refused then return refused end
   if trace == '' and track == '1' then
@@ -114,9 +100,7 @@ local function publish_one(id, payload, at)
   end
   if refused then return refused end
   if key then redis.call('SET', key, id .. ' ' .. digest, 'PX', 86400000) end
-  for _, t in ipairs(tats) do
-    redis.call('SET', t[1], string.format('%.3f', t[2]), 'PX', math.ceil(t[2] - now) + t[3])
-  end
+  use_up(tats, now)
   if track == '1' then tracked[#tracked + 1] = id end
 end
 

@@ -1,0 +1,142 @@
+package stage
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage/internal/script"
+)
+
+// dealer gives submissions that may go to any shard to the shards in turn, a whole batch each: a
+// script alone takes Redis 24 µs, and each submission in it 0.6 µs.
+type dealer struct {
+	outlets []*outlet
+	mu      sync.Mutex
+	wake    sync.Cond
+	list    []publishing
+	closed  bool
+	ended   chan struct{}
+}
+
+const (
+	dealWait = 20 * time.Millisecond // for a shard's answer; then the next shard gets the next batch
+	awayFor  = time.Second           // a shard that failed is left out for so long
+)
+
+func newDealer(outlets []*outlet) *dealer {
+	d := &dealer{outlets: outlets, ended: make(chan struct{})}
+	d.wake.L = &d.mu
+	go d.loop()
+	return d
+}
+
+func (d *dealer) add(x publishing) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return ErrClosed
+	}
+	d.list = append(d.list, x)
+	d.wake.Signal()
+	return nil
+}
+
+// close hands out what has gathered.
+func (d *dealer) close() {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.wake.Signal()
+	<-d.ended
+}
+
+func (d *dealer) loop() {
+	defer close(d.ended)
+	for turn := 0; ; {
+		d.mu.Lock()
+		for len(d.list) == 0 && !d.closed {
+			d.wake.Wait()
+		}
+		n := fitting(d.list, settleMost, func(x *publishing) int { return len(x.payload) })
+		batch := d.list[:n:n]
+		if d.list = d.list[n:]; len(d.list) == 0 {
+			d.list = nil
+		}
+		d.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		for range d.outlets { // if all failed, each gets its turn all the same
+			if turn = (turn + 1) % len(d.outlets); d.outlets[turn].works() {
+				break
+			}
+		}
+		for i := range batch {
+			batch[i].s.ID = idFor(batch[i].s.ID, turn, len(d.outlets))
+		}
+		batch[n-1].done = make(chan struct{})
+		if d.outlets[turn].add(batch...) != nil {
+			continue // closed; Publish was not to be called any more
+		}
+		select {
+		case <-batch[n-1].done:
+		case <-time.After(dealWait):
+		}
+	}
+}
+
+// works tells whether the shard did not fail just now, and has no backlog of submissions.
+func (o *outlet) works() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.list) < settleMost && time.Since(time.Unix(0, o.away.Load())) > awayFor
+}
+
+// admit checks the limits of a submission in a pipeline of several shards, where a limit and the
+// event may be on different ones. So a submission that is refused by its second limit has used up
+// its place in the first one. A repeat uses up none: its key is looked up before, on its shard. A
+// limit does not count while its shard is away.
+func (p *Publisher) admit(ctx context.Context, outlets []*outlet, s *Submission) error {
+	limits := s.Limits
+	s.Limits = nil
+	if len(limits) > 0 && s.Key != "" {
+		o := outlets[shardOf(s.ID, len(outlets))]
+		err := o.link.Client().Get(ctx, o.keys.Idempotency(s.Key)).Err()
+		if err != redis.Nil {
+			return o.link.Check(ctx, err) // a repeat: the publish script says so
+		}
+	}
+	for _, l := range limits {
+		o := outlets[shardOf(l.Name, len(outlets))]
+		if !o.works() {
+			continue
+		}
+		call, cancel := context.WithTimeout(ctx, awayFor)
+		reply, err := o.link.Run(call, script.Limit, []string{o.keys.Limit(l.Name)}, l.Max, l.Per.Milliseconds())
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		text, refused := reply.(string)
+		if err != nil || !refused {
+			o.failed(err)
+			continue
+		}
+		var r struct {
+			Wait  int
+			Error string
+		}
+		if err := json.Unmarshal([]byte(text), &r); err != nil {
+			return fmt.Errorf("reply of the limit script: %w", err)
+		}
+		if r.Error == "" {
+			return &LimitError{Limit: l, Retry: time.Duration(r.Wait) * time.Millisecond}
+		}
+	}
+	return nil
+}
