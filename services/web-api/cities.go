@@ -59,7 +59,7 @@ func (o *overview) cities(c echo.Context, city string) ([]match, error) {
 	for _, p := range reply.Places {
 		label := p.Name
 		for _, more := range []string{p.Region, p.Country} {
-			if more != "" && more != p.Name && placeName.MatchString(label+", "+more) {
+			if more != "" && more != p.Name && placeName(label+", "+more) {
 				label += ", " + more
 			}
 		}

@@ -1,8 +1,10 @@
 package webapi
 
 import (
+	"regexp"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 // TestPlaceExplained are texts that are no place: the form must say why.
@@ -28,5 +30,22 @@ func TestPlaceExplained(t *testing.T) {
 		if got := (mainPage{Wrong: in.wrong}).Error(tc.field); !strings.Contains(got, tc.says) {
 			t.Errorf("form with %q, %q says of %s: %q; want it to contain %q", tc.lat, tc.long, tc.field, got, tc.says)
 		}
+	}
+}
+
+// TestPlaceName holds the function to the regular expression, for every character in each place.
+func TestPlaceName(t *testing.T) {
+	want := regexp.MustCompile(`^\pL[\pL\pM\pN .,'’()/-]{0,79}$`)
+	check := func(name string) {
+		if got := placeName(name); got != want.MatchString(name) {
+			t.Errorf("placeName(%q) = %t", name, got)
+		}
+	}
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		check(string(r))
+		check("a" + string(r))
+	}
+	for _, name := range []string{"", "a\xff", strings.Repeat("é", 80), strings.Repeat("é", 81)} {
+		check(name)
 	}
 }

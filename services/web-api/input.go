@@ -14,10 +14,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
@@ -46,7 +46,20 @@ func (t typed) name(lat, long string) string {
 	return ""
 }
 
-var placeName = regexp.MustCompile(`^\pL[\pL\pM\pN .,'’()/-]{0,79}$`)
+const maxPlaceName = 80 // characters
+
+// placeName reports whether a place may have this name. A regular expression of these classes of
+// characters would hold 3 MB.
+func placeName(s string) bool {
+	n := 0
+	for _, r := range s {
+		letter := unicode.IsLetter(r)
+		if n++; n > maxPlaceName || !letter && (n == 1 || !unicode.In(r, unicode.M, unicode.N) && !strings.ContainsRune(" .,'’()/-", r)) {
+			return false
+		}
+	}
+	return n > 0
+}
 
 // named splits "latitude,longitude,name". The name is "" if there is none, or if it is no place's.
 func named(place string) (lat, long, name string) {
@@ -54,7 +67,7 @@ func named(place string) (lat, long, name string) {
 		return "", "", ""
 	}
 	parts := strings.SplitN(place, ",", 3)
-	if len(parts) < 3 || !placeName.MatchString(parts[2]) {
+	if len(parts) < 3 || !placeName(parts[2]) {
 		return "", "", ""
 	}
 	return parts[0], parts[1], parts[2]
