@@ -87,7 +87,7 @@ func TestHAScript(t *testing.T) {
 		t.Fatal(err)
 	}
 	here := t.TempDir() // the two scripts lie side by side in the containers
-	for _, name := range []string{"deploy/compose/ha.sh", "charts/milepost/files/redis.sh"} {
+	for _, name := range []string{"charts/milepost/files/ha.sh", "charts/milepost/files/redis.sh"} {
 		text, err := os.ReadFile(filepath.Join(root, name))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(here, filepath.Base(name)), text, 0o644)
