@@ -1,71 +1,195 @@
 #!/bin/sh
-# Starts a replicated broker or a Sentinel for docker-compose.ha.yml.
-#   ha.sh broker ME NODE…      ME is one of the nodes; the first is the master at the first start
-#   ha.sh sentinel PORT NODE   NODE is the first of the nodes
-# Nodes are host:port.
-# The folder must be kept: it has the data, and what the Sentinel knows. SENTINELS lists host:port.
+# A replicated broker: the chart (broker.mode=sentinel) and docker-compose.ha.yml start it with this.
+#   ha.sh node       starts a Redis in the working folder
+#   ha.sh sentinel   starts a Sentinel in the working folder
+#   ha.sh ready      tells whether the Redis here has the master's data
+# ME is the address of this one, NODES and SENTINELS are those of all, as host:port; only the first
+# node can found the pipeline. Keep the folders: they hold the data, and what a Sentinel knows.
+#
+# A master with an empty folder would empty its replicas. So a node starts only when a majority of
+# the Sentinels names a master, and never as the master before its folder was filled once (it then
+# has a file "filled"). Until then its replica-priority is 0: Sentinel does not promote it either.
+# The first node founds the pipeline if all Sentinels answer that they know no master.
 set -eu
-
-name=pipeline
-host() { printf %s "${1%:*}"; }
-port() { printf %s "${1##*:}"; }
-password=$(printf %s "${REDIS_PASSWORD:-}" | sed 's/["\\]/\\&/g')
 umask 077
 
-if [ "$1" = sentinel ]; then
-	[ -f sentinel.conf ] || cat >sentinel.conf <<EOT
-port $2
-sentinel resolve-hostnames yes
-sentinel announce-hostnames yes
-sentinel monitor $name $(host "$3") $(port "$3") 2
-sentinel auth-pass $name "$password"
-sentinel down-after-milliseconds $name ${DOWN_AFTER:-3000}
-sentinel failover-timeout $name 10000
-sentinel parallel-syncs $name 2
-EOT
-	[ -n "$password" ] || sed -i '/^sentinel auth-pass/d' sentinel.conf
-	exec redis-sentinel sentinel.conf
-fi
+name=pipeline
+password=$(printf %s "${REDIS_PASSWORD:-}" | sed 's/["\\]/\\&/g')
+said=
 
-me=$2
-shift 2
-# ask HOST:PORT WORD… asks a Redis or a Sentinel; nothing if it does not answer.
+say() {
+	[ "$said" = "$*" ] || echo "$*"
+	said=$*
+}
+
+# ask HOST:PORT [WORD…] asks a Redis or a Sentinel, by a command or by those of the standard input.
+# It prints nothing if there is no answer.
 ask() {
 	at=$1
 	shift
-	timeout 2 redis-cli -h "$(host "$at")" -p "$(port "$at")" "$@" 2>/dev/null || true
+	timeout 2 redis-cli -h "${at%:*}" -p "${at##*:}" --no-auth-warning "$@" 2>/dev/null || true
 }
-# The master that the Sentinels know, or the first node.
-master() {
+
+# knows SENTINEL prints the master's host:port and its epoch, "none" if the Sentinel knows no
+# master, nothing if it does not answer.
+knows() {
+	ask "$1" sentinel master $name </dev/null | awk '
+		/No such master/ { print "none"; exit }
+		NR % 2 { key = $0; next }
+		{ value[key] = $0 }
+		END { if (value["ip"] != "") print value["ip"] ":" value["port"], value["config-epoch"] }'
+}
+
+# look asks all Sentinels. It sets master to the newest one that they name, and aware, unaware and
+# all to the numbers of those that name one, that know none, and that there are.
+look() {
+	master='' newest=-1 aware=0 unaware=0 all=0
 	for s in $SENTINELS; do
-		found=$(ask "$s" --no-auth-warning sentinel get-master-addr-by-name $name | paste -sd: -)
-		case $found in *:[0-9]*) printf %s "$found"; return ;; esac
+		all=$((all + 1))
+		answer=$(knows "$s")
+		case $answer in
+		'') ;;
+		none) unaware=$((unaware + 1)) ;;
+		*)
+			aware=$((aware + 1))
+			if [ "${answer#* }" -gt "$newest" ]; then newest=${answer#* } master=${answer% *}; fi
+			;;
+		esac
 	done
-	printf %s "$1"
 }
 
-# A master whose folder is empty would empty its replicas. While another node has data, wait until
-# the Sentinels have made that one the master.
-while [ "$(master "$@")" = "$me" ] && ! [ -f appendonlydir/appendonly.aof.manifest ]; do
-	data=
-	for n in "$@"; do
-		[ "$n" = "$me" ] || case $(ask "$n" dbsize) in '' | 0) ;; *[!0-9]*) ;; *) data=$n ;; esac
+# strangers tells whether another node's Redis runs: then the pipeline is founded already.
+strangers() {
+	for n in $NODES; do
+		[ "$n" = "$ME" ] || [ -z "$(ask "$n" ping </dev/null)" ] || return 0
 	done
-	[ -n "$data" ] || break
-	echo "this folder is empty, and $data has data: waiting until that is the master"
-	sleep 1
-done
+	return 1
+}
 
-now=$(master "$@")
-{
-	echo "include ${BROKER_CONF:-/etc/redis/broker.conf}"
-	echo "port $(port "$me")"
-	echo "replica-announce-ip $(host "$me")"
-	echo "replica-announce-port $(port "$me")"
-	echo "repl-diskless-load disabled"
-	echo "min-replicas-to-write ${MIN_REPLICAS:-1}"
-	echo "min-replicas-max-lag 3"
-	[ -z "$password" ] || echo "masterauth \"$password\""
-	[ "$now" = "$me" ] || echo "replicaof $(host "$now") $(port "$now")"
-} >node.conf
-exec sh "$(dirname "$0")/redis.sh" node.conf
+# choose waits until it is known what this node is, and sets master.
+choose() {
+	while look; do
+		if [ $aware -gt $((all / 2)) ]; then
+			if [ "$master" != "$ME" ] || [ -f filled ]; then return; fi
+			say "this folder is empty, and Sentinel names this node: waiting until another one is the master"
+		elif [ "$ME" = "${NODES%% *}" ] && [ $unaware = $all ] && ! strangers; then
+			say "no Sentinel knows a master: this node founds the pipeline"
+			touch filled
+			ask "${SENTINELS%% *}" sentinel monitor $name "${ME%:*}" "${ME##*:}" 2 </dev/null >/dev/null # the others ask it
+		else
+			say "waiting for the Sentinels: $aware of $all name a master"
+		fi
+		sleep 1
+	done
+}
+
+# fill waits until the replica has the master's data, on its disk too.
+fill() {
+	until [ "$(ask "$ME" info </dev/null | grep -c -e '^master_link_status:up' -e '^aof_enabled:1' \
+		-e '^aof_rewrite_in_progress:0' -e '^aof_rewrite_scheduled:0' -e '^aof_last_bgrewrite_status:ok')" = 5 ]; do
+		sleep 1
+	done
+	touch filled
+	ask "$ME" config set replica-priority 100 </dev/null
+}
+
+id() { printf %s "$1" | sha1sum | cut -c 1-40; }
+
+# basics prints what a Sentinel needs before it knows a master. An ID of its own would count a
+# Sentinel twice that lost its folder, and move the majority.
+basics() {
+	cat <<EOT
+port ${ME##*:}
+sentinel myid $(id "$ME")
+sentinel resolve-hostnames yes
+sentinel announce-hostnames yes
+sentinel announce-ip ${ME%:*}
+sentinel announce-port ${ME##*:}
+requirepass "$password"
+EOT
+}
+
+# settings prints the rest: the master of the standard input, a monitor line and epochs, and all the
+# others. Sentinel itself could not find replicas while the master is away.
+settings() {
+	cat
+	for n in $NODES; do
+		[ "$n" = "$1" ] || echo "sentinel known-replica $name ${n%:*} ${n##*:}"
+	done
+	for s in $SENTINELS; do
+		[ "$s" = "$ME" ] || echo "sentinel known-sentinel $name ${s%:*} ${s##*:} $(id "$s")"
+	done
+	echo "sentinel failover-timeout $name 10000"
+	echo "sentinel parallel-syncs $name 2"
+	[ -z "$password" ] || echo "sentinel auth-pass $name \"$password\""
+}
+
+# learn runs a Sentinel that answers that it knows no master, until it is told one or another
+# Sentinel knows one. It sets master and newest.
+learn() {
+	basics >sentinel.conf
+	redis-sentinel sentinel.conf &
+	bare=$!
+	trap 'kill $bare; exit 143' TERM
+	until [ -n "$master" ]; do
+		sleep 1
+		look
+	done
+	kill $bare
+	wait $bare || true
+	trap - TERM
+}
+
+# hurry makes the Sentinel look for a new master sooner than after 30 s, its default. When all
+# start at once, the master has that long to come back: no replica has more.
+hurry() {
+	until=$(($(date +%s) + ${PATIENCE:-30}))
+	until [ "$(date +%s)" -ge "$until" ] || [ -n "$(ask "$master" ping </dev/null)" ]; do sleep 1; done
+	until ask "$ME" sentinel set $name down-after-milliseconds "${DOWN_AFTER:-3000}" </dev/null | grep -q '^OK'; do sleep 1; done
+}
+
+trap 'exit 143' TERM # process 1 ignores a signal otherwise
+case $1 in
+node)
+	choose
+	conf=${NODE_CONF:-/tmp/node.conf}
+	{
+		echo "include ${BROKER_CONF:-/etc/redis/broker.conf}"
+		echo "port ${ME##*:}"
+		echo "replica-announce-ip ${ME%:*}"
+		echo "replica-announce-port ${ME##*:}"
+		echo "min-replicas-to-write ${MIN_REPLICAS:-2}"
+		echo "min-replicas-max-lag 3"
+		echo "repl-diskless-load disabled"
+		echo "repl-diskless-sync-delay 0" # a replica that comes back is missed
+		echo "repl-backlog-size 32mb"
+		[ -z "$password" ] || echo "masterauth \"$password\""
+		[ -f filled ] || echo "replica-priority 0"
+		[ "$master" = "$ME" ] || echo "replicaof ${master%:*} ${master##*:}"
+	} >"$conf"
+	[ -f filled ] || fill &
+	exec sh "$(dirname "$0")/redis.sh" "$conf"
+	;;
+sentinel)
+	master=''
+	kept=$(grep -E "^sentinel (monitor|config-epoch|leader-epoch|current-epoch) " sentinel.conf 2>/dev/null || true)
+	case $kept in
+	*"sentinel monitor $name "*) master=$(echo "$kept" | awk '$2 == "monitor" { print $4 ":" $5 }') ;;
+	*)
+		learn
+		kept="sentinel monitor $name ${master%:*} ${master##*:} 2
+sentinel config-epoch $name $newest"
+		;;
+	esac
+	{
+		basics
+		echo "$kept" | settings "$master"
+	} >sentinel.new
+	mv sentinel.new sentinel.conf
+	hurry &
+	exec redis-sentinel sentinel.conf
+	;;
+ready)
+	ask "$ME" info replication </dev/null | grep -q -e '^role:master' -e '^master_link_status:up'
+	;;
+esac

@@ -21,6 +21,20 @@ enabled components with their defaults, a map by name. */}}
 {{- $_ := set $v "ingress" $ingress -}}
 {{- end -}}
 
+{{- $broker := deepCopy $v.broker -}}
+{{- if or (not $broker.enabled) (eq $broker.mode "external") -}}
+{{- if eq $broker.mode "sentinel" }}{{ fail "broker.mode is sentinel, but broker.enabled is false or redis_host is set: the Redis is elsewhere, and mode is external" }}{{ end -}}
+{{- $broker = mergeOverwrite $broker (dict "enabled" false "mode" "external") -}}
+{{- end -}}
+{{- if eq $broker.mode "sentinel" -}}
+{{- $affinity := deepCopy (default dict (default $v.affinity $broker.affinity)) -}}
+{{- $term := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" (dict "matchLabels" (include "milepost.selector" (list . "broker") | fromYaml)) -}}
+{{- $apart := dict "preferred" (dict "preferredDuringSchedulingIgnoredDuringExecution" (list (dict "weight" 100 "podAffinityTerm" $term))) "required" (dict "requiredDuringSchedulingIgnoredDuringExecution" (list $term)) -}}
+{{- with get $apart $broker.sentinel.antiAffinity }}{{ if not (get $affinity "podAntiAffinity") }}{{ $_ := set $affinity "podAntiAffinity" . }}{{ end }}{{ end -}}
+{{- $_ := set $broker "affinity" $affinity -}}
+{{- end -}}
+{{- $_ := set $v "broker" $broker -}}
+
 {{- $full := include "milepost.fullname" . -}}
 {{- if not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" $full) -}}
 {{- fail (printf "the names of objects would begin with %q, but Kubernetes wants lower-case letters, digits and hyphens, a letter first: choose another release name, nameOverride or fullnameOverride" $full) -}}

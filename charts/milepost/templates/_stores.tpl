@@ -17,6 +17,27 @@ into a variable of its own; the kubelet inserts it into the URL. */}}
 {{- if not $store.enabled }}{{ int $store.external.port }}{{ else if eq (index . 1) "mongo" }}27017{{ else }}6379{{ end -}}
 {{- end }}
 
+{{/* true if the broker is a master with replicas and Sentinels. */}}
+{{- define "milepost.replicated" -}}
+{{- if and .Values.broker.enabled (eq .Values.broker.mode "sentinel") }}true{{ end -}}
+{{- end }}
+
+{{/* The address of a broker's pod, from (list $ its ordinal, or "$(POD_NAME)", port). */}}
+{{- define "milepost.node" -}}
+{{- $root := index . 0 -}}
+{{- $pod := index . 1 -}}
+{{- if not (kindIs "string" $pod) }}{{ $pod = printf "%s-%d" (include "milepost.name" (list $root "broker")) (int $pod) }}{{ end -}}
+{{ $pod }}.{{ include "milepost.name" (list $root "broker-nodes") }}.{{ $root.Release.Namespace }}.svc:{{ index . 2 }}
+{{- end }}
+
+{{/* The ports of a store that the chart runs, as a list, from (list $ role). */}}
+{{- define "milepost.ports" -}}
+- {port: {{ include "milepost.port" . }}, protocol: TCP}
+{{- if and (eq (index . 1) "broker") (include "milepost.replicated" (index . 0)) }}
+- {port: 26379, protocol: TCP}
+{{- end }}
+{{- end }}
+
 {{/* true if there is such a store, in the chart or elsewhere, from (list $ role). */}}
 {{- define "milepost.present" -}}
 {{- $store := index (index . 0).Values (index . 1) -}}
@@ -87,7 +108,19 @@ into a variable of its own; the kubelet inserts it into the URL. */}}
   value: {{ . | quote }}
 {{- end }}
 {{- $tls := include "milepost.tls" (list . "broker") -}}
-{{- if or .Values.broker.auth.enabled $tls (and (not .Values.broker.enabled) .Values.broker.external.existingSecret) -}}
+{{- if include "milepost.replicated" . }}
+- name: REDIS_URL
+  value: redis://{{ include "milepost.node" (list . 0 26379) }}/0?master_name=pipeline&addr={{ include "milepost.node" (list . 1 26379) }}&addr={{ include "milepost.node" (list . 2 26379) }}
+{{- if .Values.broker.auth.enabled }}
+{{- range list "REDIS_PASSWORD" "REDIS_SENTINEL_PASSWORD" }}
+- name: {{ . }}
+  valueFrom:
+    secretKeyRef: {name: {{ include "milepost.secretName" (list $ "broker") }}, key: {{ $.Values.broker.auth.passwordKey }}}
+{{- end }}
+{{- end }}
+- name: WAIT_REPLICAS
+  value: {{ .Values.broker.sentinel.waitReplicas | int | quote }}
+{{- else if or .Values.broker.auth.enabled $tls (and (not .Values.broker.enabled) .Values.broker.external.existingSecret) -}}
 {{ include "milepost.url" (dict "root" . "role" "broker" "name" "REDIS_URL" "scheme" (ternary "rediss" "redis" (eq $tls "true"))) }}
 {{- else }}
 - name: REDIS_HOST

@@ -208,8 +208,8 @@ func TestFiles(t *testing.T) {
 		if got, want := strings.TrimSpace(data["redis.conf"]), read(role+".conf")+extra; got != want {
 			t.Errorf("%s.conf: %s", role, firstDifference(want, got))
 		}
-		if strings.TrimSpace(data["start.sh"]) != read("redis.sh") {
-			t.Errorf("%s: start.sh is %s", role, data["start.sh"])
+		if strings.TrimSpace(data["redis.sh"]) != read("redis.sh") {
+			t.Errorf("%s: redis.sh is %s", role, data["redis.sh"])
 		}
 	}
 	dashboards := find[*corev1.ConfigMap](t, all, "milepost-dashboards").Data

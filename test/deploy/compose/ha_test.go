@@ -1,7 +1,6 @@
 package compose
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -57,109 +56,194 @@ func TestHA(t *testing.T) {
 	}
 }
 
-// haNode is a broker or a Sentinel, started as the containers start theirs.
-type haNode struct {
-	addr, dir string
-	cmd       *exec.Cmd
+// haPod is a node with its Sentinel, started as the chart starts them. All it knows is in dir.
+type haPod struct {
+	dir, addr, sentinel string
+	env                 []string
+	running             []*exec.Cmd
 }
 
-func (n *haNode) start(t *testing.T, script string, env []string, args ...string) {
+func (p *haPod) start(t *testing.T, script string) {
 	t.Helper()
-	n.cmd = exec.Command("sh", append([]string{script}, args...)...)
-	n.cmd.Dir, n.cmd.Env, n.cmd.SysProcAttr = n.dir, append(os.Environ(), env...), &syscall.SysProcAttr{Setpgid: true}
-	if err := n.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (n *haNode) kill() {
-	_ = syscall.Kill(-n.cmd.Process.Pid, syscall.SIGKILL)
-	_ = n.cmd.Wait()
-}
-
-// TestHAScript: a killed master is replaced. If it comes back at once and its folder is empty, it
-// does not empty the replicas.
-func TestHAScript(t *testing.T) {
-	t.Parallel()
-	stagetest.Real(t).Kill() // skips or fails where there is no redis-server
-	conf, err := filepath.Abs(filepath.Join(root, "charts/milepost/files/broker.conf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	here := t.TempDir() // the two scripts lie side by side in the containers
-	for _, name := range []string{"charts/milepost/files/ha.sh", "charts/milepost/files/redis.sh"} {
-		text, err := os.ReadFile(filepath.Join(root, name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(here, filepath.Base(name)), text, 0o644)
+	for what, dir := range map[string]string{"node": p.dir, "sentinel": filepath.Join(p.dir, "sentinel")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
 		}
-		if err != nil {
+		me := map[string]string{"node": p.addr, "sentinel": p.sentinel}[what]
+		cmd := exec.Command("sh", script, what)
+		cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Setpgid: true}
+		cmd.Env = append(append(os.Environ(), p.env...), "ME="+me, "NODE_CONF="+filepath.Join(dir, "node.conf"))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		p.running = append(p.running, cmd)
+	}
+}
+
+// kill ends both; with lost, their folder is gone, too.
+func (p *haPod) kill(t *testing.T, lost bool) {
+	for _, cmd := range p.running {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait()
+	}
+	p.running = nil
+	if lost {
+		if err := os.RemoveAll(p.dir); err != nil {
 			t.Fatal(err)
 		}
 	}
-	var nodes, sentinels []*haNode
-	var addrs, asked []string
+}
+
+// haPods are three pods behind ha.sh.
+type haPods struct {
+	t      *testing.T
+	script string
+	pods   []*haPod
+	rdb    *redis.Client // to the master
+}
+
+func newHAPods(t *testing.T) *haPods {
+	t.Helper()
+	stagetest.Real(t).Kill() // skips or fails where there is no redis-server
+	files, err := filepath.Abs(filepath.Join(root, "charts/milepost/files"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &haPods{t: t, script: filepath.Join(files, "ha.sh")}
+	var nodes, sentinels []string
 	for range 3 {
-		nodes = append(nodes, &haNode{addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t)), dir: t.TempDir()})
-		sentinels = append(sentinels, &haNode{addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t)), dir: t.TempDir()})
-		addrs, asked = append(addrs, nodes[len(nodes)-1].addr), append(asked, sentinels[len(sentinels)-1].addr)
+		p := &haPod{addr: fmt.Sprintf("localhost:%d", stagetest.FreePort(t)), sentinel: fmt.Sprintf("localhost:%d", stagetest.FreePort(t)), dir: filepath.Join(t.TempDir(), "data")}
+		h.pods, nodes, sentinels = append(h.pods, p), append(nodes, p.addr), append(sentinels, p.sentinel)
+		t.Cleanup(func() { p.kill(t, false) })
 	}
-	env := []string{"REDIS_PASSWORD=p\"w", "REDISCLI_AUTH=p\"w", "BROKER_CONF=" + conf, "SENTINELS=" + strings.Join(asked, " "), "DOWN_AFTER=1000"}
-	start := func(n *haNode) {
-		n.start(t, filepath.Join(here, "ha.sh"), env, append([]string{"broker", n.addr}, addrs...)...)
+	const password = `p"w`
+	for _, p := range h.pods {
+		p.env = []string{"REDIS_PASSWORD=" + password, "REDISCLI_AUTH=" + password, "BROKER_CONF=" + filepath.Join(files, "broker.conf"),
+			"NODES=" + strings.Join(nodes, " "), "SENTINELS=" + strings.Join(sentinels, " "), "DOWN_AFTER=1000", "PATIENCE=5"}
 	}
-	for _, n := range nodes {
-		start(n)
-		t.Cleanup(func() { n.kill() })
-	}
-	for _, s := range sentinels {
-		s.start(t, filepath.Join(here, "ha.sh"), env, "sentinel", strings.Split(s.addr, ":")[1], addrs[0])
-		t.Cleanup(func() { s.kill() })
-	}
-	ctx := context.Background()
-	rdb := redis.NewClient(config.Redis{RedisURL: config.RedisURL("redis://" + asked[0] + "/0?master_name=pipeline&addr=" + asked[1] + "&addr=" + asked[2]), RedisPassword: "p\"w"}.Options())
-	defer rdb.Close()
-	haSettled(t, rdb, asked)
-	if err := rdb.Set(ctx, "kept", "yes", 0).Err(); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := rdb.Wait(ctx, 2, 0).Result(); err != nil || n != 2 {
-		t.Fatalf("WAIT = %d, %v", n, err)
-	}
-	nodes[0].kill()
-	if err := os.RemoveAll(filepath.Join(nodes[0].dir, "appendonlydir")); err != nil {
-		t.Fatal(err)
-	}
-	start(nodes[0]) // before the Sentinels notice
-	stagetest.Eventually(t, "another node is the master, and has what was written", func() bool {
-		v, err := rdb.Get(ctx, "kept").Result()
-		if err == redis.Nil {
-			t.Fatal("an empty node became the master")
-		}
-		return err == nil && v == "yes"
-	})
-	haSettled(t, rdb, asked)
-	if v, err := rdb.Get(ctx, "kept").Result(); err != nil || v != "yes" {
-		t.Errorf("at the end: %q, %v", v, err)
+	h.rdb = redis.NewClient(config.Redis{
+		RedisURL:      config.RedisURL("redis://" + sentinels[0] + "/0?master_name=pipeline&addr=" + sentinels[1] + "&addr=" + sentinels[2]),
+		RedisPassword: password, SentinelPass: password,
+	}.Options())
+	t.Cleanup(func() { _ = h.rdb.Close() })
+	return h
+}
+
+func (h *haPods) start(pods ...int) {
+	for _, i := range pods {
+		h.pods[i].start(h.t, h.script)
 	}
 }
 
-// haSettled waits until the master has two replicas, and the Sentinels know all.
-func haSettled(t *testing.T, rdb *redis.Client, sentinels []string) {
-	t.Helper()
-	ctx := context.Background()
-	stagetest.Eventually(t, "the master has two replicas, and the Sentinels know all", func() bool {
-		info, err := rdb.Info(ctx, "replication").Result()
+func (h *haPods) kill(lost bool, pods ...int) {
+	for _, i := range pods {
+		h.pods[i].kill(h.t, lost)
+	}
+}
+
+// settled waits until two replicas follow the master and can replace it, and the Sentinels know
+// that. It returns the master's number, and fails if that has not what was kept.
+func (h *haPods) settled(when string) (master int) {
+	h.t.Helper()
+	ctx := h.t.Context()
+	stagetest.Eventually(h.t, when+": two replicas follow the master, and all Sentinels know it", func() bool {
+		info, err := h.rdb.Info(ctx, "replication").Result()
 		if err != nil || strings.Count(info, "state=online") != 2 {
 			return false
 		}
-		for _, addr := range sentinels {
-			s := redis.NewSentinelClient(&redis.Options{Addr: addr})
+		for _, p := range h.pods {
+			s := redis.NewSentinelClient(&redis.Options{Addr: p.sentinel, Password: h.rdb.Options().Password})
 			about, err := s.Master(ctx, "pipeline").Result()
+			replicas, _ := s.Replicas(ctx, "pipeline").Result()
 			_ = s.Close()
-			if err != nil || about["num-slaves"] != "2" || about["num-other-sentinels"] != "2" {
+			if err != nil || about["num-other-sentinels"] != "2" || about["flags"] != "master" || about["down-after-milliseconds"] != "1000" || len(replicas) != 2 {
 				return false
 			}
+			for _, r := range replicas {
+				if r["flags"] != "slave" || r["master-link-status"] != "ok" || r["slave-priority"] != "100" {
+					return false
+				}
+			}
+			master = slices.IndexFunc(h.pods, func(p *haPod) bool { return p.addr == about["ip"]+":"+about["port"] })
 		}
 		return true
 	})
+	h.has(when)
+	return master
+}
+
+// has fails if the master is not filled.
+func (h *haPods) has(when string) {
+	h.t.Helper()
+	if v, err := h.rdb.Get(h.t.Context(), "kept").Result(); err != nil || v != "yes" {
+		h.t.Fatalf("%s: the master has %q, %v; an empty node became the master", when, v, err)
+	}
+}
+
+// TestHAScript: whatever restarts, with or without its volume, a node with an empty one never
+// becomes the master, and all come together again.
+func TestHAScript(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	h := newHAPods(t)
+	// The first node may have the data of a broker that was alone. It waits for the others.
+	old := newServer(t, "broker.conf")
+	if err := old.start("").Set(ctx, "kept", "yes", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	old.kill()
+	if err := os.CopyFS(h.pods[0].dir, os.DirFS(old.dir)); err != nil {
+		t.Fatal(err)
+	}
+	h.start(0, 1)
+	stagetest.Eventually(t, "a node waits for the others", func() bool {
+		s := redis.NewSentinelClient(&redis.Options{Addr: h.pods[0].sentinel, Password: h.rdb.Options().Password})
+		defer s.Close()
+		return s.Ping(ctx).Err() == nil
+	})
+	if _, err := os.Stat(filepath.Join(h.pods[0].dir, "filled")); err == nil {
+		t.Error("the first node founds before all Sentinels have answered")
+	}
+	h.start(2)
+	master := h.settled("first start")
+	if master != 0 {
+		t.Fatalf("node %d founded the pipeline, want 0", master)
+	}
+
+	replica := (master + 1) % 3
+	h.kill(false, replica)
+	h.start(replica)
+	if now := h.settled("a replica restarts"); now != master {
+		t.Errorf("a replica restarts: the master is %d, want %d still", now, master)
+	}
+
+	h.kill(false, master)
+	stagetest.Eventually(t, "the killed master is replaced", func() bool {
+		v, err := h.rdb.Get(ctx, "kept").Result()
+		return err == nil && v == "yes"
+	})
+	h.start(master)
+	now := h.settled("the old master comes back")
+	if now == master {
+		t.Errorf("the old master comes back: it is the master")
+	}
+
+	h.kill(true, now)
+	h.start(now) // before the Sentinels notice
+	if master = h.settled("the master comes back empty, at once"); master == now {
+		t.Errorf("the empty node %d is the master", now)
+	}
+
+	h.kill(false, 0, 1, 2)
+	h.start(0, 1, 2)
+	if now = h.settled("all restart"); now != master {
+		t.Errorf("all restart: the master is %d, want %d, which had time to come back", now, master)
+	}
+
+	// All stop; the master and a replica lose all, their Sentinels too.
+	left := (now + 1) % 3
+	h.kill(true, now, (now+2)%3)
+	h.kill(false, left)
+	h.start(0, 1, 2)
+	h.settled("all restart, and only one replica has its volume")
 }
