@@ -11,8 +11,7 @@
 // it and appends the same bytes, as an entry, to the stream whose key is the channel's name. Stages
 // work from the stream, where an entry is kept until every consumer group has settled it. Other
 // programs may listen to the channel, and a message that another program only publishes is adopted:
-// a stage puts it into the stream (adopt.go). A batch of more than eight messages that only
-// adopters would hear is not published.
+// a stage puts it into the stream (adopt.go). What only adopters would hear is not published.
 //
 // # The life of an entry
 //

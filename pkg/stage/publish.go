@@ -257,8 +257,9 @@ func (o *outlet) register(ctx context.Context) bool {
 
 func (o *outlet) publish(ctx context.Context, batch []publishing) {
 	keys := []string{o.keys.Stream(o.p.channel)}
-	args := make([]any, 0, 3+4*len(batch))
-	args = append(args, o.maxBacklog, o.p.name, len(batch))
+	args := make([]any, 0, 4+4*len(batch))
+	single := o.single()
+	args = append(args, o.maxBacklog, o.p.name, single, len(batch))
 	for _, x := range batch {
 		args = append(args, x.s.ID, x.payload, strconv.FormatInt(x.s.At.UnixMilli(), 10))
 		if x.s.plain() {
@@ -282,6 +283,9 @@ func (o *outlet) publish(ctx context.Context, batch []publishing) {
 	reply, few, err := o.run(ctx, keys, args)
 	o.failed(err)
 	replies, _ := reply.([]any)
+	if err == nil && single == "" && replies[len(batch)] == int64(1) {
+		o.sawSingle()
+	}
 	for i, x := range batch {
 		a := published{err: err}
 		if err == nil {

@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -81,6 +82,7 @@ func (s *lane) readConn(ctx context.Context, wait *backoff, careful bool) error 
 		}
 		wait.next = 0
 		s.accept(in)
+		runtime.Gosched() // the handler, and its settling, go before the next read: 0.05 ms for a single entry
 		if len(in) > gatherFrom && len(in) < most {
 			select {
 			case <-ctx.Done():

@@ -255,7 +255,7 @@ var trackedTo = [...]any{"", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9
 // settleArgs appends the script's arguments. Most are pointers into the batch, since a string or a
 // slice in an interface is an allocation.
 func (s *lane) settleArgs(args []any, batch []settlement) []any {
-	args = append(args, s.cfg.Name, s.name, s.maxBacklog, s.maxDead, len(s.cfg.Out))
+	args = append(args, s.cfg.Name, s.name, s.maxBacklog, s.maxDead, s.single(), len(s.cfg.Out))
 	for _, o := range s.cfg.Out {
 		if o.Unread {
 			args = append(args, s.keepEntries)
@@ -316,6 +316,7 @@ func (x *settlement) more() []byte {
 type settleReply struct {
 	Elsewhere, Restored, Full []int
 	Problem                   string
+	Single                    bool
 }
 
 // settled takes in the script's reply.
@@ -355,6 +356,9 @@ func (s *lane) settled(ctx context.Context, batch []settlement, reply settleRepl
 			default:
 			}
 		})
+	}
+	if reply.Single {
+		s.sawSingle()
 	}
 	s.m.batch.Observe(float64(len(batch)))
 	s.replay.settled(release)

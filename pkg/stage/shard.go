@@ -27,6 +27,8 @@ type shard struct {
 	link  *link.Link
 	block time.Duration // how long an idle read waits
 
+	singleUntil atomic.Int64 // Unix ms; until then Redis has no replica
+
 	maxBacklog, keepEntries, maxDead int // its share of those of Options
 }
 

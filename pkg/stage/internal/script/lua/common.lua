@@ -270,20 +270,23 @@ end
 
 -- heard(channel) -> whether a published message has a listener. Adopters are none: they only skip
 -- what is announced. Patterns, replicas, and a Redis that does not tell, count as listeners.
+-- single: whether Redis has no replica; nil if that is not known yet. A script that is told so by its
+-- caller need not ask.
+local single
 local function heard(channel)
   local n = redis.pcall('PUBSUB', 'NUMSUB', channel, channel .. ':adopters')
-  local patterns = redis.pcall('PUBSUB', 'NUMPAT')
-  if n.err or n[2] > n[4] or patterns ~= 0 then return true end
-  local info = redis.pcall('INFO', 'replication')
-  return type(info) ~= 'string' or not string.find(info, 'connected_slaves:0\r', 1, true)
+  if n.err or n[2] > n[4] or redis.pcall('PUBSUB', 'NUMPAT') ~= 0 then return true end
+  if single == nil then
+    local info = redis.pcall('INFO', 'replication')
+    single = type(info) == 'string' and string.find(info, 'connected_slaves:0\r', 1, true) ~= nil
+  end
+  return not single
 end
 
 -- publish(channel, messages): publishes what was added to the stream, its number first, for
--- adopters. More than FEW messages cost more than to ask for listeners; without one they are not
--- published.
-local FEW = 8
+-- adopters. Without a listener it publishes nothing, so that adopters need not wake up.
 local function publish(channel, messages)
-  if #messages > FEW and not heard(channel) then return end
+  if not heard(channel) then return end
   redis.call('PUBLISH', channel .. ':kept', #messages)
   for _, m in ipairs(messages) do redis.call('PUBLISH', channel, m) end
 end

@@ -1,7 +1,8 @@
 -- Publishes a batch on one channel: appends each message to the stream, then publishes them, their
 -- number first.
 -- KEYS  1 channel; then the idempotency and limit keys that ARGV points at
--- ARGV  1 MAX_BACKLOG  2 publisher's name  3 number of messages; then for each message:
+-- ARGV  1 MAX_BACKLOG  2 publisher's name  3 '1' if no other node has
+--       listeners, '0' if some may, '' to ask Redis  4 number of messages; then for each message:
 --       id, payload, at (ms), '' if there is nothing more, else:
 --       '1', traceparent or '', track ('1' or ''), index in KEYS of its idempotency key or '0',
 --       digest, number of limits; for each: index in KEYS, max, period (ms)
@@ -11,8 +12,10 @@
 --       full (true: over MAX_BACKLOG) or
 --       limit (which one, from 1), wait (ms until the next message fits) or
 --       error (Redis refused the entry)
-local channel, max, publisher, n = KEYS[1], tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-local a, reply, kept, tracked, now = 4, {}, {}, {}, now_ms()
+-- and then 1 if Redis has no replica, else 0.
+local channel, max, publisher, n = KEYS[1], tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[4])
+if ARGV[3] ~= '' then single = ARGV[3] == '1' end
+local a, reply, kept, tracked, now = 5, {}, {}, {}, now_ms()
 
 -- over(share) -> whether Redis has filled more than this share of maxmemory.
 local function over(share)
@@ -112,4 +115,5 @@ for i = 1, n do
 end
 if #kept > 0 then publish(channel, kept) end
 first_steps(publisher, now, channel, tracked)
+reply[n + 1] = single and 1 or 0
 return reply
