@@ -61,8 +61,7 @@ func TestBase(t *testing.T) {
 			steps, _ := b.Progress(t.Context(), good)
 			return len(steps) == 3 && strings.Join(steps[1].Next, " ") == "mid"
 		})
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		stagetest.Eventually(t, "someone adopts", func() bool { return rdb.Exists(t.Context(), "base:in:adopter").Val() == 1 })
 		names := append(rdb.Keys(t.Context(), "*").Val(), rdb.PubSubChannels(t.Context(), "*").Val()...)
 		if len(names) < 20 {
@@ -76,9 +75,9 @@ func TestBase(t *testing.T) {
 	})
 }
 
-// TestPrefixShares: pipelines with different prefixes share a Redis and nothing else, bare
-// PUBLISHes included, and a database alone does not separate them.
-func TestPrefixShares(t *testing.T) {
+// TestPrefixNeeded: a database alone does not separate pipelines: channels belong to all of Redis.
+// TestPromiseExactlyOnceRedises of test/e2e runs two pipelines on one Redis.
+func TestPrefixNeeded(t *testing.T) {
 	for _, tc := range []struct {
 		prefix   string
 		database int
@@ -92,50 +91,4 @@ func TestPrefixShares(t *testing.T) {
 			_ = b.Close()
 		}
 	}
-	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		handled := map[string]chan string{}
-		for prefix, database := range map[string]int{"": 0, "a:": 0, "b:": 1} {
-			redis := *o
-			redis.DB = database
-			b, err := Open(Options{Redis: &redis, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Lease: time.Second, Prefix: prefix})
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := make(chan string, 10)
-			handled[prefix] = got
-			s, err := b.New(Config{Name: "first", In: "in"}, Each(func(_ context.Context, e Event[string]) (Nothing, error) {
-				got <- e.Body
-				return Nothing{}, nil
-			}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { b.Close() })
-			stagetest.Run(t, s)
-			stagetest.Eventually(t, "the stage adopts", func() bool { // from its marker on, which the script that sets this key publishes
-				return s.Ready() == nil && b.link.Client().Exists(t.Context(), b.link.Keys.Adopter("in")).Val() == 1
-			})
-		}
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
-		for prefix := range handled {
-			want := "bare of " + prefix
-			for range 2 { // the second comes after what the first might have caused elsewhere
-				stagetest.Eventually(t, "there are adopters", func() bool {
-					return rdb.PubSubNumSub(t.Context(), prefix+"in").Val()[prefix+"in"] == 1
-				})
-				rdb.Publish(t.Context(), prefix+"in", want)
-				if got := <-handled[prefix]; got != want {
-					t.Errorf("prefix %q handled %q, want %q", prefix, got, want)
-				}
-			}
-		}
-		for prefix, got := range handled {
-			select {
-			case text := <-got:
-				t.Errorf("prefix %q handled %q as well", prefix, text)
-			default:
-			}
-		}
-	})
 }

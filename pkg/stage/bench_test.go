@@ -96,7 +96,6 @@ func BenchmarkHop(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			srv := stagetest.Real(b, c.args...)
 			rdb := srv.Client()
-			defer rdb.Close()
 			var bare, staged []float64
 			for range b.N {
 				for range 3 {
@@ -131,7 +130,6 @@ func BenchmarkHop(b *testing.B) {
 func BenchmarkBacklog(b *testing.B) {
 	srv := stagetest.Real(b)
 	rdb := srv.Client()
-	defer rdb.Close()
 	for _, n := range []int{1_000, 10_000, 100_000, 1_000_000} {
 		b.Run(fmt.Sprintf("events=%d", n), func(b *testing.B) {
 			for range b.N {
@@ -158,7 +156,6 @@ func BenchmarkBacklog(b *testing.B) {
 func BenchmarkReplicas(b *testing.B) {
 	srv := stagetest.Real(b)
 	rdb := srv.Client()
-	defer rdb.Close()
 	for _, c := range []struct {
 		name string
 		work time.Duration

@@ -134,27 +134,6 @@ func numbered(prefix string, n int) []string {
 
 func upper(_ context.Context, e stage.Event[string]) (string, error) { return e.Body + "!", nil }
 
-func TestTwoStages(t *testing.T) {
-	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		b := open(t, o)
-		p := publisher(t, b, "in")
-		ids := publish(t, p, numbered("before ", 10)...) // kept until somebody reads
-		var got tally
-		start(t, b, stage.Config{Name: "shout", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(upper))
-		start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
-		ids = append(ids, publish(t, p, numbered("after ", 300)...)...)
-		stagetest.Eventually(t, "all arrive", func() bool { return got.len() == len(ids) })
-		got.once(t, ids)
-		if body := got.body[ids[0]]; body != "before 0!" {
-			t.Errorf("body of the first = %q, want %q", body, "before 0!")
-		}
-		stagetest.Eventually(t, "backlog is 0", func() bool {
-			c, err := inspect.New(b).Status(t.Context(), "in")
-			return err == nil && len(c.Groups) == 1 && c.Groups[0].Backlog == 0 && c.Groups[0].Pending == 0
-		})
-	})
-}
-
 func TestOutcomes(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
@@ -241,47 +220,12 @@ func probe(t *testing.T, rdb *redis.Client, got *tally) {
 	})
 }
 
-func TestAdoption(t *testing.T) {
-	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		b := open(t, o)
-		var got tally
-		for range 3 { // three replicas, and a second group on the same channel
-			start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
-		}
-		var other tally
-		start(t, b, stage.Config{Name: "other", In: "in"}, other.sink())
-		stagetest.Eventually(t, "someone adopts", func() bool { c, _ := inspect.New(b).Status(t.Context(), "in"); return c.Adopted })
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
-		p := publisher(t, b, "in")
-		probe(t, rdb, &got)
-		const n = 200
-		var bodies []string
-		for i := range n {
-			bodies = append(bodies, fmt.Sprint("bare ", i), fmt.Sprint("own ", i))
-			if err := rdb.Publish(t.Context(), "in", bodies[2*i]).Err(); err != nil {
-				t.Fatal(err)
-			}
-			publish(t, p, bodies[2*i+1])
-		}
-		for _, c := range []*tally{&got, &other} {
-			stagetest.Eventually(t, "all arrive", func() bool { return len(c.missing(bodies)) == 0 })
-			for body, times := range c.bodies() {
-				if times != 1 {
-					t.Errorf("%q arrived %d times, want 1", body, times)
-				}
-			}
-		}
-	})
-}
-
 // A bare PUBLISH over 64 KiB is set aside with its begin and its size, others are adopted. A dead
 // letter keeps no more of any payload, and what was cut is not replayed.
 func TestLarge(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		const most = 64 << 10
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		b := open(t, o)
 		var got tally
 		start(t, b, stage.Config{Name: "s", In: "in"}, stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
@@ -327,8 +271,7 @@ func TestLarge(t *testing.T) {
 // cannot be true is ignored and counted.
 func TestAdoptionDisturbed(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		b := open(t, o)
 		var got tally
 		start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
@@ -352,8 +295,7 @@ func TestAdoptionDisturbed(t *testing.T) {
 // ticked since.
 func TestAdoptionHandedOver(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		var got tally
 		process := func() (stop func()) { // a broker of its own, as another process has
 			return start(t, open(t, o), stage.Config{Name: "s", In: "in"}, got.sink())
@@ -391,7 +333,6 @@ func TestHeard(t *testing.T) {
 	t.Parallel()
 	server := stagetest.Real(t)
 	rdb := server.Client()
-	defer rdb.Close()
 	b := open(t, server.Options())
 	var got tally
 	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
@@ -441,7 +382,6 @@ func TestHeard(t *testing.T) {
 		{"replica", func() *redis.PubSub {
 			replica := stagetest.Real(t, "--replicaof", "127.0.0.1", strings.TrimPrefix(server.Addr, "127.0.0.1:"))
 			away := replica.Client()
-			t.Cleanup(func() { away.Close() })
 			stagetest.Eventually(t, "the replica is attached", func() bool {
 				return rdb.InfoMap(t.Context(), "replication").Item("Replication", "connected_slaves") == "1" &&
 					away.InfoMap(t.Context(), "replication").Item("Replication", "master_link_status") == "up"
@@ -500,8 +440,7 @@ func TestIdempotencyAndLimits(t *testing.T) {
 			t.Errorf("another body under the key: %v, want ErrKeyReused", err)
 		}
 		// A failover may lose the entry and the key; another process computes the same ID.
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		other := publisher(t, open(t, o), "in")
 		rdb.Del(t.Context(), "in", "idempotency:k")
 		if r, err := other.Publish(t.Context(), stage.Submission{Body: "x", Key: "k", Digest: "d"}); err != nil || r.Repeat || r.ID != first.ID {

@@ -153,7 +153,6 @@ func TestPublishShares(t *testing.T) {
 	p := publisher(t, b, "in")
 	publish(t, p, "first") // registers the publisher and loads the script
 	rdb := srv.Client()
-	defer rdb.Close()
 	if err := rdb.ConfigResetStat(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -229,8 +228,7 @@ func TestManyOutputs(t *testing.T) {
 		p := publisher(t, b, "in")
 		all, each := publish(t, p, "all"), publish(t, p, channels...)
 		group(t, b, "in", "s", "all are settled", settled)
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		for i, channel := range channels {
 			got := map[string]string{}
 			for _, x := range rdb.XRange(t.Context(), channel, "-", "+").Val() {

@@ -2,7 +2,6 @@ package stage
 
 import (
 	"context"
-	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -100,12 +99,7 @@ func TestSettledDuringReplay(t *testing.T) {
 func TestEra(t *testing.T) {
 	server := stagetest.Real(t)
 	rdb := server.Client()
-	defer rdb.Close()
-	b, err := Open(Options{Redis: server.Options(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
+	b := brokerOf(t, server.Options())
 	hold, handled := make(chan struct{}), make(chan string, 10)
 	s, err := b.New(Config{Name: "s", In: "in"}, Each(func(_ context.Context, e Event[string]) (Nothing, error) {
 		handled <- e.Body
@@ -117,10 +111,7 @@ func TestEra(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
+	stagetest.Run(t, s)
 	add := func(body string) {
 		t.Helper()
 		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", ID: "5-5", Values: []string{"payload", body, "id", newID(), "at", "1"}}).Err(); err != nil {

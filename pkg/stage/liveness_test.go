@@ -50,8 +50,7 @@ func TestTakeOverWhileConnectionsBreak(t *testing.T) {
 	b := open(t, o, func(o *stage.Options) { o.Lease = 2 * time.Second })
 	start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())()
 	ids := publish(t, publisher(t, b, "in"), numbered("", 20)...)
-	rdb := redis.NewClient(o)
-	defer rdb.Close()
+	rdb := stagetest.Client(t, o)
 	ghost(t, rdb, 20, 0)
 	breaking, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -73,7 +72,6 @@ func TestPauseOfRedisCondemnsNobody(t *testing.T) {
 	t.Parallel()
 	server := stagetest.Real(t)
 	rdb := server.Client()
-	defer rdb.Close()
 	busy, other := open(t, server.Options()), open(t, server.Options())
 	entered, release := make(chan struct{}, 1), make(chan struct{})
 	start(t, busy, stage.Config{Name: "s", In: "in", Prefetch: 1}, stage.Each(func(context.Context, stage.Event[string]) (stage.Nothing, error) {
@@ -114,8 +112,7 @@ func TestAdoptionWaitsForRoom(t *testing.T) {
 	t.Parallel()
 	o := stagetest.Real(t).Options()
 	b := open(t, o)
-	rdb := redis.NewClient(o)
-	defer rdb.Close()
+	rdb := stagetest.Client(t, o)
 	var got tally
 	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())()
 	ids := publish(t, publisher(t, b, "in"), numbered("", 20)...)
@@ -147,7 +144,6 @@ func TestTickLacksRights(t *testing.T) {
 	t.Parallel()
 	server := stagetest.Real(t)
 	admin := server.Client()
-	defer admin.Close()
 	admin.Do(t.Context(), "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all")
 	o := server.Options()
 	o.Username, o.Password = "app", "secret"
@@ -174,7 +170,6 @@ func TestIdleRoundTrips(t *testing.T) {
 	t.Parallel()
 	server := stagetest.Real(t)
 	rdb := server.Client()
-	defer rdb.Close()
 	b := open(t, server.Options(), func(o *stage.Options) { o.Lease = 3 * time.Second })
 	start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())
 	stagetest.Eventually(t, "it adopts", func() bool { return rdb.Exists(t.Context(), "in:adopter").Val() == 1 })

@@ -2,7 +2,6 @@ package stage
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -42,32 +41,6 @@ func brokerOf(t testing.TB, o *redis.Options) *Broker {
 	}
 	t.Cleanup(func() { _ = b.Close() })
 	return b
-}
-
-// Redis says how full it is, also when it is full.
-func TestMemory(t *testing.T) {
-	t.Parallel()
-	const limit = 16 << 20
-	s := stagetest.Real(t, "--maxmemory", fmt.Sprint(limit), "--maxmemory-policy", "noeviction")
-	rdb := s.Client()
-	defer rdb.Close()
-	b := brokerOf(t, s.Options())
-	before := fullnessOf(t, b)
-	if before["used_bytes"] < 100<<10 || before["used_bytes"] > limit/2 || before["max_bytes"] != limit || len(before) != 2 {
-		t.Fatalf("an empty Redis with a limit of %d says %v", limit, before)
-	}
-	for i := 0; ; i++ {
-		err := rdb.Set(t.Context(), fmt.Sprint("ballast", i), strings.Repeat("x", 64<<10), 0).Err()
-		if err != nil && strings.HasPrefix(err.Error(), "OOM ") {
-			break
-		}
-		if err != nil || i > limit>>16 {
-			t.Fatalf("SET number %d: %v", i, err)
-		}
-	}
-	if got := fullnessOf(t, b); got["used_bytes"] < 0.95*limit || got["max_bytes"] != limit {
-		t.Errorf("a full Redis with a limit of %d says %v", limit, got)
-	}
 }
 
 // Without a limit there is only what is used; of a Redis that is away, nothing.

@@ -28,8 +28,7 @@ func TestReadmeProgram(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		c := redis.NewClient(o)
-		t.Cleanup(func() { c.Close() })
+		c := stagetest.Client(t, o)
 		cmd := exec.Command(program, o.Addr)
 		cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 		if err := cmd.Start(); err != nil {

@@ -47,8 +47,7 @@ func TestTakeOver(t *testing.T) {
 		stop := start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())
 		stop()
 		ids := publish(t, publisher(t, b, "in"), numbered("", 200)...)
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		if _, err := rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "s", Consumer: "ghost", Streams: []string{"in", ">"}, Count: 150}).Result(); err != nil {
 			t.Fatal(err)
 		}
@@ -172,8 +171,7 @@ func TestPauseForOne(t *testing.T) {
 				got.add(e.ID, e.Body)
 				return stage.Nothing{}, nil
 			}))
-			rdb := redis.NewClient(o)
-			defer rdb.Close()
+			rdb := stagetest.Client(t, o)
 			if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", "down", "crashes", crashes}}).Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -190,8 +188,7 @@ func TestPauseForOne(t *testing.T) {
 func TestLostGroupFloorAhead(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o, func(o *stage.Options) { o.MaxBacklog = 3 })
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		const ahead = "9999999999999-0"
 		var got tally
 		stop := start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
@@ -224,8 +221,7 @@ func TestLostGroupAndFlush(t *testing.T) {
 		p := publisher(t, b, "in")
 		var got tally
 		start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		ids := publish(t, p, numbered("", 30)...)
 		group(t, b, "in", "s", "all settled", settled)
 		stagetest.Eventually(t, "the floor is stored", func() bool {
@@ -246,41 +242,6 @@ func TestLostGroupAndFlush(t *testing.T) {
 		ids = append(ids, publish(t, p, numbered("", 30)...)...)
 		stagetest.Eventually(t, "it works after FLUSHALL", func() bool { return got.len() == 90 })
 		got.once(t, ids)
-	})
-}
-
-// Pressure travels: while the second stage is away, the first stops reading, and the edge refuses.
-func TestPressure(t *testing.T) {
-	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		const most = 200
-		b := open(t, o, func(o *stage.Options) { o.MaxBacklog = most })
-		p := publisher(t, b, "in")
-		var got tally
-		stop := start(t, b, stage.Config{Name: "end", In: "mid"}, got.sink())
-		stop()
-		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "mid"}}, Prefetch: 50}, stage.Each(upper))
-		var ids []string
-		for refused := 0; refused < 10 && len(ids) < 20*most; {
-			r, err := p.Publish(t.Context(), stage.Submission{Body: "x"})
-			switch {
-			case err == nil:
-				ids = append(ids, r.ID)
-			case errors.Is(err, stage.ErrBacklog):
-				refused++
-				time.Sleep(5 * time.Millisecond) // paces the load
-			default:
-				t.Fatal(err)
-			}
-		}
-		if len(ids) < most || len(ids) > 4*most {
-			t.Errorf("%d were kept before the edge refused, want between %d and %d", len(ids), most, 4*most)
-		}
-		start(t, b, stage.Config{Name: "end", In: "mid"}, got.sink())
-		stagetest.Eventually(t, "all flow again", func() bool { return got.len() == len(ids) })
-		got.once(t, ids)
-		if _, err := p.Publish(t.Context(), stage.Submission{Body: "x"}); err != nil {
-			t.Errorf("Publish after the pressure = %v", err)
-		}
 	})
 }
 
@@ -341,8 +302,7 @@ func TestNobodyReads(t *testing.T) {
 		if _, err := p.Publish(t.Context(), stage.Submission{Body: "x"}); !errors.Is(err, stage.ErrBacklog) {
 			t.Fatalf("Publish over MaxBacklog with nobody there = %v, want ErrBacklog", err)
 		}
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		sub := rdb.Subscribe(t.Context(), "in")
 		defer sub.Close()
 		if _, err := sub.Receive(t.Context()); err != nil {
@@ -398,47 +358,12 @@ func TestDeadLetters(t *testing.T) {
 	})
 }
 
-func TestRetireAndSkip(t *testing.T) {
-	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		b := open(t, o)
-		p := publisher(t, b, "in")
-		var got tally
-		stop := start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
-		if err := inspect.New(b).Retire(t.Context(), "in", "s"); !errors.Is(err, inspect.ErrAlive) {
-			t.Errorf("Retire of a running group = %v, want ErrAlive", err)
-		}
-		if n, err := inspect.New(b).Skip(t.Context(), "in", "s"); !errors.Is(err, inspect.ErrAlive) {
-			t.Errorf("Skip of a running group = %d, %v, want ErrAlive", n, err)
-		}
-		stop()
-		publish(t, p, numbered("", 40)...)
-		if n, err := inspect.New(b).Skip(t.Context(), "in", "s"); n != 40 || err != nil {
-			t.Errorf("Skip = %d, %v, want 40", n, err)
-		}
-		stop = start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
-		ids := publish(t, p, "after")
-		stagetest.Eventually(t, "only what came after is seen", func() bool { return got.len() == 1 })
-		got.once(t, ids)
-		stop()
-		if err := inspect.New(b).Retire(t.Context(), "in", "s"); err != nil {
-			t.Errorf("Retire = %v", err)
-		}
-		if err := inspect.New(b).Retire(t.Context(), "in", "s"); !errors.Is(err, stage.ErrNotFound) {
-			t.Errorf("Retire again = %v, want ErrNotFound", err)
-		}
-		if c, err := inspect.New(b).Status(t.Context(), "in"); err != nil || len(c.Groups) != 0 {
-			t.Errorf("Status after Retire = %+v, %v", c, err)
-		}
-	})
-}
-
 // Another program's group on a stream: nothing is trimmed before it is acked, up to MaxBacklog,
 // after AwaitGroup without that limit, and after IgnoreGroup at once.
 func TestForeignGroup(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o, func(o *stage.Options) { o.MaxBacklog, o.KeepEntries = 1000, 200 })
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		var got tally
 		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "news", Unread: true}}}, stage.Each(func(ctx context.Context, e stage.Event[string]) (string, error) {
 			got.add(e.ID, e.Body)
@@ -510,8 +435,7 @@ func TestForeignGroup(t *testing.T) {
 // The stage says which key it is, and goes on when that is mended.
 func TestWrongKey(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		for i, key := range []string{"in:groups", "stages", "in:due", "in:dead", "in:floors", "in:adopter", "heard", "out", "out:groups", "out:floors", "out:due"} {
 			prefix := fmt.Sprintf("%d:", i)
 			b := open(t, o, func(o *stage.Options) { o.Prefix = prefix })
@@ -579,8 +503,7 @@ func TestWrongKey(t *testing.T) {
 func TestForwardRefused(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		const last = "18446744073709551615-18446744073709551615" // no ID is greater
 		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "b", ID: last, Values: []string{"x", "y"}}).Err(); err != nil {
 			t.Fatal(err)
@@ -626,8 +549,7 @@ func TestBadEntryRubbish(t *testing.T) {
 			N int `json:"n"`
 		}
 		b := open(t, o)
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		var got tally
 		start(t, b, stage.Config{Name: "s", In: "in"}, stage.Each(func(_ context.Context, e stage.Event[payload]) (stage.Nothing, error) {
 			got.add(e.ID, fmt.Sprint(e.Body.N))
@@ -667,8 +589,7 @@ func TestBadEntryTombstone(t *testing.T) {
 	b := open(t, o)
 	start(t, b, stage.Config{Name: "s", In: "in"}, (&tally{}).sink())()
 	publish(t, publisher(t, b, "in"), "a", "b")
-	rdb := redis.NewClient(o)
-	defer rdb.Close()
+	rdb := stagetest.Client(t, o)
 	r, err := rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "s", Consumer: "ghost", Streams: []string{"in", ">"}}).Result()
 	if err != nil {
 		t.Fatal(err)
@@ -684,37 +605,6 @@ func TestBadEntryTombstone(t *testing.T) {
 	if err != nil || len(letters) != 1 || !strings.Contains(letters[0].Error, "no longer in the stream") {
 		t.Errorf("dead letters = %+v, %v, want one that says the body is gone", letters, err)
 	}
-}
-
-// A full Redis refuses publishing; what is kept flows on, also through stages that start while it
-// is full.
-func TestFull(t *testing.T) {
-	srv := stagetest.Real(t, append([]string{"--maxmemory", "6mb", "--maxmemory-policy", "noeviction"}, stagetest.Durable...)...)
-	b := open(t, srv.Options())
-	p := publisher(t, b, "in")
-	var ids []string
-	body := strings.Repeat("x", 4000)
-	for {
-		r, err := p.Publish(t.Context(), stage.Submission{Body: body})
-		if errors.Is(err, stage.ErrRefused) && strings.Contains(err.Error(), "OOM") {
-			break
-		}
-		if err != nil || len(ids) > 5000 {
-			t.Fatalf("Publish %d = %v, want refusals for want of memory", len(ids), err)
-		}
-		ids = append(ids, r.ID)
-	}
-	srv.Kill()
-	srv.Start() // still full
-	var got tally
-	start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(upper))
-	start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
-	stagetest.Eventually(t, "all that was kept arrives", func() bool { return got.len() == len(ids) })
-	got.once(t, ids)
-	stagetest.Eventually(t, "there is room again", func() bool {
-		_, err := p.Publish(t.Context(), stage.Submission{Body: body})
-		return err == nil
-	})
 }
 
 // Room in Redis is for events. While none waits, no submission is refused, however much progress
@@ -756,7 +646,6 @@ func TestFullOfProgress(t *testing.T) {
 	}
 	stop()
 	rdb := srv.Client()
-	defer rdb.Close()
 	body = strings.Repeat("x", 4000)
 	for n := 0; ; n++ {
 		_, err := submit(20*round + n)
@@ -808,7 +697,6 @@ func TestBadEntryKills(t *testing.T) {
 			}
 			t.Logf("%d processes died", deaths)
 			rdb := srv.Client()
-			defer rdb.Close()
 			if consumer != "" {
 				stagetest.Eventually(t, "its starts are forgotten", func() bool { return !rdb.HExists(t.Context(), "in:groups", "starts:s:"+consumer).Val() })
 			}
@@ -840,8 +728,7 @@ func TestBadEntryChild(t *testing.T) {
 func TestAloneAndPaused(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b := open(t, o)
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		noted := func() bool {
 			return slices.ContainsFunc(rdb.HKeys(t.Context(), "in:groups").Val(), func(field string) bool { return strings.HasPrefix(field, "alone:s:") })
 		}

@@ -43,8 +43,7 @@ func tryRights(t *testing.T, rules string) {
 	if strings.HasSuffix(rules, "-select") {
 		o.DB = 1
 	}
-	admin := redis.NewClient(o)
-	t.Cleanup(func() { admin.Close() })
+	admin := stagetest.Client(t, o)
 	command(t, admin, "ACL SETUSER app on >p@ss/word "+rules)
 	app := *o
 	app.Username, app.Password = "app", "p@ss/word"
@@ -62,15 +61,7 @@ func tryRights(t *testing.T, rules string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run = %v", err)
-		}
-	})
+	stagetest.Run(t, s)
 	p := b.Publisher("edge", "in")
 	t.Cleanup(func() { p.Close() })
 	submission := stage.Submission{Body: "x", Track: true, Key: "k", Limits: []stage.Limit{{Name: "l", Max: 9, Per: time.Hour}}}
@@ -133,8 +124,7 @@ func TestRefusedWhileRunning(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := stagetest.Real(t)
-			admin := redis.NewClient(server.Options())
-			t.Cleanup(func() { admin.Close() })
+			admin := stagetest.Client(t, server.Options())
 			admin.Do(t.Context(), "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all")
 			o := server.Options()
 			o.Username, o.Password = "app", "secret"

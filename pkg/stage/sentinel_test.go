@@ -75,8 +75,7 @@ func TestSentinelMinority(t *testing.T) {
 	}
 	o := stage.Sentinel(f)
 	o.MaxRetries = -1
-	rdb := redis.NewClient(o)
-	defer rdb.Close()
+	rdb := stagetest.Client(t, o)
 	sub := rdb.Subscribe(t.Context(), "channel")
 	defer sub.Close()
 	if _, err := sub.Receive(t.Context()); err != nil {

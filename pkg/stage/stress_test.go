@@ -2,7 +2,6 @@ package stage_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -46,7 +45,6 @@ func TestStartStop(t *testing.T) {
 	}
 	p := publisher(t, b, "in")
 	rdb := srv.Client()
-	defer rdb.Close()
 	stagetest.Eventually(t, "someone adopts", func() bool {
 		rdb.Publish(t.Context(), "in", "probe")
 		return len(got.missing([]string{"probe!"})) == 0
@@ -69,69 +67,6 @@ func TestStartStop(t *testing.T) {
 		}
 	}
 	group(t, b, "in", "s", "all settled, and only who runs is known", func(g inspect.GroupStatus) bool { return settled(g) && len(g.Consumers) == 1 })
-}
-
-// A Redis that is killed and restarted under load loses nothing that was answered, and doubles
-// nothing.
-func TestRedisRestarts(t *testing.T) {
-	t.Parallel()
-	srv := stagetest.Real(t, stagetest.Durable...)
-	b := open(t, srv.Options())
-	var got tally
-	start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
-	for range 2 {
-		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(upper))
-	}
-	p := publisher(t, b, "in")
-	over, stop := context.WithCancel(t.Context())
-	var mu sync.Mutex
-	var ids []string
-	var edge sync.WaitGroup
-	for range 4 {
-		edge.Go(func() {
-			for over.Err() == nil {
-				r, err := p.Publish(context.Background(), stage.Submission{Body: "x"})
-				switch {
-				case err == nil:
-					mu.Lock()
-					ids = append(ids, r.ID)
-					mu.Unlock()
-				case errors.Is(err, stage.ErrUnavailable):
-					time.Sleep(5 * time.Millisecond) // paces the load while Redis is away
-				default:
-					t.Errorf("Publish = %v", err)
-					return
-				}
-			}
-		})
-	}
-	for range 5 {
-		mu.Lock()
-		before := len(ids)
-		mu.Unlock()
-		stagetest.Eventually(t, "load is flowing", func() bool { mu.Lock(); defer mu.Unlock(); return len(ids) > before+200 })
-		srv.Kill()
-		srv.Start()
-	}
-	stop()
-	edge.Wait()
-	stagetest.Eventually(t, "all that was answered arrives", func() bool {
-		got.mu.Lock()
-		defer got.mu.Unlock()
-		for _, id := range ids {
-			if got.seen[id] == 0 {
-				return false
-			}
-		}
-		return true
-	})
-	for id, n := range got.seen {
-		if n != 1 {
-			t.Errorf("event %s was delivered to the end %d times, want 1", id, n)
-		}
-	}
-	stagetest.Eventually(t, "there are no dead letters", func() bool { n, err := inspect.New(b).DeadCount(t.Context(), "in"); return n == 0 && err == nil })
-	t.Logf("%d events answered across 5 kills of redis", len(ids))
 }
 
 // What cannot work is refused when the stage is made, with the field's name.

@@ -23,6 +23,7 @@ func TestAnyMongo(t *testing.T) {
 		"TLS not spoken": {"MONGO_TLS_CA=" + certificates.CA, "mongo is away", "", "unset MONGO_TLS_CA"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			db := p.service("db", tc.env)
 			db.Start()
 			db.waits(tc.ready)

@@ -3,11 +3,11 @@
 package e2e
 
 import (
-	"bufio"
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/event"
 )
@@ -18,13 +18,20 @@ var (
 	goldenMiles = "5679.936314229341"
 )
 
-// TestPromiseChannelsPayloads listens with redis-cli and sees exactly the payloads of the contract,
-// one each.
+// TestPromiseChannelsPayloads listens as any program can, and hears exactly the payloads of the
+// contract, one each.
 func TestPromiseChannelsPayloads(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t)
 	p.start(all...)
-	heard := p.subscribe(append(hops, "the end")...)
+	listener := p.rdb.Subscribe(t.Context(), append(hops, "the end")...)
+	defer listener.Close()
+	for range len(hops) + 1 {
+		if _, err := listener.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heard := listener.Channel(redis.WithChannelSize(10_000))
 
 	vs := append([]visit{golden}, visits("reader", 2)...)
 	p.submit(vs...)
@@ -33,10 +40,10 @@ func TestPromiseChannelsPayloads(t *testing.T) {
 
 	got := map[string][]string{}
 	for m := range heard {
-		if m.channel == "the end" {
+		if m.Channel == "the end" {
 			break
 		}
-		got[m.channel] = append(got[m.channel], m.payload)
+		got[m.Channel] = append(got[m.Channel], m.Payload)
 	}
 	miles := p.sent().miles
 	for _, v := range vs {
@@ -52,13 +59,13 @@ func TestPromiseChannelsPayloads(t *testing.T) {
 				}
 			}
 			if n != 1 {
-				t.Errorf("redis-cli SUBSCRIBE %s saw %q %d times, want once; all it saw:\n%s", channel, payload, n, strings.Join(got[channel], "\n"))
+				t.Errorf("a listener on %s heard %q %d times, want once; all it heard:\n%s", channel, payload, n, strings.Join(got[channel], "\n"))
 			}
 		}
 	}
 	for _, c := range hops {
 		if len(got[c]) != len(vs) {
-			t.Errorf("redis-cli SUBSCRIBE %s saw %d messages, want %d: %q", c, len(got[c]), len(vs), got[c])
+			t.Errorf("a listener on %s heard %d messages, want %d: %q", c, len(got[c]), len(vs), got[c])
 		}
 	}
 	if miles[golden.Email] != goldenMiles {
@@ -116,53 +123,4 @@ func TestPromiseChannelsBarePublish(t *testing.T) {
 			alive(t, services)
 		})
 	}
-}
-
-// message is one that redis-cli printed.
-type message struct{ channel, payload string }
-
-// subscribe lets redis-cli listen to channels until the test ends, and returns once it does.
-func (p *pipeline) subscribe(channels ...string) <-chan message {
-	p.t.Helper()
-	_, port, _ := strings.Cut(p.redis.Addr, ":")
-	cli := exec.Command("redis-cli", append([]string{"-p", port, "SUBSCRIBE"}, channels...)...)
-	out, err := cli.StdoutPipe()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if err := cli.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(func() {
-		_ = cli.Process.Kill()
-		_ = cli.Wait()
-	})
-	lines := bufio.NewScanner(out)
-	three := func() (kind, channel, last string, ok bool) { // each reply is three lines
-		var l [3]string
-		for i := range l {
-			if !lines.Scan() {
-				return "", "", "", false
-			}
-			l[i] = lines.Text()
-		}
-		return l[0], l[1], l[2], true
-	}
-	for range channels {
-		if kind, channel, _, ok := three(); !ok || kind != "subscribe" {
-			p.t.Fatalf("redis-cli SUBSCRIBE said %q of %q", kind, channel)
-		}
-	}
-	heard := make(chan message, 10_000)
-	go func() {
-		defer close(heard)
-		for {
-			_, channel, payload, ok := three()
-			if !ok {
-				return
-			}
-			heard <- message{channel, payload}
-		}
-	}()
-	return heard
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -125,7 +126,11 @@ web-api server POST /distance
 			continue
 		}
 		_, channel, _ := strings.Cut(s.Name, " ")
-		for key, want := range map[string]string{"messaging.system": "redis", "messaging.message.id": id, "messaging.destination.name": channel} {
+		want := map[string]string{"messaging.system": "redis", "messaging.message.id": id, "messaging.destination.name": channel}
+		if s.Kind == "consumer" {
+			want["messaging.operation.type"], want["messaging.consumer.group.name"] = "process", s.Service
+		}
+		for key, want := range want {
 			if s.Attributes[key] != want {
 				t.Errorf("%s of %s has %s=%q, want %q", s.Name, s.Service, key, s.Attributes[key], want)
 			}
@@ -173,6 +178,11 @@ web-api server POST /distance
 `+strings.Repeat("        email consumer process user:email: error\n", tries-1)+`        users consumer process user:email
     weather consumer process raw_input
 `)
+	if last := c.first(t, trace, "email", "write sent_emails").Parent; !slices.ContainsFunc(c.spans(trace, "email", "process user:email"), func(s otlptest.Span) bool {
+		return s.ID == last && s.Attributes["milepost.tries"] == strconv.Itoa(tries-1)
+	}) {
+		t.Errorf("the try that wrote the line does not say that it is number %d", tries)
+	}
 	email.says("event=" + id)
 	email.says("trace=" + trace)
 }
@@ -214,6 +224,9 @@ func traceBare(t *testing.T, p *pipeline, c traces) {
       users consumer process user:email
   weather consumer process raw_input
 `)
+	if s := c.first(t, adopted.Trace, "distance", "process raw_input"); s.Attributes["milepost.adopted"] != "true" {
+		t.Errorf("the attributes of an adopted event are %v, want milepost.adopted", s.Attributes)
+	}
 }
 
 // An overview's trace has the requests to users and weather.

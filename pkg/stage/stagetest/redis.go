@@ -121,9 +121,16 @@ func (s *Server) PID() int { return s.cmd.Process.Pid }
 // Options are what a client needs to connect.
 func (s *Server) Options() *redis.Options { return &redis.Options{Addr: s.Addr, TLSConfig: s.tls} }
 
-// Client is a plain client; the caller closes it.
+// Client is a plain client that makes no second attempts and is closed when the test ends.
 func (s *Server) Client() *redis.Client {
-	return redis.NewClient(&redis.Options{Addr: s.Addr, TLSConfig: s.tls, MaxRetries: -1})
+	return Client(s.t, &redis.Options{Addr: s.Addr, TLSConfig: s.tls, MaxRetries: -1})
+}
+
+// Client is a client that is closed when the test ends.
+func Client(t testing.TB, o *redis.Options) *redis.Client {
+	c := redis.NewClient(o)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 // Embedded starts an in-process Redis with a running clock that ends with the test, and returns
