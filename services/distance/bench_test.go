@@ -27,7 +27,6 @@ func BenchmarkHop(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	srv := stagetest.Real(b)
 	rdb := srv.Client()
-	defer rdb.Close()
 	office, err := geodesy.Degrees(32.080058, 34.864535)
 	if err != nil {
 		b.Fatal(err)
@@ -86,7 +85,6 @@ func stageHop(b *testing.B, srv *stagetest.Server, office geodesy.Point, n int64
 	}
 	defer broker.Close()
 	rdb := srv.Client()
-	defer rdb.Close()
 	ctx, cancel := context.WithCancel(b.Context())
 	ended := make(chan error, 1)
 	start := time.Now()

@@ -23,6 +23,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry"
+	"github.com/milepost/milepost/services/internal/processtest"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -111,7 +112,7 @@ func newRig(t testing.TB, o *redis.Options) *rig {
 	t.Helper()
 	g := &rig{t: t, redis: o, rdb: redis.NewClient(o), store: &memory{}, path: filepath.Join(t.TempDir(), "log")}
 	t.Cleanup(func() { _ = g.rdb.Close() })
-	g.broker = g.open()
+	g.broker = processtest.Broker(t, o)
 	g.pub = g.broker.Publisher("test", event.UserEmail)
 	t.Cleanup(func() {
 		if err := g.pub.Close(); err != nil {
@@ -121,42 +122,14 @@ func newRig(t testing.TB, o *redis.Options) *rig {
 	return g
 }
 
-// open opens a broker that is closed when the test ends.
-func (g *rig) open() *stage.Broker {
-	g.t.Helper()
-	b, err := stage.Open(stage.Options{Redis: g.redis, Log: quiet, Lease: time.Second})
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	g.t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			g.t.Error(err)
-		}
-	})
-	return b
-}
-
 // start runs the stage until stop is called or the test ends. The admin tells its readiness.
-func (g *rig) start(change ...func(*Deps)) (a *telemetry.Admin, stop func()) {
+func (g *rig) start() (a *telemetry.Admin, stop func()) {
 	g.t.Helper()
 	d := Deps{
 		Broker: g.broker, Store: g.store, Office: "Velocity", Settings: Settings{SentEmails: g.path},
 		Tuning: config.Tuning{MaxTries: 50, Adopt: true}, Log: quiet, Admin: telemetry.NewAdmin(),
 	}
-	for _, f := range change {
-		f(&d)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, d) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			g.t.Errorf("Run = %v, want nil after a drain", err)
-		}
-	})
-	g.t.Cleanup(stop)
-	return d.Admin, stop
+	return d.Admin, processtest.Run(g.t, func(ctx context.Context) error { return Run(ctx, d) })
 }
 
 // publish publishes the events [from, to).

@@ -1,9 +1,6 @@
 package email
 
 import (
-	"context"
-	"errors"
-	"os"
 	"testing"
 	"time"
 
@@ -56,45 +53,4 @@ func TestRun(t *testing.T) {
 			t.Errorf("%d different lines after the second delivery, want %d and each once", len(after), len(before))
 		}
 	})
-}
-
-// TestWaits: while the store is away, a record is missing or the log is not writable, the stage
-// waits, says so, and loses nothing.
-func TestWaits(t *testing.T) {
-	g := newRig(t, stagetest.Real(t).Options())
-	a, _ := g.start()
-	waitReady(t, a, true, "email: ok")
-
-	g.store.turn(true)
-	g.publish(0, 20)
-	waitReady(t, a, false, errStore.Error())
-	g.store.turn(false)
-	g.wantLines(0, 20)
-	waitReady(t, a, true, "email: ok")
-
-	// A folder in the log's place takes no lines.
-	if err := errors.Join(os.Rename(g.path, g.path+".1"), os.Mkdir(g.path, 0o700)); err != nil {
-		t.Fatal(err)
-	}
-	g.publish(20, 40)
-	waitReady(t, a, false, "not a regular file")
-	if err := os.Remove(g.path); err != nil {
-		t.Fatal(err)
-	}
-	g.wantLines(20, 40)
-
-	g.submit(stage.Submission{ID: "late", Body: address(99)})
-	stagetest.Eventually(t, "the event without a record waits for its next try", func() bool {
-		n, err := g.rdb.ZCard(context.Background(), event.UserEmail+":due").Result()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n > 0
-	})
-	g.store.put("late", address(99), 99)
-	stagetest.Eventually(t, "it has its line", func() bool { return g.lines()[lineOf(address(99), "99.0")] == 1 })
-	if dead := g.settled(); len(dead) != 0 {
-		t.Errorf("dead letters %+v, want none", dead)
-	}
-	g.wantNews(40, "late")
 }

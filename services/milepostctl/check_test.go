@@ -15,16 +15,13 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/services/internal/processtest"
 )
 
 // A page that is not ready at first and emails at once; others' emails come in between.
 func TestCheck(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		b, err := stage.Open(stage.Options{Redis: o})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer b.Close()
+		b := processtest.Broker(t, o)
 		pub := b.Publisher("test", event.EmailSent)
 		defer pub.Close()
 		edge := b.Publisher("web-api", event.RawInput)

@@ -63,8 +63,7 @@ func TestDeadFile(t *testing.T) {
 			}
 		}
 		must(t, o, "dead", "replay", event.RawInput, "--error", "refused", "-y")
-		c := redis.NewClient(o)
-		t.Cleanup(func() { c.Close() })
+		c := stagetest.Client(t, o)
 		kept := 0
 		for _, e := range c.XRange(t.Context(), event.RawInput, "-", "+").Val() {
 			if e.Values["id"] == ids[0] && e.Values["traceparent"] == trace && e.Values["track"] == "1" {

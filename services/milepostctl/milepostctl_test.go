@@ -6,11 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/services/internal/processtest"
 )
 
 // said is what a run of the tool came to.
@@ -64,37 +63,17 @@ var errRefused = errors.New("refused \x1b[31m")
 // function that stops it.
 func running(t *testing.T, o *redis.Options, work func(string) error) (stop func()) {
 	t.Helper()
-	b, err := stage.Open(stage.Options{Redis: o, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Lease: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := b.New(stage.Config{Name: "distance", In: event.RawInput}, stage.Each(
+	return processtest.Stage(t, processtest.Broker(t, o), stage.Config{Name: "distance", In: event.RawInput}, stage.Each(
 		func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
 			return stage.Nothing{}, work(e.Body)
 		}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := errors.Join(<-ended, b.Close()); err != nil {
-			t.Errorf("stage: %v", err)
-		}
-	})
-	t.Cleanup(stop)
-	stagetest.Eventually(t, "the stage is ready", func() bool { return s.Ready() == nil })
-	return stop
 }
 
 const golden = `{"email":"ada@example.com","lat":"40.7128","long":"-74.0060"}`
 
 func TestPublish(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		c := redis.NewClient(o)
-		t.Cleanup(func() { c.Close() })
+		c := stagetest.Client(t, o)
 		sub := c.Subscribe(t.Context(), event.RawInput)
 		t.Cleanup(func() { sub.Close() })
 		if _, err := sub.Receive(t.Context()); err != nil {
@@ -131,8 +110,7 @@ func TestPublish(t *testing.T) {
 // TestPrefix: the tool looks at the pipeline whose prefix it is given, and says so.
 func TestPrefix(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		c := redis.NewClient(o)
-		t.Cleanup(func() { c.Close() })
+		c := stagetest.Client(t, o)
 		must(t, o, "publish", event.UserEmail, "ada@example.com", "--prefix", "shop:")
 		if n, m := c.XLen(t.Context(), "shop:user:email").Val(), c.Exists(t.Context(), event.UserEmail, "stages").Val(); n != 1 || m != 0 {
 			t.Errorf("publish --prefix shop: left %d entries in shop:user:email and %d keys without it; want 1 and 0", n, m)
@@ -154,8 +132,7 @@ func TestPublishReadsInput(t *testing.T) {
 	code := Main(t.Context(), []string{"--redis", "redis://" + o.Addr, "publish", "elsewhere", "-", "--force"}, IO{
 		In: strings.NewReader("two\nlines\r\n"), Out: &out, Err: &errs, Getenv: func(string) string { return "" },
 	})
-	c := redis.NewClient(o)
-	t.Cleanup(func() { c.Close() })
+	c := stagetest.Client(t, o)
 	entries, err := c.XRange(t.Context(), "elsewhere", "-", "+").Result()
 	if code != ExitOK || err != nil || len(entries) != 1 || entries[0].Values["payload"] != "two\nlines" {
 		t.Errorf("publish - : exit status %d, %s; stream %v, %v; want the input less its last line break", code, &errs, entries, err)
@@ -296,8 +273,7 @@ func TestGroups(t *testing.T) {
 		if s := runTool(t, o, "", "claim", event.RawInput, "distance", "--from", "nobody", "--yes"); s.code != ExitNotFound {
 			t.Errorf("claim from an unknown consumer: %s", s)
 		}
-		c := redis.NewClient(o)
-		defer c.Close()
+		c := stagetest.Client(t, o)
 		if err := c.XGroupCreate(t.Context(), event.RawInput, "audit", "$").Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -109,7 +109,6 @@ func TestDoctor(t *testing.T) {
 		t.Parallel()
 		server := stagetest.Real(t, stagetest.Durable...)
 		c := server.Client()
-		t.Cleanup(func() { c.Close() })
 		for user, rules := range map[string][]any{"noconfig": {"+@all", "-config"}, "noscripts": {"+@all", "-@scripting"}} {
 			if err := c.Do(t.Context(), append([]any{"ACL", "SETUSER", user, "on", ">geheim", "~*", "&*"}, rules...)...).Err(); err != nil {
 				t.Fatal(err)
@@ -308,7 +307,6 @@ func TestDoctorReplicated(t *testing.T) {
 	expect(t, "a good replication", states, all, want)
 	delete(env, "WAIT_REPLICAS")
 	replica := c.Servers[1].Client()
-	defer replica.Close()
 	if err := replica.ConfigSet(t.Context(), "replica-priority", "10").Err(); err != nil {
 		t.Fatal(err)
 	}

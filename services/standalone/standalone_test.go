@@ -18,7 +18,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
@@ -199,19 +198,6 @@ func submissionBecomesALine(t *testing.T, env map[string]string) {
 	}
 }
 
-// What it prints says where everything is.
-func TestItSaysWhereThingsAre(t *testing.T) {
-	t.Parallel()
-	r := start(t, environment(t, t.TempDir()))
-	_, redisPort, _ := net.SplitHostPort(r.env["EMBEDDED_REDIS"])
-	for _, want := range []string{
-		"http://" + r.env["LISTEN"] + "/", r.env["SENT_EMAILS"], "tail -F", "redis-cli -p " + redisPort, r.env["DATA"], "Ctrl-C", "SIGKILL",
-	} {
-		r.until("stdout says "+want, func() bool { return strings.Contains(r.stdout.String(), want) })
-	}
-	r.stop()
-}
-
 // An interrupt right after many submissions loses none of them, although the Redis is memory.
 func TestInterruptFinishesWhatWasSubmitted(t *testing.T) {
 	t.Parallel()
@@ -228,30 +214,6 @@ func TestInterruptFinishesWhatWasSubmitted(t *testing.T) {
 			t.Errorf("%d lines for submission %d; want 1", c, i)
 		}
 	}
-}
-
-// The documents are there after a restart: a bare address, published by somebody else, finds its
-// own.
-func TestRestartKeepsDocuments(t *testing.T) {
-	t.Parallel()
-	env := environment(t, t.TempDir())
-	r := start(t, env)
-	r.post("ada@example.com", "40.7128", "-74.0060")
-	r.until("a line in the log", func() bool { return newYork.MatchString(r.log()) })
-	r.stop()
-
-	r = start(t, env)
-	c := redis.NewClient(&redis.Options{Addr: env["EMBEDDED_REDIS"]})
-	defer c.Close()
-	r.until("somebody adopts bare messages", func() bool {
-		n, err := c.Exists(t.Context(), event.UserEmail+":adopter").Result()
-		return err == nil && n == 1
-	})
-	if err := c.Publish(t.Context(), event.UserEmail, "ada@example.com").Err(); err != nil {
-		t.Fatal(err)
-	}
-	r.until("a second line in the log", func() bool { return len(newYork.FindAllString(r.log(), -1)) == 2 })
-	r.stop()
 }
 
 // A port or a folder in use is an error that names its variable, and nothing is left behind.
@@ -284,35 +246,7 @@ func TestTaken(t *testing.T) {
 	})
 }
 
-// The subcommand runs the document store alone.
-func TestStoreCommand(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var stdout output
-	ended := make(chan error, 1)
-	args := []string{"store", "--listen", "127.0.0.1:0", "--data", t.TempDir()}
-	go func() { ended <- service.Start(ctx, args, func(string) string { return "" }, &stdout, io.Discard) }()
-	stagetest.Eventually(t, "the store prints its address", func() bool {
-		select {
-		case err := <-ended:
-			t.Fatalf("standalone %s ended with %v", strings.Join(args, " "), err)
-		default:
-		}
-		return strings.HasSuffix(stdout.String(), "\n")
-	})
-	docs, err := records.Open(strings.TrimSpace(stdout.String()), "milepost", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(docs.InsertMany(t.Context(), []records.Record{{ID: "ev-1"}})...); err != nil {
-		t.Errorf("InsertMany into the store it runs = %v", err)
-	}
-	_ = docs.Close(t.Context())
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("standalone store ended with %v; want nil after an interrupt", err)
-	}
+func TestWrongCommand(t *testing.T) {
 	for _, args := range [][]string{{"store", "--lisen", "x"}, {"store", "now"}, {"stores"}} {
 		if err := service.Start(t.Context(), args, os.Getenv, io.Discard, io.Discard); !errors.Is(err, program.ErrUsage) {
 			t.Errorf("standalone %s = %v; want ErrUsage", strings.Join(args, " "), err)

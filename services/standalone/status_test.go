@@ -3,7 +3,6 @@ package standalone_test
 import (
 	"context"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -15,12 +14,14 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/services/internal/browsertest"
+	"github.com/milepost/milepost/services/internal/processtest"
 )
 
 // TestStatusPage is what a person on call sees in a browser: the pipeline live, a new stage by
 // itself, what was set aside, on a wide window and on a phone, with scripts and without, and an
 // outage.
 func TestStatusPage(t *testing.T) {
+	t.Parallel()
 	browser := browsertest.Start(t)
 	env := environment(t, t.TempDir())
 	env["STATUS_ACTIONS"], env["RATE_LIMIT"], env["ADDRESS_LIMIT"] = "on", "off", "off"
@@ -39,7 +40,7 @@ func TestStatusPage(t *testing.T) {
 	tab.Until(`document.querySelector('#stages [data-stage="email"] [data-name=Rate]').textContent !== "0/s"`)
 
 	// A selection in what does not change stays while the rest does.
-	b := broker(t, env)
+	b := processtest.Broker(t, &redis.Options{Addr: env["EMBEDDED_REDIS"]})
 	p := b.Publisher("import", event.RawInput)
 	t.Cleanup(func() { p.Close() })
 	receipt, err := p.Publish(t.Context(), stage.Submission{Body: []byte(`{"email":"ada@example.com","lat":"91","long":"0"}`)})
@@ -113,22 +114,12 @@ func statusOnPhone(t *testing.T, tab *browsertest.Tab) {
 
 func newStage(t *testing.T, tab *browsertest.Tab, b *stage.Broker) {
 	t.Helper()
-	tide, err := b.New(stage.Config{Name: "tide", In: event.RawInput, Out: []stage.Output{{Channel: "tides", Unread: true}}, Optional: true},
+	stop := processtest.Stage(t, b, stage.Config{Name: "tide", In: event.RawInput, Out: []stage.Output{{Channel: "tides", Unread: true}}, Optional: true},
 		stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) { return e.ID, nil }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- tide.Run(ctx) }()
 	tab.Until(`document.querySelector('#stages [data-stage="tide"] .running')`)
 	tab.Until(`[...document.querySelectorAll(".pill b")].some((n) => n.textContent === "tides")`)
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	stop()
 	tab.Until(`document.querySelector('#stages [data-stage="tide"] .stopped')`)
-
 	tab.Until(flows("x"))
 }
 
@@ -190,15 +181,4 @@ func noOverlap(t *testing.T, tab *browsertest.Tab) {
 	})).map((box) => box.innerText).join()`); got != "" {
 		t.Errorf("in the picture, these overlap others: %s", got)
 	}
-}
-
-// broker is the runtime's own API on the embedded Redis.
-func broker(t *testing.T, env map[string]string) *stage.Broker {
-	t.Helper()
-	b, err := stage.Open(stage.Options{Redis: &redis.Options{Addr: env["EMBEDDED_REDIS"]}, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
-	return b
 }

@@ -2,7 +2,6 @@ package users_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -128,18 +127,15 @@ type service struct {
 
 func serve(t testing.TB, broker, answers *redis.Options, s users.Store, token string) service {
 	t.Helper()
-	b, err := stage.Open(stage.Options{Redis: broker, Log: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := processtest.Broker(t, broker)
 	c := cache.Open(answers, "", quiet)
 	t.Cleanup(func() {
-		if err := errors.Join(b.Close(), c.Close()); err != nil {
+		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	admin := telemetry.NewAdmin()
-	base := processtest.Serve(t, func(ctx context.Context, l net.Listener) error {
+	base, _ := processtest.Serve(t, func(ctx context.Context, l net.Listener) error {
 		return users.Run(ctx, users.Deps{
 			Broker: b, Cache: c, Store: s, Listener: l, Log: quiet, Admin: admin, Settings: users.Settings{UsersToken: token},
 		})
@@ -358,8 +354,7 @@ func TestInvalidation(t *testing.T) {
 
 		// The history is read, then a submission comes and is settled, then the answer arrives.
 		stagetest.Eventually(t, "all is settled", settled)
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		keys := rdb.Keys(t.Context(), "cache:users:*").Val()
 		if len(keys) != 1 || rdb.Del(t.Context(), keys[0]).Err() != nil {
 			t.Fatal(keys)

@@ -52,18 +52,15 @@ type service struct {
 
 func replica(t testing.TB, broker, answers *redis.Options, provider string) service {
 	t.Helper()
-	b, err := stage.Open(stage.Options{Redis: broker, Log: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := processtest.Broker(t, broker)
 	c := cache.Open(answers, "", quiet)
 	t.Cleanup(func() {
-		if err := errors.Join(b.Close(), c.Close()); err != nil {
+		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	admin := telemetry.NewAdmin()
-	base := processtest.Serve(t, func(ctx context.Context, l net.Listener) error {
+	base, _ := processtest.Serve(t, func(ctx context.Context, l net.Listener) error {
 		return weather.Run(ctx, weather.Deps{
 			Broker: b, Cache: c, Listener: l, Log: quiet, Admin: admin,
 			Settings: weather.Settings{ProviderURL: weather.Upstream(provider), GeocodingURL: weather.Upstream(provider)},
@@ -253,8 +250,7 @@ func TestOutage(t *testing.T) {
 			p := provider(t)
 			o := stagetest.Embedded(t)
 			base := replica(t, o, o, p.URL).base
-			rdb := redis.NewClient(o)
-			t.Cleanup(func() { _ = rdb.Close() })
+			rdb := stagetest.Client(t, o)
 			if status, _, _ := get(t, base+newYork); status != 200 {
 				t.Fatal(status)
 			}
@@ -451,8 +447,7 @@ func TestStage(t *testing.T) {
 		b := service.broker
 		pub := b.Publisher("test", event.RawInput)
 		defer pub.Close()
-		rdb := redis.NewClient(o)
-		defer rdb.Close()
+		rdb := stagetest.Client(t, o)
 		publish := func() string {
 			r, err := pub.Publish(t.Context(), stage.Submission{Track: true, Body: event.Submission{Email: "ada@example.com", Lat: "40.7128", Long: "-74.0060"}})
 			if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/internal/browsertest"
+	"github.com/milepost/milepost/services/internal/processtest"
 )
 
 // The page in a browser, on a pipeline whose stages do what the test says. The journey through
@@ -30,7 +31,7 @@ func TestBrowser(t *testing.T) {
 		"nginx": testNginx, "cities": testCities, "tabs": testTabs, "back": testBack, "no answer": testNoAnswer, "new stage": testNewStage, "weather": testWeather,
 		"looks": testLooks, "globe": testGlobe, "share": testShare, "golden": testGolden,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, b) })
+		t.Run(name, func(t *testing.T) { t.Parallel(); test(t, b) })
 	}
 }
 
@@ -46,7 +47,7 @@ func startStages(t *testing.T, b *stage.Broker) stages {
 	pass := func(name, in, out string, body func(id string) any) {
 		gate := make(chan error)
 		s.gate[name] = gate
-		runStage(t, b, stage.Config{Name: name, In: in, Out: []stage.Output{{Channel: out, Unread: out == event.EmailSent}}, MaxTries: 2, Drain: time.Millisecond},
+		processtest.Stage(t, b, stage.Config{Name: name, In: in, Out: []stage.Output{{Channel: out, Unread: out == event.EmailSent}}, MaxTries: 2, Drain: time.Millisecond},
 			stage.EachTo(func(ctx context.Context, e stage.Event[[]byte]) ([]stage.Message, error) {
 				select {
 				case err := <-gate:
@@ -84,6 +85,12 @@ func visit(t *testing.T, browser *browsertest.Browser, settings Settings) (*brow
 	return tab, s, base
 }
 
+// moving opens a page for a visitor who has not asked for less motion, with its globe.
+func moving(tab *browsertest.Tab, address string) {
+	tab.Prefer("prefers-reduced-motion", "no-preference")
+	tab.Go(address)
+}
+
 func fillIn(tab *browsertest.Tab) {
 	tab.Type("#email", "ada@example.com")
 	tab.Type("#lat", "40.7128")
@@ -94,6 +101,7 @@ const submitButton = "#form .primary"
 
 func testInPlace(t *testing.T, b *browsertest.Browser) {
 	tab, s, base := visit(t, b, Settings{})
+	moving(tab, base)
 	tab.Accessible("empty")
 	tab.Eval("window.stayed = true", nil)
 	fillIn(tab)
@@ -242,7 +250,8 @@ func testTrouble(t *testing.T, b *browsertest.Browser) {
 }
 
 func testChoosing(t *testing.T, b *browsertest.Browser) {
-	tab, _, _ := visit(t, b, Settings{})
+	tab, _, base := visit(t, b, Settings{})
+	moving(tab, base)
 	place := func() string {
 		return tab.String(`[lat.value, long.value, document.getElementById("place").getAttribute("visibility")].join(" ")`)
 	}
@@ -307,6 +316,7 @@ func testChoosing(t *testing.T, b *browsertest.Browser) {
 // testGlobe turns the globe by keyboard and by mouse, and changes what is remembered.
 func testGlobe(t *testing.T, b *browsertest.Browser) {
 	tab, _, base := visit(t, b, Settings{})
+	moving(tab, base)
 	still := func() { tab.Until(`document.querySelector("#globe[data-still]")`) }
 	painted := func(x, y int) bool {
 		var alpha int
@@ -341,7 +351,6 @@ func testGlobe(t *testing.T, b *browsertest.Browser) {
 	tab.Eval(`document.querySelector("#email").scrollIntoView()`, nil)
 	tab.Until(`document.querySelector(".bar:not([hidden])")?.innerText === "9,140.97 kilometres from New York"`)
 	calm := b.Open(t)
-	calm.Prefer("prefers-reduced-motion", "reduce")
 	calm.Go(base)
 	calm.Until(`document.documentElement.classList.contains("js") && document.querySelector("#view") && !document.querySelector("#globe")`)
 }
@@ -350,6 +359,7 @@ func testGlobe(t *testing.T, b *browsertest.Browser) {
 // places at its distance, but neither tells an address.
 func testShare(t *testing.T, b *browsertest.Browser) {
 	tab, s, base := visit(t, b, Settings{})
+	moving(tab, base)
 	tab.Click("#samples button")
 	tab.Type("#email", "ada@example.com")
 	tab.Click(submitButton)
@@ -370,7 +380,7 @@ func testShare(t *testing.T, b *browsertest.Browser) {
 	other.Accessible("event of another visitor, no script")
 	third := b.Open(t)
 	for _, address := range []string{link, event} {
-		third.Go(address)
+		moving(third, address)
 		third.Until(`document.querySelector("#globe[data-still]")`)
 		third.Accessible(address)
 		third.NoOverflow(address)
@@ -383,6 +393,7 @@ func testShare(t *testing.T, b *browsertest.Browser) {
 // testGolden holds the pages' looks to pictures that a person has looked at.
 func testGolden(t *testing.T, b *browsertest.Browser) {
 	tab, s, base := visit(t, b, Settings{})
+	moving(tab, base)
 	tab.Click("#samples button")
 	tab.Type("#email", "ada@example.com")
 	tab.Click(submitButton)
@@ -485,7 +496,8 @@ func testKept(t *testing.T, b *browsertest.Browser) {
 
 // testKeyboard goes the whole way without a mouse.
 func testKeyboard(t *testing.T, b *browsertest.Browser) {
-	tab, s, _ := visit(t, b, Settings{})
+	tab, s, base := visit(t, b, Settings{})
+	moving(tab, base)
 	tab.Keys("\t")
 	if got := tab.Text(":focus"); got != "Skip to the content" {
 		t.Errorf("the first stop is %q", got)
@@ -685,7 +697,7 @@ func testNewStage(t *testing.T, b *browsertest.Browser) {
 	o := stagetest.Embedded(t)
 	broker := openBroker(t, o.Addr)
 	base, _ := serve(t, broker, Settings{})
-	runStage(t, broker, stage.Config{Name: "tide", In: event.RawInput, Out: []stage.Output{{Channel: "tides", Unread: true}}, Optional: true},
+	processtest.Stage(t, broker, stage.Config{Name: "tide", In: event.RawInput, Out: []stage.Output{{Channel: "tides", Unread: true}}, Optional: true},
 		stage.Each(func(context.Context, stage.Event[event.Submission]) (tide, error) { return tide{}, nil }))
 	tab := b.Open(t)
 	tab.Go(base)

@@ -15,6 +15,7 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/services/internal/processtest"
 )
 
 // reader reads a progress stream.
@@ -90,7 +91,7 @@ func (r *reader) until(id, name string) step {
 // each event.
 func measure(t testing.TB, b *stage.Broker, leave <-chan struct{}) {
 	t.Helper()
-	runStage(t, b, stage.Config{Name: "distance", In: event.RawInput, Out: []stage.Output{{Channel: event.CalculatedDistance}}},
+	processtest.Stage(t, b, stage.Config{Name: "distance", In: event.RawInput, Out: []stage.Output{{Channel: event.CalculatedDistance}}},
 		stage.Each(func(ctx context.Context, e stage.Event[event.Submission]) (event.Result, error) {
 			select {
 			case <-leave:
@@ -192,6 +193,10 @@ func TestEventsRefused(t *testing.T) {
 		if w := do(h, httptest.NewRequest("GET", path, nil)); w.Code != want {
 			t.Errorf("GET %s: %d; want %d", path, w.Code, want)
 		}
+	}
+	away := siteOn(t, &fake{err: stage.ErrUnavailable}, Settings{}).handler()
+	if w := do(away, httptest.NewRequest("GET", "/events/"+someID, nil)); w.Code != 503 {
+		t.Errorf("GET of an event without Redis: %d; want 503", w.Code)
 	}
 }
 

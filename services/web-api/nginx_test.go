@@ -33,6 +33,7 @@ func testNginx(t *testing.T, b *browsertest.Browser) {
 		"a base path that it tells":      {"location /apps/milepost { rewrite ^/apps/milepost/?(.*)$ /$1 break; proxy_pass http://BACKEND; proxy_set_header X-Forwarded-Prefix /apps/milepost; " + headers + "}", "/apps/milepost", Settings{TrustedProxies: local}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			port := stagetest.FreePort(t)
 			site := fmt.Sprintf("http://milepost.test:%d", port)
 			if len(tc.settings.TrustedOrigins) > 0 {

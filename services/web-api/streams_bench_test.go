@@ -26,7 +26,6 @@ func BenchmarkStreams(b *testing.B) {
 	const streams = 1000
 	server := stagetest.Real(b)
 	client := server.Client()
-	defer client.Close()
 	base, process := startProgram(b, server.Addr)
 	var ids []string
 	for range streams {

@@ -281,6 +281,11 @@ func TestMetricsStandalone(t *testing.T) {
 	// An embedded Redis does not report its memory.
 	maps.DeleteFunc(page, func(name string, _ documented) bool { return strings.HasPrefix(name, "stage_redis_memory_") })
 	check(t, "standalone", families, page)
+	for _, part := range []string{"weather", "submissions"} {
+		if n := value(families["milepost_overview_parts_total"], "part="+part, "outcome=came"); n != 1 {
+			t.Errorf("%s came %v times for an overview, want once", part, n)
+		}
+	}
 	pools := regexp.MustCompile(`milepost_redis_pool_connections\{client="\w+",state="max"\}`).FindAllString(s.page("/metrics"), -1)
 	if len(pools) != 2 || !strings.Contains(pools[0], "cache") || !strings.Contains(pools[1], "pipeline") {
 		t.Errorf("pools of connections %q, want those of the clients cache and pipeline", pools)

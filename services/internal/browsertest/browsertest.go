@@ -96,7 +96,8 @@ type Tab struct {
 	hosts    map[string]int
 }
 
-// Open opens a tab for a new visitor, 1200 by 900 CSS pixels. At its end, the test fails if the
+// Open opens a tab for a new visitor, 1200 by 900 CSS pixels, who prefers less motion: drawing it
+// takes most of the time. At its end, the test fails if the
 // console has an error or a warning (a broken policy, a failed load, an exception) that Expect did
 // not name.
 func (b *Browser) Open(t testing.TB) *Tab {
@@ -128,6 +129,9 @@ func open(ctx context.Context, t testing.TB, visitor chromedp.ContextOption) *Ta
 		t.Fatalf("open a tab: %v", err)
 	}
 	tab.Size(1200, 900)
+	// Each tab behaves as the one in front, so that tests can run side by side.
+	call(tab, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+	tab.Prefer("prefers-reduced-motion", "reduce")
 	return tab
 }
 
@@ -298,7 +302,9 @@ func (tab *Tab) Until(expression string) {
 		}
 	}()
 	stagetest.Eventually(tab.t, expression, func() bool {
-		tab.Eval("Boolean("+expression+")", &ok)
+		if tab.Eval("Boolean("+expression+")", &ok); !ok {
+			time.Sleep(20 * time.Millisecond) // leaves the page time to work
+		}
 		return ok
 	})
 }

@@ -6,11 +6,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
@@ -41,24 +46,51 @@ func Until(t testing.TB, address, text string, ended <-chan error) {
 	})
 }
 
-// Serve runs a service on a free port until the test ends and returns its base URL. run must close
-// the listener and return nil when its context ends.
-func Serve(t testing.TB, run func(ctx context.Context, l net.Listener) error) string {
+// Broker opens a broker that is closed when the test ends. Its lease is a second.
+func Broker(t testing.TB, o *redis.Options) *stage.Broker {
+	t.Helper()
+	b, err := stage.Open(stage.Options{Redis: o, Log: slog.New(slog.DiscardHandler), Lease: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// Stage runs a stage until stop is called or the test ends, and waits until it is ready.
+func Stage(t testing.TB, b *stage.Broker, c stage.Config, h stage.Handler) (stop func()) {
+	t.Helper()
+	s, err := b.New(c, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop = stagetest.Run(t, s)
+	stagetest.Eventually(t, "stage "+c.Name+" is ready", func() bool { return s.Ready() == nil })
+	return stop
+}
+
+// Run calls a service's Run, which must return nil when stop is called or the test ends.
+func Run(t testing.TB, run func(context.Context) error) (stop func()) {
+	t.Helper()
+	return stagetest.Run(t, runner(run))
+}
+
+type runner func(context.Context) error
+
+func (r runner) Run(ctx context.Context) error { return r(ctx) }
+
+// Serve is Run for a service on a free port, and returns its base URL.
+func Serve(t testing.TB, run func(ctx context.Context, l net.Listener) error) (base string, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
-	return "http://" + l.Addr().String()
+	return "http://" + l.Addr().String(), Run(t, func(ctx context.Context) error { return run(ctx, l) })
 }
 
 // GetJSON decodes the answer to a GET request into answer and returns its status. authorization is

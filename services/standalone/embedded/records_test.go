@@ -117,24 +117,6 @@ func TestNewest(t *testing.T) {
 	}
 }
 
-func TestDocumentsOutliveTheStore(t *testing.T) {
-	dir := t.TempDir()
-	first, err := embedded.StartStore(dir, "127.0.0.1:0", quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := open(t, first.URL())
-	mustInsert(t, s, record(1))
-	_ = s.Close(t.Context())
-	if err := first.Close(); err != nil {
-		t.Fatalf("Close = %v", err)
-	}
-	got, err := open(t, startStore(t, dir).URL()).FindByIDs(t.Context(), []string{"ev-1"})
-	if err != nil || got["ev-1"] != record(1) {
-		t.Errorf("after a restart, FindByIDs = %+v, %v; want %+v", got, err, record(1))
-	}
-}
-
 // Whatever call meets a store that is away, hangs or goes away says that it is down, and the same
 // client works again when the store is back.
 func TestOutage(t *testing.T) {

@@ -17,8 +17,7 @@ func startRedis(t *testing.T) *redis.Client {
 		t.Fatalf("StartRedis = %v", err)
 	}
 	t.Cleanup(r.Close)
-	c := redis.NewClient(&redis.Options{Addr: r.Addr()})
-	t.Cleanup(func() { _ = c.Close() })
+	c := stagetest.Client(t, &redis.Options{Addr: r.Addr()})
 	return c
 }
 
