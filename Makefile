@@ -73,7 +73,7 @@ test: deps alone ## run all tests, after make deps; what could not be tested is 
 	trap 'rm -rf "$$TMPDIR"' EXIT; trap 'exit 130' INT TERM; \
 	status=0; raced=none; \
 	if [ "$$($(GO) env CGO_ENABLED)" = 1 ]; then raced='pkg/stage pkg/cache'; \
-		echo "$(GO) test -race ./pkg/stage ./pkg/cache"; $(GO) test -race -count=1 -parallel 4 ./pkg/stage ./pkg/cache || status=$$?; fi; \
+		echo "$(GO) test -race ./pkg/stage ./pkg/cache"; $(GO) test -race -count=1 -parallel 8 ./pkg/stage ./pkg/cache || status=$$?; fi; \
 	echo "$(GO) test ./..."; \
 	all=$$($(GO) list $(LONGEST) $(patsubst %,./%/...,$(MODULES))) || status=$$?; \
 	for p in $$raced; do all=$$(echo "$$all" | grep -v "/$$p$$"); done; \

@@ -30,9 +30,7 @@ func open(t testing.TB, o *redis.Options) *cache.Client {
 
 func plain(t testing.TB, o *redis.Options) *redis.Client {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: o.Addr})
-	t.Cleanup(func() { _ = rdb.Close() })
-	return rdb
+	return stagetest.Client(t, &redis.Options{Addr: o.Addr})
 }
 
 // source counts loads and answers each with its number, unless fails is set.
@@ -239,23 +237,6 @@ func TestPause(t *testing.T) {
 	})
 }
 
-// What is loaded while the entry is dropped may be older than the drop: it is not kept.
-func TestDropDuringLoad(t *testing.T) {
-	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		var s source
-		reader, dropper := cache.New[int64](open(t, o), cache.Options{Name: "t"}), cache.New[int64](open(t, o), cache.Options{Name: "t"})
-		r, err := reader.Get(t.Context(), "k", func(ctx context.Context) (int64, error) {
-			return -1, dropper.Drop(ctx, "k")
-		})
-		if err != nil || r.Value != -1 {
-			t.Errorf("Get = %+v, %v; want -1", r, err)
-		}
-		if r := get(t, reader, &s); r.Value != 1 || r.Cached {
-			t.Errorf("Get after the drop = %+v; want it loaded anew", r)
-		}
-	})
-}
-
 func TestCorrupt(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		rdb := plain(t, o)
@@ -286,64 +267,6 @@ func TestRedisRefuses(t *testing.T) {
 			t.Errorf("Get = %+v, want %d", r, n+1)
 		}
 	}
-}
-
-// A user without rights is an outage whose reason holds the command that grants them.
-func TestNotAllowed(t *testing.T) {
-	for name, rules := range map[string]string{"no keys": "resetkeys +@all", "no scripting": "~* +@all -@scripting", "nothing": "-@all"} {
-		t.Run(name, func(t *testing.T) {
-			server := stagetest.Real(t)
-			admin, o := plain(t, server.Options()), server.Options()
-			acl := func(words string) {
-				t.Helper()
-				var args []any
-				for _, w := range strings.Fields(words) {
-					args = append(args, w)
-				}
-				if err := admin.Do(t.Context(), args...).Err(); err != nil {
-					t.Fatalf("%s: %v", words, err)
-				}
-			}
-			acl("ACL SETUSER app on >secret " + rules)
-			o.Username, o.Password = "app", "secret"
-			client := open(t, o)
-			c := cache.New[int64](client, cache.Options{Name: "t"})
-			var s source
-			if r := get(t, c, &s); r.Cached {
-				t.Errorf("Get = %+v, want it loaded", r)
-			}
-			stagetest.Eventually(t, "the cache is used after what the errors say was done", func() bool {
-				err := client.Ping(t.Context())
-				if err == nil {
-					return get(t, c, &s).Cached
-				}
-				_, grant, ok := strings.Cut(err.Error(), "to allow it: ")
-				if !ok || !errors.Is(err, cache.ErrAway) {
-					t.Fatalf("Ping = %v, want ErrAway and a command", err)
-				}
-				acl(grant)
-				return false
-			})
-		})
-	}
-}
-
-func TestAway(t *testing.T) {
-	server := stagetest.Real(t)
-	c := cache.New[int64](open(t, server.Options()), cache.Options{Name: "t"})
-	var s source
-	get(t, c, &s)
-	server.Kill()
-	for range 3 {
-		if r := get(t, c, &s); r.Cached || r.Value < 2 {
-			t.Errorf("Get without Redis = %+v; want it loaded", r)
-		}
-	}
-	if err := c.Drop(t.Context(), "k"); !errors.Is(err, cache.ErrAway) {
-		t.Errorf("Drop without Redis: %v, want ErrAway", err)
-	}
-	server.Start()
-	stagetest.Eventually(t, "the cache is used again", func() bool { return get(t, c, &s).Cached })
 }
 
 // A Redis that takes connections and never answers costs one time limit, not one a call.

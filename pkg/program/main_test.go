@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -126,6 +125,9 @@ func TestProgram(t *testing.T) {
 	want("/metrics", 200, `milepost_ready{check="email"} 1`)
 	want("/metrics", 200, "go_goroutines")
 	want("/debug/pprof/", 404, "")
+	for _, path := range []string{"/", "/status", "/status.json"} {
+		want(path, 404, "STATUS_PAGE=on")
+	}
 	for host, status := range map[string]int{"localhost:1": 200, "10.1.2.3:9100": 200, "[fd00::1]": 200, "Shop.Example.:80": 200, "evil.example": 421, "sub.shop.example": 421} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/healthz", nil)
 		if err != nil {
@@ -168,31 +170,6 @@ func TestProfiles(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestRunFails(t *testing.T) {
-	broken := errors.New("broken")
-	_, stop := start(t, nil, func(context.Context, small, *program.Process) error { return broken })
-	if err := stop(); !errors.Is(err, broken) {
-		t.Errorf("Start returned %v, want Run's error", err)
-	}
-}
-
-func TestPortInUse(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	p := program.Program[small]{Name: "sample", Run: func(context.Context, small, *program.Process) error {
-		t.Error("it ran without its admin port")
-		return nil
-	}}
-	err = p.Start(t.Context(), nil, environment(map[string]string{"ADMIN_LISTEN": l.Addr().String()}), io.Discard, io.Discard)
-	want := fmt.Sprintf("ADMIN_LISTEN: %s is in use by another program; stop that one or set ADMIN_LISTEN to another address", l.Addr())
-	if err == nil || err.Error() != want {
-		t.Errorf("Start with its port in use: %v, want %q", err, want)
 	}
 }
 

@@ -16,8 +16,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/prometheus/procfs"
 )
 
 // door is a web-api and all behind it: it answers submissions, and writes their lines.
@@ -86,55 +84,7 @@ func (d *door) client(t *testing.T) *client {
 	return c
 }
 
-func TestClient(t *testing.T) {
-	for name, tc := range map[string]struct {
-		posting
-		connections, outstanding int
-	}{
-		"one at a time":       {asJSON, 1, 1},
-		"many":                {asJSON, 20, 100},
-		"fewer than may be":   {asJSON, 20, 7},
-		"lines not waited on": {asJSON, 4, 0},
-		"forms":               {asForm, 20, 100},
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := newDoor(t, once, created)
-			c := d.client(t)
-			calls := 0
-			edge := func() error { calls++; return nil }
-			r, err := c.run(t.Context(), drive{posting: tc.posting, connections: tc.connections, warm: 20 * time.Millisecond, measure: 200 * time.Millisecond, outstanding: tc.outstanding, edge: edge})
-			if err != nil {
-				t.Fatal(err)
-			}
-			posts := int(d.posts.Load())
-			if posts == 0 || c.answered != posts || c.accepted != posts || len(c.sent) != posts || len(d.seen) != posts {
-				t.Errorf("%d posts of %d addresses; the client sent %d, %d answered, %d accepted", posts, len(d.seen), len(c.sent), c.answered, c.accepted)
-			}
-			if tc.outstanding > 0 && c.written != posts || c.doubled != 0 {
-				t.Errorf("%d posts: %d lines, %d doubled", posts, c.written, c.doubled)
-			}
-			if r.accepted == 0 || r.accepted > posts || r.accepted != len(r.posts) || r.written != len(r.lines) || r.seconds < 0.1 || calls != 2 {
-				t.Errorf("measured %d accepted with %d times, %d written with %d times, in %.3f s; %d calls at the edges", r.accepted, len(r.posts), r.written, len(r.lines), r.seconds, calls)
-			}
-			if tc.outstanding > 0 && (c.peak < 1 || c.peak > tc.outstanding) {
-				t.Errorf("%d outstanding, want at most %d", c.peak, tc.outstanding)
-			}
-		})
-	}
-}
-
 func noEdge() error { return nil }
-
-func TestClientRate(t *testing.T) {
-	d := newDoor(t, once, created)
-	c := d.client(t)
-	if _, err := c.run(t.Context(), drive{posting: asJSON, connections: 4, measure: 300 * time.Millisecond, rate: 100, outstanding: 10, edge: noEdge}); err != nil {
-		t.Fatal(err)
-	}
-	if n := d.posts.Load(); n == 0 || n > 31 {
-		t.Errorf("%d posts in 0.3 s at 100 a second", n)
-	}
-}
 
 // What goes wrong is seen: lines that come twice, answers that are refusals.
 func TestClientSees(t *testing.T) {
@@ -221,26 +171,5 @@ func TestFollow(t *testing.T) {
 	}
 	if err := l.close(); err != nil {
 		t.Error(err)
-	}
-}
-
-// What this process uses is read.
-func TestUsage(t *testing.T) {
-	fs, err := procfs.NewDefaultFS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	used := func() reading {
-		r := reading{cpu: map[string]float64{}, resident: map[string]float64{}, peak: map[string]float64{}}
-		if err := r.process(fs, "client", os.Getpid()); err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
-	begin := used()
-	for used().cpu["client"] < begin.cpu["client"]+0.02 { // two ticks of the kernel
-	}
-	if r := used(); r.resident["client"] < 1 || r.peak["client"] < r.resident["client"] {
-		t.Errorf("memory: %v MB, at most %v", r.resident, r.peak)
 	}
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
@@ -71,24 +70,5 @@ esac`
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v; want %q in it", err, want)
 		}
-	}
-}
-
-// A report is written for people and saved.
-func TestReport(t *testing.T) {
-	r := report{Machine: machine("redis-server"), Pipeline: []setting{{Fsync: "always", Median: map[string]float64{"edge_to_bare": 0.815}, Rounds: []round{{}}}}}
-	var text bytes.Buffer
-	if err := r.write(&text); err != nil || !strings.Contains(text.String(), "0.81  (wanted: 0.80)") || !strings.Contains(text.String(), "Redis appendfsync always") {
-		t.Errorf("write: %v\n%s", err, &text)
-	}
-	o := options{out: filepath.Join(t.TempDir(), "new", "folder")}
-	saved, err := json.Marshal(r)
-	if err := o.save("report.json", saved); err != nil {
-		t.Fatal(err)
-	}
-	b, _ := os.ReadFile(filepath.Join(o.out, "report.json"))
-	var back report
-	if err != nil || json.Unmarshal(b, &back) != nil || len(back.Pipeline) != 1 || !strings.Contains(back.Machine, "redis-server 7.") || strings.Contains(back.Machine, " 0 cores") {
-		t.Errorf("report.json: %v\n%s", err, b)
 	}
 }

@@ -120,7 +120,6 @@ func (x anyRedis) run(t *testing.T) {
 		p.redis = stagetest.Real(t, stagetest.Durable...)
 	}
 	admin := p.redis.Client()
-	t.Cleanup(func() { admin.Close() })
 	known := strings.NewReplacer("$PASSWORD", "geheim", "<password>", "geheim", "$CERT", certificates.Cert, "$KEY", certificates.Key, "$CA", certificates.CA, "$URL", "redis://"+p.redis.Addr)
 	for _, line := range x.spoil {
 		command(t, admin, line)

@@ -6,13 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,17 +24,6 @@ func rendered(t *testing.T, release, over string) []runtime.Object {
 	return objects(t, documents)
 }
 
-func names[T runtime.Object](all []runtime.Object) []string {
-	var found []string
-	for _, o := range all {
-		if _, ok := o.(T); ok {
-			found = append(found, name(o))
-		}
-	}
-	slices.Sort(found)
-	return found
-}
-
 // env are a pod's variables; one from a secret is written as secret/key.
 func env(p corev1.PodTemplateSpec) map[string]string {
 	all := map[string]string{}
@@ -47,19 +34,6 @@ func env(p corev1.PodTemplateSpec) map[string]string {
 		}
 	}
 	return all
-}
-
-// A new service needs its adminPort only: it becomes a Deployment that reaches the broker, and
-// nothing else.
-func TestNewService(t *testing.T) {
-	before, after := rendered(t, "milepost", ""), rendered(t, "milepost", "components: {tide: {adminPort: 9106}}")
-	tide := find[*appsv1.Deployment](t, after, "milepost-tide").Spec.Template
-	if got := env(tide); got["REDIS_HOST"] != "milepost-broker" || got["ADMIN_LISTEN"] != ":9106" || got["LISTEN"] != "" || got["MONGO_HOST"] != "" {
-		t.Errorf("its environment: %v", got)
-	}
-	if image := tide.Spec.Containers[0].Image; image != "ghcr.io/milepost/tide:0.1.0" || len(after) != len(before)+2 { // and a network policy
-		t.Errorf("its image is %s, and %d objects are added", image, len(after)-len(before))
-	}
 }
 
 // Numbers and switches reach the services as they were written, whatever YAML and Helm make of
@@ -80,54 +54,6 @@ components: {db: {env: {LEASE: 20s, MAX_DEAD: 10000000}, resources: {limits: {me
 		delayed := called == "milepost-web-api" || called == "milepost-users" || called == "milepost-weather"
 		if got := env(p)["STOP_DELAY"]; got == "3s" != delayed || *p.Spec.TerminationGracePeriodSeconds < 20 {
 			t.Errorf("%s: STOP_DELAY=%q, and %d s to stop", called, got, *p.Spec.TerminationGracePeriodSeconds)
-		}
-	}
-}
-
-// One process writes the log. Another one is a standby if it has the same volume; only then may a
-// pod start before the last one ends. The volume outlives the release.
-func TestOneWriter(t *testing.T) {
-	for values, want := range map[string]struct {
-		replicas int32
-		recreate bool
-		sameNode bool
-	}{
-		"default":          {1, false, true},
-		"standby":          {2, false, true},
-		"standby-anywhere": {2, false, false},
-		"one-pod-volume":   {1, true, false},
-		"laptop":           {1, true, false},
-		"production":       {1, false, true}, // an existing claim
-	} {
-		documents, _ := render(t, "milepost", sets(t)[values])
-		all := objects(t, documents)
-		d := find[*appsv1.Deployment](t, all, "milepost-email")
-		pod := d.Spec.Template.Spec
-		if recreate := d.Spec.Strategy.RollingUpdate == nil; *d.Spec.Replicas != want.replicas || recreate != want.recreate {
-			t.Errorf("%s: %d replicas, %+v", values, *d.Spec.Replicas, d.Spec.Strategy)
-		}
-		sameNode := pod.Affinity != nil && slices.ContainsFunc(pod.Affinity.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution, func(a corev1.PodAffinityTerm) bool {
-			return a.TopologyKey == "kubernetes.io/hostname" && matches(a.LabelSelector, d.Spec.Template.Labels)
-		})
-		if sameNode != want.sameNode {
-			t.Errorf("%s: all pods on one node: %t, want %t: %+v", values, sameNode, want.sameNode, pod.Affinity)
-		}
-		// Both pods of a node could never be evicted.
-		if budget := slices.Contains(names[*policyv1.PodDisruptionBudget](all), "milepost-email"); budget != (values == "standby-anywhere") {
-			t.Errorf("%s: a disruption budget: %t", values, budget)
-		}
-		if c := pod.Containers[0]; c.WorkingDir != "/var/lib/milepost" || c.VolumeMounts[0].MountPath != c.WorkingDir || env(d.Spec.Template)["SENT_EMAILS"] != "" {
-			t.Errorf("%s: email works in %s, its volume is at %s: sent_emails is not in it", values, c.WorkingDir, c.VolumeMounts[0].MountPath)
-		}
-		for _, claim := range names[*corev1.PersistentVolumeClaim](all) {
-			if find[*corev1.PersistentVolumeClaim](t, all, claim).Annotations["helm.sh/resource-policy"] != "keep" {
-				t.Errorf("%s: the log's volume goes with the release", values)
-			}
-		}
-		for _, other := range names[*appsv1.Deployment](all) {
-			if d := find[*appsv1.Deployment](t, all, other); other != "milepost-email" && (d.Spec.Strategy.RollingUpdate == nil || d.Spec.Strategy.RollingUpdate.MaxUnavailable.IntValue() != 0) {
-				t.Errorf("%s: %+v; want a rolling update that starts the new pod first", other, d.Spec.Strategy)
-			}
 		}
 	}
 }

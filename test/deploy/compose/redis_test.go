@@ -102,8 +102,7 @@ func TestRedisPassword(t *testing.T) {
 	if err := s.start("").Ping(t.Context()).Err(); err == nil || !strings.HasPrefix(err.Error(), "NOAUTH") {
 		t.Errorf("PING without a password: %v, want NOAUTH", err)
 	}
-	c := redis.NewClient(&redis.Options{Addr: s.addr, Password: password})
-	defer c.Close()
+	c := stagetest.Client(t, &redis.Options{Addr: s.addr, Password: password})
 	if err := c.Ping(t.Context()).Err(); err != nil {
 		t.Errorf("PING with the password: %v", err)
 	}
