@@ -202,10 +202,21 @@ func call[P, R any](tab *Tab, command cdp.Command[P, R], params P) {
 	run(tab, command.Method, func(ctx context.Context, t *chromedp.Target) (R, error) { return cdp.Call(ctx, t, command, params) })
 }
 
-// Go opens an address and waits until it is loaded.
+// Go opens an address and waits until it is loaded. It is loaded again if Chromium gave up loads
+// because a network interface of the machine came or went, as those of containers do.
 func (tab *Tab) Go(url string) {
 	tab.t.Helper()
-	run(tab, "open "+url, chromedp.Navigate(url))
+	const changed = "ERR_NETWORK_CHANGED"
+	for range 5 {
+		run(tab, "open "+url, chromedp.Navigate(url))
+		tab.mu.Lock()
+		gaveUp := slices.ContainsFunc(tab.messages, func(m string) bool { return strings.Contains(m, changed) })
+		tab.mu.Unlock()
+		if !gaveUp {
+			return
+		}
+		tab.Expect(changed)
+	}
 }
 
 // Reload loads the page again. If a form's post made the page, the form is posted again.
