@@ -14,6 +14,7 @@ set -eu
 umask 077
 
 name=pipeline
+here=127.0.0.1:${ME##*:}
 password=$(printf %s "${REDIS_PASSWORD:-}" | sed 's/["\\]/\\&/g')
 said=
 
@@ -85,12 +86,27 @@ choose() {
 
 # fill waits until the replica has the master's data, on its disk too.
 fill() {
-	until [ "$(ask "$ME" info </dev/null | grep -c -e '^master_link_status:up' -e '^aof_enabled:1' \
+	until [ "$(ask "$here" info </dev/null | grep -c -e '^master_link_status:up' -e '^aof_enabled:1' \
 		-e '^aof_rewrite_in_progress:0' -e '^aof_rewrite_scheduled:0' -e '^aof_last_bgrewrite_status:ok')" = 5 ]; do
 		sleep 1
 	done
 	touch filled
-	ask "$ME" config set replica-priority 100 </dev/null
+	ask "$here" config set replica-priority 100 </dev/null
+}
+
+# follow lets this node, for its first half minute, follow the master that the Sentinels choose
+# meanwhile. Sentinel itself would tell it after 10 s only, and the pipeline waits for replicas.
+follow() {
+	now=$master
+	end=$(($(date +%s) + 30))
+	while [ "$(date +%s)" -lt "$end" ]; do
+		sleep 1
+		look
+		if [ $aware -gt $((all / 2)) ] && [ "$master" != "$now" ] && [ "$master" != "$ME" ]; then
+			now=$master
+			ask "$here" replicaof "${now%:*}" "${now##*:}" </dev/null
+		fi
+	done
 }
 
 id() { printf %s "$1" | sha1sum | cut -c 1-40; }
@@ -143,9 +159,9 @@ learn() {
 # hurry makes the Sentinel look for a new master sooner than after 30 s, its default. When all
 # start at once, the master has that long to come back: no replica has more.
 hurry() {
-	until=$(($(date +%s) + ${PATIENCE:-30}))
-	until [ "$(date +%s)" -ge "$until" ] || [ -n "$(ask "$master" ping </dev/null)" ]; do sleep 1; done
-	until ask "$ME" sentinel set $name down-after-milliseconds "${DOWN_AFTER:-3000}" </dev/null | grep -q '^OK'; do sleep 1; done
+	end=$(($(date +%s) + ${PATIENCE:-30}))
+	until [ "$(date +%s)" -ge "$end" ] || [ -n "$(ask "$master" ping </dev/null)" ]; do sleep 1; done
+	until ask "$here" sentinel set $name down-after-milliseconds "${DOWN_AFTER:-3000}" </dev/null | grep -q '^OK'; do sleep 1; done
 }
 
 trap 'exit 143' TERM # process 1 ignores a signal otherwise
@@ -168,6 +184,7 @@ node)
 		[ "$master" = "$ME" ] || echo "replicaof ${master%:*} ${master##*:}"
 	} >"$conf"
 	[ -f filled ] || fill &
+	follow &
 	exec sh "$(dirname "$0")/redis.sh" "$conf"
 	;;
 sentinel)
@@ -190,6 +207,6 @@ sentinel config-epoch $name $newest"
 	exec redis-sentinel sentinel.conf
 	;;
 ready)
-	ask "$ME" info replication </dev/null | grep -q -e '^role:master' -e '^master_link_status:up'
+	ask "$here" info replication </dev/null | grep -q -e '^role:master' -e '^master_link_status:up'
 	;;
 esac
