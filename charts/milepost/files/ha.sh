@@ -164,6 +164,19 @@ hurry() {
 	until ask "$here" sentinel set $name down-after-milliseconds "${DOWN_AFTER:-3000}" </dev/null | grep -q '^OK'; do sleep 1; done
 }
 
+# run runs a server until it ends. This shell stays process 1 and collects what ends without a
+# parent, such as busybox' timeout. Redis would collect one each 0.1 s, and only while it forks:
+# replicas waited 8 s for the end of a transfer.
+run() {
+	"$@" &
+	server=$!
+	trap 'kill $server' TERM INT
+	status=0
+	wait $server || status=$?
+	while kill -0 $server 2>/dev/null; do wait $server || status=$?; done # a signal ends the first wait
+	exit $status
+}
+
 trap 'exit 143' TERM # process 1 ignores a signal otherwise
 case $1 in
 node)
@@ -185,7 +198,7 @@ node)
 	} >"$conf"
 	[ -f filled ] || fill &
 	follow &
-	exec sh "$(dirname "$0")/redis.sh" "$conf"
+	run sh "$(dirname "$0")/redis.sh" "$conf"
 	;;
 sentinel)
 	master=''
@@ -204,7 +217,7 @@ sentinel config-epoch $name $newest"
 	} >sentinel.new
 	mv sentinel.new sentinel.conf
 	hurry &
-	exec redis-sentinel sentinel.conf
+	run redis-sentinel sentinel.conf
 	;;
 ready)
 	ask "$here" info replication </dev/null | grep -q -e '^role:master' -e '^master_link_status:up'
