@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"runtime"
@@ -22,9 +23,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/operate"
-	"github.com/milepost/milepost/pkg/operate/statuspage"
 	"github.com/milepost/milepost/pkg/stage"
-	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/telemetry"
 )
 
@@ -43,8 +42,9 @@ type Process struct {
 	Stdout io.Writer
 
 	StatusPage string       // URL of the status page, "" if it is off
-	act        bool         // it may replay and drop
 	Hosts      config.Hosts // names that the program's ports answer to
+	page       StatusPage
+	act        bool // the page replays and drops, too
 }
 
 // Open opens the broker that c describes, without connecting, and registers its metrics. If
@@ -63,11 +63,7 @@ func (p *Process) Open(c config.Broker) (*stage.Broker, error) {
 		return nil, errors.Join(err, b.Close())
 	}
 	if p.StatusPage != "" {
-		pipeline, tool := inspect.New(b), operate.Tool(c.Options(), string(c.KeyPrefix))
-		page, err := statuspage.Handler(pipeline.Observer(time.Second), nil, tool, p.Log)
-		if p.act {
-			page, err = statuspage.Handler(pipeline.Observer(time.Second), pipeline, tool, p.Log)
-		}
+		page, err := p.page(b, operate.Tool(c.Options(), string(c.KeyPrefix)), p.act, p.Log)
 		if err != nil {
 			return nil, errors.Join(err, b.Close())
 		}
@@ -90,7 +86,10 @@ type Program[C any] struct {
 	Does  string         // continues the name in --help: "works out …"
 	Admin config.Address // default of ADMIN_LISTEN
 
-	StatusPage config.Switch // default of STATUS_PAGE
+	// StatusPage makes the page of STATUS_PAGE, [statuspage.New]; nil leaves page and variables out.
+	// A page brings html/template, with which the linker keeps every exported method: 8 MB.
+	StatusPage   StatusPage
+	StatusPageOn config.Switch // default of STATUS_PAGE
 
 	// Processors and GCPercent are defaults of GOMAXPROCS and GOGC; 0 leaves Go's own. On one
 	// processor an event passes from reader to handler to settling without waking a thread. A live
@@ -104,6 +103,10 @@ type Program[C any] struct {
 	// Commands are subcommands beside healthcheck, by name.
 	Commands map[string]Command
 }
+
+// StatusPage makes the status page of b's pipeline. Commands on it begin with tool; with act it
+// replays and drops dead letters.
+type StatusPage func(b *stage.Broker, tool string, act bool, log *slog.Logger) (http.Handler, error)
 
 // Command is a subcommand of a program.
 type Command struct {
@@ -146,11 +149,15 @@ type base struct {
 	telemetry.Logging
 	telemetry.Tracing
 	AdminListen config.Address `env:"ADMIN_LISTEN" help:"address of /healthz, /readyz and /metrics"`
-	StatusPage  config.Switch  `env:"STATUS_PAGE" help:"on or off: the status page of the whole pipeline at / of the admin port"`
 	Hosts       config.Hosts   `env:"ALLOWED_HOSTS" help:"names that the ports answer to, such as example.com,.example.org or *, beside localhost and IP addresses"`
-	Actions     config.Switch  `env:"STATUS_ACTIONS" envDefault:"off" help:"on or off: the status page also replays and drops dead letters; whoever reaches the admin port may"`
 	StopDelay   time.Duration  `env:"STOP_DELAY" envDefault:"0s" min:"0s" max:"1m" help:"after a signal to stop, requests are served for this long, so that load balancers notice"`
 	Profiles    config.Switch  `env:"PPROF" envDefault:"off" help:"on or off: profiles under /debug/pprof/ of the admin port"`
+}
+
+// status is read by programs that have a status page.
+type status struct {
+	Page    config.Switch `env:"STATUS_PAGE" help:"on or off: the status page of the whole pipeline at / of the admin port"`
+	Actions config.Switch `env:"STATUS_ACTIONS" envDefault:"off" help:"on or off: the status page also replays and drops dead letters; whoever reaches the admin port may"`
 }
 
 // Start is Main without signals and exit, for tests: it runs the program with args and returns its
@@ -170,7 +177,7 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 			_, err := fmt.Fprintln(stdout, p.Name, FullVersion())
 			return err
 		case "healthcheck":
-			cfg := base{AdminListen: p.Admin, StatusPage: p.StatusPage}
+			cfg := base{AdminListen: p.Admin}
 			if err := config.Load(getenv, &cfg); err != nil {
 				return err
 			}
@@ -179,9 +186,13 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 			return fmt.Errorf("unknown argument %q: %w", args[0], ErrUsage)
 		}
 	}
-	common := base{AdminListen: p.Admin, StatusPage: p.StatusPage}
+	common, page := base{AdminListen: p.Admin}, status{Page: p.StatusPageOn}
 	var cfg C
-	if err := errors.Join(config.Load(getenv, &common), config.Load(getenv, &cfg)); err != nil {
+	err := errors.Join(config.Load(getenv, &common), config.Load(getenv, &cfg))
+	if p.StatusPage != nil {
+		err = errors.Join(err, config.Load(getenv, &page))
+	}
+	if err != nil {
 		return err
 	}
 	log := common.Logging.Open(stderr, p.Name)
@@ -202,8 +213,8 @@ func (p Program[C]) Start(ctx context.Context, args []string, getenv func(string
 	defer context.AfterFunc(ctx, admin.Stop)()
 	log.Info("starting", "version", FullVersion(), "admin", listener.Addr().String())
 	proc := &Process{Name: p.Name, Log: log, Admin: admin, Stdout: stdout, Hosts: common.Hosts}
-	if common.StatusPage {
-		proc.act = bool(common.Actions)
+	if p.StatusPage != nil && bool(page.Page) {
+		proc.page, proc.act = p.StatusPage, bool(page.Actions)
 		proc.StatusPage = "http://" + listener.Addr().String() + "/"
 	}
 	ctx, cancel := endLater(ctx, common.StopDelay)
@@ -239,7 +250,11 @@ func (p Program[C]) help(w io.Writer) error {
 	fmt.Fprintf(&b, "  %s healthcheck  exits with 0 if the running program is ready, else with 1\n", p.Name)
 	fmt.Fprintf(&b, "  %s --version    prints the version\n", p.Name)
 	b.WriteString("\nEnvironment:\n")
-	b.WriteString(config.Help(*new(C), base{AdminListen: p.Admin, StatusPage: p.StatusPage}))
+	read := []any{*new(C), base{AdminListen: p.Admin}}
+	if p.StatusPage != nil {
+		read = append(read, status{Page: p.StatusPageOn})
+	}
+	b.WriteString(config.Help(read...))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -87,7 +87,7 @@ func (a *Admin) status(w http.ResponseWriter, r *http.Request) {
 		(*h).ServeHTTP(w, r)
 		return
 	}
-	text(w, http.StatusNotFound, "no status page; STATUS_PAGE=on enables it\n")
+	text(w, http.StatusNotFound, "no status page here; web-api and standalone have one with STATUS_PAGE=on\n")
 }
 
 // Stop makes /readyz say that the program is stopping, until it ends.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/milepost/milepost/pkg/operate/statuspage"
 	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
@@ -26,7 +27,7 @@ import (
 
 // program is what cmd/standalone runs.
 var service = program.Program[standalone.Config]{
-	Name: "standalone", Admin: "127.0.0.1:9110", Run: standalone.Run, StatusPage: true,
+	Name: "standalone", Admin: "127.0.0.1:9110", Run: standalone.Run, StatusPage: statuspage.New, StatusPageOn: true,
 	Commands: map[string]program.Command{"store": standalone.Store},
 }
 

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/operate"
+	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
@@ -51,6 +52,15 @@ type page struct {
 	drawn time.Time // of the state that body shows
 	body  []byte
 	past  past
+}
+
+// New is the page of b's pipeline, see [Handler].
+func New(b *stage.Broker, tool string, act bool, log *slog.Logger) (http.Handler, error) {
+	pipeline := inspect.New(b)
+	if act {
+		return Handler(pipeline.Observer(time.Second), pipeline, tool, log)
+	}
+	return Handler(pipeline.Observer(time.Second), nil, tool, log)
 }
 
 // Handler serves GET /status, the same as JSON at /status.json, and the page's files. The commands

@@ -7,6 +7,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/geodesy"
+	"github.com/milepost/milepost/pkg/operate/statuspage"
 	"github.com/milepost/milepost/pkg/program"
 	webapi "github.com/milepost/milepost/services/web-api"
 )
@@ -20,11 +21,12 @@ type settings struct {
 
 func main() {
 	program.Program[settings]{
-		Name:      webapi.Name,
-		Does:      "serves the page, accepts submissions and shows their progress",
-		Admin:     "127.0.0.1:9100",
-		GCPercent: 400,
-		Run:       run,
+		Name:       webapi.Name,
+		Does:       "serves the page, accepts submissions and shows their progress",
+		Admin:      "127.0.0.1:9100",
+		StatusPage: statuspage.New,
+		GCPercent:  400,
+		Run:        run,
 	}.Main()
 }
 
