@@ -33,7 +33,11 @@ type asset struct {
 func openAssets() (*assets, error) {
 	a := &assets{files: map[string]asset{}}
 	sum := sha256.New()
-	err := fs.WalkDir(assetFiles, "assets", func(name string, d fs.DirEntry, err error) error {
+	w, err := gzip.NewWriterLevel(nil, gzip.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	err = fs.WalkDir(assetFiles, "assets", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -46,7 +50,7 @@ func openAssets() (*assets, error) {
 		if f.kind == "" {
 			return fmt.Errorf("asset %s: no media type is known for it", name)
 		}
-		if f.zipped, err = zip(b); err != nil {
+		if f.zipped, err = zip(w, b); err != nil {
 			return err
 		}
 		a.files[path.Base(name)] = f
@@ -108,25 +112,11 @@ func sendAs(c echo.Context, status int, kind string, body []byte, zipped bool) e
 	return c.Blob(status, kind, body)
 }
 
-// zip compresses as much as gzip can: it runs once at start.
-func zip(b []byte) ([]byte, error) {
-	var buf bytes.Buffer
-	w, err := gzip.NewWriterLevel(&buf, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
-	err = zipInto(w, b)
-	return buf.Bytes(), err
-}
-
 // zipFast compresses within a request. A writer takes more than a megabyte, so writers are pooled.
 func zipFast(b []byte) ([]byte, error) {
-	var buf bytes.Buffer
 	w := fastZippers.Get().(*gzip.Writer)
 	defer fastZippers.Put(w)
-	w.Reset(&buf)
-	err := zipInto(w, b)
-	return buf.Bytes(), err
+	return zip(w, b)
 }
 
 var fastZippers = sync.Pool{New: func() any {
@@ -137,9 +127,12 @@ var fastZippers = sync.Pool{New: func() any {
 	return w
 }}
 
-func zipInto(w *gzip.Writer, b []byte) error {
+func zip(w *gzip.Writer, b []byte) ([]byte, error) {
+	var out bytes.Buffer
+	w.Reset(&out)
 	if _, err := w.Write(b); err != nil {
-		return err
+		return nil, err
 	}
-	return w.Close()
+	err := w.Close()
+	return out.Bytes(), err
 }
