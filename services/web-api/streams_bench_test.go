@@ -17,7 +17,7 @@ import (
 )
 
 // BenchmarkStreams opens 1,000 progress streams on one web-api process, each of an event of its
-// own, and reports the process' memory and how long a step takes to all of them. It fails over 60
+// own, and reports the process' memory and how long a step takes to all of them. It fails over 45
 // MB, and unless one subscription connection serves them all.
 func BenchmarkStreams(b *testing.B) {
 	if runtime.GOOS != "linux" {
@@ -61,8 +61,8 @@ func BenchmarkStreams(b *testing.B) {
 	}
 	kB := resident(b, process)
 	b.ReportMetric(float64(kB)/1000, "MB-resident")
-	if kB > 60_000 {
-		b.Errorf("%d kB resident with %d streams open; want at most 60,000", kB, streams)
+	if kB > 45_000 {
+		b.Errorf("%d kB resident with %d streams open; want at most 45,000", kB, streams)
 	}
 }
 

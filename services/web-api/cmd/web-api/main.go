@@ -26,6 +26,7 @@ func main() {
 		Admin:      "127.0.0.1:9100",
 		StatusPage: statuspage.New,
 		GCPercent:  400,
+		Lean:       true, // many pages may be open
 		Run:        run,
 	}.Main()
 }
