@@ -95,6 +95,11 @@ func (c *Client) Ping(ctx context.Context) error {
 func (c *Client) refused(reply redis.Error) error {
 	msg := reply.Error()
 	if !strings.Contains(msg, "NOPERM") && !strings.Contains(msg, "ACL failure") && !strings.Contains(msg, "The user executing the script can't") {
+		for _, word := range []string{"MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN"} {
+			if strings.HasPrefix(msg, word+" ") {
+				return fmt.Errorf("%w; a cache needs a single Redis, not a cluster: set CACHE_REDIS_URL", reply)
+			}
+		}
 		for _, word := range []string{"WRONGPASS", "NOAUTH", "LOADING", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS"} {
 			if strings.HasPrefix(msg, word) {
 				return reply

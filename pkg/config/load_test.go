@@ -139,7 +139,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"REDIS_URL", "http://ada:s3cret@h/0", `REDIS_URL: "http://ada:****@h/0" is not a Redis URL such as`},
 		{"REDIS_URL", "s3cret", `REDIS_URL: "****" is not a Redis URL such as`},
 		{"REDIS_URL", "redis://s1:26379/0?master_name=m&password=s3cr@t&addr=s2", `REDIS_URL: "redis://s1:26379/0?master_name=m&password=****&addr=s2" is not a Redis URL such as`},
-		{"REDIS_URL", "redis://s1:26379/0?addr=s2:26379", `REDIS_URL: "redis://s1:26379/0?addr=s2:26379" names further Sentinels with addr=, but no master with master_name=`},
+		{"REDIS_URL", "redis://n1:6379/0?addr=n2", `REDIS_URL: "redis://n1:6379/0?addr=n2" has an addr= that is not host:port`},
 		{"WAIT_REPLICAS", "-1", `WAIT_REPLICAS: "-1" is not a whole number from 0 to 100`},
 		{"WAIT_TIMEOUT", "0", `WAIT_TIMEOUT: "0" is not a duration from 1ms to 4s`},
 		{"MONGO_URL", "mongodb+srv://ada:s3cr@et@", `MONGO_URL: "mongodb+srv://ada:****@" is not a MongoDB URL such as`},

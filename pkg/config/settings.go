@@ -17,7 +17,7 @@ import (
 
 // Redis says where the pipeline's Redis is. REDIS_URL goes before REDIS_HOST and REDIS_PORT.
 type Redis struct {
-	RedisURL      RedisURL  `env:"REDIS_URL" secret:"yes" help:"URL of Redis, such as redis://user:password@host:6379/0; rediss:// for TLS; behind Sentinel redis://s1:26379/0?master_name=m&addr=s2:26379"`
+	RedisURL      RedisURL  `env:"REDIS_URL" secret:"yes" help:"URL of Redis, such as redis://user:password@host:6379/0; rediss:// for TLS; behind Sentinel redis://s1:26379/0?master_name=m&addr=s2:26379; of a cluster redis://n1:6379?addr=n2:6379"`
 	RedisHost     string    `env:"REDIS_HOST" envDefault:"127.0.0.1" help:"host of Redis, if REDIS_URL is not set"`
 	RedisUsername string    `env:"REDIS_USERNAME" help:"user of Redis, instead of the one in REDIS_URL"`
 	RedisPassword string    `env:"REDIS_PASSWORD" secret:"yes" help:"its password, in any characters, instead of the one in REDIS_URL"`
@@ -26,6 +26,7 @@ type Redis struct {
 	RedisTLSCert  File      `env:"REDIS_TLS_CERT" needs:"REDIS_TLS_KEY" help:"PEM file with the client certificate for Redis; switches TLS on"`
 	RedisTLSKey   File      `env:"REDIS_TLS_KEY" needs:"REDIS_TLS_CERT" help:"PEM file with its key"`
 	RedisPort     Port      `env:"REDIS_PORT" envDefault:"6379" help:"port of Redis, if REDIS_URL is not set"`
+	Shards        int       `env:"SHARDS" envDefault:"16" min:"1" max:"256" help:"shards of the pipeline in a Redis Cluster, fixed when it first starts; a single Redis has one"`
 	KeyPrefix     KeyPrefix `env:"KEY_PREFIX" help:"stands before every key and channel, such as shop:; needed if pipelines share a Redis"`
 }
 
@@ -42,6 +43,12 @@ func (r Redis) Options() *redis.Options {
 	host, _, _ := net.SplitHostPort(o.Addr)
 	o.TLSConfig = secure(o.TLSConfig, host, r.RedisTLSCA, r.RedisTLSCert, r.RedisTLSKey)
 	return o
+}
+
+// Nodes returns the further nodes of a Redis Cluster that REDIS_URL names.
+func (r Redis) Nodes() []string {
+	_, others := r.RedisURL.nodes()
+	return others
 }
 
 // Failover returns how to find a master by Sentinel, nil if REDIS_URL names a single Redis.
@@ -237,15 +244,18 @@ func (u *RedisURL) UnmarshalText(b []byte) error {
 	if p, err := url.Parse(string(b)); err == nil && strings.Contains(p.Host, ",") {
 		return errors.New("names several servers; name one, the master")
 	}
-	_, err := redis.ParseURL(string(b))
+	one, others := RedisURL(b).nodes()
+	_, err := redis.ParseURL(one)
+	for _, addr := range others {
+		if _, port, bad := net.SplitHostPort(addr); bad != nil || new(Port).UnmarshalText([]byte(port)) != nil {
+			return errors.New("has an addr= that is not host:port")
+		}
+	}
 	if RedisURL(b).sentinel() {
 		_, err = redis.ParseFailoverURL(string(b))
 	}
 	if err != nil {
 		if _, options, ok := strings.Cut(err.Error(), "unexpected option: "); ok && !strings.Contains(options, "@") {
-			if strings.Contains(options, "addr") {
-				return errors.New("names further Sentinels with addr=, but no master with master_name=")
-			}
 			return fmt.Errorf("has an option that the client does not know: %s", options)
 		}
 		return errors.New("is not a Redis URL such as redis://user:password@host:6379/0 (rediss:// for TLS, unix:// for a socket; escape special characters of the password with %)")
@@ -258,6 +268,22 @@ func (u *RedisURL) UnmarshalText(b []byte) error {
 func (u RedisURL) sentinel() bool {
 	p, err := url.Parse(string(u))
 	return err == nil && p.Query().Get("master_name") != ""
+}
+
+// nodes returns u without the further nodes of a cluster that it names with addr=, and these. Behind
+// Sentinel addr= names Sentinels.
+func (u RedisURL) nodes() (one string, others []string) {
+	p, err := url.Parse(string(u))
+	if err != nil || u.sentinel() {
+		return string(u), nil
+	}
+	q := p.Query()
+	if others = q["addr"]; len(others) == 0 {
+		return string(u), nil
+	}
+	q.Del("addr")
+	p.RawQuery = q.Encode()
+	return p.String(), others
 }
 
 // failover returns what u says of Sentinels, nil if it names none. As in all of go-redis, the user
@@ -278,7 +304,8 @@ func (u RedisURL) failover() *redis.FailoverOptions {
 
 // Options returns the options of a client for u. It panics if u has not passed UnmarshalText.
 func (u RedisURL) Options() *redis.Options {
-	o, err := redis.ParseURL(string(u))
+	one, _ := u.nodes()
+	o, err := redis.ParseURL(one)
 	if err != nil {
 		panic("config: unchecked Redis URL: " + Mask(string(u)))
 	}

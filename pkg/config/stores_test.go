@@ -41,6 +41,10 @@ func TestStores(t *testing.T) {
 		f.SentinelPassword != "z" || f.MasterName != "m" || o.Username != "app" || o.Password != password || o.DB != 2 || o.TLSConfig == nil || o.Dialer == nil {
 		t.Errorf("behind Sentinel: %+v, options %+v", f, o)
 	}
+	r, _ = load(map[string]string{"REDIS_URL": "rediss://ada:x%25@n1/0?addr=n2:1&addr=n3:2", "SHARDS": "8"})
+	if o := r.Options(); o.Addr != "n1:6379" || o.Password != "x%" || o.TLSConfig == nil || strings.Join(r.Nodes(), " ") != "n2:1 n3:2" || r.Shards != 8 {
+		t.Errorf("a cluster: %+v, nodes %q, %d shards", o, r.Nodes(), r.Shards)
+	}
 	_, m = load(map[string]string{"MONGO_URL": "mongodb://a:1/mydb", "MONGO_DATABASE": "other"})
 	if m.Database() != "other" {
 		t.Errorf("Database() = %s, want other", m.Database())

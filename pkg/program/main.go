@@ -52,7 +52,7 @@ type Process struct {
 func (p *Process) Open(c config.Broker) (*stage.Broker, error) {
 	b, err := stage.Open(stage.Options{
 		Redis: c.Options(), Log: p.Log, Tracer: p.Admin.Tracer(), Lease: c.Lease,
-		Prefix: string(c.KeyPrefix), MaxBacklog: c.MaxBacklog, KeepEntries: c.KeepEntries, MaxDead: c.MaxDead,
+		Prefix: string(c.KeyPrefix), Nodes: c.Nodes(), Shards: c.Shards, MaxBacklog: c.MaxBacklog, KeepEntries: c.KeepEntries, MaxDead: c.MaxDead,
 		WaitReplicas: c.WaitFor, WaitTimeout: c.WaitTimeout,
 	})
 	if err != nil {

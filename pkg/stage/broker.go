@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -22,14 +23,17 @@ import (
 type Broker struct {
 	opt     Options
 	log     *slog.Logger
-	link    *link.Link
+	redis   *redis.Client // of the one Redis; of a cluster, asked once what it is
+	link    *link.Link    // in a cluster, to the master that has the key pipeline
 	metrics *metrics
 	tracer  trace.Tracer // nil: none
 	crew    crew
 	rights  rights
 
 	parts    shards
+	cluster  atomic.Pointer[cluster] // nil: Redis is none, or was not asked yet
 	identity identity
+	outs     outs
 }
 
 // callTimeout bounds one round trip. A blocking read waits readBlock of it.
@@ -44,6 +48,7 @@ func Open(o Options) (*Broker, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	def(&o.Shards, 16)
 	def(&o.Lease, 3*time.Second)
 	def(&o.MaxBacklog, 1_000_000)
 	def(&o.KeepEntries, 10_000)
@@ -58,6 +63,9 @@ func Open(o Options) (*Broker, error) {
 	if err := CheckPrefix(o.Prefix, o.Redis.DB); err != nil {
 		return nil, fmt.Errorf("stage: %w", err)
 	}
+	if o.Shards < -1 || o.Shards > maxShards {
+		return nil, fmt.Errorf("stage: Shards %d is not in [1, %d]", o.Shards, maxShards)
+	}
 	if o.MaxBacklog < 1 || o.KeepEntries < 1 || o.MaxDead < 1 {
 		return nil, fmt.Errorf("stage: MaxBacklog %d, KeepEntries %d and MaxDead %d must be positive", o.MaxBacklog, o.KeepEntries, o.MaxDead)
 	}
@@ -69,11 +77,23 @@ func Open(o Options) (*Broker, error) {
 	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = callTimeout, callTimeout, callTimeout, callTimeout
 	c.DisableIdentity = true
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	client := redis.NewClient(&c)
-	l := &link.Link{Client: func() *redis.Client { return client }, Keys: keys.Of(o.Prefix), MaxDead: o.MaxDead}
-	b := &Broker{opt: o, link: l, log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}
-	l.Allowed = b.allowed
+	b := &Broker{opt: o, redis: redis.NewClient(&c), log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}
+	b.link = &link.Link{Client: b.home, Keys: keys.Of(o.Prefix), Allowed: b.allowed, MaxDead: o.MaxDead, Lost: b.lost}
 	return b, nil
+}
+
+func (b *Broker) home() *redis.Client {
+	if c := b.cluster.Load(); c != nil {
+		return c.client(len(c.at) - 1)
+	}
+	return b.redis
+}
+
+// lost has the masters of a cluster looked for again.
+func (b *Broker) lost() {
+	if c := b.cluster.Load(); c != nil {
+		c.lost()
+	}
 }
 
 // CheckPrefix says why a pipeline cannot have this prefix in this database of its Redis.
@@ -90,7 +110,8 @@ func CheckPrefix(prefix string, database int) error {
 // Prefix stands before every key and channel of the pipeline.
 func (b *Broker) Prefix() string { return b.opt.Prefix }
 
-// Link is for the packages below this one, which share the broker's connection.
+// Link is for the packages below this one, which share the broker's connection. In a cluster it
+// reaches only the key pipeline; see Shards.
 func (b *Broker) Link() *link.Link { return b.link }
 
 // Pool returns the figures of the connection pool, and its largest size.
@@ -99,50 +120,55 @@ func (b *Broker) Pool() (*redis.PoolStats, int) {
 }
 
 // Close closes the clients. Stages and publishers must have stopped.
-func (b *Broker) Close() error { return b.link.Client().Close() }
+func (b *Broker) Close() error {
+	if c := b.cluster.Load(); c != nil {
+		return errors.Join(c.close(), b.redis.Close())
+	}
+	return b.redis.Close()
+}
 
 // Ping is nil if Redis takes writes and its user may do what the stages and publishers of b need,
-// else an error wrapping [ErrUnavailable], such as a [RightsError], or [ErrCluster].
+// else an error wrapping [ErrUnavailable], such as a [RightsError], or [ErrCluster]. In a cluster
+// one shard suffices.
 func (b *Broker) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := b.allowed(ctx, b.link); err != nil {
+	shards, err := b.shards(ctx)
+	if err != nil {
 		return err
 	}
-	_, err := b.shards(ctx)
-	return errors.Join(err, b.enough(ctx))
+	answers := make(chan error, len(shards))
+	for _, s := range shards {
+		go func() { answers <- b.ping(ctx, s) }()
+	}
+	var errs []error
+	for range shards {
+		err := <-answers
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errs[0]
+}
+
+func (b *Broker) ping(ctx context.Context, s *shard) error {
+	if err := b.allowed(ctx, s.link); err != nil {
+		return err
+	}
+	return b.enough(ctx, s)
 }
 
 // enough is an error if fewer replicas follow than must have each submission.
-func (b *Broker) enough(ctx context.Context) error {
+func (b *Broker) enough(ctx context.Context, s *shard) error {
 	if b.opt.WaitReplicas == 0 {
 		return nil
 	}
-	info, err := b.link.Client().Info(ctx, "replication").Result()
+	info, err := s.link.Client().Info(ctx, "replication").Result()
 	if n := strings.Count(info, "state=online"); err == nil && n < b.opt.WaitReplicas {
 		return fmt.Errorf("%w: %d replicas follow the master, but WAIT_REPLICAS is %d; until then each submission is answered 503", ErrUnavailable, n, b.opt.WaitReplicas)
 	}
 	return nil
-}
-
-// ErrCluster: Redis Cluster cannot run a pipeline.
-var ErrCluster = errors.New("redis is in cluster mode; the scripts need all keys of a pipeline in one place and one order of messages: use a single Redis")
-
-// find asks Redis whether it is a cluster. An embedded Redis does not know the question.
-func (b *Broker) find(ctx context.Context) ([]*shard, error) {
-	info, err := b.link.Client().Info(ctx, "cluster").Result()
-	switch {
-	case link.Denied(err):
-		err = b.allowed(ctx, b.link)
-	case err == nil && strings.Contains(info, "cluster_enabled:1"):
-		err = ErrCluster
-	case !link.Away(err):
-		err = nil
-	}
-	if err := b.link.Check(ctx, err); err != nil {
-		return nil, err
-	}
-	return []*shard{b.whole()}, nil
 }
 
 func def[T comparable](field *T, value T) {

@@ -21,6 +21,12 @@ type Options struct {
 	// has no braces.
 	Prefix string
 
+	// Nodes are further nodes of a Redis Cluster, asked if the one in Redis does not answer.
+	// Shards is how many a pipeline has there; it is fixed when the pipeline first starts.
+	// Default 16. Tools, which start none, set -1: they find the number. A single Redis is one shard.
+	Nodes  []string
+	Shards int
+
 	Lease       time.Duration // how long a consumer may be silent before it counts as gone. Default 3 s
 	MaxBacklog  int           // unsettled entries a channel may hold before publishing is refused. Default 1,000,000
 	KeepEntries int           // entries an unread output keeps. Default 10,000

@@ -53,8 +53,10 @@ func (b *Broker) secret(ctx context.Context) (string, error) {
 	if i.known {
 		return i.secret, nil
 	}
-	if err := b.link.Ready(ctx); err != nil {
-		return "", err
+	if b.cluster.Load() == nil { // there, each shard's link asks
+		if err := b.link.Ready(ctx); err != nil {
+			return "", err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -67,7 +69,7 @@ func (b *Broker) secret(ctx context.Context) (string, error) {
 			i.secret = hex.EncodeToString(random[:])
 		}
 		_, _ = b.link.Client().Pipelined(ctx, func(p redis.Pipeliner) error { // got has the error
-			for name, value := range map[string]any{"secret": i.secret, "version": 1, "shards": 1, "created": time.Now().UTC().Format(time.RFC3339)} {
+			for name, value := range map[string]any{"secret": i.secret, "version": 1, "shards": len(b.all()), "created": time.Now().UTC().Format(time.RFC3339)} {
 				p.HSetNX(ctx, key, name, value)
 			}
 			got = p.HGet(ctx, key, "secret")

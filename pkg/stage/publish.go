@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
@@ -88,6 +90,7 @@ type published struct {
 // Close it to stop it.
 func (b *Broker) Publisher(name, channel string) *Publisher {
 	p := &Publisher{b: b, name: name, channel: channel}
+	b.outs.add(channel)
 	b.require(p.needs)
 	return p
 }
@@ -137,6 +140,9 @@ func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err e
 	if err != nil {
 		return Receipt{}, err
 	}
+	if len(outlets) == 0 {
+		return Receipt{}, ErrClosed
+	}
 	deal := false
 	switch {
 	case s.Key != "" && s.ID != "":
@@ -158,8 +164,6 @@ func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err e
 	}
 	x := publishing{s: s, payload: payload, answer: make(chan published, 1)}
 	switch {
-	case len(outlets) == 0:
-		return Receipt{}, ErrClosed
 	case len(outlets) == 1:
 		err = outlets[0].add(x)
 	default:
@@ -305,16 +309,32 @@ func (o *outlet) publish(ctx context.Context, batch []publishing) {
 // run runs the script. few is the error of what it kept, and of repeats, if too few replicas have
 // it.
 func (o *outlet) run(ctx context.Context, keys []string, args []any) (reply any, few, err error) {
-	n := o.p.b.opt.WaitReplicas
-	if n == 0 {
-		reply, err = o.link.Run(ctx, script.Publish, keys, args...)
-		return reply, nil, err
+	n, copied := o.p.b.opt.WaitReplicas, 0
+	for old := o.link.Client(); ; {
+		if n == 0 {
+			reply, err = o.link.Run(ctx, script.Publish, keys, args...)
+		} else {
+			reply, copied, err = o.link.RunCopied(ctx, n, o.p.b.opt.WaitTimeout, script.Publish, keys, args...)
+		}
+		if !link.Moved(err) || !o.elsewhere(&old) {
+			break
+		}
 	}
-	reply, copied, err := o.link.RunCopied(ctx, n, o.p.b.opt.WaitTimeout, script.Publish, keys, args...)
 	if copied < n {
 		few = fmt.Errorf("%w: %d of %d replicas had it within %s", ErrUnavailable, copied, n, o.p.b.opt.WaitTimeout)
 	}
 	return reply, few, err
+}
+
+// elsewhere waits a moment for another master than old, which said that the shard has moved.
+func (o *outlet) elsewhere(old **redis.Client) bool {
+	for end := time.Now().Add(3 * loadEvery); time.Now().Before(end); time.Sleep(loadEvery / 10) {
+		if now := o.link.Client(); now != *old {
+			*old = now
+			return true
+		}
+	}
+	return false
 }
 
 // failed notes whether Redis was away.
@@ -324,7 +344,9 @@ func (o *outlet) failed(err error) {
 		return
 	}
 	o.away.Store(time.Now().UnixNano())
-	o.p.b.identity.doubt()
+	if o.together == nil {
+		o.p.b.identity.doubt() // in a cluster, the key pipeline may be on a master that is well
+	}
 }
 
 // plain tells whether the submission has no options.

@@ -18,6 +18,8 @@ const (
 	readBlock = time.Second // how long an idle read waits; short, since a cancelled context does not end it
 	readMost  = 256         // entries in one read
 
+	readBlockCluster = 5 * time.Second // CLIENT UNBLOCK ends it, which every node of a cluster knows
+
 	// A read that finds more than gatherFrom entries, but less than it could, is followed by a rest
 	// in which more gather: reading, a batch handler's call and settling cost nearly the same for
 	// many as for few. The rest is longest at 12,500 entries a second. A single entry never waits.

@@ -807,16 +807,3 @@ func TestLastingConsumer(t *testing.T) {
 		heir.once(t, lost)
 	})
 }
-
-// A pipeline on Redis Cluster cannot keep its promises, and says so at the start.
-func TestClusterIsRefused(t *testing.T) {
-	t.Parallel()
-	b := open(t, stagetest.Real(t, "--cluster-enabled", "yes").Options())
-	s, err := b.New(stage.Config{Name: "s", In: "in"}, stage.Each(upper))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Run(t.Context()); !errors.Is(err, stage.ErrCluster) {
-		t.Errorf("Run on a cluster = %v, want ErrCluster", err)
-	}
-}

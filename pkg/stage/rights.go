@@ -77,10 +77,11 @@ func (b *Broker) allowed(ctx context.Context, over *link.Link) error {
 		args[i] = n.command
 	}
 	reply, err := over.RunUnchecked(ctx, script.Rights, nil, args...)
-	if err != nil && strings.Contains(err.Error(), "unknown command") {
+	if err != nil && (strings.Contains(err.Error(), "unknown command") || strings.Contains(err.Error(), "unsupported command")) {
 		if info, _ := over.Client().Info(ctx, "server").Result(); strings.Contains(info, "redis_mode:sentinel") {
 			return fmt.Errorf("%w: this is a Sentinel; name its master in the URL: ?master_name=NAME", ErrUnavailable)
 		}
+		return fmt.Errorf("%w: it runs no scripts; a proxy such as Envoy or Twemproxy cannot carry a pipeline, so name Redis itself: %w", ErrUnavailable, err)
 	}
 	var missing []need
 	if err != nil && strings.Contains(err.Error(), "NOPERM") {
@@ -106,7 +107,7 @@ func (b *Broker) allowed(ctx context.Context, over *link.Link) error {
 		}
 	}
 	if len(missing) > 0 {
-		err = b.lacking(missing, has, reset)
+		err = b.lacking(over, missing, has, reset)
 	}
 	b.rights.mu.Lock()
 	defer b.rights.mu.Unlock()
@@ -129,7 +130,7 @@ func (b *Broker) denied() error {
 
 // lacking names what is missing. has are the kinds of rules ("~", "&") that need no more; reset are
 // rules to begin with, for a user that may have all keys and no command to use them, or the like.
-func (b *Broker) lacking(missing []need, has, reset string) error {
+func (b *Broker) lacking(over *link.Link, missing []need, has, reset string) error {
 	e := &RightsError{User: b.link.Client().Options().Username}
 	if e.User == "" {
 		e.User = "default"
@@ -158,6 +159,9 @@ func (b *Broker) lacking(missing []need, has, reset string) error {
 		}
 	}
 	e.Grant = "ACL SETUSER " + e.User + " " + reset + strings.Join(append(others, commands...), " ")
+	if tag := strings.TrimPrefix(over.Keys.Base, over.Keys.Prefix); tag != "" {
+		e.Grant = strings.ReplaceAll(e.Grant, tag, "{*}") // of all shards, on each node
+	}
 	return e
 }
 
@@ -166,7 +170,7 @@ func on(key, rules string, commands ...string) (needs []need) {
 	for _, c := range commands {
 		words := strings.Fields(c)
 		name := words[0]
-		if name == "xgroup" || name == "xinfo" || name == "pubsub" || name == "client" {
+		if name == "xgroup" || name == "xinfo" || name == "pubsub" || name == "client" || name == "cluster" {
 			name += "|" + words[1]
 		}
 		needs = append(needs, need{strings.ReplaceAll(c, "%", key), strings.TrimSpace("+" + name + " " + rules)})
@@ -181,6 +185,9 @@ func (b *Broker) always(k keys.Names) []need {
 	var database []need
 	if b.opt.Redis.DB != 0 {
 		database = on("", "", "select 1")
+	}
+	if k.Base != k.Prefix {
+		database = slices.Concat(on("", "", "cluster slots"), on(k.Pipeline(), "~"+k.Pipeline(), "hget % a", "hsetnx % a b"))
 	}
 	return slices.Concat(database,
 		on(base+"none", "~"+base+"none", "del %", "setrange % 0 a"),

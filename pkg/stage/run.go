@@ -67,7 +67,9 @@ func (s *lane) run(ctx, live context.Context) error {
 	}
 	s.joined = true
 	s.gate.open(starting, "")
-	s.log.Info("reading", "channel", s.cfg.In, "consumer", s.name)
+	if s.index == 0 {
+		s.log.Info("reading", "channel", s.cfg.In, "consumer", s.name)
+	}
 	s.chores.Go(func() { s.tickLoop(live) })
 	s.readLoop(ctx, starts)
 	return nil
@@ -94,7 +96,7 @@ func (s *Stage) start(ctx context.Context) *running {
 		for range settleAtOnce {
 			r.settlers.Go(func() { l.settleLoop(r.live) })
 		}
-		if !s.cfg.NoAdopt {
+		if !s.cfg.NoAdopt && l.together == nil {
 			r.adopter.Go(func() { l.adoptLoop(ctx, r.live) })
 		}
 	}

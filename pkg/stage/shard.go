@@ -29,6 +29,10 @@ type shard struct {
 
 	singleUntil atomic.Int64 // Unix ms; until then Redis has no replica
 
+	// In a cluster, else nil: what runs ticks, and whether nobody listens.
+	together redis.Scripter
+	quiet    func() bool
+
 	maxBacklog, keepEntries, maxDead int // its share of those of Options
 }
 
@@ -65,6 +69,18 @@ func (b *Broker) all() []*shard {
 		return *s
 	}
 	return []*shard{b.whole()}
+}
+
+// Shards returns a link for each shard of the pipeline, in order, for the packages below this one. Its
+// Keys name everything that the shard has. A single Redis has one. Errors: [ErrUnavailable],
+// [ErrCluster].
+func (b *Broker) Shards(ctx context.Context) ([]*link.Link, error) {
+	shards, err := b.shards(ctx)
+	links := make([]*link.Link, len(shards))
+	for i, s := range shards {
+		links[i] = s.link
+	}
+	return links, err
 }
 
 // anyNode is a client of one of the masters, which each hear all that is published.

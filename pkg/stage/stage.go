@@ -82,6 +82,9 @@ func (b *Broker) New(c Config, h Handler) (*Stage, error) {
 		}
 		s.outputs[o.Channel] = i + 1
 	}
+	for _, o := range c.Out {
+		b.outs.add(o.Channel)
+	}
 	b.require(s.needs)
 	return s, nil
 }

@@ -40,8 +40,10 @@ type tickReply struct {
 type ticker struct {
 	s      *lane
 	link   *link.Link
+	on     redis.Scripter
 	keys   []string
 	unread string
+	close  func() error
 	seen   int64     // Redis' time of the last tick, ms; 0 if there was none
 	last   time.Time // the same by our clock
 }
@@ -57,15 +59,22 @@ func (s *lane) newTicker() *ticker {
 			unread.WriteByte('0')
 		}
 	}
+	t := &ticker{s: s, keys: keys, unread: unread.String(), close: func() error { return nil }}
+	if s.together != nil {
+		t.on, t.link = s.together, s.link.Over(s.link.Client, tickTimeout+tickGather)
+		return t
+	}
 	o := *s.link.Client().Options()
 	o.MaxRetries, o.DialTimeout, o.PoolTimeout = -1, tickTimeout, tickTimeout
-	return &ticker{s: s, link: s.link.Over(redis.NewClient(&o), tickTimeout), keys: keys, unread: unread.String()}
+	c := redis.NewClient(&o)
+	t.on, t.link, t.close = c, s.link.Over(func() *redis.Client { return c }, tickTimeout), c.Close
+	return t
 }
 
 // tickLoop runs the tick script once a second until ctx ends: it does all chores of this consumer.
 func (s *lane) tickLoop(ctx context.Context) {
 	t := s.newTicker()
-	defer t.link.Client().Close()
+	defer t.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	survived := false
@@ -91,7 +100,7 @@ func (t *ticker) tick(ctx context.Context) time.Duration {
 		lasting = "1"
 	}
 	var r tickReply
-	err := t.link.RunJSON(ctx, &r, script.Tick, t.keys, s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(),
+	err := t.link.RunJSONOn(ctx, t.on, &r, script.Tick, t.keys, s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(),
 		s.maxBacklog, s.maxDead, poison.MaxCrashes, moveMost, t.unread, lasting, s.works(), t.seen)
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) && s.gate.shut(chores, "", err) {
@@ -118,8 +127,13 @@ func (t *ticker) tick(ctx context.Context) time.Duration {
 	case r.Next > 0:
 		return min(every, time.Duration(r.Next+1)*time.Millisecond)
 	}
+	if s.together != nil { // all lanes of this process tick at the same moments
+		every -= time.Since(born) % every
+	}
 	return every
 }
+
+var born = time.Now()
 
 // ticked takes in the script's reply.
 func (s *lane) ticked(r *tickReply) {

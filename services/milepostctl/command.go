@@ -280,11 +280,14 @@ type pipeline struct {
 // open opens the pipeline for f and closes it. It returns f's errors as they are. Each call to
 // Redis may take --timeout.
 func (t *tool) open(ctx context.Context, f func(context.Context, pipeline) error) error {
-	broker, err := stage.Open(stage.Options{Redis: t.options, Prefix: t.prefix, Log: slog.New(slog.DiscardHandler)})
+	broker, err := stage.Open(stage.Options{Redis: t.options, Prefix: t.prefix, Shards: -1, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
 	broker.Link().Client().AddHook(limit(t.timeout))
+	if shards, err := broker.Shards(ctx); errors.Is(err, stage.ErrCluster) || len(shards) > 1 {
+		return errors.Join(fmt.Errorf("%w: this tool does not show or change a pipeline on a Redis Cluster yet", stage.ErrCluster), broker.Close())
+	}
 	return errors.Join(f(ctx, pipeline{broker, inspect.New(broker)}), broker.Close())
 }
 

@@ -140,6 +140,9 @@ func (p *Pipeline) Status(ctx context.Context, channel string) (ChannelStatus, e
 
 // Overview reads the state of the whole pipeline in two round trips.
 func (p *Pipeline) Overview(ctx context.Context) (Overview, error) {
+	if err := p.whole(ctx); err != nil {
+		return Overview{}, err
+	}
 	stages, err := p.Stages(ctx)
 	if err != nil {
 		return Overview{}, err

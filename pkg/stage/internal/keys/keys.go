@@ -67,6 +67,7 @@ func (n Names) Consumer(group, name string) string { return n.Base + "consumer:"
 func (n Names) Stages() string                     { return n.Base + "stages" }
 func (n Names) Watchers() string                   { return n.Prefix + "progress:" }
 func (n Names) Pipeline() string                   { return n.Prefix + "pipeline" }
+func (n Names) None() string                       { return n.Base + "none" }
 func (n Names) Idempotency(key string) string      { return n.Base + "idempotency:" + key }
 func (n Names) Limit(name string) string           { return n.Base + "limit:" + name }
 

@@ -45,14 +45,18 @@ type Link struct {
 	MaxDead int           // dead letters a channel keeps
 	Timeout time.Duration // of a script call. Default CallTimeout
 
+	// Of a shard in a Redis Cluster. Lost is called when its master is away; it does not block.
+	Name string
+	Lost func()
+
 	once sync.Once
 	sure *atomic.Bool // Allowed said yes since the last outage, for all links over the same Redis
 }
 
 // Over is the same link over another client, with a timeout of its own. They share what Allowed
 // said.
-func (l *Link) Over(c *redis.Client, timeout time.Duration) *Link {
-	return &Link{Client: func() *redis.Client { return c }, Keys: l.Keys, Allowed: l.Allowed, MaxDead: l.MaxDead, Timeout: timeout, sure: l.certain()}
+func (l *Link) Over(client func() *redis.Client, timeout time.Duration) *Link {
+	return &Link{Client: client, Keys: l.Keys, Allowed: l.Allowed, MaxDead: l.MaxDead, Timeout: timeout, Name: l.Name, Lost: l.Lost, sure: l.certain()}
 }
 
 func (l *Link) certain() *atomic.Bool {
@@ -96,8 +100,17 @@ func (l *Link) RunUnchecked(ctx context.Context, s *redis.Script, keys []string,
 func (l *Link) runOn(ctx context.Context, on redis.Scripter, s *redis.Script, keys []string, args []any) (any, error) {
 	call, cancel := context.WithTimeout(ctx, cmp.Or(l.Timeout, CallTimeout))
 	defer cancel()
-	reply, err := s.Run(call, on, keys, append(args, l.Keys.Base)...).Result()
+	reply, err := s.Run(call, on, l.and(keys), append(args, l.Keys.Base)...).Result()
 	return reply, l.Check(ctx, err)
+}
+
+// and adds, in a Redis Cluster, a key that never exists to those of a script. While the slot is on
+// the move, Redis then refuses the script whole, and not at the first key that is gone already.
+func (l *Link) and(keys []string) []string {
+	if l.Keys.Base == l.Keys.Prefix {
+		return keys
+	}
+	return append(keys[:len(keys):len(keys)], l.Keys.None())
 }
 
 // RunCopied is Run, and then waits until n replicas have what the script wrote, and all before it
@@ -108,7 +121,7 @@ func (l *Link) RunCopied(ctx context.Context, n int, patience time.Duration, s *
 	}
 	call, cancel := context.WithTimeout(ctx, cmp.Or(l.Timeout, CallTimeout))
 	defer cancel()
-	args = append(args, l.Keys.Base)
+	keys, args = l.and(keys), append(args, l.Keys.Base)
 	var wait *redis.Cmd
 	// In one pipeline, so on one connection: WAIT covers what its own connection wrote.
 	send := func(run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) {
@@ -164,6 +177,12 @@ func (l *Link) Check(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	case Away(err):
 		l.Recheck()
+		if l.Lost != nil {
+			l.Lost()
+		}
+		if l.Name != "" {
+			err = fmt.Errorf("%s: %w", l.Name, err)
+		}
 		if strings.Contains(err.Error(), "unauthenticated") {
 			err = errors.New("NOAUTH Authentication required")
 		}
@@ -199,6 +218,9 @@ func Away(err error) bool {
 	}
 	return strings.Contains(msg, "WAIT cannot be used with replica") || strings.Contains(msg, "max number of clients")
 }
+
+// Moved tells whether a server of a cluster refused a call because another one has the slot.
+func Moved(err error) bool { return redis.HasErrorPrefix(err, "MOVED") }
 
 // Denied tells whether Redis refused the credentials, the database or the user's rights.
 func Denied(err error) bool {

@@ -3,9 +3,16 @@
 -- Names. The last ARGV of every script is the base of all names; the headers do not list it. Keys
 -- come in KEYS. A channel's other keys are built from its stream's key, the rest from the base.
 local base = table.remove(ARGV)
+-- In a Redis Cluster the base ends with the shard's tag in braces, and the last KEYS entry is
+-- <base>none: Redis refuses a script whole while one of its keys is missing in a slot on the move.
+-- Pub/Sub channels have no tag.
+local cluster = string.sub(base, -1) == '}'
+local prefix = cluster and string.gsub(base, '{%d+}$', '') or base
+if cluster then table.remove(KEYS) end
 local function consumer_key(group, consumer) return base .. 'consumer:' .. group .. ':' .. consumer end
 local function progress_key(id) return base .. 'progress:' .. string.sub(id, 1, 10) end
 local function channel_name(stream) return string.sub(stream, #base + 1) end
+local function live(stream) return cluster and prefix .. channel_name(stream) or stream end
 
 -- write_first(): Redis refuses commands that may grow a full Redis, but not in a script that has
 -- already written. A script that must work on a full Redis begins with a write that is never
@@ -246,7 +253,7 @@ local function full(channel, n, max)
   if redis.call('XLEN', channel) + n <= max then return false end
   local fields, _, groups = awaited(channel)
   if #groups == 0 then
-    if tonumber(redis.call('PUBSUB', 'NUMSUB', channel)[2]) == 0 then return true end
+    if tonumber(redis.call('PUBSUB', 'NUMSUB', live(channel))[2]) == 0 then return true end
     local removed = redis.call('XTRIM', channel, 'MAXLEN', '~', max)
     if removed > 0 then redis.call('HINCRBY', channel .. ':groups', 'trimmed', removed) end
     return false
@@ -271,9 +278,10 @@ end
 -- heard(channel) -> whether a published message has a listener. Adopters are none: they only skip
 -- what is announced. Patterns, replicas, and a Redis that does not tell, count as listeners.
 -- single: whether Redis has no replica; nil if that is not known yet. A script that is told so by its
--- caller need not ask.
+-- caller need not ask. In a cluster the caller says whether nobody listens on any node.
 local single
 local function heard(channel)
+  if cluster then return not single end
   local n = redis.pcall('PUBSUB', 'NUMSUB', channel, channel .. ':adopters')
   if n.err or n[2] > n[4] or redis.pcall('PUBSUB', 'NUMPAT') ~= 0 then return true end
   if single == nil then
@@ -287,6 +295,7 @@ end
 -- adopters. Without a listener it publishes nothing, so that adopters need not wake up.
 local function publish(channel, messages)
   if not heard(channel) then return end
+  channel = live(channel)
   redis.call('PUBLISH', channel .. ':kept', #messages)
   for _, m in ipairs(messages) do redis.call('PUBLISH', channel, m) end
 end
@@ -295,13 +304,13 @@ end
 local watching
 local function watched()
   if watching == nil then
-    local n = redis.pcall('PUBSUB', 'NUMSUB', base .. 'progress:')
-    watching = n.err or tonumber(n[2]) > 0
+    local n = redis.pcall('PUBSUB', 'NUMSUB', prefix .. 'progress:')
+    watching = cluster or n.err or tonumber(n[2]) > 0
   end
   return watching
 end
 local function watch(id, line)
-  redis.call('PUBLISH', base .. 'progress:', id .. ' ' .. line)
+  redis.call('PUBLISH', prefix .. 'progress:', id .. ' ' .. line)
 end
 
 -- line(stage, state, at, next, detail) -> a step of an event: '<stage> <state><at> <next>

@@ -1,0 +1,226 @@
+package stage_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+)
+
+// openCluster opens a pipeline that knows one node, and has others to ask if that is away.
+func openCluster(t *testing.T, c *stagetest.Sharded, change ...func(*stage.Options)) *stage.Broker {
+	t.Helper()
+	return open(t, c.Servers[0].Options(), append(change, func(o *stage.Options) { o.Nodes = c.Addrs() })...)
+}
+
+// flow runs two stages, in -> mid -> end, and returns what arrived at the end.
+func flow(t *testing.T, b *stage.Broker) *tally {
+	t.Helper()
+	end := new(tally)
+	for _, c := range []stage.Config{{Name: "first", In: "in", Out: []stage.Output{{Channel: "mid"}}}, {Name: "second", In: "mid"}} {
+		h := end.sink()
+		if c.Name == "first" {
+			h = stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) { return e.Body, nil })
+		}
+		s, err := b.New(c, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stagetest.Run(t, s)
+		stagetest.Eventually(t, c.Name+" is ready", func() bool { return s.Ready() == nil })
+	}
+	return end
+}
+
+// TestCluster: events go from the edge to the end over all shards, each in its own shard, with keys,
+// limits and progress.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	c := stagetest.ShardedOf(t, 3, false)
+	b := openCluster(t, c, func(o *stage.Options) { o.Prefix = "shop:" })
+	end := flow(t, b)
+	p := b.Publisher("edge", "in")
+	t.Cleanup(func() { p.Close() })
+	ids := map[string]bool{}
+	publish := func(s stage.Submission) stage.Receipt {
+		t.Helper()
+		r, err := p.Publish(t.Context(), s)
+		if err != nil {
+			t.Fatalf("Publish(%+v): %v", s, err)
+		}
+		ids[r.ID] = true
+		return r
+	}
+	for i := range 40 {
+		publish(stage.Submission{Body: "free"})
+		publish(stage.Submission{Body: "own", ID: fmt.Sprintf("not a UUID, number %d", i)})
+		s := stage.Submission{Body: "keyed", Key: fmt.Sprint(i), Digest: "d", Track: true, Limits: []stage.Limit{{Name: fmt.Sprint("one ", i), Max: 1, Per: time.Hour}, {Name: "all", Max: 40, Per: time.Hour}}}
+		first := publish(s)
+		if again := publish(s); again.ID != first.ID || !again.Repeat {
+			t.Errorf("a repeat under key %d: %+v, want that of %s", i, again, first.ID)
+		}
+		s.Digest = "other"
+		if _, err := p.Publish(t.Context(), s); !errors.Is(err, stage.ErrKeyReused) {
+			t.Errorf("key %d for another body: %v, want ErrKeyReused", i, err)
+		}
+		s.Key = "new"
+		if _, err := p.Publish(t.Context(), s); !errors.As(err, new(*stage.LimitError)) {
+			t.Errorf("over the limit: %v, want a LimitError", err)
+		}
+	}
+	stagetest.Eventually(t, "all events arrive", func() bool { return end.len() == len(ids) })
+	end.mu.Lock()
+	defer end.mu.Unlock()
+	for id, n := range end.seen {
+		if n != 1 || !ids[id] {
+			t.Errorf("event %s arrived %d times, want once; known: %v", id, n, ids[id])
+		}
+	}
+	for id := range ids {
+		if steps, err := b.Progress(t.Context(), id); err == nil && (len(steps) == 0 || steps[0].Stage != "edge") {
+			t.Errorf("progress of %s: %+v", id, steps)
+		} else if err != nil && end.body[id] == "keyed" {
+			t.Errorf("progress of %s: %v", id, err)
+		}
+	}
+	clusterNames(t, c)
+	other := openCluster(t, c, func(o *stage.Options) { o.Prefix, o.Shards = "shop:", 8 })
+	if err := other.Ping(t.Context()); !errors.Is(err, stage.ErrCluster) || !strings.Contains(err.Error(), "set SHARDS=16") {
+		t.Errorf("with another number of shards: %v, want ErrCluster and the number to set", err)
+	}
+}
+
+// clusterNames: each key but one has the prefix and a tag, and each master has some shards.
+func clusterNames(t *testing.T, c *stagetest.Sharded) {
+	t.Helper()
+	tags := map[string]bool{}
+	for _, s := range c.Servers {
+		rdb := s.Client()
+		here := 0
+		for _, key := range rdb.Keys(t.Context(), "*").Val() {
+			tag, _, ok := strings.Cut(strings.TrimPrefix(key, "shop:{"), "}")
+			if key != "shop:pipeline" && (!ok || !strings.HasPrefix(key, "shop:{")) {
+				t.Errorf("a key without prefix and tag: %q", key)
+			}
+			if strings.HasSuffix(key, "}in") {
+				tags[tag] = true
+				here++
+			}
+		}
+		if here < 3 {
+			t.Errorf("node %s has %d shards", s.Addr, here)
+		}
+	}
+	if len(tags) != 16 {
+		t.Errorf("events went to %d shards, want 16", len(tags))
+	}
+}
+
+// TestClusterMoves: while a shard's slot moves, its scripts do nothing or everything, and the other
+// shards go on. Each time, one key more has moved.
+func TestClusterMoves(t *testing.T) {
+	t.Parallel()
+	c := stagetest.ShardedOf(t, 2, false)
+	b := openCluster(t, c, func(o *stage.Options) { o.Shards = 2 })
+	end := flow(t, b)
+	p := b.Publisher("edge", "in")
+	t.Cleanup(func() { p.Close() })
+	slots := []int{}
+	for _, tag := range []string{"3", "2", "1", "0"} { // those of two shards are among the smallest
+		slot, err := c.Client().ClusterKeySlot(t.Context(), tag).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		slots = append(slots, int(slot))
+	}
+	sent, tried := map[string]bool{}, 0
+	publish := func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		for {
+			r, err := p.Publish(ctx, stage.Submission{Body: "x", Key: fmt.Sprint(len(sent)), Digest: "d", Track: true})
+			if err == nil {
+				sent[r.ID] = true
+				return
+			}
+			if !errors.Is(err, stage.ErrUnavailable) {
+				t.Fatalf("publish while a slot moves: %v", err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	for range 20 {
+		publish()
+	}
+	for _, slot := range slots {
+		from := c.Master(slot)
+		to := c.Servers[1-slices.Index(c.Servers, from)]
+		rdb := from.Client()
+		moving, err := rdb.ClusterGetKeysInSlot(t.Context(), slot, 1000).Result()
+		_ = rdb.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(moving) == 0 {
+			continue
+		}
+		c.Begin(slot, to)
+		for _, key := range moving {
+			c.MoveKey(key, from, to)
+			tried++
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			r, err := p.Publish(ctx, stage.Submission{Body: "x", ID: moveID(tried)}) // may be refused
+			cancel()
+			if err == nil {
+				sent[r.ID] = true
+			}
+		}
+		c.End(slot, from, to)
+		for range 20 {
+			publish()
+		}
+	}
+	stagetest.Eventually(t, "all events arrive", func() bool { return end.len() >= len(sent) })
+	end.mu.Lock()
+	defer end.mu.Unlock()
+	for id := range sent {
+		if n := end.seen[id]; n != 1 {
+			t.Errorf("event %s arrived %d times, want once", id, n)
+		}
+	}
+	whole(t, c)
+}
+
+func moveID(n int) string { return fmt.Sprintf("00000000-0000-7000-8000-%012x", n) }
+
+// whole: what the groups have settled, counted one by one, is what was ever added.
+func whole(t *testing.T, c *stagetest.Sharded) {
+	t.Helper()
+	rdb := c.Client()
+	for _, s := range c.Servers {
+		one := s.Client()
+		defer one.Close()
+		for _, key := range one.Keys(t.Context(), "*:groups").Val() {
+			stagetest.Eventually(t, "nothing is pending in "+key, func() bool {
+				n, err := rdb.XPending(t.Context(), strings.TrimSuffix(key, ":groups"), groupOf(key)).Result()
+				return err == redis.Nil || err == nil && n.Count == 0
+			})
+		}
+	}
+}
+
+func groupOf(key string) string {
+	if strings.HasSuffix(key, "}in:groups") {
+		return "first"
+	}
+	return "second"
+}

@@ -1,0 +1,58 @@
+package keys
+
+import (
+	"strconv"
+	"strings"
+)
+
+// slots is how many a Redis Cluster has.
+const slots = 16384
+
+// Slot is the slot of a key in a Redis Cluster: CRC-16/XMODEM of the key, or of its tag in braces.
+func Slot(key string) int {
+	if _, after, ok := strings.Cut(key, "{"); ok {
+		if tag, _, ok := strings.Cut(after, "}"); ok && tag != "" {
+			key = tag
+		}
+	}
+	crc := uint16(0)
+	for i := range len(key) {
+		crc ^= uint16(key[i]) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return int(crc) % slots
+}
+
+// tags are those of n shards. Shard i has the smallest number whose slot is in the ith of n equal
+// ranges of all slots.
+func tags(n int) []string {
+	all := make([]string, n)
+	for left, number := n, 0; left > 0; number++ {
+		tag := strconv.Itoa(number)
+		if i := Slot(tag) * n / slots; all[i] == "" {
+			all[i] = tag
+			left--
+		}
+	}
+	return all
+}
+
+// Slots are those of n shards.
+func Slots(n int) []int {
+	all := make([]int, n)
+	for i, tag := range tags(n) {
+		all[i] = Slot(tag)
+	}
+	return all
+}
+
+// Shard returns the names of the ith of n shards.
+func Shard(prefix string, i, n int) Names {
+	return Names{Prefix: prefix, Base: prefix + "{" + tags(n)[i] + "}"}
+}

@@ -1,0 +1,105 @@
+package stage
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A PUBLISH in a cluster goes to every node: 17 µs over three masters, 27 µs over six nodes, instead of
+// 0.6 µs. So a process that publishes asks all nodes twice a second for subscribers, and has its
+// scripts publish nothing while there are none. A new listener may miss its first second.
+const (
+	quietFor   = time.Second // how long an answer holds
+	quietAgain = quietFor / 2
+)
+
+// listeners is what the nodes said of subscribers.
+type listeners struct {
+	none   atomic.Int64 // Unix ms; until then nobody listens
+	asked  atomic.Int64 // Unix ms
+	asking atomic.Bool
+}
+
+// outs are the channels that a broker's stages and publishers publish on.
+type outs struct {
+	mu       sync.Mutex
+	channels []string
+}
+
+func (o *outs) add(channel string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !slices.Contains(o.channels, channel) {
+		o.channels = append(o.channels, channel)
+	}
+}
+
+// outputs are the Pub/Sub channels of outs, each followed by that of its adopters.
+func (b *Broker) outputs() (all []string) {
+	b.outs.mu.Lock()
+	defer b.outs.mu.Unlock()
+	for _, c := range b.outs.channels {
+		all = append(all, b.link.Keys.Live(c), b.link.Keys.Adopters(c))
+	}
+	return all
+}
+
+// quiet tells whether nobody listens to the channels, as far as was seen within a second. It does not
+// wait.
+func (c *cluster) quiet(channels func() []string) bool {
+	h, now := &c.heard, time.Now().UnixMilli()
+	if now-h.asked.Load() > quietAgain.Milliseconds() && h.asking.CompareAndSwap(false, true) {
+		go func() {
+			defer h.asking.Store(false)
+			start := time.Now()
+			h.asked.Store(start.UnixMilli())
+			if c.silent(channels()) {
+				h.none.Store(start.Add(quietFor).UnixMilli())
+			} else {
+				h.none.Store(0)
+			}
+		}()
+	}
+	return now < h.none.Load()
+}
+
+// silent asks all nodes whether nobody but adopters subscribes to the channels. A node that does not
+// answer may have listeners.
+func (c *cluster) silent(channels []string) bool {
+	c.mu.Lock()
+	nodes := make([]*node, 0, len(c.nodes))
+	for _, n := range c.nodes {
+		nodes = append(nodes, n)
+	}
+	c.mu.Unlock()
+	answers := make(chan bool, len(nodes))
+	for _, n := range nodes {
+		go func() { answers <- n.silent(channels) }()
+	}
+	for range nodes {
+		if !<-answers {
+			return false
+		}
+	}
+	return true
+}
+
+func (n *node) silent(channels []string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
+	defer cancel()
+	pipe := n.ticks.Pipeline()
+	subscribers, patterns := pipe.PubSubNumSub(ctx, channels...), pipe.PubSubNumPat(ctx)
+	_, err := pipe.Exec(ctx)
+	if err != nil || patterns.Val() > 0 {
+		return false
+	}
+	for c := range slices.Chunk(channels, 2) {
+		if subscribers.Val()[c[0]] > subscribers.Val()[c[1]] {
+			return false
+		}
+	}
+	return true
+}
