@@ -191,6 +191,9 @@ node)
 		echo "min-replicas-max-lag 3"
 		echo "repl-diskless-load disabled"
 		echo "repl-diskless-sync-delay 0" # a replica that comes back is missed
+		# A pod's old address does not answer, and a replica would try it for a minute.
+		echo "repl-ping-replica-period 1"
+		echo "repl-timeout 6"
 		echo "repl-backlog-size 32mb"
 		[ -z "$password" ] || echo "masterauth \"$password\""
 		[ -f filled ] || echo "replica-priority 0"
