@@ -44,7 +44,7 @@ func TestLoad(t *testing.T) {
 	}
 	want := everything{
 		Broker: config.Broker{
-			Redis: config.Redis{RedisHost: "127.0.0.1", RedisPort: 6379},
+			Redis: config.Redis{RedisHost: "127.0.0.1", RedisPort: 6379, Shards: 16},
 			Tuning: config.Tuning{
 				Lease: 3 * time.Second, MaxTries: 8, KeepEntries: 10_000, MaxBacklog: 1_000_000, MaxDead: 100_000, WaitTimeout: 500 * time.Millisecond, Adopt: true,
 			},
