@@ -29,8 +29,8 @@ func (t *tool) check() *cobra.Command {
 		Use:   "check",
 		Short: "Submit a place and wait for its email",
 		Long: `check tests the pipeline from end to end: it submits a place at --url and waits until the stream email:sent
-has its email. While web-api does not accept it, check tries again with the same idempotency key. The
-log gets one line, for an address at example.com.`,
+has its email. While Redis does not answer or web-api does not accept it, check tries again, with the same
+idempotency key. The log gets one line, for an address at example.com.`,
 		Example: `  milepostctl --redis redis://127.0.0.1:6390 check
   milepostctl check --url http://milepost-web-api:8000 --within 2m`,
 		Args: cobra.NoArgs,
@@ -59,29 +59,27 @@ func (t *tool) through(ctx context.Context, p pipeline, url string) error {
 	rdb := t.client()
 	defer func() { _ = rdb.Close() }() // nothing was written
 	after := "0"
-	last, err := rdb.XRevRangeN(ctx, t.prefix+event.EmailSent, "+", "-", 1).Result()
+	// In Kubernetes, policies let a new pod connect only after a moment.
+	err := t.again(ctx, func() error {
+		last, err := rdb.XRevRangeN(ctx, t.prefix+event.EmailSent, "+", "-", 1).Result()
+		if err != nil {
+			return fmt.Errorf("end of %s: %w: %w", event.EmailSent, stage.ErrUnavailable, err)
+		}
+		if len(last) > 0 {
+			after = last[0].ID
+		}
+		return nil
+	})
 	if err != nil {
-		return fmt.Errorf("end of %s: %w: %w", event.EmailSent, stage.ErrUnavailable, err)
-	}
-	if len(last) > 0 {
-		after = last[0].ID
+		return err
 	}
 	key, id := "check-"+rand.Text(), ""
-	for said := ""; ; {
-		var failed error
-		if id, failed = t.submit(ctx, url, key); failed == nil {
-			break
-		}
-		if err == nil || ctx.Err() == nil { // else only the time ended it; err has the reason
-			err = failed
-		}
-		if text := err.Error(); text != said && ctx.Err() == nil {
-			said = text
-			fmt.Fprintf(t.Err, "%s; trying again\n", text)
-		}
-		if !pause(ctx, checkPause) {
-			return interrupted(ctx, err)
-		}
+	err = t.again(ctx, func() (err error) {
+		id, err = t.submit(ctx, url, key)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	accepted := time.Now()
 	// web-api tracks the event in its Redis, by the script that keeps it.
@@ -103,6 +101,26 @@ func (t *tool) through(ctx context.Context, p pipeline, url string) error {
 						map[string]any{"id": id, "seconds": took.Seconds()})
 				}
 			}
+		}
+	}
+}
+
+// again calls try until it succeeds or ctx ends. It says each new reason once.
+func (t *tool) again(ctx context.Context, try func() error) (err error) {
+	for said := ""; ; {
+		failed := try()
+		if failed == nil {
+			return nil
+		}
+		if err == nil || ctx.Err() == nil { // else only the time ended it; err has the reason
+			err = failed
+		}
+		if text := err.Error(); text != said && ctx.Err() == nil {
+			said = text
+			fmt.Fprintf(t.Err, "%s; trying again\n", text)
+		}
+		if !pause(ctx, checkPause) {
+			return interrupted(ctx, err)
 		}
 	}
 }

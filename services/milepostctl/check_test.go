@@ -75,6 +75,10 @@ func TestCheck(t *testing.T) {
 			t.Errorf("check of nobody: %s; want the reason once while it tries, and at the end", s)
 		}
 	})
+	nowhere := &redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))}
+	if s := runTool(t, nowhere, "", "check", "--within", "1s"); s.code == ExitOK || strings.Count(s.err, "connection refused") != 2 || !strings.Contains(s.err, "; trying again") {
+		t.Errorf("check without Redis: %s; want the reason once while it tries, and at the end", s)
+	}
 	for _, args := range [][]string{{"check", "--url", "x"}, {"check", "--within", "0s"}, {"check", "more"}} {
 		if s := runTool(t, nil, "", args...); s.code != ExitUsage {
 			t.Errorf("milepostctl %q: %s; want exit status %d", args, s, ExitUsage)
