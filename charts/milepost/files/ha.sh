@@ -135,7 +135,9 @@ settings() {
 	for s in $SENTINELS; do
 		[ "$s" = "$ME" ] || echo "sentinel known-sentinel $name ${s%:*} ${s##*:} $(id "$s")"
 	done
-	echo "sentinel failover-timeout $name 10000"
+	timeout=$((3 * ${DOWN_AFTER:-3000})) # after twice this a failed failover is tried again
+	[ $timeout -ge 3000 ] || timeout=3000
+	echo "sentinel failover-timeout $name $timeout"
 	echo "sentinel parallel-syncs $name 2"
 	[ -z "$password" ] || echo "sentinel auth-pass $name \"$password\""
 }
