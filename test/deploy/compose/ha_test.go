@@ -50,6 +50,13 @@ func TestHA(t *testing.T) {
 		}
 	}
 	for name, s := range p.Services {
+		// A name would do until its container stops: from then on Sentinel hangs in looking it up.
+		if me := s.Environment["ME"]; me != nil {
+			own, peers := s.Networks["default"].Ipv4Address, strings.Fields(*s.Environment["NODES"]+" "+*s.Environment["SENTINELS"])
+			if host, _, _ := strings.Cut(*me, ":"); own == "" || host != own || !slices.Contains(peers, *me) {
+				t.Errorf("%s has the address %q and takes %s to be its own, of %q", name, own, *me, peers)
+			}
+		}
 		if len(s.Command) > 2 && s.Command[1] == "/etc/redis/ha.sh" && !slices.ContainsFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == "/data" }) {
 			t.Errorf("%s keeps no data", name)
 		}
