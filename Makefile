@@ -109,10 +109,11 @@ CHECKS := all,-ST1000,-ST1003,-ST1005,-ST1021,-ST1022
 lint: vet cross ## make vet and make cross
 
 .PHONY: vet
-vet: ## gofmt, go vet, staticcheck
+vet: ## gofmt, go vet, staticcheck, actionlint
 	@unformatted=$$(gofmt -l pkg services test); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet $(patsubst %,./%/...,$(MODULES))
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -checks '$(CHECKS)' $(patsubst %,./%/...,$(MODULES))
+	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 .PHONY: vuln
 vuln: ## look for known vulnerabilities in the code that is called (govulncheck); needs vuln.go.dev
@@ -123,8 +124,7 @@ vuln: ## look for known vulnerabilities in the code that is called (govulncheck)
 		echo "$$out"; exit 1; done
 
 .PHONY: release-check
-release-check: ## check what a release runs: actionlint, goreleaser with a snapshot in dist/, helm lint and package
-	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+release-check: ## check what a release runs: goreleaser with a snapshot in dist/, helm lint and package
 	$(GO) run github.com/goreleaser/goreleaser/v2@v2.12.0 check
 	$(GO) run github.com/goreleaser/goreleaser/v2@v2.12.0 release --snapshot --clean --skip=publish,sbom
 	$(GO) run helm.sh/helm/v3/cmd/helm@v3.18.6 lint charts/milepost
