@@ -27,6 +27,10 @@ MONGO_URL or MONGO_HOST): version, index, clock and response times. Of the pipel
 processes, dead letters near MAX_DEAD, backlogs near MAX_BACKLOG, and adoption. Set MAX_DEAD, MAX_BACKLOG
 and WAIT_REPLICAS as the services have them.
 
+Users, passwords and PEM files are in REDIS_USERNAME, REDIS_PASSWORD, REDIS_TLS_CA, REDIS_TLS_CERT and
+REDIS_TLS_KEY; in MONGO_USERNAME, MONGO_PASSWORD, MONGO_TLS_CA, MONGO_TLS_CERT and MONGO_TLS_KEY; for the
+cache in CACHE_REDIS_USERNAME, CACHE_REDIS_PASSWORD and so on.
+
 Each finding says what it means and what to change. What Redis does not tell is "unknown". The exit
 status is 5 if a check failed; warnings alone end with 0.`,
 		Example: `  milepostctl doctor
