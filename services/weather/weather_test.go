@@ -203,22 +203,6 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// HEAD is answered as GET, without the body.
-func TestHead(t *testing.T) {
-	o := stagetest.Embedded(t)
-	base := replica(t, o, o, provider(t).URL).base
-	for path, want := range map[string]int{"/api/weather/paris": 200, newYork: 200, "/openapi.yaml": 200, "/api/weather": 400} {
-		r, err := http.Head(base + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Body.Close()
-		if r.StatusCode != want {
-			t.Errorf("HEAD %s: %d, want %d", path, r.StatusCode, want)
-		}
-	}
-}
-
 // Only the centre of the cell leaves the process, never the typed place.
 func TestCellOnly(t *testing.T) {
 	p := provider(t)

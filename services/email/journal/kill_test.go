@@ -2,11 +2,9 @@ package journal
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,46 +129,6 @@ func TestKillPoints(t *testing.T) {
 			})
 		}
 	}
-}
-
-// TestKilledUnderRotation kills writers at random moments while their log is renamed again and
-// again.
-func TestKilledUnderRotation(t *testing.T) {
-	const events, kills = 3000, 25
-	path := filepath.Join(t.TempDir(), "log")
-	rotations := 0
-	for n := range kills + 1 {
-		c := command(os.Args[0], path, events)
-		out, err := c.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var stderr bytes.Buffer
-		c.Stderr = &stderr
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		stop := rand.IntN(events / kills / 3)
-		scan := bufio.NewScanner(out)
-		for batches := 0; scan.Scan(); batches++ {
-			if rand.IntN(5) == 0 {
-				rotations++
-				if err := os.Rename(path, fmt.Sprint(path, ".", rotations)); err != nil && !os.IsNotExist(err) {
-					t.Fatal(err)
-				}
-			}
-			if n < kills && batches == stop {
-				_ = c.Process.Kill() // it goes on while the signal is on its way
-			}
-		}
-		if err := c.Wait(); n == kills && err != nil {
-			t.Fatalf("last writer: %v\n%s", err, &stderr)
-		} else if n < kills && !killed(c) {
-			t.Fatalf("writer %d ended with %v before it was killed\n%s", n, err, &stderr)
-		}
-	}
-	t.Logf("%d kills, %d rotations", kills, rotations)
-	wantLines(t, path, events)
 }
 
 // wantLines checks that the log and what it was renamed to have one line for each event and nothing
