@@ -48,10 +48,14 @@ func maxImage(name string) int64 {
 var noService = []string{"standalone", "milepostctl"}
 
 // built is what the Dockerfile builds from what docker build sees: a folder with every program.
-// Only the places are others. It is built once, where images are for: on Linux.
+// Only the places are others. It is built once, where images are for: on Linux. The folder is the
+// same in each run.
 var built = sync.OnceValues(func() (dir string, err error) {
-	dir = images
-	if err := copyContext(filepath.Join(dir, "src")); err != nil {
+	if dir, err = filepath.Abs(filepath.Join(root, "bin/test/images")); err != nil {
+		return "", err
+	}
+	src := filepath.Join(dir, "src")
+	if err := errors.Join(os.RemoveAll(src), copyContext(src)); err != nil {
 		return dir, err
 	}
 	dockerfile, err := os.ReadFile(filepath.Join(root, "deploy/Dockerfile"))
@@ -65,7 +69,7 @@ var built = sync.OnceValues(func() (dir string, err error) {
 	var errs []error
 	for _, name := range programs() {
 		cmd := exec.Command("sh", "-c", strings.ReplaceAll(run[0][1], "/out/", dir+"/"))
-		cmd.Dir = filepath.Join(dir, "src")
+		cmd.Dir = src
 		cmd.Env = append(os.Environ(), "SERVICE="+name, "VERSION="+version, "TARGETOS=linux", "TARGETARCH="+runtime.GOARCH)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			errs = append(errs, fmt.Errorf("build %s: %w\n%s", name, err, out))
@@ -73,16 +77,6 @@ var built = sync.OnceValues(func() (dir string, err error) {
 	}
 	return dir, errors.Join(errs...)
 })
-
-// images is the folder of built.
-var images string
-
-func TestMain(m *testing.M) {
-	images = must(os.MkdirTemp("", "milepost-images"))
-	code := m.Run()
-	_ = os.RemoveAll(images) // a temporary folder
-	os.Exit(code)
-}
 
 func build(t testing.TB) string {
 	t.Helper()
