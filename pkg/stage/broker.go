@@ -166,7 +166,7 @@ func (b *Broker) enough(ctx context.Context, s *shard) error {
 	}
 	info, err := s.link.Client().Info(ctx, "replication").Result()
 	if n := strings.Count(info, "state=online"); err == nil && n < b.opt.WaitReplicas {
-		return fmt.Errorf("%w: %d replicas follow the master, but WAIT_REPLICAS is %d; until then each submission is answered 503", ErrUnavailable, n, b.opt.WaitReplicas)
+		return fmt.Errorf("%w: replicas that follow the master: %d; WAIT_REPLICAS: %d; until then each submission is answered 503", ErrUnavailable, n, b.opt.WaitReplicas)
 	}
 	return nil
 }

@@ -95,7 +95,7 @@ func (s *sentinels) dial(ctx context.Context, network, _ string) (net.Conn, erro
 	}
 	if err != nil {
 		s.leave(m)
-		return nil, err
+		return nil, fmt.Errorf("the master that Sentinel names: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,8 +198,8 @@ func (s *sentinels) find(ctx context.Context, clients []*redis.SentinelClient) (
 	ctx, cancel := context.WithTimeout(ctx, sentinelTimeout)
 	defer cancel()
 	answers := make(chan masterAt, len(clients))
-	for _, c := range clients {
-		go func() { answers <- s.ask(ctx, c) }()
+	for i, c := range clients {
+		go func() { answers <- s.ask(ctx, c, s.opt.SentinelAddrs[i]) }()
 	}
 	var best masterAt
 	var wrong []string
@@ -230,14 +230,16 @@ func (s *sentinels) find(ctx context.Context, clients []*redis.SentinelClient) (
 	return best, nil
 }
 
-// ask asks one Sentinel. Its error wraps none of the Sentinel's, which are not the master's.
-func (s *sentinels) ask(ctx context.Context, c *redis.SentinelClient) (a masterAt) {
+// ask asks the Sentinel at at. Its error wraps none of the Sentinel's, which are not the master's.
+func (s *sentinels) ask(ctx context.Context, c *redis.SentinelClient, at string) (a masterAt) {
 	addr, err := c.GetMasterAddrByName(ctx, s.opt.MasterName).Result()
 	switch {
 	case errors.Is(err, redis.Nil):
 		a.err = fmt.Errorf("Sentinel knows no master %q; check master_name in the URL", s.opt.MasterName)
 	case err != nil && link.Denied(err):
 		a.err = fmt.Errorf("Sentinel refuses the password, which is the one before @ in the URL: %v", err)
+	case err != nil && strings.Contains(err.Error(), "unknown command"):
+		a.err = fmt.Errorf("%s is no Sentinel, which usually has port 26379", at)
 	case err != nil:
 		a.err = fmt.Errorf("no Sentinel answers: %v", err)
 	case len(addr) != 2:
@@ -247,7 +249,10 @@ func (s *sentinels) ask(ctx context.Context, c *redis.SentinelClient) (a masterA
 		return a
 	}
 	a.addr = net.JoinHostPort(addr[0], addr[1])
-	about, _ := c.Master(ctx, s.opt.MasterName).Result() // without the right to ask, all are of the same age
+	about, err := c.Master(ctx, s.opt.MasterName).Result()
+	if err != nil && !link.Denied(err) { // without the right to ask, all are of the same age
+		a.err = fmt.Errorf("no Sentinel answers: %v", err)
+	}
 	a.epoch, _ = strconv.ParseInt(about["config-epoch"], 10, 64)
 	return a
 }

@@ -15,32 +15,42 @@ import (
 )
 
 // TestSentinelBadInput: what is wrong with Sentinel or the replicas is said in one sentence, and
-// waited out.
+// waited out. All servers speak TLS, with an authority of their own, and want passwords.
 func TestSentinelBadInput(t *testing.T) {
 	t.Parallel()
-	c := stagetest.Replicated(t)
+	certificates := stagetest.NewCertificates(t)
+	c := stagetest.Replication{Certificates: &certificates, Password: "redis-secret", SentinelPassword: "sentinel-secret"}.Start(t)
 	closed := "127.0.0.1:1"
 	good := func() *redis.FailoverOptions {
 		o, err := redis.ParseFailoverURL(c.URL())
 		if err != nil {
 			t.Fatal(err)
 		}
+		o.TLSConfig = certificates.Client(t)
 		return o
 	}
 	for name, tc := range map[string]struct {
 		change func(*redis.FailoverOptions)
-		plain  string // a single Redis instead
+		plain  *redis.Options // a single Redis instead
 		wait   int
 		want   string // "" if all is well
 	}{
-		"all is well":              {wait: 2},
-		"two Sentinels away":       {change: func(o *redis.FailoverOptions) { o.SentinelAddrs[1], o.SentinelAddrs[2] = closed, closed }},
-		"no Sentinel":              {change: func(o *redis.FailoverOptions) { o.SentinelAddrs = []string{closed} }, want: "no Sentinel answers: "},
-		"unknown master":           {change: func(o *redis.FailoverOptions) { o.MasterName = "other" }, want: `Sentinel knows no master "other"; check master_name in the URL`},
-		"password for Sentinel":    {change: func(o *redis.FailoverOptions) { o.SentinelUsername, o.SentinelPassword = "app", "x" }, want: "Sentinel refuses the password"},
-		"wrong password for Redis": {change: func(o *redis.FailoverOptions) { o.Username, o.Password = "app", "x" }, want: "WRONGPASS"},
-		"more than the replicas":   {wait: 3, want: "2 replicas follow the master, but WAIT_REPLICAS is 3"},
-		"a Sentinel as a Redis":    {plain: c.Sentinels[0].Addr, want: "this is a Sentinel; name its master in the URL"},
+		"all is well":                 {wait: 2},
+		"two Sentinels away":          {change: func(o *redis.FailoverOptions) { o.SentinelAddrs[1], o.SentinelAddrs[2] = closed, closed }},
+		"a Sentinel without address":  {change: func(o *redis.FailoverOptions) { o.SentinelAddrs[0] = "sentinel.invalid:26379" }},
+		"no Sentinel":                 {change: func(o *redis.FailoverOptions) { o.SentinelAddrs = []string{closed} }, want: "no Sentinel answers: "},
+		"unknown master":              {change: func(o *redis.FailoverOptions) { o.MasterName = "other" }, want: `Sentinel knows no master "other"; check master_name in the URL`},
+		"wrong password for Sentinel": {change: func(o *redis.FailoverOptions) { o.SentinelPassword = "x" }, want: "Sentinel refuses the password"},
+		"no password for Sentinel":    {change: func(o *redis.FailoverOptions) { o.SentinelPassword = "" }, want: "Sentinel refuses the password"},
+		"wrong password for Redis":    {change: func(o *redis.FailoverOptions) { o.Password = "x" }, want: "WRONGPASS"},
+		"no password for Redis":       {change: func(o *redis.FailoverOptions) { o.Password = "" }, want: "NOAUTH"},
+		"another authority":           {change: func(o *redis.FailoverOptions) { o.TLSConfig = stagetest.NewCertificates(t).Client(t) }, want: "certificate signed by unknown authority"},
+		"no TLS":                      {change: func(o *redis.FailoverOptions) { o.TLSConfig = nil }, want: "no Sentinel answers: "},
+		"more than the replicas":      {wait: 3, want: "replicas that follow the master: 2; WAIT_REPLICAS: 3"},
+		"a Sentinel as a Redis":       {plain: c.Sentinels[0].Options(), want: "this is a Sentinel; name its master in the URL"},
+		"a Redis as a Sentinel": {change: func(o *redis.FailoverOptions) {
+			o.SentinelAddrs, o.SentinelPassword = []string{c.Servers[0].Addr}, o.Password
+		}, want: c.Servers[0].Addr + " is no Sentinel"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := good()
@@ -48,8 +58,8 @@ func TestSentinelBadInput(t *testing.T) {
 				tc.change(f)
 			}
 			o := stage.Sentinel(f)
-			if tc.plain != "" {
-				o = &redis.Options{Addr: tc.plain}
+			if tc.plain != nil {
+				o = tc.plain
 			}
 			b := open(t, o, func(o *stage.Options) { o.WaitReplicas = tc.wait })
 			var err error

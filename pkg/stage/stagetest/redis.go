@@ -21,14 +21,16 @@ import (
 
 // Server is a redis-server process. Its data survives Kill and Start, if it is durable.
 type Server struct {
-	Addr string
-	t    testing.TB
-	args []string
-	dir  string
-	cmd  *exec.Cmd
-	log  string
-	done chan struct{}
-	tls  *tls.Config // of a client; nil: no TLS
+	Addr     string
+	t        testing.TB
+	args     []string
+	dir      string
+	cmd      *exec.Cmd
+	log      string
+	done     chan struct{}
+	tls      *tls.Config // of a client; nil: no TLS
+	password string
+	known    string // in a Cluster: the address that all others have of it
 }
 
 // Real starts a redis-server that ends with the test; args are further words of its command line,
@@ -36,16 +38,21 @@ type Server struct {
 // it.
 func Real(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return start(t, nil, args)
+	s := prepare(t, nil, args)
+	s.Start()
+	return s
 }
 
 // Secure is Real with TLS alone; clients need the certificate, too.
 func Secure(t testing.TB, c Certificates, args ...string) *Server {
 	t.Helper()
-	return start(t, c.Client(t), append([]string{"--tls-ca-cert-file", c.CA, "--tls-cert-file", c.Cert, "--tls-key-file", c.Key}, args...))
+	s := prepare(t, &c, args)
+	s.Start()
+	return s
 }
 
-func start(t testing.TB, secure *tls.Config, args []string) *Server {
+// prepare makes a server that is not started yet.
+func prepare(t testing.TB, secure *Certificates, args []string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -55,14 +62,14 @@ func start(t testing.TB, secure *tls.Config, args []string) *Server {
 	}
 	port := FreePort(t)
 	dir := t.TempDir()
-	s := &Server{t: t, Addr: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, log: filepath.Join(dir, "redis.log"), tls: secure}
-	listen := []string{"--port", fmt.Sprint(port)}
+	s := &Server{t: t, Addr: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, log: filepath.Join(dir, "redis.log")}
+	s.args = []string{"--port", fmt.Sprint(port)}
 	if secure != nil {
-		listen = []string{"--port", "0", "--tls-port", fmt.Sprint(port)}
+		s.tls = secure.Client(t)
+		s.args = []string{"--port", "0", "--tls-port", fmt.Sprint(port), "--tls-ca-cert-file", secure.CA, "--tls-cert-file", secure.Cert, "--tls-key-file", secure.Key}
 	}
-	s.args = append(listen, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--logfile", s.log)
+	s.args = append(s.args, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--logfile", s.log)
 	s.args = append(s.args, args...)
-	s.Start()
 	t.Cleanup(s.Kill)
 	return s
 }
@@ -111,6 +118,9 @@ func (s *Server) mend() {
 
 // Kill ends the server with SIGKILL and waits for its end.
 func (s *Server) Kill() {
+	if s.cmd == nil {
+		return
+	}
 	_ = s.cmd.Process.Kill()
 	<-s.done
 }
@@ -119,11 +129,15 @@ func (s *Server) Kill() {
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
 // Options are what a client needs to connect.
-func (s *Server) Options() *redis.Options { return &redis.Options{Addr: s.Addr, TLSConfig: s.tls} }
+func (s *Server) Options() *redis.Options {
+	return &redis.Options{Addr: s.Addr, Password: s.password, TLSConfig: s.tls}
+}
 
 // Client is a plain client that makes no second attempts and is closed when the test ends.
 func (s *Server) Client() *redis.Client {
-	return Client(s.t, &redis.Options{Addr: s.Addr, TLSConfig: s.tls, MaxRetries: -1})
+	o := s.Options()
+	o.MaxRetries = -1
+	return Client(s.t, o)
 }
 
 // Client is a client that is closed when the test ends.

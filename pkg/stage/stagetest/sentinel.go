@@ -3,6 +3,7 @@ package stagetest
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,61 +24,120 @@ type Cluster struct {
 	t         testing.TB
 }
 
-// Replicated starts a durable master with two replicas and three Sentinels, and waits until they
-// know each other. args are further words for each redis-server.
+// Replication says how a [Cluster] is started.
+type Replication struct {
+	Args []string // further words for each redis-server
+	// Via returns the address by which all others know the server at addr, such as that of a
+	// proxy. Default: addr.
+	Via          func(addr string) string
+	Certificates *Certificates // TLS alone. Default: none
+	// Password and SentinelPassword are those of the default user. Default: none.
+	Password, SentinelPassword string
+}
+
+// Replicated is [Replication.Start] with further words for each redis-server.
 func Replicated(t testing.TB, args ...string) *Cluster {
 	t.Helper()
+	return Replication{Args: args}.Start(t)
+}
+
+// Start starts a durable master with two replicas and three Sentinels, and waits until they know
+// each other.
+func (r Replication) Start(t testing.TB) *Cluster {
+	t.Helper()
 	c := &Cluster{t: t}
-	args = slices.Concat(Durable, []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}, args)
-	for i := range 3 {
-		s := Real(t, args...)
-		if i > 0 {
-			s.Kill()
-			s.follow(c.Servers[0].Addr)
-			s.Start()
+	args := slices.Concat(Durable, []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}, r.Args)
+	if r.Password != "" {
+		args = append(args, "--requirepass", r.Password, "--masterauth", r.Password)
+	}
+	if r.Certificates != nil {
+		args = append(args, "--tls-replication", "yes")
+	}
+	for range 3 {
+		s := prepare(t, r.Certificates, args)
+		s.password, s.known = r.Password, s.Addr
+		if r.Via != nil {
+			s.known = r.Via(s.Addr)
+			host, port, _ := strings.Cut(s.known, ":")
+			s.args = append(s.args, "--replica-announce-ip", host, "--replica-announce-port", port)
 		}
+		if len(c.Servers) > 0 {
+			s.follow(c.Servers[0])
+		}
+		s.Start()
 		c.Servers = append(c.Servers, s)
 	}
-	host, port, _ := strings.Cut(c.Servers[0].Addr, ":")
 	for range 3 {
-		dir, own := t.TempDir(), FreePort(t)
-		conf := filepath.Join(dir, "sentinel.conf")
-		text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nlogfile %s/log\nsentinel monitor %[4]s %[5]s %[6]s 2\n"+
-			"sentinel down-after-milliseconds %[4]s 1000\nsentinel failover-timeout %[4]s 3000\nsentinel parallel-syncs %[4]s 2\n",
-			own, dir, dir, MasterName, host, port)
-		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s := &Server{t: t, Addr: fmt.Sprintf("127.0.0.1:%d", own), dir: dir, log: filepath.Join(dir, "log"), args: []string{conf, "--sentinel"}}
-		s.Start()
-		t.Cleanup(s.Kill)
-		c.Sentinels = append(c.Sentinels, s)
+		c.Sentinels = append(c.Sentinels, r.sentinel(t, c.Servers[0].known))
 	}
 	c.Settled()
 	return c
 }
 
-// follow makes the server a replica of addr when it is started next.
-func (s *Server) follow(addr string) {
+// sentinel starts one that knows the master.
+func (r Replication) sentinel(t testing.TB, master string) *Server {
+	t.Helper()
+	dir, port := t.TempDir(), FreePort(t)
+	s := &Server{t: t, Addr: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, log: filepath.Join(dir, "log"), password: r.SentinelPassword}
+	monitor := strings.ReplaceAll(master, ":", " ")
+	lines := []string{
+		fmt.Sprint("port ", port), "bind 127.0.0.1", "dir " + dir, "logfile " + s.log, "sentinel monitor " + MasterName + " " + monitor + " 2",
+		"sentinel down-after-milliseconds " + MasterName + " 1000", "sentinel failover-timeout " + MasterName + " 1000", "sentinel parallel-syncs " + MasterName + " 2",
+	}
+	if c := r.Certificates; c != nil {
+		s.tls = c.Client(t)
+		lines = append(lines[1:], "port 0", fmt.Sprint("tls-port ", port), "tls-replication yes", "tls-ca-cert-file "+c.CA, "tls-cert-file "+c.Cert, "tls-key-file "+c.Key)
+	}
+	if r.Password != "" {
+		lines = append(lines, "sentinel auth-pass "+MasterName+" "+r.Password)
+	}
+	if r.SentinelPassword != "" {
+		lines = append(lines, "requirepass "+r.SentinelPassword, "sentinel sentinel-pass "+r.SentinelPassword)
+	}
+	conf := filepath.Join(dir, "sentinel.conf")
+	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.args = []string{conf, "--sentinel"}
+	s.Start()
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// follow makes the server a replica of the master when it is started next.
+func (s *Server) follow(master *Server) {
 	if i := slices.Index(s.args, "--replicaof"); i >= 0 {
 		s.args = slices.Delete(s.args, i, i+3)
 	}
-	host, port, _ := strings.Cut(addr, ":")
+	host, port, _ := strings.Cut(master.known, ":")
 	s.args = append(s.args, "--replicaof", host, port)
 }
 
-// URL names the Sentinels as REDIS_URL does.
+// URL names the Sentinels as REDIS_URL does, with both passwords.
 func (c *Cluster) URL() string {
-	url := "redis://" + c.Sentinels[0].Addr + "/0?master_name=" + MasterName
-	for _, s := range c.Sentinels[1:] {
-		url += "&addr=" + s.Addr
+	u := url.URL{Scheme: "redis", Host: c.Sentinels[0].Addr, Path: "/0"}
+	if c.Sentinels[0].tls != nil {
+		u.Scheme = "rediss"
 	}
-	return url
+	if p := c.Sentinels[0].password; p != "" {
+		u.User = url.UserPassword("", p)
+	}
+	query := url.Values{"master_name": {MasterName}}
+	if p := c.Servers[0].password; p != "" {
+		query.Set("password", p)
+	}
+	for _, s := range c.Sentinels[1:] {
+		query.Add("addr", s.Addr)
+	}
+	u.RawQuery = query.Encode()
+	return u.String()
 }
 
 // sentinel calls f with a client of a Sentinel.
 func sentinel[T any](s *Server, f func(*redis.SentinelClient) (T, error)) (T, error) {
-	client := redis.NewSentinelClient(&redis.Options{Addr: s.Addr, MaxRetries: -1})
+	o := s.Options()
+	o.MaxRetries = -1
+	client := redis.NewSentinelClient(o)
 	defer client.Close()
 	return f(client)
 }
@@ -94,7 +154,7 @@ func (c *Cluster) Master() *Server {
 		}
 		named = addr[0] + ":" + addr[1]
 	}
-	i := slices.IndexFunc(c.Servers, func(s *Server) bool { return s.Addr == named })
+	i := slices.IndexFunc(c.Servers, func(s *Server) bool { return s.known == named })
 	if i < 0 {
 		return nil
 	}
@@ -121,7 +181,7 @@ func (c *Cluster) Settled() {
 				return q.Replicas(context.Background(), MasterName).Result()
 			})
 			if err != nil || slices.ContainsFunc(replicas, func(r map[string]string) bool {
-				return r["flags"] != "slave" || r["master-link-status"] != "ok" || r["master-host"]+":"+r["master-port"] != m.Addr
+				return r["flags"] != "slave" || r["master-link-status"] != "ok" || r["master-host"]+":"+r["master-port"] != m.known
 			}) {
 				return false
 			}
@@ -142,18 +202,18 @@ func (s *Server) followed(replicas int) bool {
 	return err == nil && int(n) == replicas
 }
 
-// Fail kills the master, calls killed, and returns the next master, when the Sentinels have made
-// it. The killed one comes back as its replica.
-func (c *Cluster) Fail(killed func()) *Server {
+// Fail calls down, which takes the master away, and returns the next master, when the Sentinels have
+// made it. The old one is killed, if it is not dead, and comes back as a replica.
+func (c *Cluster) Fail(down func(master *Server)) *Server {
 	c.t.Helper()
 	old := c.Master()
 	if old == nil {
 		c.t.Fatal("the Sentinels do not agree on a master")
 	}
-	old.Kill()
-	killed()
+	down(old)
 	next := c.next(old)
-	old.follow(next.Addr)
+	old.Kill()
+	old.follow(next)
 	old.Start()
 	return next
 }
