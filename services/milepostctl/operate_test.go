@@ -305,17 +305,52 @@ func TestDoctorReplicated(t *testing.T) {
 		want["nodes "+name] = doctor.OK
 	}
 	expect(t, "a good replication", states, all, want)
-	delete(env, "WAIT_REPLICAS")
+	// Each wrong setting, on one replica alone.
 	replica := c.Servers[1].Client()
-	if err := replica.ConfigSet(t.Context(), "replica-priority", "10").Err(); err != nil {
+	wrong := map[string]string{
+		"replica-priority": "10", "min-replicas-to-write": "1", "min-replicas-max-lag": "10",
+		"repl-diskless-load": "swapdb", "appendonly": "no", "appendfsync": "everysec",
+	}
+	for name, value := range wrong {
+		if err := replica.ConfigSet(t.Context(), name, value).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	states, all = findings(t, env, ExitOK)
+	for name, value := range wrong {
+		f := all["nodes "+name]
+		if f.State != doctor.Warning || f.Found != c.Servers[1].Addr+" has "+value || !strings.Contains(f.Change, "CONFIG SET "+name+" ") {
+			t.Errorf("%s %s on one replica: %+v", name, value, f)
+		}
+	}
+	delete(env, "WAIT_REPLICAS")
+	states, all = findings(t, env, ExitOK)
+	expect(t, "no WAIT_REPLICAS", states, all, map[string]string{"replicas": doctor.Warning, "nodes min-replicas-to-write": doctor.Warning})
+	// A replica with another password, one that lost its master, and a Sentinel that is away.
+	if err := replica.ConfigSet(t.Context(), "requirepass", "other").Err(); err != nil {
 		t.Fatal(err)
 	}
+	c.Hold(c.Servers[2])
 	c.Sentinels[2].Kill()
-	states, all = findings(t, env, ExitFindings)
-	expect(t, "a bad replication", states, all, map[string]string{
-		"replicas": doctor.Warning, "sentinels": doctor.Failed, "nodes replica-priority": doctor.Warning, "nodes min-replicas-to-write": doctor.Warning, "nodes appendonly": doctor.OK,
-	})
 	env["WAIT_REPLICAS"] = "3"
 	states, all = findings(t, env, ExitFindings)
-	expect(t, "too few replicas", states, all, map[string]string{"replicas": doctor.Failed})
+	expect(t, "a bad replication", states, all, map[string]string{
+		"replicas": doctor.Failed, "sentinels": doctor.Failed, "node " + c.Servers[1].Addr: doctor.Failed, "node " + c.Servers[2].Addr: doctor.Failed, "nodes appendonly": doctor.OK,
+	})
+	if f := all["node "+c.Servers[1].Addr]; !strings.Contains(f.Change, "the same users and passwords") {
+		t.Errorf("a replica with another password: %+v", f)
+	}
+	if at := all["sentinels"].Found; !strings.HasPrefix(at, c.Sentinels[2].Addr) {
+		t.Errorf("the Sentinel that is away: %s", at)
+	}
+	env["REDIS_URL"] = strings.Replace(c.URL(), stagetest.MasterName, "other", 1)
+	states, all = findings(t, env, ExitAway)
+	expect(t, "an unknown master", states, all, map[string]string{"redis answers": doctor.Failed, "sentinels": doctor.Failed})
+	env["REDIS_URL"] = "redis://" + c.Sentinels[0].Addr
+	if _, all := findings(t, env, ExitAway); all["redis answers"].Found != "it is a Sentinel" || len(all) > 2 {
+		t.Errorf("a Sentinel as a Redis: %+v", all)
+	}
+	if f := all["redis answers"]; !strings.Contains(f.Found, `Sentinel knows no master "other"`) || !strings.Contains(f.Change, "master_name=") {
+		t.Errorf("an unknown master: %+v", f)
+	}
 }

@@ -136,6 +136,10 @@ func remedy(err error, variables string, o *redis.Options) string {
 		return grant
 	}
 	for _, r := range []struct{ says, change string }{
+		{"knows no master", "Correct master_name= in $_URL. SENTINEL MASTERS, asked of a Sentinel, lists the names."},
+		{"Sentinel refuses", "Set $_SENTINEL_PASSWORD to the password of the Sentinels, and write a user, if they have one, before the @ of $_URL."},
+		{"the master that Sentinel names", "This machine must reach the master at the address that Sentinel gives it: replica-announce-ip in its redis.conf sets that."},
+		{"Sentinel", "$_URL must name the Sentinels, usually at port 26379, and they must run: redis://HOST:26379/0?master_name=NAME&addr=HOST:26379"},
 		{"WRONGPASS", "Correct the user or password in $_USERNAME and $_PASSWORD, or set it: ACL SETUSER @ on ><password>"},
 		{"NOAUTH", "Set $_PASSWORD, and $_USERNAME if the user is not default."},
 		{"without any password configured", "Unset $_PASSWORD and remove it from $_URL, or give the server one: CONFIG SET requirepass <password>"},

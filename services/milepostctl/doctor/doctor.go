@@ -67,7 +67,9 @@ func (x *examination) add(check, state, found, means, change string) {
 func Examine(ctx context.Context, t Target) ([]Finding, error) {
 	x := examination{Target: t}
 	away := x.broker(ctx)
-	x.cache(ctx)
+	if away == nil || x.Cache.CacheRedisURL != "" {
+		x.cache(ctx)
+	}
 	if t.Mongo != nil {
 		x.store(ctx)
 	} else {

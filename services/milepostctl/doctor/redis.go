@@ -104,9 +104,17 @@ func (x *examination) broker(ctx context.Context) error {
 	s, err := askServer(ctx, x.Redis, x.Timeout)
 	if err != nil {
 		x.add("redis answers", Failed, err.Error(), "Every program waits for Redis, and web-api answers 503.", remedy(err, "REDIS", x.Redis))
+		if x.Failover != nil {
+			x.sentinels(ctx)
+		}
 		return fmt.Errorf("%w: %w", stage.ErrUnavailable, err)
 	}
 	defer func() { _ = s.rdb.Close() }() // nothing was written
+	if s.info["redis_mode"] == "sentinel" {
+		x.add("redis answers", Failed, "it is a Sentinel", "A Sentinel has no data. It names the Redis that is the master.",
+			"Name the master in REDIS_URL: redis://HOST:26379/0?master_name=NAME. SENTINEL MASTERS lists the names.")
+		return fmt.Errorf("%w: this is a Sentinel", stage.ErrUnavailable)
+	}
 	x.times("redis answers", func() error { return s.rdb.Ping(ctx).Err() })
 	if len(s.config) == 0 && s.info["redis_version"] == "" {
 		x.add("redis settings", Unknown, "not told: "+s.silent, "Persistence, memory and eviction decide whether events can be lost.",

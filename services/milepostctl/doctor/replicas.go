@@ -95,7 +95,11 @@ func (x *examination) node(ctx context.Context, addr string) *node {
 	o.Addr, o.Dialer = addr, nil
 	s, err := askServer(ctx, &o, x.Timeout)
 	if err != nil {
-		x.add("node "+addr, Failed, err.Error(), "Each node may become the master, so each must answer with the same user and password.", remedy(err, "REDIS", &o))
+		change := remedy(err, "REDIS", &o)
+		if redis.HasErrorPrefix(err, "NOAUTH") || redis.HasErrorPrefix(err, "WRONGPASS") {
+			change = "Give all nodes the same users and passwords: requirepass or ACL SETUSER, and masterauth."
+		}
+		x.add("node "+addr, Failed, err.Error(), "Each node may become the master, so each must answer with the same user and password.", change)
 		return nil
 	}
 	defer func() { _ = s.rdb.Close() }() // nothing was written
