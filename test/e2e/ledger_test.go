@@ -49,13 +49,13 @@ func (p promise) String() string { return [...]string{"accepted", "bare", "not a
 // counts is the ledger at one moment.
 type counts struct {
 	accepted, bare, open, refused int // submissions by promise, and answers 503
-	kept                          int // of the open ones
+	kept, part                    int // of the open ones: whole; a document alone
 	documents, lines, dead        int
 }
 
 func (c counts) String() string {
-	return fmt.Sprintf("accepted %d, bare %d, not answered 201 %d (of these kept %d), answers 503 %d; documents %d, lines %d, dead letters %d",
-		c.accepted, c.bare, c.open, c.kept, c.refused, c.documents, c.lines, c.dead)
+	return fmt.Sprintf("accepted %d, bare %d, not answered 201 %d (of these kept %d, a document alone %d), answers 503 %d; documents %d, lines %d, dead letters %d",
+		c.accepted, c.bare, c.open, c.kept, c.part, c.refused, c.documents, c.lines, c.dead)
 }
 
 func newLedger(p *pipeline) *ledger {
@@ -272,6 +272,10 @@ func (l *ledger) compare(docs []document, sent lines) (wrong []string) {
 	for email, e := range l.entries {
 		its, n := stored[email], sent.of[email]
 		if e.promise == open && len(its) == 0 && n == 0 {
+			continue
+		}
+		if e.promise == open && len(its) == 1 && n == 0 && l.p.redis == nil {
+			l.part++ // a failover forgot the rest of its way
 			continue
 		}
 		if len(its) != 1 || n != 1 {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -18,52 +19,71 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// newReplicated is newPipeline with Redis replicated, behind Sentinel.
-func newReplicated(t testing.TB, env ...string) (*pipeline, *stagetest.Cluster) {
+// newReplicated is newPipeline with Redis replicated, behind Sentinel. The services ask the first
+// Sentinel through the wire.
+func newReplicated(t testing.TB, r stagetest.Replication, env ...string) (*pipeline, *stagetest.Cluster, *wire) {
 	t.Helper()
-	c := stagetest.Replicated(t)
+	c := r.Start(t)
 	at, err := redis.ParseFailoverURL(c.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newPipelineAt(t, c.URL(), stage.Sentinel(at), env...), c
+	w := newWire(t, c.Sentinels[0].Addr)
+	return newPipelineAt(t, strings.Replace(c.URL(), w.target, w.addr, 1), stage.Sentinel(at), env...), c, w
 }
 
 // TestPromiseFailover replaces the master under load, kills services meanwhile, and then balances
-// the ledger. All replicas must have what is answered. Half of the masters die; the others live on,
-// and a Sentinel replaces them.
+// the ledger. All replicas must have what is answered. A third of the masters die; a third live on,
+// and a Sentinel replaces them; of a third the connections are half dead, new ones too. So are
+// those to one of the Sentinels, most of the time.
 func TestPromiseFailover(t *testing.T) {
 	t.Parallel()
-	p, c := newReplicated(t, "LEASE=1s", "WAIT_REPLICAS=2")
+	ways := map[string]*wire{} // to the servers, by their own addresses
+	p, c, asked := newReplicated(t, stagetest.Replication{Via: func(addr string) string {
+		ways[addr] = newWire(t, addr)
+		return ways[addr].addr
+	}}, "LEASE=1s", "WAIT_REPLICAS=2")
 	services := p.start(all...)
 	l := newLedger(p)
 	stop := l.load(32, services[0])
-	start, long, short := time.Now(), chaosFor(t, 2), 2
-	killed, switched := 0, 0
-	var answers, lines []time.Duration
-	for killed+switched < short || time.Since(start) < long {
+	start, long, n := time.Now(), chaosFor(t, 2), 0
+	var took [2][2][]time.Duration // of killed and half dead ones: to the next 201, to the next line
+	for ; n < 3 || time.Since(start) < long; n++ {
+		c.Settled()
+		asked.set([]fault{mute, stall, clear_}[n%3])
 		time.Sleep(rand.N(burst)) // any moment
-		if killed > switched {
-			switched++
+		if n%3 == 2 {
 			c.Switch()
 		} else {
-			killed++
 			resumed := make(chan [2]time.Duration, 1)
-			c.Fail(func() { go func() { resumed <- l.resumes() }() })
-			after := <-resumed
-			answers, lines = append(answers, after[0]), append(lines, after[1])
+			var way *wire
+			c.Fail(func(master *stagetest.Server) {
+				if way = ways[master.Addr]; n%3 == 0 {
+					master.Kill()
+				} else {
+					way.set(mute)
+				}
+				go func() { resumed <- l.resumes() }()
+			})
+			way.set(clear_)
+			for i, d := range <-resumed {
+				took[n%3][i] = append(took[n%3][i], d)
+			}
 		}
 		services[1+rand.IntN(3)].Restart()
-		c.Settled()
-		t.Logf("%4.0f s: killed %d, switched %d; %s", time.Since(start).Seconds(), killed, switched, l.sofar())
+		t.Logf("%4.0f s: masters replaced %d; %s", time.Since(start).Seconds(), n+1, l.sofar())
 	}
 	stop()
 	alive(t, services)
 	tell(t, "ledger: %s", l.balance())
-	slices.Sort(answers)
-	slices.Sort(lines)
-	tell(t, "masters killed %d, switched %d; from the kill to the next 201: median %s, worst %s; to the next line: median %s, worst %s",
-		killed, switched, answers[len(answers)/2], answers[len(answers)-1], lines[len(lines)/2], lines[len(lines)-1])
+	tell(t, "masters replaced %d, of these switched %d", n, n/3)
+	for i, how := range []string{"killed", "half dead"} {
+		answers, lines := took[i][0], took[i][1]
+		slices.Sort(answers)
+		slices.Sort(lines)
+		tell(t, "%d %s: to the next 201: median %s, worst %s; to the next line: median %s, worst %s",
+			len(lines), how, answers[len(answers)/2], answers[len(answers)-1], lines[len(lines)/2], lines[len(lines)-1])
+	}
 	if p.redis == nil && l.sofar().accepted == 0 {
 		t.Error("nothing was tried")
 	}
@@ -103,7 +123,7 @@ func TestPromiseFailoverLoss(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, c := newReplicated(t, fmt.Sprint("WAIT_REPLICAS=", tc.wait), "WAIT_TIMEOUT=300ms")
+			p, c, _ := newReplicated(t, stagetest.Replication{}, fmt.Sprint("WAIT_REPLICAS=", tc.wait), "WAIT_TIMEOUT=300ms")
 			p.start("web-api")
 			kept := p.submit(visits("kept", 5)...)
 			c.Settled()
@@ -125,7 +145,7 @@ func TestPromiseFailoverLoss(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			c.Fail(func() {})
+			c.Fail((*stagetest.Server).Kill)
 			lost := 0
 			for i, id := range append(kept, answered...) {
 				if !p.has(id) {

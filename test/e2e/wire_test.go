@@ -84,6 +84,7 @@ const (
 	cutAsk         // reset each connection after some more bytes of requests
 	stall          // hold back replies for as long as the fault lasts
 	late           // some milliseconds more for each piece of a reply
+	mute           // open connections stop in the middle of a reply; new ones are accepted and get no answer
 	halfOpen       // the far side is gone and this side is never told; what is sent is lost. New connections get no answer
 )
 
@@ -109,6 +110,7 @@ func newWire(t testing.TB, target string) *wire {
 		_ = l.Close()
 		close(w.over)
 		w.mu.Lock()
+		w.now = clear_ // nothing is held back any more
 		for s := range w.open {
 			s.close()
 		}
@@ -159,8 +161,11 @@ func (w *wire) accept() {
 		s := &strand{near: near, far: far}
 		w.mu.Lock()
 		w.open[s] = struct{}{}
-		if w.now == halfOpen {
+		switch w.now {
+		case halfOpen:
 			w.lose(s)
+		case mute:
+			s.round = w.round // with no budget
 		}
 		w.mu.Unlock()
 		w.all.Go(func() { w.carry(s, near, far, cutAsk) })
@@ -229,7 +234,15 @@ func (w *wire) allowed(s *strand, b []byte, cut fault) (some []byte, reset bool)
 			s.budget -= len(b)
 			w.mu.Unlock()
 			return b, reset
-		case now == stall && cut == cutReply:
+		case now == mute && cut == cutReply && (s.round != round || s.budget > 0):
+			if s.round != round {
+				s.round, s.budget = round, 1+rand.IntN(200)
+			}
+			b = b[:min(len(b), s.budget)]
+			s.budget -= len(b)
+			w.mu.Unlock()
+			return b, false
+		case (now == stall || now == mute) && cut == cutReply:
 			w.mu.Unlock()
 			time.Sleep(5 * time.Millisecond) // looks again whether the fault is over
 			continue
