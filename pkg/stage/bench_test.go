@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -235,4 +236,37 @@ func BenchmarkPublish(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 		})
 	}
+}
+
+// BenchmarkCopied publishes 100 times a second, in turns without and with WaitReplicas 1, over a
+// master with one replica: what waiting for the replica costs at the median.
+func BenchmarkCopied(b *testing.B) {
+	master := stagetest.Real(b, stagetest.Durable...)
+	host, port, _ := strings.Cut(master.Addr, ":")
+	stagetest.Real(b, append([]string{"--replicaof", host, port}, stagetest.Durable...)...)
+	var publishers [2]*stage.Publisher
+	for n := range publishers {
+		broker := open(b, master.Options(), func(o *stage.Options) { o.WaitReplicas = n })
+		stagetest.Eventually(b, "the replica follows", func() bool { return broker.Ping(b.Context()) == nil })
+		publishers[n] = broker.Publisher(fmt.Sprint("edge", n), "in")
+		defer publishers[n].Close()
+	}
+	var took [2][]float64
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range b.N {
+		for i := range 1000 {
+			<-tick.C
+			start := time.Now()
+			if _, err := publishers[i%2].Publish(b.Context(), stage.Submission{Body: hopPayload}); err != nil {
+				b.Fatal(err)
+			}
+			took[i%2] = append(took[i%2], float64(time.Since(start))/float64(time.Millisecond))
+		}
+	}
+	for n := range took {
+		slices.Sort(took[n])
+		b.ReportMetric(took[n][len(took[n])/2], fmt.Sprintf("p50-ms-%d-replicas", n))
+	}
+	b.ReportMetric(0, "ns/op")
 }

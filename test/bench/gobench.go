@@ -15,7 +15,7 @@ import (
 // suites are the Go benchmarks of `make bench`: one hop against a bare client with the same
 // commands, backlogs, replicas, publishing, progress streams, and cached answers against others.
 var suites = []struct{ pkg, pattern, time string }{
-	{"./pkg/stage", "^Benchmark(Hop|Backlog|Replicas)$", "1x"},
+	{"./pkg/stage", "^Benchmark(Hop|Backlog|Replicas|Copied)$", "1x"},
 	{"./pkg/stage", "^BenchmarkPublish$", "2s"},
 	{"./services/distance", "^BenchmarkHop$", "1x"},
 	{"./services/web-api", "^BenchmarkStreams$", "1s"},

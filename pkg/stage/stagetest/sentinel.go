@@ -192,7 +192,7 @@ func (c *Cluster) Settled() {
 
 // followed tells whether so many replicas have what the master had a moment ago.
 func (s *Server) followed(replicas int) bool {
-	rdb := s.Client()
+	rdb := redis.NewClient(s.Options()) // closed now, and not when the test ends: there are many
 	defer rdb.Close()
 	info, err := rdb.Info(context.Background(), "replication").Result()
 	if err != nil || strings.Count(info, "state=online") != replicas {
