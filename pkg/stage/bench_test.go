@@ -270,3 +270,88 @@ func BenchmarkCopied(b *testing.B) {
 	}
 	b.ReportMetric(0, "ns/op")
 }
+
+// BenchmarkShards has a publisher and two stages move events over a single Redis and over a cluster
+// of three masters, where nobody listens: Redis' CPU for each event, and the busiest master's share.
+func BenchmarkShards(b *testing.B) {
+	for _, masters := range []int{1, 3} {
+		b.Run(fmt.Sprintf("masters=%d", masters), func(b *testing.B) {
+			var servers []*stagetest.Server
+			if masters == 1 {
+				servers = []*stagetest.Server{stagetest.Real(b, stagetest.Durable...)}
+			} else {
+				servers = stagetest.ShardedOf(b, masters, false).Servers
+			}
+			broker, err := stage.Open(stage.Options{Redis: servers[0].Options(), Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { broker.Close() })
+			var done atomic.Int64
+			for _, c := range []stage.Config{{Name: "first", In: "in", Out: []stage.Output{{Channel: "mid"}}}, {Name: "second", In: "mid"}} {
+				s, err := broker.New(c, stage.Batch(256, func(_ context.Context, in []stage.Event[string]) []stage.Result {
+					out := make([]stage.Result, len(in))
+					for i, e := range in {
+						if c.Name == "first" {
+							out[i].Out = []stage.Message{{Body: e.Body}}
+						} else {
+							done.Add(1)
+						}
+					}
+					return out
+				}))
+				if err != nil {
+					b.Fatal(err)
+				}
+				stagetest.Run(b, s)
+			}
+			p := broker.Publisher("edge", "in")
+			b.Cleanup(func() { p.Close() })
+			const n, clients = 40_000, 256
+			move := func() {
+				done.Store(0)
+				var all sync.WaitGroup
+				for range clients {
+					all.Go(func() {
+						for range n / clients {
+							if _, err := p.Publish(b.Context(), stage.Submission{Body: "ada@example.com"}); err != nil {
+								b.Error(err)
+							}
+						}
+					})
+				}
+				all.Wait()
+				stagetest.Eventually(b, "all arrive", func() bool { return done.Load() == n/clients*clients })
+			}
+			move()
+			before := make([]float64, masters)
+			for i, s := range servers {
+				before[i] = cpu(b, s)
+			}
+			for b.Loop() {
+				move()
+			}
+			sum, most := 0.0, 0.0
+			for i, s := range servers {
+				used := cpu(b, s) - before[i]
+				sum, most = sum+used, max(most, used)
+			}
+			b.ReportMetric(sum*1e6/float64(b.N*n), "redis-µs/event")
+			b.ReportMetric(most/sum, "busiest")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// cpu is the seconds of CPU that a server has used.
+func cpu(b *testing.B, s *stagetest.Server) (sum float64) {
+	info := s.Client().InfoMap(b.Context(), "cpu").Val()["CPU"]
+	for _, name := range []string{"used_cpu_sys", "used_cpu_user"} {
+		var x float64
+		if _, err := fmt.Sscan(info[name], &x); err != nil {
+			b.Fatal(err)
+		}
+		sum += x
+	}
+	return sum
+}

@@ -224,3 +224,92 @@ func groupOf(key string) string {
 	}
 	return "second"
 }
+
+// TestClusterMasterAway: while a master is away, its shards wait, say so, and get nothing new; the others
+// go on. Then nothing is lost.
+func TestClusterMasterAway(t *testing.T) {
+	t.Parallel()
+	c := stagetest.ShardedOf(t, 3, false)
+	b := openCluster(t, c)
+	end := new(tally)
+	s, err := b.New(stage.Config{Name: "s", In: "in"}, end.sink())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stagetest.Run(t, s)
+	stagetest.Eventually(t, "the stage is ready", func() bool { return s.Ready() == nil })
+	p := b.Publisher("edge", "in")
+	t.Cleanup(func() { p.Close() })
+	var kept []string
+	publish := func() (refused int) {
+		for range 32 {
+			r, err := p.Publish(t.Context(), stage.Submission{Body: "x"})
+			switch {
+			case err == nil:
+				kept = append(kept, r.ID)
+			case errors.Is(err, stage.ErrUnavailable):
+				refused++
+			default:
+				t.Fatal(err)
+			}
+		}
+		return refused
+	}
+	if n := publish(); n > 0 {
+		t.Errorf("%d of 32 were refused by three masters", n)
+	}
+	c.Servers[1].Kill()
+	stagetest.Eventually(t, "the others get all", func() bool { return publish() == 0 })
+	stagetest.Eventually(t, "readiness names a shard", func() bool {
+		err := s.Ready()
+		return err != nil && strings.Contains(err.Error(), "shard ")
+	})
+	if err := b.Ping(t.Context()); err != nil {
+		t.Errorf("Ping while two masters answer: %v", err)
+	}
+	stagetest.Eventually(t, "what the others got arrives", func() bool { return end.len() >= len(kept)-16 })
+	c.Servers[1].Start()
+	c.Settled()
+	stagetest.Eventually(t, "the stage is ready again", func() bool { return s.Ready() == nil })
+	stagetest.Eventually(t, "everything arrives", func() bool { return end.len() >= len(kept) })
+	for _, id := range kept {
+		if n := end.seen[id]; n != 1 {
+			t.Errorf("event %s arrived %d times, want once", id, n)
+		}
+	}
+}
+
+// TestClusterIdle: a stage on 16 shards of three masters makes at most 8 round trips a second.
+func TestClusterIdle(t *testing.T) {
+	t.Parallel()
+	c := stagetest.ShardedOf(t, 3, false)
+	b := openCluster(t, c, func(o *stage.Options) { o.Lease = 3 * time.Second })
+	s, err := b.New(stage.Config{Name: "s", In: "in"}, new(tally).sink())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stagetest.Run(t, s)
+	stagetest.Eventually(t, "the stage is ready", func() bool { return s.Ready() == nil })
+	time.Sleep(2 * time.Second) // the start is over
+	nodes := make([]*redis.Client, len(c.Servers))
+	for i, x := range c.Servers {
+		nodes[i] = x.Client()
+	}
+	trips := func() (n int) { // each is a read from a socket; this question is one for each node
+		for _, rdb := range nodes {
+			var reads int
+			if _, err := fmt.Sscan(rdb.InfoMap(t.Context(), "stats").Val()["Stats"]["total_reads_processed"], &reads); err != nil {
+				t.Fatal(err)
+			}
+			n += reads - 1
+		}
+		return n
+	}
+	before, start := trips(), nodes[0].Time(t.Context()).Val()
+	time.Sleep(10 * time.Second)
+	n, d := trips()-before, nodes[0].Time(t.Context()).Val().Sub(start)
+	if most := 8 * d.Seconds(); float64(n) > most || n < 10 {
+		t.Errorf("%d round trips in %s, want 10 to %.0f", n, d, most)
+	}
+	t.Logf("%d round trips in %s", n, d)
+}
