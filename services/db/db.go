@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/milepost/milepost/pkg/config"
@@ -91,7 +92,7 @@ func (h *Handler) Handle(ctx context.Context, in []stage.Event[event.Result]) []
 	for i, err := range h.Store.InsertMany(ctx, batch) {
 		switch {
 		case err == nil:
-			out[i].Out = []stage.Message{{Body: in[i].Body.Email}}
+			out[i].Out = []stage.Message{{Body: in[i].Body.Email, Hint: strconv.FormatFloat(in[i].Body.Miles, 'g', -1, 64)}}
 		case errors.Is(err, records.ErrRefused):
 			out[i].Err = stage.Permanent(err)
 		case records.Down(err):
