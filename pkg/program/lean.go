@@ -12,8 +12,8 @@ const (
 )
 
 // keepLean sets GOGC after each collection: percent as long as the heap then grows to leanHeap at
-// most, less if more is in use. With 1,000 open streams web-api
-// has 40 MB of memory, with a fixed 400 it had 64.
+// most, less if more is in use. With 1,000 open streams web-api has 40 MB of memory, with a fixed
+// 400 it had 64.
 func keepLean(percent int) {
 	read := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	last := percent

@@ -10,7 +10,7 @@ import (
 // literals, and the distances over holes, which depend on the values' lengths.
 //
 // compress/flate can code each text of a skeleton only by itself. Its page has 4.3 kB instead of
-// 3.2, so that it does not fit into one write of net/http (4 kB), headers included.
+// 3.0, so that it does not fit into one write of net/http (4 kB), headers included.
 type deflater struct {
 	parts    [][]copied // of each part
 	literals [286]code
