@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
@@ -92,6 +93,9 @@ func TestCluster(t *testing.T) {
 		}
 	}
 	clusterNames(t, c)
+	if _, err := inspect.New(b).Overview(t.Context()); !errors.Is(err, stage.ErrCluster) {
+		t.Errorf("a tool that cannot show shards yet: %v, want ErrCluster", err)
+	}
 	other := openCluster(t, c, func(o *stage.Options) { o.Prefix, o.Shards = "shop:", 8 })
 	if err := other.Ping(t.Context()); !errors.Is(err, stage.ErrCluster) || !strings.Contains(err.Error(), "set SHARDS=16") {
 		t.Errorf("with another number of shards: %v, want ErrCluster and the number to set", err)
