@@ -140,6 +140,15 @@ bench: build ## measure for 20 minutes on an idle Linux machine: a table and dis
 	@CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/ ./test/bench ./test/bench/bare-echo
 	@cd test/bench/peers/watermill && CGO_ENABLED=0 GOWORK=off $(GO) build $(BUILD) -o $(CURDIR)/bin/watermill .
 	@bin/bench -out dist/bench $(BENCHFLAGS)
+	@$(MAKE) --no-print-directory bench-go
+
+.PHONY: bench-go
+bench-go: ## run the Go benchmarks, into dist/bench/go.txt for benchstat
+	@mkdir -p dist/bench && rm -f dist/bench/go.txt
+	@set -e; run() { $(GO) test -run '^$$' -timeout 30m -benchtime $$1 -bench "$$2" $$3 >>dist/bench/go.txt; }; \
+	run 1x '^Benchmark(Hop|Backlog|Replicas|Copied)$$' ./pkg/stage; run 2s '^BenchmarkPublish$$' ./pkg/stage; \
+	run 1x '^BenchmarkHop$$' ./services/distance; run 1s '^BenchmarkStreams$$' ./services/web-api; \
+	run 2s '^BenchmarkAnswer$$' './services/weather ./services/users'; cat dist/bench/go.txt
 
 NEWSERVICE = [ -x bin/newservice ] || echo "make $@: compiling; the first time takes up to a minute"; \
 	$(GO) build -o bin/newservice ./services/internal/newservice && bin/newservice

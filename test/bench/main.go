@@ -1,7 +1,7 @@
 //go:build linux
 
-// Command bench measures Milepost on this machine: the programs, as processes of their own over a
-// redis-server of their own, and the Go benchmarks. It needs Linux, for /proc. See README.md.
+// Command bench measures Milepost on this machine, from POST to log line: the programs, as processes
+// of their own over a redis-server of their own. It needs Linux, for /proc. See README.md.
 package main
 
 import (
@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"syscall"
 )
 
@@ -32,35 +31,21 @@ func main() {
 	os.Exit(1)
 }
 
-// run measures and prints the report. A part that fails is reported after the others have run.
+// run measures and prints the report, also if a later setting failed.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	o, err := parse(args, getenv, stderr)
 	if err != nil {
 		return err
 	}
+	r := report{Machine: machine(o.redisServer)}
 	var failed error
-	if slices.Contains(o.parts, "pipeline") {
-		r := report{Machine: machine(o.redisServer)}
-		r.Pipeline, failed = measurePipeline(ctx, *o)
-		if len(r.Pipeline) > 0 {
-			text, err := json.MarshalIndent(r, "", "  ")
-			failed = errors.Join(failed, err, r.write(stdout), o.save("report.json", append(text, '\n')))
-		}
+	if r.Pipeline, failed = measurePipeline(ctx, *o); len(r.Pipeline) == 0 {
+		return failed
 	}
-	if slices.Contains(o.parts, "runtime") && ctx.Err() == nil {
-		text, err := goBenchmarks(ctx, o.source, stdout, stderr)
-		failed = errors.Join(failed, err, o.save("go.txt", text))
+	text, err := json.MarshalIndent(r, "", "  ")
+	failed = errors.Join(failed, err, r.write(stdout))
+	if o.out != "" {
+		failed = errors.Join(failed, os.MkdirAll(o.out, 0o755), os.WriteFile(filepath.Join(o.out, "report.json"), append(text, '\n'), 0o644))
 	}
 	return failed
-}
-
-// save writes a file of the report, if the report goes into a folder.
-func (o *options) save(name string, text []byte) error {
-	if o.out == "" {
-		return nil
-	}
-	if err := os.MkdirAll(o.out, 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(o.out, name), text, 0o644)
 }

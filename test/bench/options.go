@@ -20,7 +20,6 @@ const inMemory = "off"
 
 // options say what to measure, and with what.
 type options struct {
-	parts       []string // "pipeline", "runtime"
 	source      string   // folder of the repository
 	bin         string   // folder of the programs
 	redisServer string   // path of redis-server
@@ -44,19 +43,11 @@ type options struct {
 // errOptions is wrapped by the errors about the options.
 var errOptions = errors.New("wrong option")
 
-const usage = `usage: bench [flags] [pipeline] [runtime]
-
-pipeline measures the programs, from POST to log line. runtime runs the Go benchmarks, which need
-the source and the go command. Without an argument both are measured.
-
-`
-
 func parse(args []string, getenv func(string) string, stderr io.Writer) (*options, error) {
 	o := &options{progress: stderr}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprint(stderr, usage); f.PrintDefaults() }
-	f.StringVar(&o.out, "out", "", "folder for report.json and go.txt (default: not written)")
+	f.StringVar(&o.out, "out", "", "folder for report.json (default: not written)")
 	f.StringVar(&o.source, "source", ".", "folder of the repository")
 	f.StringVar(&o.bin, "bin", "bin", "folder of the programs")
 	f.StringVar(&o.redisServer, "redis-server", "redis-server", "the redis-server program")
@@ -80,19 +71,14 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (*option
 		o.warm, o.edge, o.light, o.sustain = 200*time.Millisecond, 300*time.Millisecond, time.Second, 2*time.Second
 	}
 	o.fsync = strings.Split(*fsync, ",")
-	if o.parts = f.Args(); len(o.parts) == 0 {
-		o.parts = []string{"pipeline", "runtime"}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("%w: unexpected argument %q", errOptions, f.Arg(0))
 	}
 	return o, o.check()
 }
 
 // check refuses what cannot be measured, and finds the programs.
 func (o *options) check() (err error) {
-	for _, p := range o.parts {
-		if p != "pipeline" && p != "runtime" {
-			return fmt.Errorf("%w: %q is not one of pipeline, runtime", errOptions, p)
-		}
-	}
 	for _, f := range o.fsync {
 		if !slices.Contains([]string{inMemory, "no", "everysec", "always"}, f) {
 			return fmt.Errorf("%w: -fsync: %q is not one of off, no, everysec, always", errOptions, f)
@@ -105,9 +91,6 @@ func (o *options) check() (err error) {
 		return fmt.Errorf("%w: -connections must be 1 to 10000", errOptions)
 	case o.edge <= 0 || o.light <= 0 || o.sustain <= 0 || o.warm < 0:
 		return fmt.Errorf("%w: a time to measure must be more than 0", errOptions)
-	}
-	if !slices.Contains(o.parts, "pipeline") {
-		return nil
 	}
 	o.brokerConf = filepath.Join(o.source, "charts", "milepost", "files", "broker.conf")
 	for _, path := range []*string{&o.bin, &o.brokerConf} { // the programs run in another folder

@@ -43,23 +43,29 @@ func (r *rig) say(format string, args ...any) {
 // database is the one that the bench uses in a given store.
 const database = "milepost_bench"
 
-// open starts everything but the stages and the peer.
-func (r *rig) open(ctx context.Context) error {
+// prepare makes the log, starts Redis and returns n more free addresses.
+func (r *rig) prepare(ctx context.Context, n int) (redisAt string, others []string, err error) {
 	r.log = filepath.Join(r.dir, "sent_emails")
 	if err := os.WriteFile(r.log, nil, 0o600); err != nil { // it is followed before the first line
-		return err
+		return "", nil, err
 	}
-	at := make([]string, 4)
-	for i := range at {
-		var err error
-		if at[i], err = freeAddress(); err != nil {
-			return err
+	for range n + 1 {
+		at, err := freeAddress()
+		if err != nil {
+			return "", nil, err
 		}
+		others = append(others, at)
 	}
-	redisAt, storeAt, webAt, bareAt := at[0], at[1], at[2], at[3]
-	if err := r.openRedis(ctx, redisAt); err != nil {
+	return others[0], others[1:], r.openRedis(ctx, others[0])
+}
+
+// open starts everything but the stages and the peer.
+func (r *rig) open(ctx context.Context) error {
+	redisAt, at, err := r.prepare(ctx, 3)
+	if err != nil {
 		return err
 	}
+	storeAt, webAt, bareAt := at[0], at[1], at[2]
 	if r.mongoURL == "" {
 		r.store = r.program("standalone", listening(storeAt), "store", "--listen", storeAt, "--data", filepath.Join(r.dir, "documents"))
 		r.say("%s", r.storeName())
@@ -85,7 +91,7 @@ func (r *rig) open(ctx context.Context) error {
 		}
 	}
 	r.bare = r.program("bare-echo", listening(bareAt), bareAt, redisAt)
-	err := errors.Join(r.web.start(ctx), r.bare.start(ctx))
+	err = errors.Join(r.web.start(ctx), r.bare.start(ctx))
 	if err == nil {
 		r.client, err = newClient(webAt, r.log)
 	}
@@ -100,22 +106,12 @@ func (r *rig) open(ctx context.Context) error {
 const peerProgram = "watermill"
 
 // openPeer starts the peer's Redis and all its programs.
-func (r *rig) openPeer(ctx context.Context) (err error) {
-	r.log = filepath.Join(r.dir, "sent_emails")
-	if err := os.WriteFile(r.log, nil, 0o600); err != nil {
-		return err
-	}
-	redisAt, err := freeAddress()
+func (r *rig) openPeer(ctx context.Context) error {
+	redisAt, at, err := r.prepare(ctx, 1)
 	if err != nil {
 		return err
 	}
-	webAt, err := freeAddress()
-	if err != nil {
-		return err
-	}
-	if err := r.openRedis(ctx, redisAt); err != nil {
-		return err
-	}
+	webAt := at[0]
 	host, port, err := net.SplitHostPort(redisAt)
 	if err != nil {
 		return err

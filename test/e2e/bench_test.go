@@ -32,7 +32,7 @@ func TestBench(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	// The store is that of standalone, which the tool has to say.
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "bench"), "-short", "-source", root, "-bin", bin, "-out", dir, "pipeline")
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "bench"), "-short", "-source", root, "-bin", bin, "-out", dir)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MONGO_") })
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -46,10 +46,7 @@ func add(s spec) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text := fmt.Sprintf("Wrote:\n  %s\nAdded the service to:\n  %s\n", strings.Join(w.files, "\n  "), strings.Join(w.changed, "\n  "))
-	for _, path := range slices.Sorted(maps.Keys(w.left)) {
-		text += fmt.Sprintf("%s has no line %q; add these lines:\n\n%s\n", path, mark, w.left[path])
-	}
+	text := fmt.Sprintf("Wrote:\n  %s\nAdded the service to:\n  %s\n", strings.Join(w.files, "\n  "), strings.Join(slices.Sorted(maps.Keys(lists)), "\n  "))
 	return text + fmt.Sprintf(`
 Fill in:    Handle in %s
 Test it:    go test ./services/%[2]s/...

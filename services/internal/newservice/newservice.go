@@ -32,11 +32,9 @@ type spec struct {
 
 // written tells what [write] did. Paths are relative to the repository, with slashes.
 type written struct {
-	files   []string          // of the service
-	changed []string          // those of [lists] that were changed
-	left    map[string]string // lines for those of [lists] without a [mark]
-	handle  string            // the file whose function Handle is to be filled
-	port    int               // admin port
+	files  []string // of the service
+	handle string   // the file whose function Handle is to be filled
+	port   int      // admin port
 }
 
 // mark ends each list of services. New lines go above it.
@@ -113,8 +111,8 @@ type fields struct {
 	Port    int
 }
 
-// write writes the service. A file of [lists] that is not there or has no [mark] stays as it is;
-// its lines are in written.left. After an error nothing is left behind.
+// write writes the service, and its lines into the files of [lists]. It refuses to if one of these
+// has no [mark].
 func write(s spec) (written, error) {
 	if err := s.check(); err != nil {
 		return written{}, err
@@ -129,7 +127,7 @@ func write(s spec) (written, error) {
 	}
 	f := fields{spec: s, payload: in, Package: s.pkg(), Port: port}
 	folder := "services/" + s.Name + "/"
-	w := written{left: map[string]string{}, handle: folder + s.pkg() + ".go", port: port}
+	w := written{handle: folder + s.pkg() + ".go", port: port}
 	content := map[string][]byte{}
 	for path, name := range map[string]string{
 		w.handle: "service.go.tmpl", folder + s.pkg() + "_test.go": "test.go.tmpl", folder + "cmd/" + s.Name + "/main.go": "main.go.tmpl",
@@ -150,17 +148,17 @@ func write(s spec) (written, error) {
 			return written{}, fmt.Errorf("%s: %w", name, err)
 		}
 		old, err := os.ReadFile(filepath.Join(s.Root, path))
+		if err != nil {
+			return written{}, err
+		}
 		at := bytes.LastIndexByte(old[:max(0, bytes.Index(old, []byte(mark)))], '\n') + 1
-		if err != nil || at == 0 {
-			w.left[path] = string(lines)
-			continue
+		if at == 0 {
+			return written{}, fmt.Errorf("%s has no line %q", path, mark)
 		}
 		content[path] = slices.Concat(old[:at], lines, old[at:])
-		w.changed = append(w.changed, path)
 	}
 	slices.Sort(w.files)
-	slices.Sort(w.changed)
-	return w, replace(s.Root, content, func() error { return os.RemoveAll(s.folder()) })
+	return w, writeAll(s.Root, content)
 }
 
 func (f fields) fill(name string) ([]byte, error) {
@@ -171,21 +169,6 @@ func (f fields) fill(name string) ([]byte, error) {
 	var b bytes.Buffer
 	err = t.Execute(&b, f)
 	return b.Bytes(), err
-}
-
-// replace writes files. After an error it calls undo and puts back the files that were there.
-func replace(root string, content map[string][]byte, undo func() error) error {
-	before := map[string][]byte{}
-	for path := range content {
-		if b, err := os.ReadFile(filepath.Join(root, path)); err == nil {
-			before[path] = b
-		}
-	}
-	err := writeAll(root, content)
-	if err != nil {
-		err = errors.Join(err, undo(), writeAll(root, before))
-	}
-	return err
 }
 
 func writeAll(root string, content map[string][]byte) error {

@@ -144,7 +144,7 @@ func TestKinds(t *testing.T) {
 	for i, s := range all {
 		s.Root = dir
 		w, err := write(s.spec)
-		if port := []int{9106, 9107, 9108, 9109, 9111, 9112}[i]; err != nil || len(w.left) != 0 || w.port != port { // 9110 is standalone's
+		if port := []int{9106, 9107, 9108, 9109, 9111, 9112}[i]; err != nil || w.port != port { // 9110 is standalone's
 			t.Fatalf("write(%+v) = %+v, %v; want the port %d", s.spec, w, err, port)
 		}
 		if b, err := os.ReadFile(filepath.Join(dir, w.handle)); err != nil || !bytes.Contains(b, []byte(s.reads)) {
@@ -222,14 +222,17 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A file without the mark is left alone, and its lines are returned.
+// Without the mark in a list nothing is written.
 func TestNoMark(t *testing.T) {
-	dir := repository(t, map[string]string{"go.work": "go 1.25.0\n", "docker-compose.yml": "services: {}\n"})
-	w, err := write(spec{Root: dir, Name: "tide", From: "a"})
-	if err != nil || !strings.Contains(w.left["docker-compose.yml"], "  tide:\n") || !strings.Contains(w.left["charts/milepost/values.yaml"], "  tide:\n") {
-		t.Errorf("Write = %+v, %v; want the lines of both files", w, err)
+	files := map[string]string{"go.work": "go 1.25.0\n"}
+	for path := range lists {
+		files[path] = "services: {}\n"
 	}
-	if b, err := os.ReadFile(filepath.Join(dir, "docker-compose.yml")); err != nil || string(b) != "services: {}\n" {
-		t.Errorf("docker-compose.yml is now %q, %v", b, err)
+	dir := repository(t, files)
+	if _, err := write(spec{Root: dir, Name: "tide", From: "a"}); err == nil || !strings.Contains(err.Error(), "has no line") {
+		t.Errorf("Write = %v; want that a list has no mark", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "services")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Stat(services) = %v; want nothing there", err)
 	}
 }
