@@ -116,7 +116,6 @@ func (c *Cache[V]) Drop(ctx context.Context, key string) error {
 
 func (c *Cache[V]) key(key string) string { return c.client.base + "cache:" + c.o.Name + ":" + key }
 
-// keys are those of the entry and of its lock.
 func (c *Cache[V]) keys(key string) []string { return []string{c.key(key), c.key(key) + "#lock"} }
 
 // answer returns what a fresh entry says.
@@ -207,7 +206,6 @@ func (c *Cache[V]) load(ctx context.Context, f func(context.Context) (V, error))
 	return f(ctx)
 }
 
-// outcome is the result after a load.
 func (c *Cache[V]) outcome(old entry[V], value V, err error) (Result[V], error) {
 	if err != nil && !errors.Is(err, ErrMissing) && old.Value != nil {
 		c.log.Warn("an old value is served", "loaded", time.UnixMilli(old.At), "err", err)

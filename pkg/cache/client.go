@@ -65,7 +65,6 @@ func Open(o *redis.Options, prefix string, log *slog.Logger) *Client {
 // Pool returns the statistics of the connection pool and its size.
 func (c *Client) Pool() (*redis.PoolStats, int) { return c.rdb.PoolStats(), c.rdb.Options().PoolSize }
 
-// Close closes the connections.
 func (c *Client) Close() error { return c.rdb.Close() }
 
 // Ping returns nil if Redis answers and this user may do what caches need, else an error wrapping
@@ -153,7 +152,6 @@ func (c *Client) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// DialHook implements redis.Hook.
 func (c *Client) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessPipelineHook implements redis.Hook. The cache has no pipelines.

@@ -7,7 +7,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are those of one cache.
 type metrics struct {
 	registry              *prometheus.Registry
 	requests, loads, kept *prometheus.CounterVec
@@ -37,10 +36,8 @@ func newMetrics(name string) *metrics {
 	return m
 }
 
-// Describe implements [prometheus.Collector].
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) { m.registry.Describe(ch) }
 
-// Collect implements [prometheus.Collector].
 func (m *metrics) Collect(ch chan<- prometheus.Metric) { m.registry.Collect(ch) }
 
 func (m *metrics) asked(outcome string) { m.requests.WithLabelValues(outcome).Inc() }

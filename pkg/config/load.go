@@ -86,7 +86,6 @@ func Help(configs ...any) string {
 	return b.String()
 }
 
-// variable is a field of a configuration.
 type variable struct {
 	name  string
 	field reflect.Value
@@ -108,7 +107,6 @@ func variables(cfg reflect.Value) []variable {
 	return vars
 }
 
-// load sets the field from the environment or the default.
 func (v variable) load(getenv func(string) string) error {
 	value, err := v.read(getenv)
 	if err != nil {
@@ -130,7 +128,6 @@ func (v variable) load(getenv func(string) string) error {
 	return &VariableError{v.name, value, v.why(err)}
 }
 
-// set reads value into the field.
 func (v variable) set(value string) (err error) {
 	switch p := v.field.Addr().Interface().(type) {
 	case encoding.TextUnmarshaler:
@@ -221,7 +218,6 @@ func (v variable) why(err error) string {
 	return err.Error()
 }
 
-// inBounds checks the field against the tags min, max and oneof.
 func (v variable) inBounds() bool {
 	if one := v.tag.Get("oneof"); one != "" {
 		return slices.Contains(strings.Fields(one), v.field.String())

@@ -30,7 +30,6 @@ type Redis struct {
 	KeyPrefix     KeyPrefix `env:"KEY_PREFIX" help:"stands before every key and channel, such as shop:; needed if pipelines share a Redis"`
 }
 
-// Options returns the options of a client for it.
 func (r Redis) Options() *redis.Options {
 	if f := r.Failover(); f != nil {
 		return stage.Sentinel(f)
@@ -63,7 +62,6 @@ func (r Redis) Failover() *redis.FailoverOptions {
 	return f
 }
 
-// CacheRedis says where answers are cached.
 type CacheRedis struct {
 	CacheRedisURL RedisURL `env:"CACHE_REDIS_URL" secret:"yes" help:"URL of the cache's Redis, such as redis://cache:6379; unset: the pipeline's Redis"`
 	CacheUsername string   `env:"CACHE_REDIS_USERNAME" help:"its user, instead of the one in CACHE_REDIS_URL"`
@@ -125,7 +123,6 @@ type Mongo struct {
 	MongoTLSKey   File         `env:"MONGO_TLS_KEY" needs:"MONGO_TLS_CERT" help:"PEM file with its key"`
 }
 
-// URI returns the connection string.
 func (m Mongo) URI() string {
 	uri := string(m.MongoURL)
 	if uri == "" {
@@ -169,10 +166,8 @@ type Office struct {
 	OfficeLong float64 `env:"OFFICE_LONG" envDefault:"34.864535" min:"-180" max:"180" help:"its longitude in degrees"`
 }
 
-// Port is a TCP port.
 type Port int
 
-// UnmarshalText reads a port.
 func (p *Port) UnmarshalText(b []byte) error {
 	n, err := strconv.ParseUint(string(b), 10, 16)
 	if err != nil || n == 0 {
@@ -182,10 +177,8 @@ func (p *Port) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Switch is on or off.
 type Switch bool
 
-// UnmarshalText reads a switch.
 func (s *Switch) UnmarshalText(b []byte) error {
 	switch strings.ToLower(string(b)) {
 	case "on":
@@ -198,7 +191,6 @@ func (s *Switch) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// String is "on" or "off".
 func (s Switch) String() string {
 	if s {
 		return "on"
@@ -211,7 +203,6 @@ func (s Switch) String() string {
 // port.
 type Address string
 
-// UnmarshalText reads an address.
 func (a *Address) UnmarshalText(b []byte) error {
 	_, port, err := net.SplitHostPort(string(b))
 	if err == nil {
@@ -227,7 +218,6 @@ func (a *Address) UnmarshalText(b []byte) error {
 // KeyPrefix stands before every key and channel of a pipeline.
 type KeyPrefix string
 
-// UnmarshalText reads a prefix.
 func (p *KeyPrefix) UnmarshalText(b []byte) error {
 	if stage.CheckPrefix(string(b), 0) != nil {
 		return errors.New(`is not a key prefix: at most 64 printable ASCII characters, without spaces, quotes, braces or any of *?[]\`)
@@ -315,7 +305,6 @@ func (u RedisURL) Options() *redis.Options {
 // MongoURL is a MongoDB connection string. The driver checks what follows the scheme.
 type MongoURL string
 
-// UnmarshalText checks the scheme and that there is a host.
 func (u *MongoURL) UnmarshalText(b []byte) error {
 	scheme, rest, _ := strings.Cut(string(b), "://")
 	hosts, _, _ := strings.Cut(rest[strings.LastIndexByte(rest, '@')+1:], "/")
@@ -334,7 +323,6 @@ func (u *MongoURL) UnmarshalText(b []byte) error {
 // HTTPURL is the address of an HTTP service, without a trailing slash.
 type HTTPURL string
 
-// UnmarshalText reads a URL.
 func (u *HTTPURL) UnmarshalText(b []byte) error {
 	p, err := url.Parse(string(b))
 	if err != nil || (p.Scheme != "http" && p.Scheme != "https") || p.Host == "" {
@@ -344,10 +332,8 @@ func (u *HTTPURL) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// DatabaseName is the name of a MongoDB database.
 type DatabaseName string
 
-// UnmarshalText reads a name.
 func (d *DatabaseName) UnmarshalText(b []byte) error {
 	if len(b) == 0 || len(b) > 63 || strings.ContainsAny(string(b), "/\\. \"$*<>:|?\x00") {
 		return fmt.Errorf("is not a database name: at most 63 bytes, without spaces and any of %s", `/ \ . " $ * < > : | ?`)

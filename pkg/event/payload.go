@@ -58,7 +58,6 @@ func verbatim(texts ...string) bool {
 	return true
 }
 
-// number reports whether s is a JSON number.
 func number(s string) bool {
 	return s != "" && (s[0] == '-' || '0' <= s[0] && s[0] <= '9') && json.Valid([]byte(s))
 }

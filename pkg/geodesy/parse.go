@@ -89,7 +89,6 @@ func decimal(t string) bool {
 	return t == ""
 }
 
-// sign skips a sign.
 func sign(t string) string {
 	if t != "" && (t[0] == '+' || t[0] == '-') {
 		return t[1:]
@@ -97,7 +96,6 @@ func sign(t string) string {
 	return t
 }
 
-// digits counts and skips digits.
 func digits(t string) (n int, rest string) {
 	for n < len(t) && '0' <= t[n] && t[n] <= '9' {
 		n++

@@ -17,7 +17,6 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
-// States of a stage.
 const (
 	Running    = "running"
 	NotRunning = "not running"
@@ -359,7 +358,6 @@ func Tool(o *redis.Options, prefix string) string {
 	return name
 }
 
-// Find is the command that shows where an event is.
 func Find(tool, event string) string { return Command(tool, "find", event) }
 
 // Replay is the command that gives a dead letter back to the stage that failed.
@@ -382,7 +380,6 @@ func Command(tool string, words ...string) string {
 // plain words need no quotes in a shell.
 var plain = regexp.MustCompile(`^[A-Za-z0-9_.:@%+=,/-]+$`)
 
-// quoted is a word for a shell.
 func quoted(word string) string {
 	if plain.MatchString(word) {
 		return word

@@ -111,7 +111,6 @@ type Program[C any] struct {
 // replays and drops dead letters.
 type StatusPage func(b *stage.Broker, tool string, act bool, log *slog.Logger) (http.Handler, error)
 
-// Command is a subcommand of a program.
 type Command struct {
 	Does string // for --help: "runs the document store alone"
 	Run  func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error
@@ -246,7 +245,6 @@ func endLater(ctx context.Context, d time.Duration) (context.Context, context.Ca
 	return later, func() { stop(); cancel() }
 }
 
-// help writes the usage and the variables.
 func (p Program[C]) help(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s.\n\nUsage:\n  %s\n", p.Name, p.Does, p.Name)

@@ -68,14 +68,12 @@ func (p *pool) monitor() *event.PoolMonitor {
 var poolDesc = prometheus.NewDesc("milepost_mongo_pool_connections",
 	"Connections to the store: open, used (by a call under way), waiting (calls that have none yet), max (that may be open).", []string{"state"}, nil)
 
-// Describe implements [prometheus.Collector].
 func (p *pool) Describe(ch chan<- *prometheus.Desc) {
 	ch <- poolDesc
 	p.wait.Describe(ch)
 	p.failed.Describe(ch)
 }
 
-// Collect implements [prometheus.Collector].
 func (p *pool) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range map[string]int64{"open": p.open.Load(), "used": p.used.Load(), "waiting": p.waiting.Load(), "max": int64(p.max)} {
 		ch <- prometheus.MustNewConstMetric(poolDesc, prometheus.GaugeValue, float64(n), state)

@@ -39,7 +39,6 @@ func (s *Store) Ready() error {
 	return fmt.Errorf("mongo is away: %w", w.failure)
 }
 
-// failed notes why there is no connection.
 func (w *watch) failed(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -33,7 +33,6 @@ type Record struct {
 	StoredAt    time.Time `bson:"stored_at"`
 }
 
-// Collection is the collection that holds the records.
 const Collection = "users"
 
 // distance is the name of Record.Miles in a document.

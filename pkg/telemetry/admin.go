@@ -81,7 +81,6 @@ func (a *Admin) Show(h http.Handler) {
 	}
 }
 
-// status serves the handler that Show was given.
 func (a *Admin) status(w http.ResponseWriter, r *http.Request) {
 	if h := a.page.Load(); h != nil {
 		(*h).ServeHTTP(w, r)

@@ -100,10 +100,8 @@ func (o otlp) tls() (*tls.Config, error) {
 	return c, nil
 }
 
-// Start implements otlptrace.Client.
 func (c *collector) Start(context.Context) error { return nil }
 
-// Stop implements otlptrace.Client.
 func (c *collector) Stop(context.Context) error {
 	c.client.CloseIdleConnections()
 	return nil

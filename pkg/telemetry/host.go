@@ -38,7 +38,6 @@ func (g *HostGuard) Allow(host string) bool {
 	return false
 }
 
-// HostRefused says why a request for host is refused.
 func HostRefused(host string) string {
 	return fmt.Sprintf("this server does not answer to the name %q; if it is its name, add it to ALLOWED_HOSTS", host)
 }

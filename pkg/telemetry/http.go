@@ -113,7 +113,6 @@ func end(span trace.Span, method, route string, code int) {
 	span.End()
 }
 
-// answer remembers the status code.
 type answer struct {
 	http.ResponseWriter
 	status int  // 0: not written

@@ -13,7 +13,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Logging configures the log.
 type Logging struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" allowed:"one of debug, info, warn, error" help:"lowest level that is logged: debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"text" oneof:"text json" help:"text or json; logs go to stderr"`
@@ -33,7 +32,6 @@ func (l Logging) Open(w io.Writer, name string) *slog.Logger {
 // tracedLog adds the trace ID of the context.
 type tracedLog struct{ slog.Handler }
 
-// Handle implements slog.Handler.
 func (t tracedLog) Handle(ctx context.Context, r slog.Record) error {
 	if id := trace.SpanContextFromContext(ctx).TraceID(); id.IsValid() {
 		r.AddAttrs(slog.String("trace", id.String()))
@@ -41,10 +39,8 @@ func (t tracedLog) Handle(ctx context.Context, r slog.Record) error {
 	return t.Handler.Handle(ctx, r)
 }
 
-// WithAttrs implements slog.Handler.
 func (t tracedLog) WithAttrs(a []slog.Attr) slog.Handler { return tracedLog{t.Handler.WithAttrs(a)} }
 
-// WithGroup implements slog.Handler.
 func (t tracedLog) WithGroup(name string) slog.Handler { return tracedLog{t.Handler.WithGroup(name)} }
 
 // localPart matches what is before the @ of an address, quoted or not, or of a URL.
@@ -80,7 +76,6 @@ func init() { redis.SetLogger(redisLog) }
 // LogRedis sends what the Redis clients of the process log to log, at debug level.
 func LogRedis(log *slog.Logger) { redisLog.log.Store(log) }
 
-// Printf implements the logger of go-redis.
 func (c *clientLog) Printf(ctx context.Context, format string, v ...any) {
 	if log := c.log.Load(); log != nil && log.Enabled(ctx, slog.LevelDebug) {
 		log.DebugContext(ctx, "redis client", "says", fmt.Sprintf(format, v...))

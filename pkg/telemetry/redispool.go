@@ -23,10 +23,8 @@ func (p *redisPool) desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("milepost_redis_pool_"+name, help, labels, prometheus.Labels{"client": p.name})
 }
 
-// Describe implements [prometheus.Collector].
 func (p *redisPool) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(p, ch) }
 
-// Collect implements [prometheus.Collector].
 func (p *redisPool) Collect(ch chan<- prometheus.Metric) {
 	s, most := p.stats()
 	connections := p.desc("connections", "Connections to Redis: open, idle (open and unused), max (that may be open).", "state")

@@ -24,7 +24,6 @@ type Store interface {
 	Ping(ctx context.Context) error
 }
 
-// Deps is what the stage needs.
 type Deps struct {
 	Broker *stage.Broker
 	Store  Store
@@ -64,7 +63,6 @@ func Run(ctx context.Context, d Deps) error {
 	return err
 }
 
-// Handler is the rule of the stage.
 type Handler struct {
 	Store Store
 	Now   func() time.Time // default: time.Now

@@ -13,7 +13,6 @@ import (
 	"github.com/milepost/milepost/pkg/telemetry"
 )
 
-// Deps is what the stage needs.
 type Deps struct {
 	Broker *stage.Broker
 	Office geodesy.Point

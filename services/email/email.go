@@ -30,7 +30,6 @@ type Settings struct {
 	TZ          Zone          `env:"TZ" help:"time zone of the log's times; unset: the system's"`
 }
 
-// Deps is what the stage needs.
 type Deps struct {
 	Broker *stage.Broker
 	Store  Store

@@ -31,7 +31,6 @@ func (z *Zone) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Location is the zone's location.
 func (z Zone) Location() *time.Location {
 	if z.location == nil {
 		return time.Local

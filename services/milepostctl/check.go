@@ -19,7 +19,6 @@ import (
 	"github.com/milepost/milepost/pkg/stage"
 )
 
-// checkPause is how long check waits before it tries again.
 const checkPause = 500 * time.Millisecond
 
 func (t *tool) check() *cobra.Command {
@@ -133,7 +132,6 @@ func interrupted(ctx context.Context, err error) error {
 	return fmt.Errorf("the time is over: %w", cmp.Or(err, ctx.Err()))
 }
 
-// submit submits a place and returns the event ID.
 func (t *tool) submit(ctx context.Context, url, key string) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()

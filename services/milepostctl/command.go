@@ -129,7 +129,6 @@ func notFound(kind, typed string, names []string) error {
 	return fmt.Errorf("%s %s: %w%s", kind, visible(typed), stage.ErrNotFound, hint)
 }
 
-// tool is one run of the tool.
 type tool struct {
 	IO
 	redisURL string
@@ -271,7 +270,6 @@ func (t *tool) client() *redis.Client {
 	return redis.NewClient(&options)
 }
 
-// pipeline is the pipeline of this run.
 type pipeline struct {
 	*stage.Broker
 	*inspect.Pipeline
@@ -291,7 +289,6 @@ func (t *tool) open(ctx context.Context, f func(context.Context, pipeline) error
 	return errors.Join(f(ctx, pipeline{broker, inspect.New(broker)}), broker.Close())
 }
 
-// limit bounds each call of a Redis client.
 type limit time.Duration
 
 func (limit) DialHook(next redis.DialHook) redis.DialHook { return next }

@@ -99,7 +99,6 @@ func (p pipeline) letters(ctx context.Context, f filter, names ...string) iter.S
 	}
 }
 
-// letter is a dead letter in JSON.
 type letter struct {
 	inspect.DeadLetter
 	Text   string `json:"payload,omitempty"` // as in a payload
@@ -112,7 +111,6 @@ func letterOf(d inspect.DeadLetter) letter {
 	return letter{DeadLetter: d, Text: p.Text, Bytes: p.Bytes}
 }
 
-// showLetter writes a whole dead letter.
 func (t *tool) showLetter(d inspect.DeadLetter) error {
 	l := letterOf(d)
 	l.Replay = operate.Replay(t.called(), d)
@@ -194,7 +192,6 @@ func (t *tool) listLetters(ctx context.Context, p pipeline, channels []string, f
 	return err
 }
 
-// short is a payload for one cell of a table.
 func short(p []byte) string {
 	const most = 60
 	if len(p) > most {
@@ -228,7 +225,6 @@ func (t *tool) deadShow() *cobra.Command {
 	}
 }
 
-// change is something done to dead letters.
 type change struct {
 	verb, past  string
 	short, long string

@@ -70,7 +70,6 @@ status is 5 if a check failed; warnings alone end with 0.`,
 	return cmd
 }
 
-// examined writes the findings.
 func (t *tool) examined(findings []doctor.Finding, explain bool) error {
 	var rows [][]string
 	var text strings.Builder

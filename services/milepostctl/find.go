@@ -69,7 +69,6 @@ and dead letters.`,
 	return cmd
 }
 
-// mongoFlag names the store.
 type mongoFlag struct{ url string }
 
 func (m *mongoFlag) flag(cmd *cobra.Command) {
@@ -277,7 +276,6 @@ func (p place) open() bool {
 	return p.State == inspect.Waiting || p.State == inspect.Pending || p.State == inspect.Retrying
 }
 
-// advice is what to do about it.
 func (p place) advice() string {
 	group := visible(p.Group)
 	switch {

@@ -15,10 +15,8 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
-// addressMost is how many documents of an address are listed.
 const addressMost = 100
 
-// known is an event of an address.
 type known struct {
 	ID          string    `json:"id"`
 	SubmittedAt time.Time `json:"submitted_at"`

@@ -15,7 +15,6 @@ import (
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 )
 
-// load is what to send, and how fast.
 type load struct {
 	url, method, body string
 	header            http.Header

@@ -87,7 +87,6 @@ var (
 	alarm  = regexp.MustCompile(`(?m)^()(! .*?)(\x1b\[K)?$`)
 )
 
-// painter colours what is written to it.
 type painter struct{ io.Writer }
 
 func (p painter) Write(b []byte) (int, error) {
@@ -177,5 +176,4 @@ func plural(n int, one string) string {
 	return strconv.Itoa(n) + " " + one + "s"
 }
 
-// channels are those of the application.
 var channels = event.Channels()

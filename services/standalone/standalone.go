@@ -26,7 +26,6 @@ import (
 	webapi "github.com/milepost/milepost/services/web-api"
 )
 
-// Config is the program's environment.
 type Config struct {
 	config.Tuning
 	config.Office

@@ -9,7 +9,6 @@ import (
 	"github.com/milepost/milepost/pkg/config"
 )
 
-// tell prints where everything is.
 func tell(w io.Writer, cfg Config, status string, o *opened) {
 	s := o.stores
 	log := cfg.Email.SentEmails

@@ -20,7 +20,6 @@ import (
 	"github.com/milepost/milepost/services/internal/jsonapi"
 )
 
-// maxIDs is how many events one request may ask about.
 const maxIDs = 100
 
 // description is the HTTP interface in OpenAPI.
@@ -115,7 +114,6 @@ func (u *Users) submissions(c echo.Context) error {
 	}{all})
 }
 
-// explain says how an error is answered.
 func explain(log *slog.Logger, c echo.Context, err error) (status int, text string) {
 	var failed *cache.FailedError
 	switch {

@@ -62,7 +62,6 @@ type User struct {
 	LastAt      time.Time `json:"last_at"`
 }
 
-// Submission is one record of a user.
 type Submission struct {
 	ID          string    `json:"id"` // event ID
 	Miles       float64   `json:"distance_from_velocity"`
@@ -184,14 +183,12 @@ func cacheKey(email event.Address) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// Describe is part of [prometheus.Collector].
 func (u *Users) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range []prometheus.Collector{u.pages, u.reads, u.seconds} {
 		c.Describe(ch)
 	}
 }
 
-// Collect is part of [prometheus.Collector].
 func (u *Users) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range []prometheus.Collector{u.pages, u.reads, u.seconds} {
 		c.Collect(ch)

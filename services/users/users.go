@@ -40,7 +40,6 @@ type Store interface {
 	Ready() error
 }
 
-// Deps are what the service needs.
 type Deps struct {
 	Broker   *stage.Broker
 	Cache    *cache.Client

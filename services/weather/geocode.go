@@ -70,7 +70,6 @@ func (p *Provider) Search(ctx context.Context, city string, most int) ([]Place, 
 	return all, nil
 }
 
-// at is the place as S2 has it.
 func (p Place) at() s2.LatLng { return s2.LatLngFromDegrees(p.Lat, p.Long) }
 
 // within reports whether the place is in all of the countries and regions, separated by commas.

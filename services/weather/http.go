@@ -25,7 +25,6 @@ type Answer struct {
 	At          time.Time `json:"at"`              // time of the provider's answer
 }
 
-// source names the origin of a value.
 func source(r cache.Result[reading]) string {
 	if r.Cached {
 		return "cache"
@@ -38,7 +37,6 @@ func source(r cache.Result[reading]) string {
 //go:embed openapi.yaml
 var description []byte
 
-// Handler answers requests.
 func (w *Weather) Handler(log *slog.Logger) http.Handler {
 	e := jsonapi.New(log, explain)
 	jsonapi.Get(e, "/api/weather/:city", w.city)
@@ -86,7 +84,6 @@ func answer(c echo.Context, r cache.Result[reading], err error) error {
 	})
 }
 
-// explain says how an error is answered.
 func explain(_ echo.Context, err error) (status int, text string) {
 	switch {
 	case errors.Is(err, errCity):

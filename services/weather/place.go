@@ -15,7 +15,6 @@ import (
 // https://s2geometry.io/resources/s2cell_statistics
 const cellLevel = 10
 
-// cell returns the cell that contains a place.
 func cell(place s2.LatLng) s2.CellID { return s2.CellIDFromLatLng(place).Parent(cellLevel) }
 
 // maxCity is how many characters a city may have. The longest name in use, in New Zealand, has 85.

@@ -78,13 +78,10 @@ func NewProvider(forecast, geocoding string) *Provider {
 	}
 }
 
-// Close closes idle connections.
 func (p *Provider) Close() { p.transport.CloseIdleConnections() }
 
-// Describe is part of [prometheus.Collector].
 func (p *Provider) Describe(ch chan<- *prometheus.Desc) { p.calls.Describe(ch); p.seconds.Describe(ch) }
 
-// Collect is part of [prometheus.Collector].
 func (p *Provider) Collect(ch chan<- prometheus.Metric) { p.calls.Collect(ch); p.seconds.Collect(ch) }
 
 // Temperature returns the present temperature 2 m above the ground at a place, in °C.

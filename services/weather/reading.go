@@ -20,7 +20,6 @@ type Weather struct {
 	places   *cache.Cache[[]Place]
 }
 
-// reading is an entry of the cache.
 type reading struct {
 	City        string  `json:"city,omitempty"`
 	Temperature float64 `json:"temperature"` // °C
@@ -85,11 +84,9 @@ func (w *Weather) At(ctx context.Context, place s2.LatLng) (cache.Result[reading
 // Off reports whether there is no provider.
 func (w *Weather) Off() bool { return w.provider.forecast == "" }
 
-// Describe is part of [prometheus.Collector].
 func (w *Weather) Describe(ch chan<- *prometheus.Desc) {
 	w.readings.Describe(ch)
 	w.places.Describe(ch)
 }
 
-// Collect is part of [prometheus.Collector].
 func (w *Weather) Collect(ch chan<- prometheus.Metric) { w.readings.Collect(ch); w.places.Collect(ch) }

@@ -35,7 +35,6 @@ type Settings struct {
 // Upstream is the base URL of a provider; "" means off.
 type Upstream string
 
-// UnmarshalText reads a URL or "off".
 func (u *Upstream) UnmarshalText(b []byte) error {
 	if string(b) == "off" {
 		*u = ""
@@ -49,7 +48,6 @@ func (u *Upstream) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Deps are what the service needs.
 type Deps struct {
 	Broker   *stage.Broker
 	Cache    *cache.Client

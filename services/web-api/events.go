@@ -15,7 +15,6 @@ import (
 	"github.com/milepost/milepost/pkg/stage"
 )
 
-// maxIDs is how many events one request may ask about.
 const maxIDs = 50
 
 // event is GET /events/{id}: the progress of one event, as a page, as JSON or as a stream. The ID

@@ -73,7 +73,6 @@ func named(place string) (lat, long, name string) {
 	return parts[0], parts[1], parts[2]
 }
 
-// input is the content of a request to submit.
 type input struct {
 	typed      typed
 	submission event.Submission

@@ -49,7 +49,6 @@ type journey struct {
 	Waiting string   `json:"-"` // the words of the milestone that is late; "" if none is
 }
 
-// stop is one line of a journey.
 type stop struct {
 	Stage, Label, Waiting string
 	State                 string // as stage.Step's; "" if still to come; "passed" if a later one is done

@@ -116,7 +116,6 @@ func view(west, east, north, south float64) string {
 	return string(box)
 }
 
-// onMap returns the place of a point on the map.
 func onMap(p geodesy.Point) (x, y int) {
 	return int(math.Round(p.Lng.Degrees() * 10)), int(math.Round(-p.Lat.Degrees() * 10))
 }

@@ -8,7 +8,6 @@ type metrics struct {
 	streams     prometheus.Gauge
 }
 
-// newMetrics registers the metrics; r may be nil.
 func newMetrics(r *prometheus.Registry) *metrics {
 	m := &metrics{
 		submissions: prometheus.NewCounterVec(prometheus.CounterOpts{

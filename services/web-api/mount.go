@@ -53,7 +53,6 @@ type mounts struct {
 
 const maxMounts = 16
 
-// mount returns the pages for the path that a request came by.
 func (s *site) mount(c echo.Context) *mount {
 	at := root(c)
 	if at == string(s.settings.BasePath) {

@@ -68,7 +68,6 @@ func prefersJSON(r *http.Request) bool {
 	return accepted(r, typeHTML, typeJSON) == typeJSON
 }
 
-// takesGzip reports whether the client accepts gzip.
 func takesGzip(r *http.Request) bool {
 	for coding := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
 		name, params, _ := strings.Cut(strings.ReplaceAll(coding, " ", ""), ";")

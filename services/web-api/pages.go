@@ -10,7 +10,6 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 )
 
-// mainPage is the page with the form.
 type mainPage struct {
 	Typed    typed
 	Notice   string // why the submission as a whole was refused
@@ -40,7 +39,6 @@ func (a acceptedView) place() string {
 	return a.Lat + "," + a.Long + "," + a.Name
 }
 
-// sample is a place to try.
 type sample struct{ Name, Lat, Long string }
 
 var samples = []sample{
@@ -52,7 +50,6 @@ var samples = []sample{
 	{"North Pole", "90", "0"},
 }
 
-// problemPage shows an error.
 type problemPage struct {
 	Status int
 	Text   string
@@ -114,7 +111,6 @@ func (s *site) complete(p mainPage) mainPage {
 	return p
 }
 
-// mainPage completes p and answers with it.
 func (s *site) mainPage(c echo.Context, status int, p mainPage) error {
 	// Under no-referrer the browser posts the form with "Origin: null", and over plain HTTP without
 	// Sec-Fetch-Site: sameOrigin would refuse it. No referrer goes to another site.

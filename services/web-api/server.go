@@ -21,7 +21,6 @@ import (
 //go:embed openapi.yaml
 var description []byte
 
-// handler returns the routes.
 func (s *site) handler() http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = s.refuse
@@ -143,7 +142,6 @@ func (s *site) proxied(r *http.Request) bool {
 	return trusted
 }
 
-// refuse answers an error, as a page or as JSON.
 func (s *site) refuse(err error, c echo.Context) {
 	if c.Response().Committed {
 		return

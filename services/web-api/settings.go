@@ -27,7 +27,6 @@ type Settings struct {
 // Quota is a maximum; zero means no limit.
 type Quota int
 
-// UnmarshalText reads a number or "off".
 func (q *Quota) UnmarshalText(b []byte) error {
 	if strings.EqualFold(string(b), "off") {
 		*q = 0
@@ -41,10 +40,8 @@ func (q *Quota) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Networks are IP networks.
 type Networks []netip.Prefix
 
-// UnmarshalText reads addresses and networks, separated by commas or blanks.
 func (n *Networks) UnmarshalText(b []byte) error {
 	*n = nil
 	for _, word := range words(string(b)) {
@@ -73,7 +70,6 @@ func (n Networks) contain(a netip.Addr) bool {
 // Origins are web origins, scheme://host[:port].
 type Origins []string
 
-// UnmarshalText reads origins, separated by commas or blanks.
 func (o *Origins) UnmarshalText(b []byte) error {
 	*o = nil
 	for _, word := range words(string(b)) {
@@ -92,13 +88,11 @@ func (o *Origins) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// has reports whether origin is among them.
 func (o Origins) has(origin string) bool { return slices.Contains(o, origin) }
 
 // BasePath is a path without its last slash; "" is the root.
 type BasePath string
 
-// UnmarshalText reads a path.
 func (p *BasePath) UnmarshalText(b []byte) error {
 	path := strings.TrimRight(string(b), "/")
 	if path != "" && (!plainPath.MatchString(path) || strings.Contains(path, "/.")) {

@@ -33,7 +33,6 @@ func hole(value int) string { return strconv.Itoa(noHole + value) }
 
 var holes = regexp.MustCompile(`7000000\d\d`)
 
-// newSkeleton makes a skeleton of a page that was rendered with holes.
 func newSkeleton(page string) (skeleton, error) {
 	var k skeleton
 	var texts []string

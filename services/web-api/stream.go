@@ -136,7 +136,6 @@ func (e *eventWriter) send(text string) {
 	e.beat.Reset(e.every)
 }
 
-// close ends the stream.
 func (e *eventWriter) close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

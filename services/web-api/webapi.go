@@ -31,7 +31,6 @@ type Office struct {
 	Point geodesy.Point
 }
 
-// Deps are what Run needs.
 type Deps struct {
 	Broker   *stage.Broker
 	Listener net.Listener // of the page; Run closes it

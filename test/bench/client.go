@@ -220,7 +220,6 @@ func (c *client) record(on bool) (accepted, written int) {
 	return c.accepted, c.written
 }
 
-// stop ends the sending.
 func (c *client) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

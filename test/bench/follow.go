@@ -44,7 +44,6 @@ func follow(path string, came func(numbers []int)) (*follower, error) {
 	return l, nil
 }
 
-// close ends the following and returns its error.
 func (l *follower) close() error {
 	err := l.events.Close()
 	return errors.Join(<-l.ended, err, l.file.Close())

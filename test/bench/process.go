@@ -17,7 +17,6 @@ import (
 	"time"
 )
 
-// program is a process that is measured.
 type program struct {
 	name, path string
 	args, env  []string
@@ -39,7 +38,6 @@ func (p *program) start(ctx context.Context) error {
 	return p.wait(ctx)
 }
 
-// launch starts the program and does not wait.
 func (p *program) launch() error {
 	out, err := os.OpenFile(p.output(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -83,7 +81,6 @@ func (p *program) wait(ctx context.Context) error {
 	}
 }
 
-// tail is the end of the program's output.
 func (p *program) tail() string {
 	b, err := os.ReadFile(p.output())
 	if err != nil {

@@ -54,7 +54,6 @@ type round struct {
 	IdleTrips float64 `json:"idle_redis_round_trips_per_second"` // of all services, while nobody submits
 }
 
-// stretch is one measurement.
 type stretch struct {
 	Seconds      float64 `json:"seconds"`
 	Events       int     `json:"events"`
@@ -74,7 +73,6 @@ func (s stretch) costing(from, to reading) (stretch, error) {
 	return s, nil
 }
 
-// cost is what events cost.
 type cost struct {
 	CPU        map[string]float64 `json:"cpu_seconds_per_1000"`           // by process
 	Elsewhere  float64            `json:"cpu_seconds_per_1000_elsewhere"` // the rest of the machine

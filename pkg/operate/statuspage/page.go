@@ -173,7 +173,6 @@ func (p *page) fail(w http.ResponseWriter, err error) {
 	http.Error(w, "something went wrong here; it was logged", http.StatusInternalServerError)
 }
 
-// json answers with the content of the page.
 func (p *page) json(w http.ResponseWriter, r *http.Request) {
 	status, answer := http.StatusOK, any(nil)
 	seen, err := p.seen.Observe(r.Context())
@@ -198,7 +197,6 @@ func (p *page) json(w http.ResponseWriter, r *http.Request) {
 	p.send(w, status, "application/json", append(b, '\n'))
 }
 
-// view is the data of the page.
 type view struct {
 	Away string // why there is nothing to show
 
@@ -258,7 +256,6 @@ func newView(seen inspect.Seen, tool string) view {
 	return v
 }
 
-// class is the CSS class of a state.
 func class(state string) string {
 	switch state {
 	case operate.Running:
@@ -269,7 +266,6 @@ func class(state string) string {
 	return "waiting"
 }
 
-// Clock formats a time for readers.
 func (v view) Clock(at time.Time) string {
 	if at.IsZero() {
 		return "-"
@@ -286,13 +282,10 @@ func (v view) Waits(t time.Time) bool { return !t.IsZero() && v.At.Sub(t) >= 5*t
 // Until is the time from the state shown to t.
 func (v view) Until(t time.Time) string { return operate.Ago(t, v.At) }
 
-// Find is the command that finds an event.
 func (v view) Find(id string) string { return operate.Find(v.Tool, id) }
 
-// Stamp formats a time for programs.
 func (v view) Stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 var address = regexp.MustCompile(`[^\s"'<>(),;:]+@[^\s"'<>(),;:]+`)
 
-// mask removes email addresses from a text.
 func mask(s string) string { return address.ReplaceAllString(s, "…@…") }

@@ -7,7 +7,6 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
-// channel is a channel in the picture.
 type channel struct {
 	Name       string
 	Rate       *float64
@@ -18,7 +17,6 @@ type channel struct {
 	Elsewhere  bool // the picture shows it, and its readers, in another place
 }
 
-// reader is a stage in the picture.
 type reader struct {
 	operate.Row
 	Age string // of its oldest entry

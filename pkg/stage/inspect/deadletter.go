@@ -75,7 +75,6 @@ func (p *Pipeline) DeadLetter(ctx context.Context, channel, entry string) (DeadL
 	return deadLetter(channel, found[0]), nil
 }
 
-// DeadCount is the number of dead letters of channel.
 func (p *Pipeline) DeadCount(ctx context.Context, channel string) (int, error) {
 	n, err := p.link.Client().XLen(ctx, p.link.Keys.Dead(channel)).Result()
 	return int(n), p.link.Check(ctx, err)

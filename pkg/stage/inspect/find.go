@@ -88,7 +88,6 @@ func searchFrom(id string) string {
 	return fmt.Sprintf("%d-0", max(0, time.Unix(sec, nsec).Add(-time.Minute).UnixMilli()))
 }
 
-// search is one Find.
 type search struct {
 	p        *Pipeline
 	id, from string
@@ -141,7 +140,6 @@ func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) 
 	return out, nil
 }
 
-// stream returns the event's entries in a stream.
 func (s *search) stream(ctx context.Context, key string) (found []redis.XMessage, err error) {
 	for from := s.from; ; {
 		page, err := s.p.link.Client().XRangeN(ctx, key, from, "+", findPage).Result()

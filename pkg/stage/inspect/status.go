@@ -129,7 +129,6 @@ func (p *Pipeline) Channels(ctx context.Context) ([]string, error) {
 	return slices.Compact(out), nil
 }
 
-// Status reads the state of a channel.
 func (p *Pipeline) Status(ctx context.Context, channel string) (ChannelStatus, error) {
 	_, all, err := p.look(ctx, channel)
 	if err != nil {

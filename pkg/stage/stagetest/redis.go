@@ -125,10 +125,8 @@ func (s *Server) Kill() {
 	<-s.done
 }
 
-// PID is the server's process ID.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
-// Options are what a client needs to connect.
 func (s *Server) Options() *redis.Options {
 	return &redis.Options{Addr: s.Addr, Password: s.password, TLSConfig: s.tls}
 }

@@ -31,7 +31,6 @@ type Span struct {
 	ResourceAttributes map[string]string
 }
 
-// Link is a reference to another span.
 type Link struct{ Trace, ID string }
 
 // Collector is a running collector. Its methods are safe for concurrent use.

@@ -261,7 +261,6 @@ func (d *ids) find(k key) (w Written, ok bool, err error) {
 	return w, ok, err
 }
 
-// size is the size of the file in bytes.
 func (d *ids) size() int64 {
 	fi, err := os.Stat(d.db.Path())
 	if err != nil {

@@ -80,7 +80,6 @@ func (l *logFile) needsBreak(size int64) (bool, error) {
 	return last[0] != '\n', nil
 }
 
-// append adds lines at the end of the open file.
 func (l *logFile) append(lines []byte) error {
 	if killing {
 		half := len(lines) / 2
@@ -184,7 +183,6 @@ func (l *logFile) complete(r *record) (rest []byte, err error) {
 	}
 }
 
-// named is a file's name and inode at one moment.
 type named struct {
 	name string
 	id   uint64

@@ -34,7 +34,6 @@ type record struct {
 	mark  int64 // where the state is in the segment
 }
 
-// event is one of a record's events.
 type event struct {
 	key   key
 	miles float64

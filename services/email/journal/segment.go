@@ -25,7 +25,6 @@ type segment struct {
 
 const segmentHeader = "milepost-journal 2 %s\n" // identity
 
-// createSegment makes an empty segment.
 func createSegment(path string, number int, identity string) (*segment, error) {
 	head := fmt.Sprintf(segmentHeader, identity)
 	if err := create(path, []byte(head)); err != nil {

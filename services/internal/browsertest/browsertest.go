@@ -105,7 +105,6 @@ func (b *Browser) Open(t testing.TB) *Tab {
 	return open(b.ctx, t, chromedp.WithNewBrowserContext())
 }
 
-// Another opens another tab for the same visitor.
 func (tab *Tab) Another() *Tab {
 	tab.t.Helper()
 	return open(tab.ctx, tab.t, chromedp.WithExistingBrowserContext(chromedp.FromContext(tab.ctx).BrowserContextID))
@@ -177,7 +176,6 @@ func (tab *Tab) Expect(text string) {
 	tab.messages = slices.DeleteFunc(tab.messages, func(m string) bool { return strings.Contains(m, text) })
 }
 
-// Hosts returns the hosts that the tab sent requests to.
 func (tab *Tab) Hosts() []string {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
@@ -240,7 +238,6 @@ func (tab *Tab) Hide(hidden bool) {
 	})()`, hidden), nil)
 }
 
-// Click clicks the middle of an element with the mouse.
 func (tab *Tab) Click(selector string) {
 	tab.t.Helper()
 	run(tab, "click "+selector, click(selector))
@@ -290,20 +287,17 @@ func (tab *Tab) Eval(expression string, out any) {
 	}
 }
 
-// String evaluates an expression whose value is a string.
 func (tab *Tab) String(expression string) (s string) {
 	tab.t.Helper()
 	tab.Eval(expression, &s)
 	return s
 }
 
-// Text returns the visible text of an element.
 func (tab *Tab) Text(selector string) string {
 	tab.t.Helper()
 	return tab.String(fmt.Sprintf("document.querySelector(%q).innerText", selector))
 }
 
-// Until waits until an expression is true.
 func (tab *Tab) Until(expression string) {
 	tab.t.Helper()
 	ok := false

@@ -54,7 +54,6 @@ func TrimSlash(u *url.URL) {
 	}
 }
 
-// Get adds a handler for GET and HEAD.
 func Get(e *echo.Echo, path string, h echo.HandlerFunc) {
 	e.GET(path, h)
 	e.HEAD(path, h)
@@ -67,7 +66,6 @@ func route(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// OpenAPI answers with the description of a service's HTTP interface.
 func OpenAPI(yaml []byte) echo.HandlerFunc {
 	return func(c echo.Context) error { return c.Blob(http.StatusOK, "application/yaml", yaml) }
 }

@@ -40,7 +40,6 @@ func main() {
 	fmt.Println(text)
 }
 
-// add writes the service and says what to do next.
 func add(s spec) (string, error) {
 	w, err := write(s)
 	if err != nil {

@@ -100,10 +100,8 @@ func (s spec) check() error {
 
 func (s spec) folder() string { return filepath.Join(s.Root, "services", s.Name) }
 
-// pkg is the name of the Go package.
 func (s spec) pkg() string { return strings.ReplaceAll(s.Name, "-", "") }
 
-// fields are what the templates know.
 type fields struct {
 	spec
 	payload

@@ -10,7 +10,6 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 )
 
-// payload is what travels on a channel.
 type payload struct {
 	Type   string // in Go
 	Import string // the import line of its package
@@ -26,7 +25,6 @@ const (
 	place    = `"lat":"40.7128","long":"-74.0060"`
 )
 
-// channels are those of Milepost.
 var channels = map[string]payload{
 	event.RawInput:           {"event.Submission", eventPkg, `{"email":"ada@example.com",` + place + `}`, "web-api"},
 	event.CalculatedDistance: {"event.Result", eventPkg, `{"email":"ada@example.com","distance_from_velocity":5679.94,` + place + `}`, "distance"},

@@ -12,7 +12,6 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
-// The states of a finding.
 const (
 	OK      = "ok"
 	Warning = "warning" // works, but may not keep every promise
@@ -20,7 +19,6 @@ const (
 	Unknown = "unknown" // the server did not say
 )
 
-// Finding is the result of one check.
 type Finding struct {
 	Check  string `json:"check"`
 	State  string `json:"state"` // ok, warning, fail or unknown
@@ -36,7 +34,6 @@ type Limits struct {
 	WaitFor    int `env:"WAIT_REPLICAS" envDefault:"0" min:"0" help:"as web-api has it"`
 }
 
-// Target is what is examined.
 type Target struct {
 	Redis    *redis.Options         // of the pipeline
 	Failover *redis.FailoverOptions // nil without Sentinel
@@ -48,13 +45,11 @@ type Target struct {
 	Timeout  time.Duration // of each answer
 }
 
-// examination collects findings.
 type examination struct {
 	Target
 	all []Finding
 }
 
-// add adds a finding.
 func (x *examination) add(check, state, found, means, change string) {
 	if state == OK {
 		change = ""

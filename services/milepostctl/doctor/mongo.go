@@ -14,7 +14,6 @@ import (
 	"github.com/milepost/milepost/pkg/records"
 )
 
-// store checks the document store.
 func (x *examination) store(ctx context.Context) {
 	const means = "Without the store, the stages db and email pause: nothing is lost, and nothing arrives."
 	o := options.Client().ApplyURI(x.Mongo.URI()).SetAppName("milepostctl").
@@ -69,7 +68,6 @@ func (x *examination) store(ctx context.Context) {
 	x.index(ctx, db.Collection(records.Collection))
 }
 
-// mongoRemedy says what mends the error of a call to MongoDB.
 func mongoRemedy(ctx context.Context, err error, o *options.ClientOptions) string {
 	broken := "If the server wants TLS, set MONGO_TLS_CA."
 	if o.TLSConfig != nil {
@@ -113,7 +111,6 @@ func mongoRemedy(ctx context.Context, err error, o *options.ClientOptions) strin
 	return "The server's replica set has another name: replicaSet=" + hello.Set + " in MONGO_URL."
 }
 
-// index looks for the index on the address.
 func (x *examination) index(ctx context.Context, users *mongo.Collection) {
 	const means = "Without the index, finding the documents of an address reads the whole collection."
 	specs, err := users.Indexes().ListSpecifications(ctx)

@@ -10,7 +10,6 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
-// pipeline checks what the stages report.
 func (x *examination) pipeline(ctx context.Context) {
 	seen, err := x.Observer.Observe(ctx)
 	if err != nil {

@@ -129,7 +129,6 @@ func (x *examination) broker(ctx context.Context) error {
 	return nil
 }
 
-// settings checks what the promises rest on.
 func (x *examination) settings(s *server) {
 	version := s.info["redis_version"]
 	x.expect(s, "redis version", version, atLeast(version, 7, 0), Failed,
@@ -226,7 +225,6 @@ func (x *examination) clients(s *server) {
 	x.add("redis clients", state, fmt.Sprintf("%d of %d", connected, most), "Over maxclients, Redis refuses connections.", "Raise maxclients, or look for the clients with CLIENT LIST.")
 }
 
-// times measures 20 answers.
 func (x *examination) times(check string, ask func() error) {
 	const means = "Each hop of an event takes a round trip or two, so slow answers slow everything."
 	var took []time.Duration
@@ -301,7 +299,6 @@ func atLeast(version string, major, minor int) bool {
 	return a > major || a == major && b >= minor
 }
 
-// size writes a number of bytes for people.
 func size(n int64) string {
 	switch {
 	case n == 0:

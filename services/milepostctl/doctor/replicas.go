@@ -83,7 +83,6 @@ func (x *examination) sentinels(ctx context.Context) (nodes []string) {
 	return nodes
 }
 
-// node is the master or a replica.
 type node struct {
 	*server
 	addr string

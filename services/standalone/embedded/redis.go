@@ -37,10 +37,8 @@ func StartRedis(addr string) (*Redis, error) {
 	return r, nil
 }
 
-// Addr returns the host:port that it listens on.
 func (r *Redis) Addr() string { return r.server.Addr() }
 
-// Close ends the connections and drops all data.
 func (r *Redis) Close() {
 	close(r.stop)
 	r.clock.Wait()

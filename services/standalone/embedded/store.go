@@ -78,10 +78,8 @@ func StartStore(dir, addr string, log *slog.Logger) (_ *Store, err error) {
 	return s, nil
 }
 
-// URL returns the store's mongodb:// address.
 func (s *Store) URL() string { return s.url }
 
-// Dir returns the absolute path of the folder.
 func (s *Store) Dir() string { return s.dir }
 
 // Close ends the connections, after 3 s if clients are still connected, writes all data to the

@@ -18,7 +18,6 @@ func main() {
 	}
 }
 
-// taken tries each address.
 func taken(getenv func(string) string) (errs []error) {
 	for _, a := range []struct{ variable, standard, instead string }{
 		{"LISTEN", "127.0.0.1:8000", ""},

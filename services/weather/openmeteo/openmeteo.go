@@ -17,10 +17,8 @@ import (
 	"time"
 )
 
-// Fault is what is wrong with an answer.
 type Fault int
 
-// The faults.
 const (
 	None     Fault = iota
 	Down           // 503 without a body, as from a proxy
@@ -45,7 +43,6 @@ type Server struct {
 	server  *http.Server
 }
 
-// City is a city that the stand-in knows.
 type City struct {
 	ID              int
 	Name            string
@@ -81,7 +78,6 @@ func Start() (*Server, error) {
 	return s, nil
 }
 
-// Close ends the stand-in.
 func (s *Server) Close() { _ = s.server.Close() }
 
 // Delay sets the time that answers take.

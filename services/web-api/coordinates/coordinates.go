@@ -61,7 +61,6 @@ func shown(text string) string {
 	return text
 }
 
-// Reason is a kind of problem.
 type Reason string
 
 // The reasons. assets/coordinates.js has the same.

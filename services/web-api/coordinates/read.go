@@ -146,13 +146,11 @@ func isPlain(text string) bool {
 	return whole+fraction != "" && strings.Trim(whole, "0123456789") == "" && strings.Trim(fraction, "0123456789") == ""
 }
 
-// decimal is a decimal number as a coordinate.
 func decimal(text string) coordinate {
 	sign := strings.TrimRight(text[:1], ".0123456789")
 	return coordinate{sign: sign, numbers: [3]string{text[len(sign):]}}
 }
 
-// one reads one coordinate.
 func one(text string) coordinate {
 	text = strings.Trim(label.ReplaceAllString(text, " "), " ()[]{}")
 	if text == "" {

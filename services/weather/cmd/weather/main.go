@@ -27,7 +27,6 @@ var service = program.Program[settings]{
 	Run:   run,
 }
 
-// run opens what the service needs and closes it.
 func run(ctx context.Context, cfg settings, p *program.Process) error {
 	listener, err := program.Listen("LISTEN", cfg.Listen)
 	if err != nil {

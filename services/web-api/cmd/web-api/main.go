@@ -31,7 +31,6 @@ func main() {
 	}.Main()
 }
 
-// run opens the connections and closes them.
 func run(ctx context.Context, cfg settings, p *program.Process) (err error) {
 	point, err := geodesy.Degrees(cfg.OfficeLat, cfg.OfficeLong)
 	if err != nil {
