@@ -58,7 +58,7 @@ status is 5 if a check failed; warnings alone end with 0.`,
 				target.Mongo = &store
 			}
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				target.Observer = p.Observer(0)
+				target.Pipeline = p.Pipeline
 				findings, away := doctor.Examine(ctx, target)
 				err := t.examined(findings, explain)
 				return cmp.Or(away, err)

@@ -39,28 +39,17 @@ func (p *Pipeline) DeadLetters(ctx context.Context, channel, after string, count
 		from = "(" + after
 	}
 	found, err := p.link.Client().XRangeN(ctx, p.link.Keys.Dead(channel), from, "+", int64(count)).Result()
-	if err = p.link.Check(ctx, err); err != nil {
-		return nil, err
-	}
-	out := make([]DeadLetter, len(found))
-	for i, x := range found {
-		out[i] = deadLetter(channel, x)
-	}
-	return out, nil
+	return deadLetters(channel, found), p.link.Check(ctx, err)
 }
 
 // newest reads the newest dead letters of channel, newest first, without their payloads.
 func (p *Pipeline) newest(ctx context.Context, channel string, count int) ([]DeadLetter, error) {
 	found, err := p.link.Client().XRevRangeN(ctx, p.link.Keys.Dead(channel), "+", "-", int64(count)).Result()
-	if err = p.link.Check(ctx, err); err != nil {
-		return nil, err
+	letters := deadLetters(channel, found)
+	for i := range letters {
+		letters[i].Payload = nil
 	}
-	out := make([]DeadLetter, len(found))
-	for i, x := range found {
-		out[i] = deadLetter(channel, x)
-		out[i].Payload = nil
-	}
-	return out, nil
+	return letters, p.link.Check(ctx, err)
 }
 
 // DeadLetter reads one. Error: [stage.ErrNotFound].
@@ -115,6 +104,14 @@ func (p *Pipeline) Restore(ctx context.Context, d DeadLetter) error {
 		fields = append(fields, "adopted", 1)
 	}
 	return p.link.Check(ctx, p.link.Client().XAdd(ctx, &redis.XAddArgs{Stream: p.link.Keys.Dead(d.Channel), Values: fields}).Err())
+}
+
+func deadLetters(channel string, found []redis.XMessage) []DeadLetter {
+	out := make([]DeadLetter, len(found))
+	for i, x := range found {
+		out[i] = deadLetter(channel, x)
+	}
+	return out
 }
 
 func deadLetter(channel string, x redis.XMessage) DeadLetter {

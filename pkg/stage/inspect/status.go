@@ -4,10 +4,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
@@ -25,16 +29,16 @@ type StageInfo struct {
 // ChannelStatus is a channel's stream and the groups that read it.
 type ChannelStatus struct {
 	Channel string        `json:"channel"`
-	Kind    string        `json:"kind"`    // of the key in Redis: "stream", "none", or a wrong type
-	Wrong   []string      `json:"wrong"`   // sentences about its keys of a wrong type, of which nothing is known
-	Entries int           `json:"entries"` // in the stream, with settled ones not yet trimmed
-	Added   int           `json:"added"`   // entries ever added
-	Rate    *float64      `json:"rate"`    // entries added a second; nil unless an [Observer] sets it
-	Dead    int           `json:"dead"`    // dead letters
-	Due     int           `json:"due"`     // retries not yet due
-	Adopted bool          `json:"adopted"` // some consumer adopts
+	Kind    string        `json:"kind"`            // of the key in Redis: "stream", "none", or a wrong type
+	Wrong   []string      `json:"wrong,omitempty"` // sentences about its keys of a wrong type, of which nothing is known
+	Entries int           `json:"entries"`         // in the stream, with settled ones not yet trimmed
+	Added   int           `json:"added"`           // entries ever added
+	Rate    *float64      `json:"rate"`            // entries added a second; nil unless an [Observer] sets it
+	Dead    int           `json:"dead"`            // dead letters
+	Due     int           `json:"due"`             // retries not yet due
+	Adopted bool          `json:"adopted"`         // some consumer adopts
 	Groups  []GroupStatus `json:"groups"`
-	Foreign []Foreign     `json:"foreign"` // groups that other programs made
+	Foreign []Foreign     `json:"foreign,omitempty"` // groups that other programs made
 	newest  string        // ID of the last entry ever added
 }
 
@@ -172,6 +176,30 @@ func (o Overview) Channel(name string) (ChannelStatus, bool) {
 		return ChannelStatus{}, false
 	}
 	return o.Channels[i], true
+}
+
+// WrongKey is a key of the pipeline that another program made: its type is Is, not Want.
+type WrongKey struct{ Key, Is, Want string }
+
+// WrongKeys lists those among the keys of the pipeline and of these channels, by name, without keys
+// that this user has no right to.
+func (p *Pipeline) WrongKeys(ctx context.Context, channels ...string) (wrong []WrongKey, err error) {
+	k := p.link.Keys
+	types := map[string]string{k.Stages(): "hash", k.Base + "heard": "string"}
+	for _, c := range channels {
+		types[k.Stream(c)], types[k.Dead(c)], types[k.Due(c)] = "stream", "stream", "zset"
+		types[k.Groups(c)], types[k.Floors(c)], types[k.Adopter(c)] = "hash", "hash", "string"
+	}
+	for _, name := range slices.Sorted(maps.Keys(types)) {
+		is, err := p.link.Client().Type(ctx, name).Result()
+		if err != nil && !errors.As(err, new(redis.Error)) {
+			return nil, p.link.Check(ctx, err)
+		}
+		if err == nil && is != "none" && is != types[name] {
+			wrong = append(wrong, WrongKey{name, is, types[name]})
+		}
+	}
+	return wrong, nil
 }
 
 // consumerReply is what the status script says of a consumer.

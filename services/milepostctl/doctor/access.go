@@ -80,25 +80,19 @@ func (x *examination) cacheRights(ctx context.Context, o *redis.Options) {
 	x.add("cache rights", OK, "enough for weather, users", means, "")
 }
 
-// keys checks the types of the keys that a channel and the pipeline have.
-func (x *examination) keys(ctx context.Context, rdb *redis.Client) {
-	types := map[string]string{"stages": "hash", "heard": "string"}
-	for _, c := range event.Channels() {
-		for suffix, kind := range map[string]string{"": "stream", ":dead": "stream", ":due": "zset", ":groups": "hash", ":floors": "hash", ":adopter": "string"} {
-			types[c+suffix] = kind
-		}
+// keys looks for keys of other programs.
+func (x *examination) keys(ctx context.Context) {
+	const means = "Another program has written a key of the pipeline. A stage that needs it pauses."
+	found, err := x.Pipeline.WrongKeys(ctx, event.Channels()...)
+	if err != nil {
+		x.add("redis keys", Unknown, err.Error(), means, remedy(err, "REDIS", x.Redis))
+		return
 	}
 	var wrong, mend []string
-	for name, want := range types {
-		got, err := rdb.Type(ctx, x.Prefix+name).Result()
-		if err == nil && got != "none" && got != want {
-			wrong = append(wrong, fmt.Sprintf("%s is a %s, not a %s", x.Prefix+name, got, want))
-			mend = append(mend, fmt.Sprintf("RENAME %s %[1]s.foreign", x.Prefix+name))
-		}
+	for _, k := range found {
+		wrong = append(wrong, fmt.Sprintf("%s is a %s, not a %s", k.Key, k.Is, k.Want))
+		mend = append(mend, fmt.Sprintf("RENAME %s %[1]s.foreign", k.Key))
 	}
-	slices.Sort(wrong)
-	slices.Sort(mend)
-	const means = "Another program has written a key of the pipeline. A stage that needs it pauses."
 	if len(wrong) > 0 {
 		x.add("redis keys", Failed, strings.Join(wrong, "; "), means, strings.Join(mend, "; ")+". KEY_PREFIX keeps programs apart that share a Redis.")
 		return

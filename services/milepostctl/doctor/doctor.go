@@ -39,8 +39,8 @@ type Target struct {
 	Failover *redis.FailoverOptions // nil without Sentinel
 	Prefix   string                 // of its keys and channels
 	Cache    config.CacheRedis
-	Mongo    *config.Mongo     // nil: not asked
-	Observer *inspect.Observer // of the pipeline
+	Mongo    *config.Mongo // nil: not asked
+	Pipeline *inspect.Pipeline
 	Limits   Limits
 	Timeout  time.Duration // of each answer
 }

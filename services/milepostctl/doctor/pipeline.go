@@ -11,7 +11,7 @@ import (
 )
 
 func (x *examination) pipeline(ctx context.Context) {
-	seen, err := x.Observer.Observe(ctx)
+	seen, err := x.Pipeline.Observer(0).Observe(ctx)
 	if err != nil {
 		x.add("stages", Unknown, err.Error(), "A script reads what the stages report.", "Fix what is above first.")
 		return

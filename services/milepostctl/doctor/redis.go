@@ -125,7 +125,7 @@ func (x *examination) broker(ctx context.Context) error {
 	x.replication(ctx, s)
 	x.clock("redis clock", func() (time.Time, error) { return s.rdb.Time(ctx).Result() })
 	x.rights(ctx)
-	x.keys(ctx, s.rdb)
+	x.keys(ctx)
 	return nil
 }
 
