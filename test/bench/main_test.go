@@ -19,8 +19,6 @@ func TestRefuses(t *testing.T) {
 	}{
 		{true, `"sometimes"`, []string{"-fsync", "sometimes"}},
 		{true, "rounds", []string{"-rounds", "0"}},
-		{true, "connections", []string{"-connections", "100000"}},
-		{true, "time", []string{"-sustain", "-1s"}},
 		{true, "wallpaper", []string{"wallpaper"}},
 		{true, "frobnicate", []string{"-frobnicate"}},
 		{false, "make bench", []string{"-bin", t.TempDir()}},

@@ -139,16 +139,16 @@ var figures = []struct {
 	{"form_few_events_per_second", "the same with 32 connections, ours", "%.0f/s", func(r round) float64 { return r.FormFew.Rate }},
 	{"watermill_few_events_per_second", "the same with 32 connections, Watermill", "%.0f/s", func(r round) float64 { return r.PeerFew.Rate }},
 	{"form_few_to_watermill", "  ours of Watermill's", "%.2f  (wanted: 5, better 8)", func(r round) float64 { return of(r.FormFew.Rate, r.PeerFew.Rate) }},
-	{"line_p50_ms", "latency at full speed, JSON, p50", "%.0f ms", func(r round) float64 { return p50(r.Pipeline) }},
-	{"line_p99_ms", "latency at full speed, JSON, p99", "%.0f ms", func(r round) float64 { return p99(r.Pipeline) }},
-	{"light_line_p50_ms", "latency at 100 a second, JSON, p50", "%.1f ms", func(r round) float64 { return p50(r.Light) }},
-	{"light_line_p99_ms", "latency at 100 a second, JSON, p99", "%.1f ms", func(r round) float64 { return p99(r.Light) }},
-	{"form_light_line_p50_ms", "latency at 100 a second, form, p50", "%.1f ms", func(r round) float64 { return p50(r.FormLight) }},
-	{"form_light_line_p99_ms", "latency at 100 a second, form, p99", "%.1f ms", func(r round) float64 { return p99(r.FormLight) }},
-	{"watermill_light_line_p50_ms", "latency at 100 a second, Watermill, p50", "%.1f ms", func(r round) float64 { return p50(r.PeerLight) }},
-	{"watermill_light_line_p99_ms", "latency at 100 a second, Watermill, p99", "%.1f ms", func(r round) float64 { return p99(r.PeerLight) }},
-	{"form_p50_to_watermill", "  p50, ours of Watermill's", "%.2f  (wanted: at most 1.1)", func(r round) float64 { return of(p50(r.FormLight), p50(r.PeerLight)) }},
-	{"form_p99_to_watermill", "  p99, ours of Watermill's", "%.2f  (wanted: at most 1)", func(r round) float64 { return of(p99(r.FormLight), p99(r.PeerLight)) }},
+	{"line_p50_ms", "latency at full speed, JSON, p50", "%.0f ms", func(r round) float64 { return line(r.Pipeline).P50 }},
+	{"line_p99_ms", "latency at full speed, JSON, p99", "%.0f ms", func(r round) float64 { return line(r.Pipeline).P99 }},
+	{"light_line_p50_ms", "latency at 100 a second, JSON, p50", "%.1f ms", func(r round) float64 { return line(r.Light).P50 }},
+	{"light_line_p99_ms", "latency at 100 a second, JSON, p99", "%.1f ms", func(r round) float64 { return line(r.Light).P99 }},
+	{"form_light_line_p50_ms", "latency at 100 a second, form, p50", "%.1f ms", func(r round) float64 { return line(r.FormLight).P50 }},
+	{"form_light_line_p99_ms", "latency at 100 a second, form, p99", "%.1f ms", func(r round) float64 { return line(r.FormLight).P99 }},
+	{"watermill_light_line_p50_ms", "latency at 100 a second, Watermill, p50", "%.1f ms", func(r round) float64 { return line(r.PeerLight).P50 }},
+	{"watermill_light_line_p99_ms", "latency at 100 a second, Watermill, p99", "%.1f ms", func(r round) float64 { return line(r.PeerLight).P99 }},
+	{"form_p50_to_watermill", "  p50, ours of Watermill's", "%.2f  (wanted: at most 1.1)", func(r round) float64 { return of(line(r.FormLight).P50, line(r.PeerLight).P50) }},
+	{"form_p99_to_watermill", "  p99, ours of Watermill's", "%.2f  (wanted: at most 1)", func(r round) float64 { return of(line(r.FormLight).P99, line(r.PeerLight).P99) }},
 	{"cpu_seconds_per_1000_four_services", "CPU of the four services for 1,000 events, JSON", "%.3f s", func(r round) float64 { return sum(r.Pipeline.CPU, services...) }},
 	{"form_cpu_seconds_per_1000_four_services", "CPU of the four services for 1,000 events, form", "%.3f s  (wanted: at most 0.09)", func(r round) float64 { return sum(r.Form.CPU, services...) }},
 	{"watermill_cpu_seconds_per_1000_four_services", "CPU of the four services for 1,000 events, Watermill", "%.3f s", func(r round) float64 { return sum(r.Peer.CPU, services...) }},
@@ -166,18 +166,12 @@ func of(a, b float64) float64 {
 	return a / b
 }
 
-func p50(s stretch) float64 {
+// line is a stretch's latency, 0 if it was not measured.
+func line(s stretch) times {
 	if s.Line == nil {
-		return 0
+		return times{}
 	}
-	return s.Line.P50
-}
-
-func p99(s stretch) float64 {
-	if s.Line == nil {
-		return 0
-	}
-	return s.Line.P99
+	return *s.Line
 }
 
 // medians is the median of each figure over the rounds.

@@ -146,7 +146,7 @@ func (r *rig) measure(ctx context.Context, c *client, d drive) (stretch, error) 
 		return stretch{}, err
 	}
 	if len(c.status) > 1 || c.status[http.StatusCreated] == 0 {
-		return stretch{}, fmt.Errorf("answers other than 201, by status: %v; 503 is a full Redis or backlog (shorten -edge)", c.status)
+		return stretch{}, fmt.Errorf("answers other than 201, by status: %v; 503 is a full Redis or backlog", c.status)
 	}
 	s := stretch{Seconds: got.seconds, Events: got.accepted, Post: timesOf(got.posts)}
 	if d.outstanding > 0 {
