@@ -24,7 +24,7 @@ import (
 )
 
 // Admin answers a program's operators: is it alive, is it ready, what are its metrics. Its methods
-// are safe for concurrent use; those of a nil Admin do nothing.
+// are safe for concurrent use.
 type Admin struct {
 	registry *prometheus.Registry
 	http     httpMetrics
@@ -47,13 +47,8 @@ func NewAdmin() *Admin {
 	return a
 }
 
-// Registry returns the registry for the program's own metrics; nil for a nil Admin.
-func (a *Admin) Registry() *prometheus.Registry {
-	if a == nil {
-		return nil
-	}
-	return a.registry
-}
+// Registry returns the registry for the program's own metrics.
+func (a *Admin) Registry() *prometheus.Registry { return a.registry }
 
 // Watch makes /readyz call ready, which returns nil or what the program waits for. It is called on
 // every request and must not block. The program is ready once all checks are, and not before the
@@ -65,9 +60,6 @@ func (a *Admin) Watch(name string, ready func() error) {
 // WatchNote is Watch for a check that may be ready with a note, such as "standby", which /readyz
 // shows instead of "ok".
 func (a *Admin) WatchNote(name string, ready func() (note string, err error)) {
-	if a == nil {
-		return
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.checks = slices.DeleteFunc(a.checks, func(c check) bool { return c.name == name })
@@ -75,11 +67,7 @@ func (a *Admin) WatchNote(name string, ready func() (note string, err error)) {
 }
 
 // Show serves h at / and under /status.
-func (a *Admin) Show(h http.Handler) {
-	if a != nil {
-		a.page.Store(&h)
-	}
-}
+func (a *Admin) Show(h http.Handler) { a.page.Store(&h) }
 
 func (a *Admin) status(w http.ResponseWriter, r *http.Request) {
 	if h := a.page.Load(); h != nil {
@@ -90,11 +78,7 @@ func (a *Admin) status(w http.ResponseWriter, r *http.Request) {
 }
 
 // Stop makes /readyz say that the program is stopping, until it ends.
-func (a *Admin) Stop() {
-	if a != nil {
-		a.stopping.Store(true)
-	}
-}
+func (a *Admin) Stop() { a.stopping.Store(true) }
 
 // Ready calls all checks. report has a line for each; ok is true if all are ready.
 func (a *Admin) Ready() (report string, ok bool) {

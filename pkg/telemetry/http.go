@@ -43,12 +43,8 @@ var methods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT": tr
 // Observe counts and times the requests to h, and gives each a span if traces are on. The label
 // route is the request's Pattern, as [http.ServeMux] sets it, or "other". A request for which
 // trusted is true (nil: every one) continues the trace that it names; any other starts a trace with
-// a link to it. While the program stops, every connection is closed after its answer. A nil Admin
-// observes nothing.
+// a link to it. While the program stops, every connection is closed after its answer.
 func (a *Admin) Observe(h http.Handler, trusted func(*http.Request) bool) http.Handler {
-	if a == nil {
-		return h
-	}
 	a.http.register(a.registry)
 	var tracer trace.Tracer
 	if p := a.Tracer(); p != nil {

@@ -8,9 +8,7 @@ import (
 // RedisPool registers the metrics of a client's connections. name is their label client: "pipeline"
 // or "cache". stats returns the pool's statistics and its size, for each scrape.
 func (a *Admin) RedisPool(name string, stats func() (*redis.PoolStats, int)) {
-	if a != nil {
-		a.registry.MustRegister(&redisPool{name, stats})
-	}
+	a.registry.MustRegister(&redisPool{name, stats})
 }
 
 type redisPool struct {

@@ -77,9 +77,9 @@ func (t Tracing) Open(getenv func(string) string, name, version string, log *slo
 // traces off.
 func (a *Admin) Trace(p *sdktrace.TracerProvider) { a.tracer = p }
 
-// Tracer returns the tracer provider; nil if traces are off, and for a nil Admin.
+// Tracer returns the tracer provider; nil if traces are off.
 func (a *Admin) Tracer() trace.TracerProvider {
-	if a == nil || a.tracer == nil {
+	if a.tracer == nil {
 		return nil // not an interface that holds a nil pointer
 	}
 	return a.tracer

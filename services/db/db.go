@@ -28,8 +28,8 @@ type Deps struct {
 	Broker *stage.Broker
 	Store  Store
 	Tuning config.Tuning
-	Log    *slog.Logger     // default: slog.Default()
-	Admin  *telemetry.Admin // may be nil
+	Log    *slog.Logger
+	Admin  *telemetry.Admin
 }
 
 // maxBatch is how many results one insert stores.
@@ -38,9 +38,6 @@ const maxBatch = 256
 // Run works on calculated_distance until ctx ends, then drains. It waits while Redis or the store
 // is away.
 func Run(ctx context.Context, d Deps) error {
-	if d.Log == nil {
-		d.Log = slog.Default()
-	}
 	h := Handler{Store: d.Store}
 	s, err := d.Broker.New(d.Tuning.Apply(stage.Config{
 		Name:  "db",

@@ -15,6 +15,7 @@ import (
 	"github.com/milepost/milepost/pkg/geodesy"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/pkg/telemetry"
 	"github.com/milepost/milepost/services/distance"
 )
 
@@ -88,7 +89,9 @@ func stageHop(b *testing.B, srv *stagetest.Server, office geodesy.Point, n int64
 	ctx, cancel := context.WithCancel(b.Context())
 	ended := make(chan error, 1)
 	start := time.Now()
-	go func() { ended <- distance.Run(ctx, distance.Deps{Broker: broker, Office: office}) }()
+	go func() {
+		ended <- distance.Run(ctx, distance.Deps{Broker: broker, Office: office, Admin: telemetry.NewAdmin()})
+	}()
 	for rdb.XLen(ctx, event.CalculatedDistance).Val() < n {
 		time.Sleep(time.Millisecond) // as rarely as the time measured allows
 	}

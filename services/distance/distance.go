@@ -17,7 +17,7 @@ type Deps struct {
 	Broker *stage.Broker
 	Office geodesy.Point
 	Tuning config.Tuning
-	Admin  *telemetry.Admin // may be nil
+	Admin  *telemetry.Admin
 }
 
 // maxBatch is how many submissions one call of the handler gets. A call costs more than one

@@ -36,9 +36,9 @@ type Deps struct {
 	Office string // its name in the lines
 	Settings
 	Tuning config.Tuning
-	Stdout io.Writer        // gets a copy of the lines; Run then ignores SIGPIPE. May be nil
-	Log    *slog.Logger     // default: slog.Default()
-	Admin  *telemetry.Admin // may be nil
+	Stdout io.Writer // gets a copy of the lines; Run then ignores SIGPIPE. May be nil
+	Log    *slog.Logger
+	Admin  *telemetry.Admin
 }
 
 // maxBatch is how many lines share a record of the journal and two syncs.
@@ -52,17 +52,12 @@ func Run(ctx context.Context, d Deps) error {
 	if strings.ContainsFunc(d.Office, unicode.IsControl) {
 		return fmt.Errorf("OFFICE_NAME: %q has a control character; it must be text on one line", d.Office)
 	}
-	if d.Log == nil {
-		d.Log = slog.Default()
-	}
 	now := newFigures()
-	if r := d.Admin.Registry(); r != nil {
-		for _, c := range now.all {
-			if err := r.Register(c); err != nil {
-				return fmt.Errorf("register metrics: %w", err)
-			}
-			defer r.Unregister(c)
+	for _, c := range now.all {
+		if err := d.Admin.Registry().Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
 		}
+		defer d.Admin.Registry().Unregister(c)
 	}
 	d.Admin.Watch("email", func() error { return errors.New("opening the journal") })
 	j, err := openJournal(ctx, d)

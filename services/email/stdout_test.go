@@ -19,6 +19,7 @@ import (
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 // TestMain makes this program an email process when a test starts it again: EMAIL_REDIS names the
@@ -44,7 +45,7 @@ func runProcess(addr string) error {
 	}
 	return errors.Join(Run(ctx, Deps{
 		Broker: b, Store: &memory{}, Office: "Velocity", Settings: Settings{SentEmails: os.Getenv("SENT_EMAILS")},
-		Stdout: os.Stdout, Log: log, Tuning: config.Tuning{Adopt: true},
+		Stdout: os.Stdout, Admin: telemetry.NewAdmin(), Log: log, Tuning: config.Tuning{Adopt: true},
 	}), b.Close())
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/services/internal/jsonapi"
 )
 
 // opened is what the services share, and the ports that they serve.
@@ -58,6 +59,11 @@ func open(ctx context.Context, cfg Config, p *program.Process) (o *opened, err e
 	}
 	o.later(o.weather.Close)
 	return o, nil
+}
+
+// reads are the needs of a service that answers requests on l.
+func (o *opened) reads(l net.Listener, cfg Config, p *program.Process) jsonapi.Deps {
+	return jsonapi.Deps{Broker: o.broker, Cache: o.answers, Listener: l, Hosts: p.Hosts, Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin}
 }
 
 // listenNear listens on addr or, if that is taken, on any free port.

@@ -77,16 +77,10 @@ func Run(ctx context.Context, cfg Config, p *program.Process) (err error) {
 		})
 	})
 	start(users.Name, func() error {
-		return users.Run(live, users.Deps{
-			Broker: o.broker, Cache: o.answers, Store: o.docs, Listener: o.users, Hosts: p.Hosts, Settings: cfg.Users,
-			Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin,
-		})
+		return users.Run(live, users.Deps{Deps: o.reads(o.users, cfg, p), Settings: cfg.Users, Store: o.docs})
 	})
 	start(weather.Name, func() error {
-		return weather.Run(live, weather.Deps{
-			Broker: o.broker, Cache: o.answers, Listener: o.weather, Hosts: p.Hosts, Settings: cfg.Weather,
-			Tuning: cfg.Tuning, Log: p.Log, Admin: p.Admin,
-		})
+		return weather.Run(live, weather.Deps{Deps: o.reads(o.weather, cfg, p), Settings: cfg.Weather})
 	})
 	start(webapi.Name, func() error {
 		defer stop()

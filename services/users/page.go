@@ -25,7 +25,7 @@ const (
 	maxLimit     = 100
 )
 
-// Users reads profiles and submissions. It is a [prometheus.Collector].
+// Users reads profiles and submissions.
 type Users struct {
 	store   Store
 	pages   *cache.Cache[json.RawMessage] // as sent: a hit is not decoded
@@ -181,16 +181,4 @@ func (u *Users) Handle(ctx context.Context, e stage.Event[event.Address]) (stage
 func cacheKey(email event.Address) string {
 	sum := sha256.Sum256([]byte(email.Mailbox()))
 	return hex.EncodeToString(sum[:16])
-}
-
-func (u *Users) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range []prometheus.Collector{u.pages, u.reads, u.seconds} {
-		c.Describe(ch)
-	}
-}
-
-func (u *Users) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range []prometheus.Collector{u.pages, u.reads, u.seconds} {
-		c.Collect(ch)
-	}
 }

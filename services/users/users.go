@@ -6,18 +6,11 @@ package users
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"net"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/milepost/milepost/pkg/cache"
-	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
-	"github.com/milepost/milepost/pkg/telemetry"
+	"github.com/milepost/milepost/services/internal/jsonapi"
 )
 
 // Name is the service's and its stage's name.
@@ -41,23 +34,14 @@ type Store interface {
 }
 
 type Deps struct {
-	Broker   *stage.Broker
-	Cache    *cache.Client
-	Store    Store
-	Listener net.Listener // for requests; Run closes it
-	Hosts    config.Hosts // names that it answers to
-	Settings Settings
-	Tuning   config.Tuning
-	Log      *slog.Logger     // default: slog.Default()
-	Admin    *telemetry.Admin // may be nil
+	jsonapi.Deps
+	Settings
+	Store Store
 }
 
 // Run answers requests and works on user:email until ctx ends, then drains both and returns nil. It
 // waits while Redis or the store is away. Without the cache it answers more slowly.
 func Run(ctx context.Context, d Deps) error {
-	if d.Log == nil {
-		d.Log = slog.Default()
-	}
 	u := New(d.Cache, d.Store)
 	s, err := d.Broker.New(d.Tuning.Apply(stage.Config{
 		Name:     Name,
@@ -68,23 +52,6 @@ func Run(ctx context.Context, d Deps) error {
 	if err != nil {
 		return errors.Join(err, d.Listener.Close())
 	}
-	if r := d.Admin.Registry(); r != nil {
-		r.MustRegister(u)
-	}
-	d.Admin.WatchNote(Name, func() (note string, err error) {
-		if err := d.Store.Ready(); err != nil {
-			return "", err
-		}
-		if err := s.Ready(); err != nil { // the service still answers requests
-			return "answering requests; the stage: " + err.Error(), nil
-		}
-		return "", nil
-	})
-	guard := &telemetry.HostGuard{Hosts: d.Hosts, Log: d.Log}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		return program.Serve(ctx, d.Listener, d.Admin.Observe(guard.Handler(u.Handler(d.Settings.UsersToken, d.Log)), nil), d.Log)
-	})
-	g.Go(func() error { return s.Run(ctx) })
-	return g.Wait()
+	d.Admin.Registry().MustRegister(u.pages, u.reads, u.seconds)
+	return d.Serve(ctx, s, u.Handler(d.UsersToken, d.Log), d.Store.Ready)
 }

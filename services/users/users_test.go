@@ -24,6 +24,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry"
+	"github.com/milepost/milepost/services/internal/jsonapi"
 	"github.com/milepost/milepost/services/internal/processtest"
 	"github.com/milepost/milepost/services/users"
 )
@@ -137,7 +138,7 @@ func serve(t testing.TB, broker, answers *redis.Options, s users.Store, token st
 	admin := telemetry.NewAdmin()
 	base, _ := processtest.Serve(t, func(ctx context.Context, l net.Listener) error {
 		return users.Run(ctx, users.Deps{
-			Broker: b, Cache: c, Store: s, Listener: l, Log: quiet, Admin: admin, Settings: users.Settings{UsersToken: token},
+			Deps: jsonapi.Deps{Broker: b, Cache: c, Listener: l, Log: quiet, Admin: admin}, Store: s, Settings: users.Settings{UsersToken: token},
 		})
 	})
 	return service{base, b, admin}

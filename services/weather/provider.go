@@ -38,8 +38,7 @@ const (
 	longestRest = 15 * time.Minute
 )
 
-// Provider asks a provider with Open-Meteo's API. Its methods are safe for concurrent use. It is a
-// [prometheus.Collector].
+// Provider asks a provider with Open-Meteo's API. Its methods are safe for concurrent use.
 type Provider struct {
 	forecast, geocoding string
 	client              *http.Client
@@ -79,10 +78,6 @@ func NewProvider(forecast, geocoding string) *Provider {
 }
 
 func (p *Provider) Close() { p.transport.CloseIdleConnections() }
-
-func (p *Provider) Describe(ch chan<- *prometheus.Desc) { p.calls.Describe(ch); p.seconds.Describe(ch) }
-
-func (p *Provider) Collect(ch chan<- prometheus.Metric) { p.calls.Collect(ch); p.seconds.Collect(ch) }
 
 // Temperature returns the present temperature 2 m above the ground at a place, in °C.
 func (p *Provider) Temperature(ctx context.Context, at s2.LatLng) (float64, error) {

@@ -7,13 +7,11 @@ import (
 	"time"
 
 	"github.com/golang/geo/s2"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/milepost/milepost/pkg/cache"
 )
 
-// Weather finds temperatures in the cache or asks the provider. It is a [prometheus.Collector] of
-// the caches' metrics.
+// Weather finds temperatures in the cache or asks the provider.
 type Weather struct {
 	provider *Provider
 	readings *cache.Cache[reading]
@@ -83,10 +81,3 @@ func (w *Weather) At(ctx context.Context, place s2.LatLng) (cache.Result[reading
 
 // Off reports whether there is no provider.
 func (w *Weather) Off() bool { return w.provider.forecast == "" }
-
-func (w *Weather) Describe(ch chan<- *prometheus.Desc) {
-	w.readings.Describe(ch)
-	w.places.Describe(ch)
-}
-
-func (w *Weather) Collect(ch chan<- prometheus.Metric) { w.readings.Collect(ch); w.places.Collect(ch) }

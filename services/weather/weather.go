@@ -10,17 +10,11 @@ package weather
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"net"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/milepost/milepost/pkg/cache"
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/stage"
-	"github.com/milepost/milepost/pkg/telemetry"
+	"github.com/milepost/milepost/services/internal/jsonapi"
 )
 
 // Name is the service's and its stage's name.
@@ -49,23 +43,14 @@ func (u *Upstream) UnmarshalText(b []byte) error {
 }
 
 type Deps struct {
-	Broker   *stage.Broker
-	Cache    *cache.Client
-	Listener net.Listener // for requests; Run closes it
-	Hosts    config.Hosts // names that it answers to
-	Settings Settings
-	Tuning   config.Tuning
-	Log      *slog.Logger     // default: slog.Default()
-	Admin    *telemetry.Admin // may be nil
+	jsonapi.Deps
+	Settings
 }
 
 // Run answers requests and works on raw_input until ctx ends, then drains both and returns nil. It
 // answers requests also while Redis is away.
 func Run(ctx context.Context, d Deps) error {
-	if d.Log == nil {
-		d.Log = slog.Default()
-	}
-	p := NewProvider(string(d.Settings.ProviderURL), string(d.Settings.GeocodingURL))
+	p := NewProvider(string(d.ProviderURL), string(d.GeocodingURL))
 	defer p.Close()
 	w := New(d.Cache, p)
 	s, err := d.Broker.New(d.Tuning.Apply(stage.Config{
@@ -77,20 +62,6 @@ func Run(ctx context.Context, d Deps) error {
 	if err != nil {
 		return errors.Join(err, d.Listener.Close())
 	}
-	if r := d.Admin.Registry(); r != nil {
-		r.MustRegister(w, p)
-	}
-	d.Admin.WatchNote(Name, func() (note string, err error) {
-		if err := s.Ready(); err != nil { // the service still answers requests
-			return "answering requests; the stage: " + err.Error(), nil
-		}
-		return "", nil
-	})
-	guard := &telemetry.HostGuard{Hosts: d.Hosts, Log: d.Log}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		return program.Serve(ctx, d.Listener, d.Admin.Observe(guard.Handler(w.Handler(d.Log)), nil), d.Log)
-	})
-	g.Go(func() error { return s.Run(ctx) })
-	return g.Wait()
+	d.Admin.Registry().MustRegister(w.readings, w.places, p.calls, p.seconds)
+	return d.Serve(ctx, s, w.Handler(d.Log), func() error { return nil })
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry"
+	"github.com/milepost/milepost/services/internal/jsonapi"
 	"github.com/milepost/milepost/services/internal/processtest"
 	"github.com/milepost/milepost/services/weather"
 	"github.com/milepost/milepost/services/weather/openmeteo"
@@ -62,7 +63,7 @@ func replica(t testing.TB, broker, answers *redis.Options, provider string) serv
 	admin := telemetry.NewAdmin()
 	base, _ := processtest.Serve(t, func(ctx context.Context, l net.Listener) error {
 		return weather.Run(ctx, weather.Deps{
-			Broker: b, Cache: c, Listener: l, Log: quiet, Admin: admin,
+			Deps:     jsonapi.Deps{Broker: b, Cache: c, Listener: l, Log: quiet, Admin: admin},
 			Settings: weather.Settings{ProviderURL: weather.Upstream(provider), GeocodingURL: weather.Upstream(provider)},
 		})
 	})

@@ -1,7 +1,6 @@
 package webapi
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -37,15 +36,13 @@ func (o *overview) cities(c echo.Context, city string) ([]match, error) {
 		return nil, err
 	}
 	defer release()
-	ctx, cancel := context.WithTimeout(c.Request().Context(), weatherTimeout)
-	defer cancel()
 	var reply struct {
 		Places []struct {
 			Name, Region, Country string
 			Lat, Long             float64
 		}
 	}
-	err = o.get(ctx, string(o.WeatherURL), "/api/places?"+url.Values{"q": {city}}.Encode(), "", &reply)
+	err = o.get(c.Request().Context(), weatherTimeout, o.WeatherURL, "/api/places?"+url.Values{"q": {city}}.Encode(), "", &reply)
 	var status refused
 	switch {
 	case errors.As(err, &status) && status == http.StatusBadRequest:

@@ -17,8 +17,6 @@ func newMetrics(r *prometheus.Registry) *metrics {
 			Name: "milepost_progress_streams", Help: "Progress streams open.",
 		}),
 	}
-	if r != nil {
-		r.MustRegister(m.submissions, m.streams)
-	}
+	r.MustRegister(m.submissions, m.streams)
 	return m
 }

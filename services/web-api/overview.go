@@ -10,8 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -64,9 +64,7 @@ func newOverview(d Deps, p *proxies) *overview {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
-	if r := d.Admin.Registry(); r != nil {
-		r.MustRegister(o.parts)
-	}
+	d.Admin.Registry().MustRegister(o.parts)
 	return o
 }
 
@@ -126,73 +124,43 @@ func (o *overview) show(c echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, "say what to look at: /overview?ids=ID,ID&lat=40.7128&long=-74.0060")
 	}
 	ctx := c.Request().Context()
+	var weather warmth
+	var submissions struct{ Submissions []stored }
+	var noWeather, noSubmissions error
+	var asking sync.WaitGroup
+	if atPlace {
+		asking.Go(func() {
+			noWeather = o.get(ctx, weatherTimeout, o.WeatherURL, "/api/weather?"+url.Values{"lat": {lat}, "long": {long}}.Encode(), "", &weather)
+		})
+	}
+	if ofIDs {
+		asking.Go(func() {
+			noSubmissions = o.get(ctx, usersTimeout, o.UsersURL, "/submissions?ids="+strings.Join(ids, ","), o.UsersToken, &submissions)
+		})
+	}
+	asking.Wait()
 	var answer seen
-	var weather, submissions func() error
-	if atPlace {
-		weather = aside(ctx, weatherTimeout, &answer.Weather, func(ctx context.Context) (reply *warmth, err error) {
-			err = o.get(ctx, string(o.WeatherURL), "/api/weather?"+url.Values{"lat": {lat}, "long": {long}}.Encode(), "", &reply)
-			return reply, err
-		})
+	if atPlace && o.came(ctx, "weather", noWeather, &answer) {
+		answer.Weather = &weather
 	}
-	if ofIDs {
-		submissions = aside(ctx, usersTimeout, &answer.Submissions, func(ctx context.Context) ([]stored, error) {
-			var reply struct{ Submissions []stored }
-			err := o.get(ctx, string(o.UsersURL), "/submissions?ids="+strings.Join(ids, ","), o.UsersToken, &reply)
-			return reply.Submissions, err
-		})
-	}
-	if atPlace {
-		o.came(ctx, "weather", weather(), &answer)
-	}
-	if ofIDs {
-		o.came(ctx, "submissions", submissions(), &answer)
+	if ofIDs && o.came(ctx, "submissions", noSubmissions, &answer) {
+		answer.Submissions = submissions.Submissions
 	}
 	return c.JSON(http.StatusOK, answer)
 }
 
-// came counts a part, and adds it to answer.Missing if err says that it did not come.
-func (o *overview) came(ctx context.Context, part string, err error, answer *seen) {
+// came counts a part and tells whether it came. If err says that it did not, it is added to
+// answer.Missing.
+func (o *overview) came(ctx context.Context, part string, err error, answer *seen) bool {
 	if err == nil {
 		o.parts.WithLabelValues(part, "came").Inc()
-		return
+		return true
 	}
 	why := reason(part, err)
 	o.parts.WithLabelValues(part, "missing").Inc()
 	o.log.DebugContext(ctx, "overview without a part", "part", part, "why", why, "err", err)
 	answer.Missing = append(answer.Missing, missing{part, why})
-}
-
-// aside runs f in a goroutine. wait returns once f has, or at the deadline even if f ignores its
-// context, and then sets value if there is no error. A panic of f is an error.
-func aside[T any](ctx context.Context, timeout time.Duration, value *T, f func(context.Context) (T, error)) (wait func() error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1) // f may end after the deadline
-	go func() {
-		var r result
-		defer func() {
-			if p := recover(); p != nil {
-				r.err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-			}
-			done <- r
-		}()
-		r.value, r.err = f(ctx)
-	}()
-	return func() error {
-		defer cancel()
-		select {
-		case r := <-done:
-			if r.err == nil {
-				*value = r.value
-			}
-			return r.err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return false
 }
 
 // refused is an answer of another service that is none.
@@ -202,13 +170,15 @@ func (r refused) Error() string { return fmt.Sprintf("answered %d", int(r)) }
 
 var errNotAsked = errors.New("no URL is set")
 
-// get asks another service and decodes its answer. The context's deadline ends with the connection,
-// so the other side knows of it.
-func (o *overview) get(ctx context.Context, base, path, token string, answer any) error {
+// get asks another service and decodes its answer. The deadline ends the connection, so the other
+// side knows of it.
+func (o *overview) get(ctx context.Context, timeout time.Duration, base config.HTTPURL, path, token string, answer any) error {
 	if base == "" {
 		return errNotAsked
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, string(base)+path, nil)
 	if err != nil {
 		return err
 	}

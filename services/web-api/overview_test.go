@@ -3,7 +3,6 @@ package webapi
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,10 +14,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 const seenID = "018f0000-0000-7000-8000-000000000001"
@@ -71,7 +69,7 @@ func askOverview(t *testing.T, h http.Handler, query string) (int, map[string]an
 
 func overviewSite(t *testing.T, r Reads) *site {
 	t.Helper()
-	s, err := newSite(Deps{Office: velocity, Hosts: config.Hosts{"example.com"}, Reads: r, Log: quiet}, nil, nil, nil)
+	s, err := newSite(Deps{Office: velocity, Hosts: config.Hosts{"example.com"}, Reads: r, Admin: telemetry.NewAdmin(), Log: quiet}, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,35 +163,6 @@ func TestOverviewAsksAtOnce(t *testing.T) {
 	h := overviewSite(t, Reads{UsersURL: config.HTTPURL(o.URL), WeatherURL: config.HTTPURL(o.URL)}).handler()
 	if status, got := askOverview(t, h, "ids="+seenID+"&lat=1&long=1"); status != 200 || got["missing"] != nil {
 		t.Errorf("GET /overview = %d %v", status, got)
-	}
-}
-
-// A call that panics or ignores its context does not hold the answer, and its value is not used.
-func TestAside(t *testing.T) {
-	broken, end := errors.New("broken"), make(chan struct{})
-	for name, tc := range map[string]struct {
-		f     func(context.Context) (int, error)
-		value int
-		fails error // nil: an error that is not one of these
-		takes time.Duration
-	}{
-		"in time": {f: func(context.Context) (int, error) { time.Sleep(time.Second); return 1, nil }, value: 1, takes: time.Second},
-		"fails":   {f: func(context.Context) (int, error) { return 1, broken }, fails: broken},
-		"heeds its deadline": {f: func(ctx context.Context) (int, error) { <-ctx.Done(); return 1, ctx.Err() },
-			fails: context.DeadlineExceeded, takes: 2 * time.Second},
-		"ignores its deadline": {f: func(context.Context) (int, error) { <-end; return 1, nil },
-			fails: context.DeadlineExceeded, takes: 2 * time.Second},
-		"panics": {f: func(context.Context) (int, error) { panic("x") }},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			end = make(chan struct{})
-			start, value := time.Now(), 0
-			err := aside(t.Context(), 2*time.Second, &value, tc.f)()
-			close(end)
-			if took := time.Since(start); value != tc.value || took != tc.takes || (err == nil) != (tc.value > 0) || tc.fails != nil && !errors.Is(err, tc.fails) {
-				t.Errorf("%s: %d, %v after %s; want %d, %v after %s", name, value, err, took, tc.value, tc.fails, tc.takes)
-			}
-		})
 	}
 }
 

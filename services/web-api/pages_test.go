@@ -15,6 +15,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/telemetry"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -53,7 +54,7 @@ func (f *fake) Watch(ctx context.Context, _ []string, tell func(stage.Step)) err
 // siteOn is a site over the fake, with a one-time key that is always the same.
 func siteOn(t testing.TB, f *fake, s Settings) *site {
 	t.Helper()
-	site, err := newSite(Deps{Office: velocity, Hosts: config.Hosts{"example.com", "shop.example"}, Settings: s, Log: quiet}, f, f, f)
+	site, err := newSite(Deps{Office: velocity, Hosts: config.Hosts{"example.com", "shop.example"}, Settings: s, Admin: telemetry.NewAdmin(), Log: quiet}, f, f, f)
 	if err != nil {
 		t.Fatal(err)
 	}

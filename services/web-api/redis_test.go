@@ -14,6 +14,7 @@ import (
 	"github.com/milepost/milepost/pkg/geodesy"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/pkg/telemetry"
 	"github.com/milepost/milepost/services/internal/processtest"
 )
 
@@ -43,7 +44,7 @@ func openBroker(t testing.TB, addr string) *stage.Broker {
 // stop is called or the test ends.
 func serve(t testing.TB, b *stage.Broker, s Settings, reads ...Reads) (base string, stop func()) {
 	t.Helper()
-	d := Deps{Hosts: config.Hosts{"milepost.test"}, Broker: b, Office: velocity, Settings: s, Log: quiet}
+	d := Deps{Hosts: config.Hosts{"milepost.test"}, Broker: b, Office: velocity, Settings: s, Admin: telemetry.NewAdmin(), Log: quiet}
 	if len(reads) > 0 {
 		d.Reads = reads[0]
 	}

@@ -37,8 +37,8 @@ type Deps struct {
 	Hosts    config.Hosts // names of the site; those of Settings.TrustedOrigins are, too
 	Office   Office
 	Settings Settings
-	Reads    Reads            // the services that GET /overview asks
-	Admin    *telemetry.Admin // may be nil
+	Reads    Reads // the services that GET /overview asks
+	Admin    *telemetry.Admin
 	Log      *slog.Logger
 }
 
