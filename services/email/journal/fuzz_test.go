@@ -32,7 +32,7 @@ func FuzzDecodeRecord(f *testing.F) {
 	f.Add(sample(3), 100)
 	f.Add(append(sample(1), sample(2)...), 40)
 	f.Fuzz(func(t *testing.T, b []byte, cut int) {
-		r, isDone, size, err := decodeRecord(b)
+		r, size, err := decodeRecord(b)
 		if err != nil {
 			if !errors.Is(err, errTorn) && !errors.Is(err, errGarbage) {
 				t.Fatalf("decodeRecord: %v", err)
@@ -43,7 +43,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if isDone {
+		if r.state == done {
 			again[len(again)-1] = done
 		} else {
 			again[len(again)-1] = b[size-1]
@@ -52,7 +52,7 @@ func FuzzDecodeRecord(f *testing.F) {
 			t.Fatalf("decoded and encoded again %x, want %x", again, b[:size])
 		}
 		if cut >= 0 && cut < size {
-			if _, _, _, err := decodeRecord(b[:cut]); !errors.Is(err, errTorn) {
+			if _, _, err := decodeRecord(b[:cut]); !errors.Is(err, errTorn) {
 				t.Fatalf("decodeRecord of %d bytes of %d: %v, want %v", cut, size, err, errTorn)
 			}
 		}

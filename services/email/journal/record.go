@@ -79,30 +79,30 @@ func (r *record) encode() ([]byte, error) {
 }
 
 // decodeRecord reads the record at the start of b. It returns the record, whose lines are b's
-// memory, whether they were marked done, and the record's size in bytes.
+// memory, and its size in bytes.
 //
 // errTorn: b ends inside the record or holds what a loss of power during the write can leave.
 // errGarbage: anything else.
-func decodeRecord(b []byte) (r record, isDone bool, size int, err error) {
+func decodeRecord(b []byte) (r record, size int, err error) {
 	if len(b) < frameHead {
-		return r, false, 0, errTorn
+		return r, 0, errTorn
 	}
 	n := int(binary.BigEndian.Uint32(b))
 	size = frameHead + n + frameTail
 	switch {
 	case n == 0:
-		return r, false, 0, errTorn // the file grew, but the bytes did not arrive
+		return r, 0, errTorn // the file grew, but the bytes did not arrive
 	case n < bodyHead || n > maxBody:
-		return r, false, 0, errGarbage
+		return r, 0, errGarbage
 	case len(b) < size:
-		return r, false, 0, errTorn
+		return r, 0, errTorn
 	}
 	body := b[frameHead : size-frameTail]
 	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(b[4:]) {
 		if len(b) == size {
-			return r, false, 0, errTorn
+			return r, 0, errTorn
 		}
-		return r, false, 0, errGarbage
+		return r, 0, errGarbage
 	}
 	r.file = binary.BigEndian.Uint64(body)
 	r.offset = int64(binary.BigEndian.Uint64(body[8:]))
@@ -111,7 +111,7 @@ func decodeRecord(b []byte) (r record, isDone bool, size int, err error) {
 	count := int(binary.BigEndian.Uint32(body[32:]))
 	body = body[bodyHead:]
 	if r.offset < 0 || count > len(body)/eventSize {
-		return r, false, 0, errGarbage
+		return r, 0, errGarbage
 	}
 	r.events = make([]event, count)
 	for i := range r.events {
@@ -123,5 +123,5 @@ func decodeRecord(b []byte) (r record, isDone bool, size int, err error) {
 	if r.state = b[size-frameTail]; r.state != done && r.state != written {
 		r.state = begun
 	}
-	return r, r.state == done, size, nil
+	return r, size, nil
 }

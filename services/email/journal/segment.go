@@ -54,7 +54,7 @@ func openSegment(path string, number int) (s *segment, open []*record, err error
 	}
 	s.size = int64(len(b) - len(rest))
 	for len(rest) > 0 {
-		r, isDone, size, err := decodeRecord(rest)
+		r, size, err := decodeRecord(rest)
 		if errors.Is(err, errTorn) && len(rest) <= frameHead+maxBody+frameTail {
 			s.torn = true
 			break
@@ -71,7 +71,7 @@ func openSegment(path string, number int) (s *segment, open []*record, err error
 		if open = append(open, &r); r.state != begun {
 			s.remember(&r)
 		}
-		if isDone {
+		if r.state == done {
 			open = nil
 		}
 	}
