@@ -64,6 +64,17 @@ type Store struct {
 	*pool
 }
 
+// limited ends ctx after the store's time limit. The driver applies its limit only to a context
+// without a deadline. A handler's context has one, so a call on a dead connection would block until
+// the handler times out.
+func (s *Store) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := time.Duration(s.limit.Load())
+	if limit <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, limit)
+}
+
 // Open prepares a client for the store at url (mongodb://…). It does not connect; an error says
 // what is wrong with url. The hosts of a mongodb+srv URL are looked up in DNS, and again by each
 // call until DNS answers. It has at most size connections; 0 means maxPoolSize of the URL, or else
