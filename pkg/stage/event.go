@@ -8,7 +8,6 @@ type Event[T any] struct {
 	ID          string    // event ID, a UUID made once at the edge: the idempotency key everywhere
 	Body        T         // the decoded payload
 	At          time.Time // when the event was submitted, to the millisecond
-	Hint        string    // of the Message; "" if there is none, as after a replay
 	Adopted     bool      // came as a bare PUBLISH from elsewhere, so its ID was made on arrival
 	Tracked     bool      // someone may watch its progress
 	Tries       int       // how often a handler returned an error for it
@@ -22,9 +21,6 @@ type Event[T any] struct {
 type Message struct {
 	Channel string // "" means the stage's only output
 	Body    any    // JSON; a string or []byte type is the bare bytes
-	// Hint goes with the entry, and not with the published message. It saves the next stage a
-	// look-up; the stage must work without it.
-	Hint string
 }
 
 // To addresses body to channel, for stages with more than one output.

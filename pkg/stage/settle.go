@@ -44,7 +44,8 @@ const (
 type settlement struct {
 	d        *delivery
 	kind     outcome
-	outgoing // the only message to forward; its to is 0 if there is none or several
+	to       int    // of the only message to forward: index of the output, from 1; 0 if none or several
+	payload  []byte // of that message
 	several  []outgoing
 	progress []byte        // JSON to show in the event's progress
 	delay    time.Duration // of a retry
@@ -55,20 +56,19 @@ type settlement struct {
 type outgoing struct {
 	to      int // index of the output, from 1
 	payload []byte
-	hint    string
 }
 
 // add adds a message to forward.
-func (x *settlement) add(m outgoing) {
+func (x *settlement) add(to int, payload []byte) {
 	switch {
 	case x.to == 0 && len(x.several) == 0:
-		x.outgoing = m
+		x.to, x.payload = to, payload
 		return
 	case x.to > 0:
-		x.several = append(x.several, x.outgoing)
-		x.outgoing = outgoing{}
+		x.several = append(x.several, outgoing{x.to, x.payload})
+		x.to, x.payload = 0, nil
 	}
-	x.several = append(x.several, m)
+	x.several = append(x.several, outgoing{to, payload})
 }
 
 // size is the bytes of payloads that settling it sends.
@@ -276,7 +276,7 @@ func (s *lane) settleArgs(args []any, batch []settlement) []any {
 			continue
 		}
 		if x.to > 0 && x.to <= 9 && x.d.Tracked && x.d.Traceparent == "" && !x.quiet {
-			args = append(args, trackedTo[x.to], &x.d.EventID, &x.d.At, (*bytesArg)(&x.payload), &x.hint, (*bytesArg)(&x.progress))
+			args = append(args, trackedTo[x.to], &x.d.EventID, &x.d.At, (*bytesArg)(&x.payload), (*bytesArg)(&x.progress))
 			continue
 		}
 		var more any // nil is the empty string
@@ -287,13 +287,13 @@ func (s *lane) settleArgs(args []any, batch []settlement) []any {
 		case x.to == 0 && len(x.several) == 0 && more == nil:
 			args = append(args, "0")
 		case x.to > 0 && x.to <= 9 && more == nil:
-			args = append(args, x.to, &x.d.EventID, &x.d.At, (*bytesArg)(&x.payload), &x.hint)
+			args = append(args, x.to, &x.d.EventID, &x.d.At, (*bytesArg)(&x.payload))
 		case x.to > 0:
-			args = append(args, "f", &x.d.EventID, &x.d.At, more, 1, x.to, (*bytesArg)(&x.payload), &x.hint)
+			args = append(args, "f", &x.d.EventID, &x.d.At, more, 1, x.to, (*bytesArg)(&x.payload))
 		default:
 			args = append(args, "f", &x.d.EventID, &x.d.At, more, len(x.several))
 			for _, o := range x.several {
-				args = append(args, o.to, o.payload, o.hint)
+				args = append(args, o.to, o.payload)
 			}
 		}
 	}

@@ -166,7 +166,7 @@ func (s *Stage) forwarded(d *delivery, r Result) settlement {
 		if err != nil {
 			return settlement{d: d, kind: dead, reason: err.Error()}
 		}
-		x.add(outgoing{to, payload, m.Hint})
+		x.add(to, payload)
 		if p, ok := m.Body.(Progresser); ok && r.Progress == nil && d.Tracked {
 			r.Progress = p.Progress()
 		}

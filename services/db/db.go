@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/milepost/milepost/pkg/config"
@@ -87,7 +86,7 @@ func (h *Handler) Handle(ctx context.Context, in []stage.Event[event.Result]) []
 	for i, err := range h.Store.InsertMany(ctx, batch) {
 		switch {
 		case err == nil:
-			out[i].Out = []stage.Message{{Body: in[i].Body.Email, Hint: strconv.FormatFloat(in[i].Body.Miles, 'g', -1, 64)}}
+			out[i].Out = []stage.Message{{Body: in[i].Body.Email}}
 		case errors.Is(err, records.ErrRefused):
 			out[i].Err = stage.Permanent(err)
 		case records.Down(err):

@@ -39,7 +39,7 @@ func TestHandle(t *testing.T) {
 		in = append(in, stage.Event[event.Result]{ID: id, Body: event.Result{Email: event.Address(id + "@example.com"), Miles: 1}})
 	}
 	got := h.Handle(t.Context(), in)
-	if want := []stage.Message{{Body: event.Address("stored@example.com"), Hint: "1"}}; got[0].Err != nil || !reflect.DeepEqual(got[0].Out, want) {
+	if want := []stage.Message{{Body: event.Address("stored@example.com")}}; got[0].Err != nil || !reflect.DeepEqual(got[0].Out, want) {
 		t.Errorf("a stored result = %+v, want it forwarded as %+v", got[0], want)
 	}
 	for i, want := range map[int]error{1: stage.ErrPermanent, 2: stage.ErrDown} {

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"math"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/milepost/milepost/pkg/event"
@@ -111,47 +108,44 @@ func (h *Handler) unwritten(in []addressEvent, known map[string]journal.Written,
 	return todo
 }
 
-// distances finds the miles of the events, by event ID. db gives them as a hint once the record is
-// stored, which saves a tenth of the time from POST to line. The store has the others: one query, but
-// for bare addresses from other programs, whose ID no record has.
-func (h *Handler) distances(ctx context.Context, events []addressEvent, failed map[string]error) map[string]float64 {
-	miles := make(map[string]float64, len(events))
-	ids, bare := []string(nil), false
+// distances finds the miles of the events, by event ID: in one query, but for bare addresses from
+// other programs, whose ID no record has.
+func (h *Handler) distances(ctx context.Context, events []addressEvent, failed map[string]error) (miles map[string]float64) {
+	ids := make([]string, 0, len(events))
 	for _, e := range events {
-		if m, err := strconv.ParseFloat(e.Hint, 64); err == nil && m >= 0 && !math.IsInf(m, 1) {
-			miles[e.ID] = m
-		} else if e.Adopted {
-			bare = true
-		} else {
+		if !e.Adopted {
 			ids = append(ids, e.ID)
 		}
 	}
+	var err error
 	if len(ids) > 0 {
-		stored, err := h.Store.Distances(ctx, ids)
-		maps.Copy(miles, stored)
-		for _, id := range ids {
-			if _, ok := stored[id]; err != nil {
-				failed[id] = err
-			} else if !ok {
-				failed[id] = fmt.Errorf("event %s: %w", id, errNoRecord)
-			}
+		miles, err = h.Store.Distances(ctx, ids)
+	}
+	for _, id := range ids {
+		if _, ok := miles[id]; err != nil {
+			failed[id] = err
+		} else if !ok {
+			failed[id] = fmt.Errorf("event %s: %w", id, errNoRecord)
 		}
 	}
-	if bare {
-		h.newest(ctx, events, miles, failed)
+	if len(ids) < len(events) {
+		miles = h.newest(ctx, events, miles, failed)
 	}
 	return miles
 }
 
 // newest adds the miles of the bare addresses, each looked up once.
-func (h *Handler) newest(ctx context.Context, events []addressEvent, miles map[string]float64, failed map[string]error) {
+func (h *Handler) newest(ctx context.Context, events []addressEvent, miles map[string]float64, failed map[string]error) map[string]float64 {
+	if miles == nil {
+		miles = map[string]float64{}
+	}
 	type answer struct {
 		miles float64
 		err   error
 	}
 	answers := map[event.Address]answer{}
 	for _, e := range events {
-		if _, known := miles[e.ID]; known || !e.Adopted {
+		if !e.Adopted {
 			continue
 		}
 		a, asked := answers[e.Body]
@@ -167,6 +161,7 @@ func (h *Handler) newest(ctx context.Context, events []addressEvent, miles map[s
 			failed[e.ID] = a.err
 		}
 	}
+	return miles
 }
 
 // write writes the lines of the events and adds them to those that are known.

@@ -92,8 +92,6 @@ func ev(id string, to event.Address) addressEvent {
 
 func bare(e addressEvent) addressEvent { e.Adopted = true; return e }
 
-func hinted(e addressEvent, hint string) addressEvent { e.Hint = hint; return e }
-
 func old(e addressEvent) addressEvent { e.At = evening.Add(-31 * 24 * time.Hour); return e }
 
 func eveningLine(to, miles string) string {
@@ -132,18 +130,6 @@ var handleCases = map[string]struct {
 		want:  []handled{now(12), now(0.5), now(12)},
 		text:  []string{eveningLine("ada@example.com", "12.0"), eveningLine("bob@example.com", "0.5")},
 		asked: []string{"ids 1 2"},
-	},
-	"hints": {
-		in:    []addressEvent{hinted(ev("none", ada), "3.25"), hinted(ev("1", ada), "NaN"), ev("2", bob)},
-		want:  []handled{now(3.25), now(12), now(0.5)},
-		text:  []string{eveningLine("ada@example.com", "3.25"), eveningLine("ada@example.com", "12.0"), eveningLine("bob@example.com", "0.5")},
-		asked: []string{"ids 1 2"},
-	},
-	"a hint, the store away": {
-		in:   []addressEvent{hinted(ev("1", ada), "12")},
-		away: true,
-		want: []handled{now(12)},
-		text: []string{eveningLine("ada@example.com", "12.0")},
 	},
 	"one without a record": {
 		in:    []addressEvent{ev("none", ada), ev("2", bob), ev("none", ada)},

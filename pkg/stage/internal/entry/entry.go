@@ -17,7 +17,6 @@ import (
 // Entry is one record of a channel's stream.
 type Entry struct {
 	EntryID, EventID, Traceparent string
-	Hint                          string // from the stage before, for this one; may be missing
 	Payload                       []byte
 	At                            int64  // Unix time of the submission in milliseconds
 	For                           string // the one group it is for, "" for all
@@ -67,8 +66,6 @@ func (e *Entry) Field(name, value string) {
 		}
 	case "traceparent":
 		e.Traceparent = value
-	case "hint":
-		e.Hint = value
 	case "track":
 		e.Tracked = value == "1"
 	case "adopted":
@@ -130,9 +127,6 @@ func (e *Entry) Fields(group string, tries int, failure string) []byte {
 	}
 	if e.Tracked {
 		add("track", "1")
-	}
-	if e.Hint != "" {
-		add("hint", e.Hint)
 	}
 	if e.Adopted {
 		add("adopted", "1")

@@ -6,11 +6,10 @@
 --       listeners, '0' if some may, '' to ask Redis  6 number of outputs; for each: '0', or
 --       KEEP_ENTRIES for an unread one; number of entries; for each: entry ID, outcome, and
 --       '0' (ack only)   nothing
---       '1' to '9' (forward one message to that output, and nothing more)  event ID, at, payload,
---                        hint or ''
---       't1' to 't9' (the same, tracked)  event ID, at, payload, hint or '', detail (JSON) or ''
+--       '1' to '9' (forward one message to that output, and nothing more)  event ID, at, payload
+--       't1' to 't9' (the same, tracked)  event ID, at, payload, detail (JSON) or ''
 --       'f' (forward)    event ID, at, more, number of messages; for each: index of the output,
---                        payload, hint or ''. more is '' or packed: traceparent, track, detail (JSON)
+--                        payload. more is '' or packed: traceparent, track, detail (JSON)
 --       'r' (retry)      delay in ms, fields of the entry to add, packed
 --       'd' (dead)       error, fields of the entry, packed
 -- Reply '' if all entries were settled here and there is nothing to tell, else JSON:
@@ -57,12 +56,6 @@ local function restore(e, id, err)
   call('XCLAIM', channel, group, consumer, 0, id, 'FORCE', 'JUSTID')
 end
 
--- add(to, event, at, payload, hint, ...) -> what XADD to that output returns.
-local function add(to, event, at, payload, hint, ...)
-  if hint == '' then return pcall('XADD', out[to], '*', 'payload', payload, 'id', event, 'at', at, ...) end
-  return pcall('XADD', out[to], '*', 'payload', payload, 'id', event, 'at', at, 'hint', hint, ...)
-end
-
 -- forward(e, id): forwards the messages at ARGV[a] of an acked entry.
 local function forward(e, id)
   local event, at, more, n = ARGV[a], ARGV[a + 1], unpack_list(ARGV[a + 2]), tonumber(ARGV[a + 3])
@@ -71,9 +64,8 @@ local function forward(e, id)
   put(rest, 'track', track)
   local added, to = {}, {}
   for m = 1, n do
-    local of = a + 1 + 3 * m
-    to[m] = tonumber(ARGV[of])
-    local r = add(to[m], event, at, ARGV[of + 1], ARGV[of + 2], unpack(rest))
+    to[m] = tonumber(ARGV[a + 2 + 2 * m])
+    local r = pcall('XADD', out[to[m]], '*', 'payload', ARGV[a + 3 + 2 * m], 'id', event, 'at', at, unpack(rest))
     if type(r) == 'table' then
       for k, new in ipairs(added) do call('XDEL', out[to[k]], new) end
       return restore(e, id, r.err)
@@ -83,7 +75,7 @@ local function forward(e, id)
   local names = {}
   for m = 1, n do
     local b = batches[to[m]]
-    b[#b + 1], names[m] = ARGV[a + 2 + 3 * m], channel_name(out[to[m]])
+    b[#b + 1], names[m] = ARGV[a + 3 + 2 * m], channel_name(out[to[m]])
   end
   if track == '1' then
     note(event, 'd', table.concat(names, ','), detail)
@@ -113,24 +105,24 @@ for e = 1, n do
     if ack(e, id) then
       local event, payload, r = ARGV[a], ARGV[a + 2], nil
       if o then
-        r = add(o, event, ARGV[a + 1], payload, ARGV[a + 3])
+        r = pcall('XADD', out[o], '*', 'payload', payload, 'id', event, 'at', ARGV[a + 1])
       else
-        r = add(t, event, ARGV[a + 1], payload, ARGV[a + 3], 'track', '1')
+        r = pcall('XADD', out[t], '*', 'payload', payload, 'id', event, 'at', ARGV[a + 1], 'track', '1')
       end
       if type(r) == 'table' then
         restore(e, id, r.err)
       else
         local b = batches[o or t]
         b[#b + 1] = payload
-        if t then note(event, 'd', channel_name(out[t]), ARGV[a + 4]) end
+        if t then note(event, 'd', channel_name(out[t]), ARGV[a + 3]) end
       end
     end
-    a = a + (o and 4 or 5)
+    a = a + (o and 3 or 4)
   elseif kind == '0' then
     ack(e, id)
   elseif kind == 'f' then
     if ack(e, id) then forward(e, id) end
-    a = a + 4 + 3 * tonumber(ARGV[a + 3])
+    a = a + 4 + 2 * tonumber(ARGV[a + 3])
   else
     local p = call('XPENDING', channel, group, id, id, 1)[1]
     if p and p[2] ~= consumer then
