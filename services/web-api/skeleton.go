@@ -1,12 +1,15 @@
 package webapi
 
 import (
+	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"html/template"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,16 +17,13 @@ import (
 
 // A skeleton is a page with holes. What is the same in every answer is rendered by html/template,
 // escaped and compressed once, at start.
-type skeleton struct {
-	parts    []part
-	deflater *deflater
-}
+type skeleton struct{ parts []part }
 
 // part is text without holes, and the value that follows it.
 type part struct {
-	text    string
-	value   int // index of the value behind the text; -1 behind the last
-	earlier int // an earlier part with this value, or -1
+	text     string
+	deflated []byte // the text as complete blocks of RFC 1951; nil if it is too short to gain
+	value    int    // index of the value behind the text; -1 behind the last
 }
 
 // A hole in a rendered page is a number that the page does not have: noHole + the value's index.
@@ -35,71 +35,111 @@ var holes = regexp.MustCompile(`7000000\d\d`)
 
 func newSkeleton(page string) (skeleton, error) {
 	var k skeleton
-	var texts []string
-	seen := map[int]int{} // part by value
 	for last := 0; last >= 0; {
-		p, at := part{text: page[last:], value: -1, earlier: -1}, holes.FindStringIndex(page[last:])
+		p, at := part{text: page[last:], value: -1}, holes.FindStringIndex(page[last:])
 		if at == nil {
 			last = -1
 		} else {
 			p.text, p.value = p.text[:at[0]], int(10*(page[last+at[1]-2]-'0')+page[last+at[1]-1]-'0')
 			last += at[1]
-			if e, known := seen[p.value]; known {
-				p.earlier = e
-			} else {
-				seen[p.value] = len(k.parts)
+		}
+		if len(p.text) >= 256 {
+			var err error
+			if p.deflated, err = deflate(p.text); err != nil {
+				return k, err
 			}
 		}
-		texts = append(texts, p.text)
 		k.parts = append(k.parts, p)
 	}
 	if len(k.parts) == 1 {
 		return k, errors.New("the page has no holes")
 	}
-	k.deflater = newDeflater(texts, usual)
 	return k, nil
 }
 
-// usual are bytes as often as in values: a line on the map, numbers, UUIDs and an address.
-var usual = strings.Repeat("0123456789", 28) + strings.Repeat(" L--", 22) + strings.Repeat(".,abcdef", 4) + "ghijklmnopqrstuvwxyz@% "
+// deflate compresses text so that it can stand between other blocks.
+func deflate(text string) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = w.Write([]byte(text)); err == nil {
+		err = w.Flush() // ends at a whole byte
+	}
+	return b.Bytes(), err
+}
 
 // escaper escapes as html/template does, in text and in quoted attributes alike.
 var escaper = strings.NewReplacer("\x00", "\uFFFD", `"`, "&#34;", "&", "&amp;", "'", "&#39;", "+", "&#43;", "<", "&lt;", ">", "&gt;")
 
-// pageBuffer is for one page.
-type pageBuffer struct {
-	plain, zipped []byte
-	starts        []int // of the parts in plain
-}
+// pageBuffers are for pages that are compressed: only their checksum is needed.
+var pageBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-var pageBuffers = sync.Pool{New: func() any { return new(pageBuffer) }}
-
-// fill returns the page with the values, as text or, if zip, as gzip, in memory of b. It escapes
-// the values for text and quoted attributes; a value within an address must be plain there. It
-// returns nil if the values are so long that only compress/flate can compress the page.
-func (k skeleton) fill(b *pageBuffer, zip bool, values ...string) []byte {
-	var escaped [acceptedValues]string
+// fill returns the page with the values, as text or, if zip, as gzip. It escapes the values for
+// text and quoted attributes; a value within an address must be plain there.
+func (k skeleton) fill(zip bool, values ...string) []byte {
+	escaped := make([]string, len(values))
 	for i, v := range values {
 		escaped[i] = escaper.Replace(v)
 	}
-	b.plain, b.starts = b.plain[:0], b.starts[:0]
+	size, zippedSize := 0, 64 // the header, the end and the last block
 	for _, p := range k.parts {
-		b.starts = append(b.starts, len(b.plain))
-		b.plain = append(b.plain, p.text...)
-		if p.value >= 0 {
-			b.plain = append(b.plain, escaped[p.value]...)
+		n := 5 + len(p.text)
+		if p.deflated != nil {
+			n = 5 + len(p.deflated)
 		}
+		size += len(p.text)
+		if p.value >= 0 {
+			size += len(escaped[p.value])
+			n += len(escaped[p.value])
+		}
+		zippedSize += n
 	}
 	if !zip {
-		return b.plain
+		plain := make([]byte, 0, size)
+		for _, p := range k.parts {
+			plain = append(plain, p.text...)
+			if p.value >= 0 {
+				plain = append(plain, escaped[p.value]...)
+			}
+		}
+		return plain
 	}
-	b.zipped = append(b.zipped[:0], "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"...)
-	if !k.deflater.append(b, k.parts) {
-		return nil
+	buffer := pageBuffers.Get().(*[]byte)
+	defer pageBuffers.Put(buffer)
+	plain := slices.Grow((*buffer)[:0], size)
+	zipped := append(make([]byte, 0, zippedSize), "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"...)
+	stored := 0 // plain[stored:] is not in zipped yet
+	for _, p := range k.parts {
+		if p.deflated != nil {
+			zipped = append(store(zipped, plain[stored:], false), p.deflated...)
+			stored = len(plain) + len(p.text)
+		}
+		plain = append(plain, p.text...)
+		if p.value >= 0 {
+			plain = append(plain, escaped[p.value]...)
+		}
 	}
-	b.zipped = binary.LittleEndian.AppendUint32(b.zipped, crc32.ChecksumIEEE(b.plain))
-	b.zipped = binary.LittleEndian.AppendUint32(b.zipped, uint32(len(b.plain)))
-	return b.zipped
+	zipped = store(zipped, plain[stored:], true)
+	zipped = binary.LittleEndian.AppendUint32(zipped, crc32.ChecksumIEEE(plain))
+	zipped = binary.LittleEndian.AppendUint32(zipped, uint32(len(plain)))
+	*buffer = plain
+	return zipped
+}
+
+// store appends text as blocks that are not compressed. Last: the stream ends with it.
+func store(b, text []byte, last bool) []byte {
+	for chunk := range slices.Chunk(text, 65535) {
+		b = append(b, 0)
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(chunk)))
+		b = binary.LittleEndian.AppendUint16(b, ^uint16(len(chunk)))
+		b = append(b, chunk...)
+	}
+	if last {
+		b = append(b, 1, 0, 0, 0xff, 0xff)
+	}
+	return b
 }
 
 // The values of the page of an accepted submission.
@@ -146,8 +186,8 @@ func (m *mapView) fill(x, y int, texts []string) {
 }
 
 // fillAccepted fills the skeleton for a. It returns nil if a has something that only the template
-// can show: an ID that must be escaped in an address, no valid place, or very long values.
-func (s *site) fillAccepted(b *pageBuffer, to *mount, a *acceptedView, zip bool) []byte {
+// can show: an ID that must be escaped in an address, or no valid place.
+func (s *site) fillAccepted(to *mount, a *acceptedView, zip bool) []byte {
 	m := s.mapOf(typed{Lat: a.Lat, Long: a.Long, Place: a.place()})
 	if !m.Chosen || !plainID(a.ID) {
 		return nil
@@ -160,5 +200,5 @@ func (s *site) fillAccepted(b *pageBuffer, to *mount, a *acceptedView, zip bool)
 	if a.Repeat {
 		k = to.repeated
 	}
-	return k.fill(b, zip, values[:]...)
+	return k.fill(zip, values[:]...)
 }
