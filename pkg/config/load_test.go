@@ -138,7 +138,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"REDIS_URL", "redis://ada:s3cr/et@h:1/0", `REDIS_URL: "redis://ada:****@h:1/0" is not a Redis URL such as`},
 		{"REDIS_URL", "http://ada:s3cret@h/0", `REDIS_URL: "http://ada:****@h/0" is not a Redis URL such as`},
 		{"REDIS_URL", "s3cret", `REDIS_URL: "****" is not a Redis URL such as`},
-		{"REDIS_URL", "redis://s1:26379/0?master_name=m&password=s3cr@t&addr=s2", `REDIS_URL: "redis://s1:26379/0?master_name=m&password=****&addr=s2" is not a Redis URL such as`},
+		{"REDIS_URL", "redis://s1:26379/0?master_name=m&password=s3cr@t&addr=s2", `REDIS_URL: "redis://s1:26379/0?master_name=m&password=****&addr=s2" has an addr= that is not host:port`},
 		{"REDIS_URL", "redis://n1:6379/0?addr=n2", `REDIS_URL: "redis://n1:6379/0?addr=n2" has an addr= that is not host:port`},
 		{"WAIT_REPLICAS", "-1", `WAIT_REPLICAS: "-1" is not a whole number from 0 to 100`},
 		{"WAIT_TIMEOUT", "0", `WAIT_TIMEOUT: "0" is not a duration from 1ms to 4s`},

@@ -231,18 +231,22 @@ type RedisURL string
 
 // UnmarshalText reads a URL. Its error repeats no part of it: any part may be the password.
 func (u *RedisURL) UnmarshalText(b []byte) error {
-	if p, err := url.Parse(string(b)); err == nil && strings.Contains(p.Host, ",") {
-		return errors.New("names several servers; name one, the master")
+	p, err := url.Parse(string(b))
+	if err == nil && strings.Contains(p.Host, ",") {
+		return errors.New("names several servers; name one, and the others as &addr=HOST:PORT (Sentinels, or nodes of a cluster)")
 	}
-	one, others := RedisURL(b).nodes()
-	_, err := redis.ParseURL(one)
-	for _, addr := range others {
-		if _, port, bad := net.SplitHostPort(addr); bad != nil || new(Port).UnmarshalText([]byte(port)) != nil {
-			return errors.New("has an addr= that is not host:port")
+	if err == nil {
+		for _, addr := range p.Query()["addr"] {
+			if _, port, bad := net.SplitHostPort(addr); bad != nil || new(Port).UnmarshalText([]byte(port)) != nil {
+				return errors.New("has an addr= that is not host:port")
+			}
 		}
 	}
 	if RedisURL(b).sentinel() {
 		_, err = redis.ParseFailoverURL(string(b))
+	} else {
+		one, _ := RedisURL(b).nodes()
+		_, err = redis.ParseURL(one)
 	}
 	if err != nil {
 		if _, options, ok := strings.Cut(err.Error(), "unexpected option: "); ok && !strings.Contains(options, "@") {

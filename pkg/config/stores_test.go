@@ -50,7 +50,7 @@ func TestStores(t *testing.T) {
 		t.Errorf("Database() = %s, want other", m.Database())
 	}
 	for _, tc := range []struct{ name, value, want string }{
-		{"REDIS_URL", "redis://a:1,b:2", "names several servers"},
+		{"REDIS_URL", "redis://a:1,b:2?master_name=m", "names several servers"},
 		{"REDIS_URL", "redis://a:1/0?colour=red", "has an option that the client does not know: colour"},
 		{"REDIS_TLS_CA", "/nowhere", "is not a readable PEM file"},
 		{"REDIS_TLS_CERT", "/etc/hostname", "needs REDIS_TLS_KEY, which is not set"},

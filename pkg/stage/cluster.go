@@ -72,6 +72,8 @@ func (b *Broker) find(ctx context.Context) ([]*shard, error) {
 	switch {
 	case err == nil && strings.Contains(info, "cluster_enabled:1"):
 		return b.findShards(ctx)
+	case err == nil && info == "": // no Redis answers so
+		err = b.allowed(ctx, b.link)
 	case err != nil && strings.Contains(err.Error(), "not allowed in cluster mode"):
 		return nil, fmt.Errorf("%w: a cluster has database 0 only", ErrCluster)
 	case link.Denied(err):
@@ -257,6 +259,7 @@ func (c *cluster) load(ctx context.Context) error {
 	var last error
 	for _, n := range nodes {
 		ask, cancel := context.WithTimeout(ctx, loadTimeout)
+		//lint:ignore SA1019 CLUSTER SHARDS is not in Redis 6
 		slots, err := n.ticks.ClusterSlots(ask).Result()
 		cancel()
 		switch {

@@ -283,10 +283,15 @@ func (t *tool) open(ctx context.Context, f func(context.Context, pipeline) error
 		return err
 	}
 	broker.Link().Client().AddHook(limit(t.timeout))
-	if shards, err := broker.Shards(ctx); errors.Is(err, stage.ErrCluster) || len(shards) > 1 {
+	shards, what := broker.Shards(ctx)
+	if errors.Is(what, stage.ErrCluster) || len(shards) > 1 {
 		return errors.Join(fmt.Errorf("%w: this tool does not show or change a pipeline on a Redis Cluster yet", stage.ErrCluster), broker.Close())
 	}
-	return errors.Join(f(ctx, pipeline{broker, inspect.New(broker)}), broker.Close())
+	err = f(ctx, pipeline{broker, inspect.New(broker)})
+	if what != nil && err != nil && strings.Contains(err.Error(), "unknown command") {
+		err = what // says what answers there in place of a Redis
+	}
+	return errors.Join(err, broker.Close())
 }
 
 type limit time.Duration

@@ -316,7 +316,7 @@ func TestDoctorReplicated(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	states, all = findings(t, env, ExitOK)
+	_, all = findings(t, env, ExitOK)
 	for name, value := range wrong {
 		f := all["nodes "+name]
 		if f.State != doctor.Warning || f.Found != c.Servers[1].Addr+" has "+value || !strings.Contains(f.Change, "CONFIG SET "+name+" ") {
@@ -349,6 +349,9 @@ func TestDoctorReplicated(t *testing.T) {
 	env["REDIS_URL"] = "redis://" + c.Sentinels[0].Addr
 	if _, all := findings(t, env, ExitAway); all["redis answers"].Found != "it is a Sentinel" || len(all) > 2 {
 		t.Errorf("a Sentinel as a Redis: %+v", all)
+	}
+	if s := with(t, env, "status", "--sample", "0"); s.code != ExitAway || !strings.Contains(s.err, "this is a Sentinel; name its master") {
+		t.Errorf("status of a Sentinel: %s; want what it is", s)
 	}
 	if f := all["redis answers"]; !strings.Contains(f.Found, `Sentinel knows no master "other"`) || !strings.Contains(f.Change, "master_name=") {
 		t.Errorf("an unknown master: %+v", f)

@@ -66,8 +66,6 @@ func newDoor(t *testing.T, line func(d *door, email string) string, status func(
 	return d
 }
 
-func created(int64) int { return http.StatusCreated }
-
 func once(_ *door, email string) string { return "Email sent to: " + email + "; Message: far\n" }
 
 func (d *door) client(t *testing.T) *client {
