@@ -133,6 +133,14 @@ const late = time.Minute
 // begin with tool, see [Tool].
 func Problems(s inspect.Seen, tool string) []Problem {
 	var out []Problem
+	for _, x := range s.Shards {
+		if x.Away != "" {
+			out = append(out, Problem{
+				Urgent: true, Text: fmt.Sprintf("shard %d of %d is away, and not counted here: %s", x.Shard, len(s.Shards), x.Away),
+				Do: "Its events wait. A replica of its master takes over; without one, start the master again. `redis-cli --cluster check` says more.",
+			})
+		}
+	}
 	for _, c := range s.Channels {
 		for _, wrong := range c.Wrong {
 			out = append(out, Problem{
@@ -151,7 +159,7 @@ func Problems(s inspect.Seen, tool string) []Problem {
 		out = append(out, ofEvents(s, r, tool)...)
 	}
 	for _, c := range s.Channels {
-		if alive := slices.ContainsFunc(c.Groups, func(g inspect.GroupStatus) bool { _, _, n := state(g); return n > 0 }); alive && !c.Adopted {
+		if alive := slices.ContainsFunc(c.Groups, func(g inspect.GroupStatus) bool { _, _, n := state(g); return n > 0 }); alive && !c.Adopted && s.Shards == nil { // in a cluster none does
 			out = append(out, Problem{
 				Channel: c.Channel, Text: "no stage adopts bare PUBLISHes on " + c.Channel + ", so messages of other programs are not kept",
 				Do: "After a start it takes a moment. Otherwise run a stage of the channel with ADOPT=on.",

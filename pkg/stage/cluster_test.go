@@ -93,8 +93,10 @@ func TestCluster(t *testing.T) {
 		}
 	}
 	clusterNames(t, c)
-	if _, err := inspect.New(b).Overview(t.Context()); !errors.Is(err, stage.ErrCluster) {
-		t.Errorf("a tool that cannot show shards yet: %v, want ErrCluster", err)
+	o, err := inspect.New(b).Overview(t.Context())
+	in, _ := o.Channel("in")
+	if err != nil || len(o.Shards) != 16 || in.Added != len(ids) || len(in.Groups) != 1 || len(in.Groups[0].Consumers) != 1 || in.Groups[0].Consumers[0].Obstacle != "" {
+		t.Errorf("Overview: %v, %d shards, in: %+v; want 16, the sum %d and one consumer that works", err, len(o.Shards), in, len(ids))
 	}
 	other := openCluster(t, c, func(o *stage.Options) { o.Prefix, o.Shards = "shop:", 8 })
 	if err := other.Ping(t.Context()); !errors.Is(err, stage.ErrCluster) || !strings.Contains(err.Error(), "set SHARDS=16") {

@@ -105,14 +105,14 @@ func (p *Publisher) admit(ctx context.Context, outlets []*outlet, s *Submission)
 	limits := s.Limits
 	s.Limits = nil
 	if len(limits) > 0 && s.Key != "" {
-		o := outlets[shardOf(s.ID, len(outlets))]
+		o := outlets[ShardOf(s.ID, len(outlets))]
 		err := o.link.Client().Get(ctx, o.keys.Idempotency(s.Key)).Err()
 		if err != redis.Nil {
 			return o.link.Check(ctx, err) // a repeat: the publish script says so
 		}
 	}
 	for _, l := range limits {
-		o := outlets[shardOf(l.Name, len(outlets))]
+		o := outlets[ShardOf(l.Name, len(outlets))]
 		if !o.works() {
 			continue
 		}

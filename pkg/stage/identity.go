@@ -41,7 +41,7 @@ func (b *Broker) keyed(ctx context.Context, s *Submission, n int) (string, error
 		binary.BigEndian.PutUint32(id[:], uint32(s.KeyAt.UnixMilli()>>16))
 	}
 	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80 // version 8: as the application likes
-	return idFor(id.String(), shardOf("key:"+s.Key, n), n), nil
+	return idFor(id.String(), ShardOf("key:"+s.Key, n), n), nil
 }
 
 // secret returns the pipeline's secret. If Redis has lost it, it gets the one that this process

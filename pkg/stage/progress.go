@@ -63,7 +63,7 @@ func (b *Broker) Progress(ctx context.Context, id string) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	on := shards[shardOf(id, len(shards))]
+	on := shards[ShardOf(id, len(shards))]
 	key, field := on.keys.Progress(id)
 	lines, err := on.link.Client().HGet(ctx, key, field).Result()
 	if err = on.link.Check(ctx, err); err != nil {

@@ -173,7 +173,7 @@ func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err e
 		if deal {
 			err = p.dealer.add(x)
 		} else {
-			err = outlets[shardOf(s.ID, len(outlets))].add(x)
+			err = outlets[ShardOf(s.ID, len(outlets))].add(x)
 		}
 	}
 	if err != nil {

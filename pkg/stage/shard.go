@@ -146,9 +146,9 @@ func (s *shard) String() string {
 	return fmt.Sprintf("shard %d", s.index)
 }
 
-// shardOf is the shard, of n, of an event with this ID: the last two bytes of a UUID say it. It is
+// ShardOf is the shard, of n, of an event with this ID: the last two bytes of a UUID say it. It is
 // also that of any other name.
-func shardOf(id string, n int) int {
+func ShardOf(id string, n int) int {
 	if u, err := uuid.Parse(id); err == nil {
 		return int(binary.BigEndian.Uint16(u[14:])) % n
 	}

@@ -43,6 +43,9 @@ idempotency key. The log gets one line, for an address at example.com.`,
 			ctx, cancel := context.WithTimeout(cmd.Context(), within)
 			defer cancel()
 			return t.open(ctx, func(ctx context.Context, p pipeline) error {
+				if err := p.single("check"); err != nil {
+					return err
+				}
 				return t.through(ctx, p, strings.TrimRight(base, "/")+"/distance")
 			})
 		},

@@ -135,9 +135,11 @@ type tool struct {
 	prefix   string
 	output   string
 	timeout  time.Duration
+	shards   bool // status shows each
 
 	options  *redis.Options
 	failover *redis.FailoverOptions // nil for a single Redis
+	nodes    []string               // further ones of a cluster
 	started  bool                   // the command line was understood
 }
 
@@ -216,7 +218,7 @@ func (t *tool) prepare(*cobra.Command, []string) error {
 	if err := config.Load(getenv, &env); err != nil {
 		return ofFlag(ofFlag(err, "REDIS_URL", t.redisURL, "--redis"), "KEY_PREFIX", t.prefix, "--prefix")
 	}
-	t.options, t.failover, t.prefix = env.Options(), env.Failover(), string(env.KeyPrefix)
+	t.options, t.failover, t.nodes, t.prefix = env.Options(), env.Failover(), env.Nodes(), string(env.KeyPrefix)
 	if err := stage.CheckPrefix(t.prefix, t.options.DB); err != nil {
 		return err
 	}
@@ -273,25 +275,42 @@ func (t *tool) client() *redis.Client {
 type pipeline struct {
 	*stage.Broker
 	*inspect.Pipeline
+	cluster bool
 }
 
 // open opens the pipeline for f and closes it. It returns f's errors as they are. Each call to
 // Redis may take --timeout.
 func (t *tool) open(ctx context.Context, f func(context.Context, pipeline) error) error {
-	broker, err := stage.Open(stage.Options{Redis: t.options, Prefix: t.prefix, Shards: -1, Log: slog.New(slog.DiscardHandler)})
+	broker, err := stage.Open(stage.Options{Redis: t.options, Nodes: t.nodes, Prefix: t.prefix, Shards: -1, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
 	broker.Link().Client().AddHook(limit(t.timeout))
-	shards, what := broker.Shards(ctx)
-	if errors.Is(what, stage.ErrCluster) || len(shards) > 1 {
-		return errors.Join(fmt.Errorf("%w: this tool does not show or change a pipeline on a Redis Cluster yet", stage.ErrCluster), broker.Close())
+	links, what := broker.Shards(ctx)
+	if errors.Is(what, stage.ErrCluster) {
+		return errors.Join(what, broker.Close())
 	}
-	err = f(ctx, pipeline{broker, inspect.New(broker)})
+	known := map[*redis.Client]bool{broker.Link().Client(): len(links) == 1}
+	for _, l := range links {
+		if c := l.Client(); !known[c] { // of a master that has several shards
+			c.AddHook(limit(t.timeout))
+			known[c] = true
+		}
+	}
+	p := pipeline{broker, inspect.New(broker), len(links) > 0 && links[0].Name != ""}
+	err = f(ctx, p)
 	if what != nil && err != nil && strings.Contains(err.Error(), "unknown command") {
 		err = what // says what answers there in place of a Redis
 	}
 	return errors.Join(err, broker.Close())
+}
+
+// single refuses a pipeline on a Redis Cluster.
+func (p pipeline) single(command string) error {
+	if p.cluster {
+		return fmt.Errorf("%w: %s does not know a Redis Cluster yet", stage.ErrCluster, command)
+	}
+	return nil
 }
 
 type limit time.Duration

@@ -340,8 +340,9 @@ func (t *tool) confirm(question string, yes bool) error {
 // checkEntries refuses words that cannot be entry IDs before Redis does.
 func checkEntries(entries []string) error {
 	for _, e := range entries {
-		ms, seq, ok := strings.Cut(e, "-")
-		if !ok || !digits(ms) || !digits(seq) {
+		id, shard, sharded := strings.Cut(e, "/")
+		ms, seq, ok := strings.Cut(id, "-")
+		if !ok || !digits(ms) || !digits(seq) || sharded && !digits(shard) {
 			return usage(fmt.Sprintf("%q is not an entry ID such as 1763697600000-0; `milepostctl dead list` shows them", e))
 		}
 	}

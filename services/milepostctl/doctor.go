@@ -58,6 +58,9 @@ status is 5 if a check failed; warnings alone end with 0.`,
 				target.Mongo = &store
 			}
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
+				if err := p.single("doctor"); err != nil {
+					return err
+				}
 				target.Pipeline = p.Pipeline
 				findings, away := doctor.Examine(ctx, target)
 				err := t.examined(findings, explain)

@@ -18,7 +18,7 @@ import (
 )
 
 func (t *tool) status() *cobra.Command {
-	var watch, check bool
+	var watch, check, shards bool
 	var interval, sample time.Duration
 	cmd := &cobra.Command{
 		Use:   "status [CHANNEL...]",
@@ -26,6 +26,7 @@ func (t *tool) status() *cobra.Command {
 		Long: `status has a line for each stage: its state, how many entries it has not settled (BACKLOG), how many of
 them are delivered (PENDING), the age of the oldest, how many it settles a second, its consumers, the
 events that it will retry, and its dead letters. Below, it says what is wrong and what to do about it.
+On a Redis Cluster these are sums; with --shards there is a line for each shard of each stage, too.
 
 The rate is measured for --sample. A number such as 100+ is a minimum: only that many were read. --watch
 repeats it every --interval until interrupted: in place on a terminal, else line by line. With --check
@@ -46,6 +47,7 @@ events wait, or dead letters.`,
 				return usage("--watch and --check contradict each other")
 			}
 			t.paint()
+			t.shards = shards
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
 				if _, err := p.chosen(ctx, names); err != nil {
 					return err
@@ -80,6 +82,7 @@ events wait, or dead letters.`,
 	f.BoolVarP(&watch, "watch", "w", false, "repeat until interrupted")
 	f.DurationVar(&interval, "interval", time.Second, "how often --watch looks")
 	f.DurationVar(&sample, "sample", time.Second, "how long to measure rates (0: not at all)")
+	f.BoolVar(&shards, "shards", false, "show each shard of a Redis Cluster")
 	f.BoolVar(&check, "check", false, "end with exit status 5 if there is an urgent problem")
 	return cmd
 }
@@ -125,7 +128,8 @@ func (t *tool) statusOf(w io.Writer, s inspect.Seen) error {
 			Stages   []operate.Row           `json:"stages"`
 			Channels []inspect.ChannelStatus `json:"channels"`
 			Problems []operate.Problem       `json:"problems"`
-		}{s.At, s.Prefix, operate.Rows(s), s.Channels, problems})
+			Shards   []inspect.ShardStatus   `json:"shards,omitempty"`
+		}{s.At, s.Prefix, operate.Rows(s), s.Channels, problems, t.shardsOf(s)})
 	}
 	if s.Prefix != "" {
 		if _, err := fmt.Fprintf(w, "prefix %s\n", s.Prefix); err != nil {
@@ -138,6 +142,9 @@ func (t *tool) statusOf(w io.Writer, s inspect.Seen) error {
 		return err
 	}
 	if err := t.table(w, stageHeading, rows, "CONSUMERS", "PENDING", "RATE", "OLDEST"); err != nil {
+		return err
+	}
+	if err := t.shardTable(w, s); err != nil {
 		return err
 	}
 	for _, p := range problems {
@@ -165,6 +172,42 @@ func stageRows(s inspect.Seen) (rows [][]string) {
 		})
 	}
 	return rows
+}
+
+// shardsOf are the shards if they were asked for.
+func (t *tool) shardsOf(s inspect.Seen) []inspect.ShardStatus {
+	if !t.shards {
+		return nil
+	}
+	return s.Shards
+}
+
+// shardTable has a line for each stage and shard, if that was asked.
+func (t *tool) shardTable(w io.Writer, s inspect.Seen) error {
+	var rows [][]string
+	for _, x := range t.shardsOf(s) {
+		one := inspect.Seen{Overview: inspect.Overview{At: s.At, Stages: s.Stages, Channels: x.Channels}}
+		if x.Away != "" {
+			rows = append(rows, []string{strconv.Itoa(x.Shard), "-", "-", "away", "-", "-", "-", "-"})
+		}
+		for _, r := range operate.Rows(one) {
+			if _, shown := s.Channel(r.Channel); !shown {
+				continue
+			}
+			c, _ := one.Channel(r.Channel)
+			rows = append(rows, []string{
+				strconv.Itoa(x.Shard), visible(r.Stage), visible(r.Channel), r.State, strconv.Itoa(r.Backlog), strconv.Itoa(r.Pending),
+				operate.Ago(s.At, r.Oldest), strconv.Itoa(c.Dead),
+			})
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	return t.table(w, []string{"SHARD", "STAGE", "CHANNEL", "STATE", "BACKLOG", "PENDING", "OLDEST", "DEAD"}, rows, "PENDING", "OLDEST")
 }
 
 // watch shows what o sees until ctx ends, which is its usual end.

@@ -11,7 +11,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
 // Where an event can be, for one stage.
@@ -47,32 +49,57 @@ const findPage = 500
 // places are in the order in which an event passes them. Find reads page by page, and calls
 // progress, unless it is nil, with the number of entries read.
 func (p *Pipeline) Find(ctx context.Context, id string, progress func(done, of int)) ([]Place, error) {
-	o, err := p.Overview(ctx)
+	links, err := p.b.Shards(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := search{p: p, id: id, from: searchFrom(id), progress: progress}
-	for _, c := range o.Channels {
-		s.of += c.Entries + c.Dead
+	o, shards, err := overview(ctx, links)
+	if err != nil {
+		return nil, err
 	}
-	out, err := s.channels(ctx, o)
+	if _, err := uuid.Parse(id); err == nil { // else an entry ID may stand for an event without an ID
+		i := stage.ShardOf(id, len(links))
+		shards = shards[i : i+1]
+	}
+	s := search{id: id, from: searchFrom(id), progress: progress, n: len(links)}
+	for _, x := range shards {
+		if x.Away != "" {
+			return nil, fmt.Errorf("look for %s: %w: %s", id, stage.ErrUnavailable, x.Away)
+		}
+		for _, c := range x.Channels {
+			s.of += c.Entries + c.Dead
+		}
+	}
+	out, err := s.shards(ctx, links, shards)
 	if err == nil && len(out) == 0 && s.from != "-" { // another clock may have made the ID
 		s.from, s.done = "-", 0
-		out, err = s.channels(ctx, o)
+		out, err = s.shards(ctx, links, shards)
+	}
+	if len(shards) > 1 {
+		place := func(p Place) int {
+			return slices.IndexFunc(o.Channels, func(c ChannelStatus) bool { return c.Channel == p.Channel })
+		}
+		slices.SortStableFunc(out, func(a, b Place) int { return place(a) - place(b) })
 	}
 	return out, err
 }
 
-func (s *search) channels(ctx context.Context, o Overview) (out []Place, err error) {
-	for _, c := range o.Channels {
-		if len(c.Wrong) > 0 {
-			continue
+func (s *search) shards(ctx context.Context, links []*link.Link, shards []ShardStatus) (out []Place, err error) {
+	for _, x := range shards {
+		s.link = links[x.Shard]
+		for _, c := range x.Channels {
+			if len(c.Wrong) > 0 {
+				continue
+			}
+			places, err := s.channel(ctx, c)
+			if err != nil {
+				return nil, fmt.Errorf("look for %s in %s: %w", s.id, c.Channel, err)
+			}
+			for i := range places {
+				places[i].Entry = mark(places[i].Entry, x.Shard, s.n)
+			}
+			out = append(out, places...)
 		}
-		places, err := s.channel(ctx, c)
-		if err != nil {
-			return nil, fmt.Errorf("look for %s in %s: %w", s.id, c.Channel, err)
-		}
-		out = append(out, places...)
 	}
 	return out, nil
 }
@@ -89,7 +116,8 @@ func searchFrom(id string) string {
 }
 
 type search struct {
-	p        *Pipeline
+	link     *link.Link // of the shard at hand, of n
+	n        int
 	id, from string
 	progress func(done, of int)
 	done, of int
@@ -97,7 +125,7 @@ type search struct {
 
 func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) {
 	var out []Place
-	found, err := s.stream(ctx, s.p.link.Keys.Stream(c.Channel))
+	found, err := s.stream(ctx, s.link.Keys.Stream(c.Channel))
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +146,7 @@ func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) 
 			Tries: r.Tries, Crashes: r.Crashes, Error: r.Error,
 		})
 	}
-	letters, err := s.stream(ctx, s.p.link.Keys.Dead(c.Channel))
+	letters, err := s.stream(ctx, s.link.Keys.Dead(c.Channel))
 	if err != nil {
 		return nil, err
 	}
@@ -142,8 +170,8 @@ func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) 
 
 func (s *search) stream(ctx context.Context, key string) (found []redis.XMessage, err error) {
 	for from := s.from; ; {
-		page, err := s.p.link.Client().XRangeN(ctx, key, from, "+", findPage).Result()
-		if err = s.p.link.Check(ctx, err); err != nil {
+		page, err := s.link.Client().XRangeN(ctx, key, from, "+", findPage).Result()
+		if err = s.link.Check(ctx, err); err != nil {
 			return nil, err
 		}
 		for _, x := range page {
@@ -166,8 +194,8 @@ func (s *search) stream(ctx context.Context, key string) (found []redis.XMessage
 func (s *search) retries(ctx context.Context, channel string) (out []Retry, err error) {
 	pattern := "*" + strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s.id) + "*"
 	for cursor := uint64(0); ; {
-		found, next, err := s.p.link.Client().ZScan(ctx, s.p.link.Keys.Due(channel), cursor, pattern, findPage).Result()
-		if err = s.p.link.Check(ctx, err); err != nil {
+		found, next, err := s.link.Client().ZScan(ctx, s.link.Keys.Due(channel), cursor, pattern, findPage).Result()
+		if err = s.link.Check(ctx, err); err != nil {
 			return nil, err
 		}
 		for i := 0; i+1 < len(found); i += 2 {
@@ -196,8 +224,8 @@ func (s *search) groups(ctx context.Context, c ChannelStatus, x redis.XMessage) 
 		base.State = Unread
 		return []Place{base}, nil
 	}
-	infos, err := s.p.link.Client().XInfoGroups(ctx, s.p.link.Keys.Stream(c.Channel)).Result()
-	if err = s.p.link.Check(ctx, err); err != nil {
+	infos, err := s.link.Client().XInfoGroups(ctx, s.link.Keys.Stream(c.Channel)).Result()
+	if err = s.link.Check(ctx, err); err != nil {
 		return nil, err
 	}
 	var out []Place
@@ -210,11 +238,11 @@ func (s *search) groups(ctx context.Context, c ChannelStatus, x redis.XMessage) 
 		i := slices.IndexFunc(infos, func(x redis.XInfoGroup) bool { return x.Name == g.Name })
 		if i >= 0 && !entry.Before(infos[i].LastDeliveredID, x.ID) {
 			p.State = Settled
-			pending, err := s.p.link.Client().XPendingExt(ctx, &redis.XPendingExtArgs{Stream: s.p.link.Keys.Stream(c.Channel), Group: g.Name, Start: x.ID, End: x.ID, Count: 1}).Result()
+			pending, err := s.link.Client().XPendingExt(ctx, &redis.XPendingExtArgs{Stream: s.link.Keys.Stream(c.Channel), Group: g.Name, Start: x.ID, End: x.ID, Count: 1}).Result()
 			if errors.Is(err, redis.Nil) {
 				err = nil
 			}
-			if err = s.p.link.Check(ctx, err); err != nil {
+			if err = s.link.Check(ctx, err); err != nil {
 				return nil, err
 			}
 			if len(pending) > 0 {

@@ -115,7 +115,8 @@ func (o *Observer) look(ctx context.Context) (Seen, error) {
 // rates sets the rates of now against the oldest look that is not too old.
 func (o *Observer) rates(now *Overview) {
 	o.history = slices.DeleteFunc(o.history, func(x Overview) bool {
-		return now.At.Sub(x.At) > rateOver || !now.At.After(x.At) // Redis' clock may be set back
+		return now.At.Sub(x.At) > rateOver || !now.At.After(x.At) || // Redis' clock may be set back
+			!slices.EqualFunc(now.Shards, x.Shards, func(a, b ShardStatus) bool { return (a.Away == "") == (b.Away == "") })
 	})
 	if len(o.history) > 0 {
 		now.since(o.history[0])
@@ -165,17 +166,23 @@ type Retry struct {
 	from    string    // entry ID of the entry that failed
 }
 
-// Retries reads up to count retries of channel that are not yet due, the next first.
+// Retries reads up to count retries of channel that are not yet due, the next first. It leaves out
+// a shard that is away, unless all are.
 func (p *Pipeline) Retries(ctx context.Context, channel string, count int) ([]Retry, error) {
-	found, err := p.link.Client().ZRangeWithScores(ctx, p.link.Keys.Due(channel), 0, int64(count)-1).Result()
-	if err = p.link.Check(ctx, err); err != nil {
+	links, err := p.b.Shards(ctx)
+	if err != nil {
 		return nil, err
 	}
-	out := make([]Retry, 0, len(found))
-	for _, z := range found {
-		out = append(out, retryOf(channel, text(z.Member), z.Score))
-	}
-	return out, nil
+	all := make([][]Retry, len(links))
+	err = some(ctx, links, make([]error, len(links)), func(ctx context.Context, i int, l *link.Link) error {
+		found, err := l.Client().ZRangeWithScores(ctx, l.Keys.Due(channel), 0, int64(count)-1).Result()
+		all[i] = make([]Retry, 0, len(found))
+		for _, z := range found {
+			all[i] = append(all[i], retryOf(channel, text(z.Member), z.Score))
+		}
+		return l.Check(ctx, err)
+	})
+	return merged(all, count, func(a, b Retry) int { return a.Due.Compare(b.Due) }), err
 }
 
 // retryOf reads a member of the sorted set of retries: the entry's fields as netstrings.

@@ -9,12 +9,14 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -89,13 +91,39 @@ type Overview struct {
 	Prefix   string          `json:"prefix,omitempty"`
 	Stages   []StageInfo     `json:"stages"`
 	Channels []ChannelStatus `json:"channels"`
+	Shards   []ShardStatus   `json:"shards,omitempty"` // on a Redis Cluster; Channels has the sums
 }
 
-// Stages lists the registered stages and publishers, by name.
+// ShardStatus is a shard of a pipeline on a Redis Cluster.
+type ShardStatus struct {
+	Shard    int             `json:"shard"`
+	Away     string          `json:"away,omitempty"` // why its master does not answer; then nothing else is known of it
+	Channels []ChannelStatus `json:"channels,omitempty"`
+	at       time.Time       // its master's clock
+}
+
+// Stages lists the registered stages and publishers, by name. It needs one shard.
 func (p *Pipeline) Stages(ctx context.Context) ([]StageInfo, error) {
-	all, err := p.link.Client().HGetAll(ctx, p.link.Keys.Stages()).Result()
-	if err = p.link.Check(ctx, err); err != nil {
+	links, err := p.b.Shards(ctx)
+	if err != nil {
 		return nil, err
+	}
+	return registered(ctx, links, make([]error, len(links)))
+}
+
+// registered asks each link, see some.
+func registered(ctx context.Context, links []*link.Link, errs []error) ([]StageInfo, error) {
+	found := make([]map[string]string, len(links))
+	err := some(ctx, links, errs, func(ctx context.Context, i int, l *link.Link) (err error) {
+		found[i], err = l.Client().HGetAll(ctx, l.Keys.Stages()).Result()
+		return l.Check(ctx, err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]string{}
+	for _, here := range found {
+		maps.Copy(all, here)
 	}
 	out := make([]StageInfo, 0, len(all))
 	for name, about := range all {
@@ -109,9 +137,16 @@ func (p *Pipeline) Stages(ctx context.Context) ([]StageInfo, error) {
 	return out, nil
 }
 
-// Withdraw removes a publisher that will not publish again from the registered ones.
+// Withdraw removes a publisher that will not publish again from the registered ones. It leaves out
+// a shard that is away, unless all are.
 func (p *Pipeline) Withdraw(ctx context.Context, publisher string) error {
-	return p.link.Check(ctx, p.link.Client().HDel(ctx, p.link.Keys.Stages(), publisher).Err())
+	links, err := p.b.Shards(ctx)
+	if err != nil {
+		return err
+	}
+	return some(ctx, links, make([]error, len(links)), func(ctx context.Context, _ int, l *link.Link) error {
+		return l.Check(ctx, l.Client().HDel(ctx, l.Keys.Stages(), publisher).Err())
+	})
 }
 
 // Channels lists the registered channels, by name.
@@ -134,23 +169,40 @@ func (p *Pipeline) Channels(ctx context.Context) ([]string, error) {
 }
 
 func (p *Pipeline) Status(ctx context.Context, channel string) (ChannelStatus, error) {
-	_, all, err := p.look(ctx, channel)
+	links, err := p.b.Shards(ctx)
 	if err != nil {
 		return ChannelStatus{}, err
 	}
-	return all[0], nil
+	shards := make([]ShardStatus, len(links))
+	errs := gather(links, func(i int, l *link.Link) (err error) {
+		shards[i].at, shards[i].Channels, err = look(ctx, l, channel)
+		return err
+	})
+	if err := cmp.Or(errs...); err != nil {
+		return ChannelStatus{}, err
+	}
+	return sum(shards, 0), nil
 }
 
-// Overview reads the state of the whole pipeline in two round trips.
+// Overview reads the state of the whole pipeline in two round trips. On a Redis Cluster, shards
+// that are away are left out, and Shards says so; it is an error if all are.
 func (p *Pipeline) Overview(ctx context.Context) (Overview, error) {
-	if err := p.whole(ctx); err != nil {
-		return Overview{}, err
-	}
-	stages, err := p.Stages(ctx)
+	links, err := p.b.Shards(ctx)
 	if err != nil {
 		return Overview{}, err
 	}
-	o := Overview{Stages: inFlow(stages), Prefix: p.link.Keys.Base}
+	o, _, err := overview(ctx, links)
+	return o, err
+}
+
+// overview also returns what each shard has: of a single Redis, the whole.
+func overview(ctx context.Context, links []*link.Link) (o Overview, shards []ShardStatus, err error) {
+	errs := make([]error, len(links))
+	stages, err := registered(ctx, links, errs)
+	if err != nil {
+		return o, nil, err
+	}
+	o = Overview{Stages: inFlow(stages), Prefix: links[0].Keys.Prefix}
 	var channels []string
 	name := func(channel string) {
 		if channel != "" && !slices.Contains(channels, channel) {
@@ -165,8 +217,29 @@ func (p *Pipeline) Overview(ctx context.Context) (Overview, error) {
 			name(out.Channel)
 		}
 	}
-	o.At, o.Channels, err = p.look(ctx, channels...)
-	return o, err
+	shards = make([]ShardStatus, len(links))
+	err = some(ctx, links, errs, func(ctx context.Context, i int, l *link.Link) (err error) {
+		shards[i].at, shards[i].Channels, err = look(ctx, l, channels...)
+		return err
+	})
+	if err != nil {
+		return o, nil, err
+	}
+	for i := range shards {
+		shards[i].Shard = i
+		if errs[i] != nil {
+			shards[i].Away = errs[i].Error()
+		} else if o.At.IsZero() {
+			o.At = shards[i].at
+		}
+	}
+	for i := range channels {
+		o.Channels = append(o.Channels, sum(shards, i))
+	}
+	if links[0].Name != "" {
+		o.Shards = shards
+	}
+	return o, shards, nil
 }
 
 // Channel returns the status of a channel, and whether it is registered.
@@ -184,22 +257,29 @@ type WrongKey struct{ Key, Is, Want string }
 // WrongKeys lists those among the keys of the pipeline and of these channels, by name, without keys
 // that this user has no right to.
 func (p *Pipeline) WrongKeys(ctx context.Context, channels ...string) (wrong []WrongKey, err error) {
-	k := p.link.Keys
-	types := map[string]string{k.Stages(): "hash", k.Base + "heard": "string"}
-	for _, c := range channels {
-		types[k.Stream(c)], types[k.Dead(c)], types[k.Due(c)] = "stream", "stream", "zset"
-		types[k.Groups(c)], types[k.Floors(c)], types[k.Adopter(c)] = "hash", "hash", "string"
-	}
-	for _, name := range slices.Sorted(maps.Keys(types)) {
-		is, err := p.link.Client().Type(ctx, name).Result()
-		if err != nil && !errors.As(err, new(redis.Error)) {
-			return nil, p.link.Check(ctx, err)
+	var mu sync.Mutex
+	err = p.each(ctx, func(_, _ int, l *link.Link) error {
+		k := l.Keys
+		types := map[string]string{k.Stages(): "hash", k.Base + "heard": "string"}
+		for _, c := range channels {
+			types[k.Stream(c)], types[k.Dead(c)], types[k.Due(c)] = "stream", "stream", "zset"
+			types[k.Groups(c)], types[k.Floors(c)], types[k.Adopter(c)] = "hash", "hash", "string"
 		}
-		if err == nil && is != "none" && is != types[name] {
-			wrong = append(wrong, WrongKey{name, is, types[name]})
+		for name, want := range types {
+			is, err := l.Client().Type(ctx, name).Result()
+			if err != nil && !errors.As(err, new(redis.Error)) {
+				return l.Check(ctx, err)
+			}
+			if err == nil && is != "none" && is != want {
+				mu.Lock()
+				wrong = append(wrong, WrongKey{name, is, want})
+				mu.Unlock()
+			}
 		}
-	}
-	return wrong, nil
+		return nil
+	})
+	slices.SortFunc(wrong, func(a, b WrongKey) int { return strings.Compare(a.Key, b.Key) })
+	return wrong, err
 }
 
 // consumerReply is what the status script says of a consumer.
@@ -222,10 +302,10 @@ func (r consumerReply) status() ConsumerStatus {
 }
 
 // look runs the status script and returns Redis' time and a status for each channel.
-func (p *Pipeline) look(ctx context.Context, channels ...string) (time.Time, []ChannelStatus, error) {
+func look(ctx context.Context, l *link.Link, channels ...string) (time.Time, []ChannelStatus, error) {
 	streams := make([]string, len(channels))
 	for i, c := range channels {
-		streams[i] = p.link.Keys.Stream(c)
+		streams[i] = l.Keys.Stream(c)
 	}
 	var r struct {
 		At       int64
@@ -243,7 +323,7 @@ func (p *Pipeline) look(ctx context.Context, channels ...string) (time.Time, []C
 			} `json:"groups"`
 		}
 	}
-	if err := p.link.RunJSON(ctx, &r, script.Status, streams); err != nil {
+	if err := l.RunJSON(ctx, &r, script.Status, streams); err != nil {
 		return time.Time{}, nil, err
 	}
 	all := make([]ChannelStatus, len(channels))

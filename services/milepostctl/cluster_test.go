@@ -1,0 +1,118 @@
+package milepostctl
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+)
+
+// TestCluster: on a Redis Cluster the tool shows and changes a pipeline as on one Redis, over all
+// shards, also while a master is away.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	c := stagetest.ShardedOf(t, 3, false)
+	o := c.Servers[0].Options()
+	if s := runTool(t, o, "", "status"); s.code != ExitAway || !strings.Contains(s.err, "none has started here yet") {
+		t.Errorf("status of a cluster without a pipeline: %s", s)
+	}
+	for _, s := range c.Servers { // the question alone writes nothing
+		if n := s.Client().DBSize(t.Context()).Val(); n != 0 {
+			t.Errorf("after status, a master has %d keys", n)
+		}
+	}
+	var mended atomic.Bool
+	stop := running(t, o, func(string) error {
+		if mended.Load() {
+			return nil
+		}
+		return stage.Permanent(errRefused)
+	})
+	const n = 40
+	ids := map[string]bool{}
+	for range n {
+		ids[strings.TrimSpace(must(t, o, "publish", event.RawInput, golden))] = true
+	}
+	type letter struct{ Entry, ID string }
+	list := func(o *redis.Options, args ...string) (all []letter) {
+		for line := range strings.Lines(must(t, o, append([]string{"dead", "list", "-o", "json"}, args...)...)) {
+			var l letter
+			if err := json.Unmarshal([]byte(line), &l); err != nil {
+				t.Fatalf("dead list: %v in %q", err, line)
+			}
+			all = append(all, l)
+		}
+		return all
+	}
+	stagetest.Eventually(t, "all are dead letters", func() bool { return len(list(o)) == n })
+	all := list(o)
+	for i, l := range all {
+		if i > 0 && l.Entry[:13] < all[i-1].Entry[:13] || !ids[l.ID] {
+			t.Errorf("dead letter %d is %+v after %+v; want the oldest first, each of an event that was published", i, l, all[max(0, i-1)])
+		}
+	}
+	if got := list(o, "--limit", "7"); fmt.Sprint(got) != fmt.Sprint(all[:7]) {
+		t.Errorf("dead list --limit 7: %v, want %v", got, all[:7])
+	}
+	out := must(t, o, "status", "--sample", "0")
+	if row := strings.Join(strings.Fields(strings.Split(out, "\n")[1]), " "); row != "distance raw_input running 0 0 - - 1 0 40" {
+		t.Errorf("status: %q in\n%s", row, out)
+	}
+	if out = must(t, o, "status", "--sample", "0", "--shards"); strings.Count(out, "distance  raw_input") != 17 {
+		t.Errorf("status --shards: %s; want one line, and 16 for the shards", out)
+	}
+
+	one := all[3]
+	if out = must(t, o, "find", one.ID); !strings.Contains(out, "dead replay raw_input "+one.Entry) {
+		t.Errorf("find of a dead letter: %s; want the command that replays %s", out, one.Entry)
+	}
+	if out = must(t, o, "dead", "show", event.RawInput, one.Entry); !strings.Contains(out, one.ID) {
+		t.Errorf("dead show %s: %s; want event %s", one.Entry, out, one.ID)
+	}
+	bare, _, _ := strings.Cut(one.Entry, "/")
+	if s := runTool(t, o, "", "dead", "drop", event.RawInput, bare, "--yes"); s.code != ExitNotFound {
+		t.Errorf("dead drop of an entry without its shard: %s", s)
+	}
+	kept := must(t, o, "dead", "export")
+	must(t, o, "dead", "drop", event.RawInput, one.Entry, "--yes")
+	if got := list(o, "--id", one.ID); len(got) != 0 {
+		t.Errorf("after dead drop there is still %v", got)
+	}
+	if s := on(t, o, 80, "", kept, "dead", "import"); s.code != ExitOK || s.out != "imported 1 dead letter; 39 were there already\n" {
+		t.Errorf("dead import: %s", s)
+	}
+	mended.Store(true)
+	must(t, o, "dead", "replay", event.RawInput, "--all", "--yes")
+	stagetest.Eventually(t, "all are settled", func() bool {
+		return strings.Contains(strings.Join(strings.Fields(must(t, o, "status", "--sample", "0")), " "), "running 0 0 - - 1 0 0")
+	})
+	stop()
+	stagetest.Eventually(t, "nobody reads", func() bool { return runTool(t, o, "", "group", "skip", event.RawInput, "distance", "--yes").code == ExitOK })
+	for range n {
+		must(t, o, "publish", event.RawInput, golden)
+	}
+	if out = must(t, o, "group", "skip", event.RawInput, "distance", "--yes"); !strings.Contains(out, "skipped 40 entries") {
+		t.Errorf("group skip: %s", out)
+	}
+	c.Servers[2].Kill()
+	s := runTool(t, o, "", "status", "--sample", "0", "--check")
+	if s.code != ExitFindings || strings.Count(s.out, "is away, and not counted here") != 5 || !strings.Contains(s.out, "\ndistance") {
+		t.Errorf("status while one of three masters is away: %s; want the others' sums and five problems", s)
+	}
+	if s := runTool(t, o, "", "dead", "list"); s.code != ExitAway || !strings.Contains(s.err, "shard 1") {
+		t.Errorf("dead list while a master is away: %s; want a refusal that names the shard", s)
+	}
+	c.Servers[2].Start()
+	c.Settled()
+	must(t, o, "group", "retire", event.RawInput, "distance", "--yes")
+	if s := runTool(t, o, "", "group", "retire", event.RawInput, "distance", "--yes"); s.code != ExitNotFound {
+		t.Errorf("group retire, twice: %s", s)
+	}
+}
