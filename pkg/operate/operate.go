@@ -133,13 +133,11 @@ const late = time.Minute
 // begin with tool, see [Tool].
 func Problems(s inspect.Seen, tool string) []Problem {
 	var out []Problem
-	for _, x := range s.Shards {
-		if x.Away != "" {
-			out = append(out, Problem{
-				Urgent: true, Text: fmt.Sprintf("shard %d of %d is away, and not counted here: %s", x.Shard, len(s.Shards), x.Away),
-				Do: "Its events wait. A replica of its master takes over; without one, start the master again. `redis-cli --cluster check` says more.",
-			})
-		}
+	if away := awayOf(s); len(away) > 0 {
+		out = append(out, Problem{
+			Urgent: true, Text: fmt.Sprintf("%s of %d away, and not counted here: %s", plural(len(away), "shard", "shards"), len(s.Shards), s.Shards[away[0]].Away),
+			Do: "Their events wait. A replica of their master takes over; without one, start the master again. `redis-cli --cluster check` says more.",
+		})
 	}
 	for _, c := range s.Channels {
 		for _, wrong := range c.Wrong {
@@ -176,6 +174,16 @@ func Problems(s inspect.Seen, tool string) []Problem {
 		return 1
 	})
 	return out
+}
+
+// awayOf are the shards of which nothing is known.
+func awayOf(s inspect.Seen) (away []int) {
+	for i, x := range s.Shards {
+		if x.Away != "" {
+			away = append(away, i)
+		}
+	}
+	return away
 }
 
 // foreign is what to decide about a group of another program, and what it has lost.

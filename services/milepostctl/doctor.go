@@ -21,7 +21,7 @@ func (t *tool) doctor() *cobra.Command {
 		Short: "Check Redis, the store and the pipeline, and say what to change",
 		Long: `doctor checks what the promises depend on. Of Redis: credentials and TLS, the rights of this user,
 version, persistence, memory and eviction, output buffers, clock and response times, and keys of other
-programs. A user with the name of a program needs no more than that program. Of the cache's Redis
+programs; of a Redis Cluster, the slots, and the settings of all nodes. A user with the name of a program needs no more than that program. Of the cache's Redis
 (CACHE_REDIS_URL): rights and eviction. Of MongoDB (--mongo,
 MONGO_URL or MONGO_HOST): version, index, clock and response times. Of the pipeline: groups without
 processes, dead letters near MAX_DEAD, backlogs near MAX_BACKLOG, and adoption. Set MAX_DEAD, MAX_BACKLOG
@@ -52,16 +52,13 @@ status is 5 if a check failed; warnings alone end with 0.`,
 			}
 			t.paint()
 			target := doctor.Target{
-				Redis: t.options, Failover: t.failover, Prefix: t.prefix, Cache: cache, Limits: l, Timeout: t.timeout,
+				Redis: t.options, Failover: t.failover, Nodes: t.nodes, Prefix: t.prefix, Cache: cache, Limits: l, Timeout: t.timeout,
 			}
 			if named {
 				target.Mongo = &store
 			}
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				if err := p.single("doctor"); err != nil {
-					return err
-				}
-				target.Pipeline = p.Pipeline
+				target.Pipeline, target.Cluster = p.Pipeline, p.cluster
 				findings, away := doctor.Examine(ctx, target)
 				err := t.examined(findings, explain)
 				return cmp.Or(away, err)

@@ -40,7 +40,7 @@ func (x *examination) rights(ctx context.Context) {
 	if i := slices.IndexFunc(programs, func(c stage.Config) bool { return c.Name == x.Redis.Username }); i >= 0 {
 		need = programs[i : i+1]
 	}
-	b, err := stage.Open(stage.Options{Redis: x.Redis, Prefix: x.Prefix, Log: slog.New(slog.DiscardHandler)})
+	b, err := stage.Open(stage.Options{Redis: x.Redis, Nodes: x.Nodes, Prefix: x.Prefix, Shards: -1, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		x.add("redis rights", Failed, err.Error(), means, "Correct the settings.")
 		return

@@ -37,6 +37,8 @@ type Limits struct {
 type Target struct {
 	Redis    *redis.Options         // of the pipeline
 	Failover *redis.FailoverOptions // nil without Sentinel
+	Nodes    []string               // further ones of a cluster
+	Cluster  bool                   // Redis is one
 	Prefix   string                 // of its keys and channels
 	Cache    config.CacheRedis
 	Mongo    *config.Mongo // nil: not asked

@@ -102,6 +102,11 @@ func (x *examination) adoption(seen inspect.Seen, rows []operate.Row) {
 	runs := func(channel string) bool {
 		return slices.ContainsFunc(rows, func(r operate.Row) bool { return r.Consumers > 0 && (channel == "" || r.Channel == channel) })
 	}
+	if x.Cluster {
+		x.add("adoption", Warning, "not on a Redis Cluster", "What other programs PUBLISH there by themselves is not kept for the stages.",
+			"Let them submit to web-api, or use `milepostctl publish`.")
+		return
+	}
 	var alone []string
 	for _, c := range seen.Channels {
 		if !c.Adopted && runs(c.Channel) {

@@ -48,7 +48,10 @@ func askServer(ctx context.Context, o *redis.Options, patience time.Duration) (*
 		}
 	}
 	for _, name := range []string{"appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "client-output-buffer-limit", "aof-load-truncated",
-		"replica-priority", "min-replicas-to-write", "min-replicas-max-lag", "repl-diskless-load"} {
+		"replica-priority", "min-replicas-to-write", "min-replicas-max-lag", "repl-diskless-load", "cluster-require-full-coverage", "cluster-node-timeout"} {
+		if strings.HasPrefix(name, "cluster-") && s.info["cluster_enabled"] != "1" {
+			continue
+		}
 		got, err := s.rdb.ConfigGet(ctx, name).Result()
 		if err != nil {
 			s.silent = err.Error()
@@ -102,6 +105,11 @@ func (x *examination) expect(s *server, check, got string, ok bool, bad, means, 
 // broker checks the pipeline's Redis. It returns an error if it cannot be reached.
 func (x *examination) broker(ctx context.Context) error {
 	s, err := askServer(ctx, x.Redis, x.Timeout)
+	for _, addr := range x.Nodes {
+		if err != nil && x.Cluster {
+			s, err = askServer(ctx, x.at(addr), x.Timeout)
+		}
+	}
 	if err != nil {
 		x.add("redis answers", Failed, err.Error(), "Every program waits for Redis, and web-api answers 503.", remedy(err, "REDIS", x.Redis))
 		if x.Failover != nil {
@@ -116,13 +124,17 @@ func (x *examination) broker(ctx context.Context) error {
 		return fmt.Errorf("%w: this is a Sentinel", stage.ErrUnavailable)
 	}
 	x.times("redis answers", func() error { return s.rdb.Ping(ctx).Err() })
-	if len(s.config) == 0 && s.info["redis_version"] == "" {
+	if x.Cluster {
+		x.cluster(ctx, s)
+	} else if len(s.config) == 0 && s.info["redis_version"] == "" {
 		x.add("redis settings", Unknown, "not told: "+s.silent, "Persistence, memory and eviction decide whether events can be lost.",
 			"The Redis inside of standalone is in memory and has none. Elsewhere, allow this user to read them: ACL SETUSER … +config|get +info.")
 	} else {
 		x.settings(s)
 	}
-	x.replication(ctx, s)
+	if !x.Cluster {
+		x.replication(ctx, s)
+	}
 	x.clock("redis clock", func() (time.Time, error) { return s.rdb.Time(ctx).Result() })
 	x.rights(ctx)
 	x.keys(ctx)
@@ -134,8 +146,8 @@ func (x *examination) settings(s *server) {
 	x.expect(s, "redis version", version, atLeast(version, 7, 0), Failed,
 		"The scripts and streams need Redis 7.0 or newer.", "Upgrade Redis.")
 	x.expect(s, "redis mode", s.info["redis_mode"], s.info["redis_mode"] == "standalone", Failed,
-		"Scripts need all keys of a pipeline on one server and messages in one order. Redis Cluster gives neither.",
-		"Use a single Redis, or Sentinel: redis://HOST:26379/0?master_name=NAME (with addr=HOST:26379 for each further Sentinel).")
+		"The pipeline runs on a master, or on a Redis Cluster.",
+		"Name a single Redis, or Sentinel: redis://HOST:26379/0?master_name=NAME (with addr=HOST:26379 for each further Sentinel).")
 	x.expect(s, "redis role", s.info["role"], s.info["role"] == "master", Failed,
 		"Only a master accepts writes.", "Name the master, or make this one the master: REPLICAOF NO ONE.")
 	appendonly := s.config["appendonly"]
@@ -270,6 +282,10 @@ func (x *examination) clock(check string, ask func() (time.Time, error)) {
 // cache checks the cache's Redis, and whether this user may use it.
 func (x *examination) cache(ctx context.Context) {
 	const means = "The cache can always be refilled. A Redis of its own may evict; the pipeline's must not, and the cache could fill it."
+	if x.Cache.CacheRedisURL == "" && x.Cluster {
+		x.add("cache", Warning, "CACHE_REDIS_URL is not set", "A cache cannot be on a Redis Cluster: weather and users refuse to start.", "Set CACHE_REDIS_URL to a single Redis.")
+		return
+	}
 	if x.Cache.CacheRedisURL == "" {
 		x.add("cache", OK, "the pipeline's own Redis (CACHE_REDIS_URL is not set)", means, "")
 		if i := slices.IndexFunc(programs, func(p stage.Config) bool { return p.Name == x.Redis.Username }); i < 0 || i >= 4 {

@@ -92,6 +92,9 @@ type node struct {
 func (x *examination) node(ctx context.Context, addr string) *node {
 	o := *x.Redis
 	o.Addr, o.Dialer = addr, nil
+	if x.Cluster {
+		o = *x.at(addr)
+	}
 	s, err := askServer(ctx, &o, x.Timeout)
 	if err != nil {
 		change := remedy(err, "REDIS", &o)
@@ -109,26 +112,36 @@ func (x *examination) node(ctx context.Context, addr string) *node {
 	return &node{s, addr}
 }
 
+// setting is one that all nodes should have.
+type setting struct {
+	name, want, means string
+	ok                func(value string) bool
+}
+
+func exactly(want string) func(string) bool { return func(v string) bool { return v == want } }
+
 // nodes checks that the nodes have the settings with which a failover loses nothing.
 func (x *examination) nodes(nodes []*node) {
 	wait := x.Limits.WaitFor
 	if len(nodes) == 0 {
 		return
 	}
-	for _, c := range []struct {
-		name, want, means string
-		ok                func(value string) bool
-	}{
+	x.settingsOf(nodes, []setting{
 		{"replica-priority", "100", "Sentinel promotes the replica with the lowest value first, even one that lacks the last writes.",
 			func(v string) bool { return v != "0" && v == nodes[0].config["replica-priority"] }},
 		{"min-replicas-to-write", strconv.Itoa(wait), "A master that lost its replicas must stop taking writes, or it goes on beside the new one. It should be WAIT_REPLICAS.",
-			func(v string) bool { return v == strconv.Itoa(wait) }},
+			exactly(strconv.Itoa(wait))},
 		{"min-replicas-max-lag", "2", "So many seconds an abandoned master goes on.",
 			func(v string) bool { return v == "2" || v == "3" || wait == 0 }},
-		{"repl-diskless-load", "disabled", "Otherwise a replica may throw its data away before it has the master's.", func(v string) bool { return v == "disabled" }},
-		{"appendonly", "yes", "Each node may become the master.", func(v string) bool { return v == "yes" }},
-		{"appendfsync", "always", "Each node may become the master.", func(v string) bool { return v == "always" }},
-	} {
+		{"repl-diskless-load", "disabled", "Otherwise a replica may throw its data away before it has the master's.", exactly("disabled")},
+		{"appendonly", "yes", "Each node may become the master.", exactly("yes")},
+		{"appendfsync", "always", "Each node may become the master.", exactly("always")},
+	})
+}
+
+// settingsOf checks the settings of the nodes, of which there is one.
+func (x *examination) settingsOf(nodes []*node, settings []setting) {
+	for _, c := range settings {
 		var wrong, silent []string
 		for _, n := range nodes {
 			switch v, told := n.config[c.name]; {

@@ -1,0 +1,124 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const allSlots = 16384
+
+// at is how to connect to a node of a cluster.
+func (x *examination) at(addr string) *redis.Options {
+	o := *x.Redis
+	o.Addr, o.Dialer = addr, nil
+	if o.TLSConfig != nil { // the certificate is of the server that the cluster names
+		o.TLSConfig = o.TLSConfig.Clone()
+		o.TLSConfig.ServerName, _, _ = net.SplitHostPort(addr)
+	}
+	return &o
+}
+
+// cluster checks the slots of a Redis Cluster and the settings of its nodes. s is one of them.
+func (x *examination) cluster(ctx context.Context, s *server) {
+	const means = "A shard whose slot has no master stops, and its events wait."
+	slots, err := s.rdb.ClusterSlots(ctx).Result()
+	if err != nil {
+		x.add("cluster slots", Unknown, err.Error(), means, "Allow this user to read them: ACL SETUSER … +cluster|slots.")
+		return
+	}
+	covered, replicas, masters := 0, -1, []string{}
+	var addrs []string
+	for _, r := range slots {
+		covered += r.End - r.Start + 1
+		for i, n := range r.Nodes {
+			addr := n.Addr
+			if host, port, err := net.SplitHostPort(addr); err == nil && host == "" { // the node does not know its own
+				host, _, _ = net.SplitHostPort(s.rdb.Options().Addr)
+				addr = net.JoinHostPort(host, port)
+			}
+			if i == 0 && !slices.Contains(masters, addr) {
+				masters = append(masters, addr)
+			}
+			if !slices.Contains(addrs, addr) {
+				addrs = append(addrs, addr)
+			}
+		}
+		if n := len(r.Nodes) - 1; replicas < 0 || n < replicas {
+			replicas = n
+		}
+	}
+	found := fmt.Sprintf("%d of %d covered by %d masters", covered, allSlots, len(masters))
+	if covered == allSlots {
+		x.add("cluster slots", OK, found, means, "")
+	} else {
+		x.add("cluster slots", Failed, found, means, "`redis-cli --cluster fix` gives the others to a master. Bring a lost one back first.")
+	}
+	x.copies(max(0, replicas))
+	x.clusterNodes(ctx, addrs)
+}
+
+// copies checks WAIT_REPLICAS against the replicas of the master that has the fewest.
+func (x *examination) copies(replicas int) {
+	const means = "web-api answers 201 only if WAIT_REPLICAS replicas of the shard's master have the submission. With fewer than all, a failover may lose what was answered."
+	wait := x.Limits.WaitFor
+	found := fmt.Sprintf("WAIT_REPLICAS %d, each master has at least %d", wait, replicas)
+	switch {
+	case wait > replicas:
+		x.add("replicas", Failed, found, means, "Start the missing replicas, or lower WAIT_REPLICAS: until then submissions are answered 503.")
+	case replicas == 0:
+		x.add("replicas", Warning, found, means, "Give each master a replica: without one, its shards stop until it is back.")
+	case wait < replicas:
+		x.add("replicas", Warning, found, means, fmt.Sprintf("Set WAIT_REPLICAS=%d for web-api and the tool.", replicas))
+	default:
+		x.add("replicas", OK, found, means, "")
+	}
+}
+
+// clusterNodes checks the settings of all nodes, and the memory of the fullest one.
+func (x *examination) clusterNodes(ctx context.Context, addrs []string) {
+	var nodes []*node
+	for _, addr := range addrs {
+		if n := x.node(ctx, addr); n != nil {
+			nodes = append(nodes, n)
+		}
+	}
+	if len(nodes) == 0 {
+		return
+	}
+	oldest, fullest := nodes[0], nodes[0]
+	for _, n := range nodes {
+		if !atLeast(n.info["redis_version"], 7, 0) {
+			oldest = n
+		}
+		if n.share() > fullest.share() {
+			fullest = n
+		}
+	}
+	version := oldest.info["redis_version"]
+	x.expect(oldest.server, "redis version", version, atLeast(version, 7, 0), Failed, "The scripts and streams need Redis 7.0 or newer.", "Upgrade Redis on each node.")
+	x.memory(fullest.server)
+	x.clients(fullest.server)
+	x.settingsOf(nodes, []setting{
+		{"cluster-require-full-coverage", "no", "With yes, one master that is away stops all shards, not its own alone.", exactly("no")},
+		{"cluster-node-timeout", "3000", "After so many ms a master that does not answer is replaced. More is a longer outage; less replaces a master that is only busy.",
+			func(v string) bool { n, err := strconv.Atoi(v); return err == nil && n >= 3000 && n <= 5000 }},
+		{"appendonly", "yes", "Without it, a restart of a node loses every event under way there.", exactly("yes")},
+		{"appendfsync", "always", "With always, an answered write is on the disk.", exactly("always")},
+		{"maxmemory-policy", "noeviction", "A policy that evicts deletes streams, retries and idempotency keys when memory is full.", exactly("noeviction")},
+	})
+}
+
+// share is how much of its memory a node uses; 2 if it has no limit.
+func (s *server) share() float64 {
+	limit, _ := strconv.ParseFloat(s.say("maxmemory", "maxmemory"), 64)
+	used, _ := strconv.ParseFloat(s.info["used_memory"], 64)
+	if limit == 0 {
+		return 2
+	}
+	return used / limit
+}
