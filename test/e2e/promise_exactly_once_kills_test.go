@@ -35,7 +35,6 @@ func chaosFor(t *testing.T, fifths int) time.Duration {
 // TestPromiseExactlyOnceKills kills processes with SIGKILL under load, the shipped ones at random
 // moments and ones built for it at exact points, and then balances the ledger.
 func TestPromiseExactlyOnceKills(t *testing.T) {
-	t.Parallel()
 	c := newChaos(t)
 	c.exact = builds.programs(t, "killpoints")
 	long := chaosFor(t, 3)

@@ -31,7 +31,6 @@ func installation(t *testing.T, server *stagetest.Server, database int, prefix s
 // TestPromiseExactlyOnceRedises kills everything under load, on each kind of Redis that people
 // have, and then balances the ledgers.
 func TestPromiseExactlyOnceRedises(t *testing.T) {
-	t.Parallel()
 	for name, start := range map[string]func(t *testing.T) []*pipeline{
 		"prefix": func(t *testing.T) []*pipeline {
 			return []*pipeline{installation(t, stagetest.Real(t, stagetest.Durable...), 1, "shop:")}

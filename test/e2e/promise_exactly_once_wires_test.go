@@ -15,7 +15,6 @@ import (
 // Connections are reset in the middle of requests and replies, stall, slow down and go half open.
 // Then the ledger must balance.
 func TestPromiseExactlyOnceWires(t *testing.T) {
-	t.Parallel()
 	p := newPipeline(t, "LEASE=1s")
 	store := strings.TrimSuffix(strings.TrimPrefix(p.mongo, "mongodb://"), "/")
 	type end struct {
