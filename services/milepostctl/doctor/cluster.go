@@ -26,6 +26,7 @@ func (x *examination) at(addr string) *redis.Options {
 // cluster checks the slots of a Redis Cluster and the settings of its nodes. s is one of them.
 func (x *examination) cluster(ctx context.Context, s *server) {
 	const means = "A shard whose slot has no master stops, and its events wait."
+	//lint:ignore SA1019 CLUSTER SHARDS is not in Redis 6
 	slots, err := s.rdb.ClusterSlots(ctx).Result()
 	if err != nil {
 		x.add("cluster slots", Unknown, err.Error(), means, "Allow this user to read them: ACL SETUSER … +cluster|slots.")
