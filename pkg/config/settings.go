@@ -264,8 +264,8 @@ func (u RedisURL) sentinel() bool {
 	return err == nil && p.Query().Get("master_name") != ""
 }
 
-// nodes returns u without the further nodes of a cluster that it names with addr=, and these. Behind
-// Sentinel addr= names Sentinels.
+// nodes returns u without the further nodes of a cluster that it names with addr=, and these.
+// Behind Sentinel addr= names Sentinels.
 func (u RedisURL) nodes() (one string, others []string) {
 	p, err := url.Parse(string(u))
 	if err != nil || u.sentinel() {

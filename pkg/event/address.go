@@ -104,7 +104,8 @@ func (a Address) Validate() error {
 	if err := checkDomain(s[at+1:]); err != nil {
 		return err
 	}
-	// The parser also accepts comments and folding. Only an addr-spec is written back unchanged.
+	// The parser also accepts comments and folding. Only an addr-spec is written back
+	// unchanged.
 	local := s[:at] + "@example.com" // it does not know all domains of IDNA
 	if parsed, err := mail.ParseAddress("<" + local + ">"); err != nil || parsed.String() != "<"+local+">" {
 		return addressError("email address is not of the form ada@example.com")

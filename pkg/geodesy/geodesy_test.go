@@ -55,8 +55,8 @@ func TestMiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			q := must(geodesy.Degrees(tc.lat, tc.long))
 			got, err := geodesy.Miles(office, q)
-			// Half a unit of the ninth decimal that the contract gives, and the rounding of
-			// 34.864535+360.
+			// Half a unit of the ninth decimal that the contract gives, and the
+			// rounding of 34.864535+360.
 			if err != nil || math.Abs(got-tc.want) > 6e-10 {
 				t.Errorf("Miles(office, %v %v) = %.12f, %v; want %.9f", tc.lat, tc.long, got, err, tc.want)
 			}

@@ -86,21 +86,23 @@ type Program[C any] struct {
 	Does  string         // continues the name in --help: "works out …"
 	Admin config.Address // default of ADMIN_LISTEN
 
-	// StatusPage makes the page of STATUS_PAGE, [statuspage.New]; nil leaves page and variables out.
-	// A page brings html/template, with which the linker keeps every exported method: 8 MB.
+	// StatusPage makes the page of STATUS_PAGE, [statuspage.New]; nil leaves page and variables
+	// out. A page brings html/template, with which the linker keeps every exported method: 8
+	// MB.
 	StatusPage   StatusPage
 	StatusPageOn config.Switch // default of STATUS_PAGE
 
 	// Processors and GCPercent are defaults of GOMAXPROCS and GOGC; 0 leaves Go's own. On one
-	// processor an event passes from reader to handler to settling without waking a thread. A live
-	// heap of about 4 MB with GCPercent 400 is collected every 16 MB of allocation.
+	// processor an event passes from reader to handler to settling without waking a thread. A
+	// live heap of about 4 MB with GCPercent 400 is collected every 16 MB of allocation.
 	Processors, GCPercent int
 
-	// Lean lowers GCPercent, to 50 at least, while more than 4 MB of heap and stacks are in use.
+	// Lean lowers GCPercent, to 50 at least, while more than 4 MB of heap and stacks are in
+	// use.
 	Lean bool
 
-	// Run does the work until ctx ends. It drains before it returns nil; an error ends the program
-	// with status 1.
+	// Run does the work until ctx ends. It drains before it returns nil; an error ends the
+	// program with status 1.
 	Run func(ctx context.Context, cfg C, p *Process) error
 
 	// Commands are subcommands beside healthcheck, by name.

@@ -51,11 +51,11 @@ func (s *Store) Distances(ctx context.Context, ids []string) (map[string]float64
 }
 
 const (
-	// findMost is the number of event IDs in one query. Some stores compare each document with the
-	// whole list, so lists are short.
+	// findMost is the number of event IDs in one query. Some stores compare each document with
+	// the whole list, so lists are short.
 	findMost = 32
-	// findAtOnce is the number of queries at the same time, enough to keep a store busy. One runs
-	// in the caller's goroutine: in a new one the stack has to grow for the driver.
+	// findAtOnce is the number of queries at the same time, enough to keep a store busy. One
+	// runs in the caller's goroutine: in a new one the stack has to grow for the driver.
 	findAtOnce = 2
 )
 

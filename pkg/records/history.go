@@ -23,8 +23,8 @@ type Profile struct {
 func (s *Store) Profile(ctx context.Context, email string) (Profile, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
-	// FerretDB v1 lacks $min and $max in $group, so there are three queries. Each reads one range
-	// of the index.
+	// FerretDB v1 lacks $min and $max in $group, so there are three queries. Each reads one
+	// range of the index.
 	users, err := s.collection(ctx)
 	if err != nil {
 		return Profile{}, err

@@ -272,7 +272,8 @@ func BenchmarkCopied(b *testing.B) {
 }
 
 // BenchmarkShards has a publisher and two stages move events over a single Redis and over a cluster
-// of three masters, where nobody listens: Redis' CPU for each event, and the busiest master's share.
+// of three masters, where nobody listens: Redis' CPU for each event, and the busiest master's
+// share.
 func BenchmarkShards(b *testing.B) {
 	for _, masters := range []int{1, 3} {
 		b.Run(fmt.Sprintf("masters=%d", masters), func(b *testing.B) {

@@ -41,8 +41,8 @@ func flow(t *testing.T, b *stage.Broker) *tally {
 	return end
 }
 
-// TestCluster: events go from the edge to the end over all shards, each in its own shard, with keys,
-// limits and progress.
+// TestCluster: events go from the edge to the end over all shards, each in its own shard, with
+// keys, limits and progress.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	c := stagetest.ShardedOf(t, 3, false)
@@ -231,8 +231,8 @@ func groupOf(key string) string {
 	return "second"
 }
 
-// TestClusterMasterAway: while a master is away, its shards wait, say so, and get nothing new; the others
-// go on. Then nothing is lost.
+// TestClusterMasterAway: while a master is away, its shards wait, say so, and get nothing new; the
+// others go on. Then nothing is lost.
 func TestClusterMasterAway(t *testing.T) {
 	t.Parallel()
 	c := stagetest.ShardedOf(t, 3, false)

@@ -23,7 +23,8 @@ type Options struct {
 
 	// Nodes are further nodes of a Redis Cluster, asked if the one in Redis does not answer.
 	// Shards is how many a pipeline has there; it is fixed when the pipeline first starts.
-	// Default 16. Tools, which start none, set -1: they find the number. A single Redis is one shard.
+	// Default 16. Tools, which start none, set -1: they find the number. A single Redis is one
+	// shard.
 	Nodes  []string
 	Shards int
 

@@ -11,8 +11,8 @@ import (
 type Result struct {
 	Out []Message
 	Err error
-	// Progress is shown in the event's progress, as JSON under the stage's name. Nil: that of the
-	// first output that is a Progresser.
+	// Progress is shown in the event's progress, as JSON under the stage's name. Nil: that of
+	// the first output that is a Progresser.
 	Progress any
 }
 

@@ -183,8 +183,8 @@ func TestPublishShares(t *testing.T) {
 	if calls == nil {
 		t.Fatalf("no EVALSHA in\n%s", stats)
 	}
-	// The first call goes alone or with few, the others 128 at a time; on a busy machine some come
-	// late.
+	// The first call goes alone or with few, the others 128 at a time; on a busy machine some
+	// come late.
 	if k, err := strconv.Atoi(calls[1]); err != nil || k > n/10 {
 		t.Errorf("%d submissions at once took %s scripts, want a tenth of that at most", n, calls[1])
 	}

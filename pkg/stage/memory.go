@@ -22,7 +22,8 @@ const memoryPatience = time.Second
 func (b *Broker) collectMemory(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), memoryPatience)
 	defer cancel()
-	// Not link.Check: a Redis that is loading or full answers INFO, and an embedded one does not.
+	// Not link.Check: a Redis that is loading or full answers INFO, and an embedded one does
+	// not.
 	info, _ := b.link.Client().Info(ctx, "memory").Result()
 	for line := range strings.Lines(info) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")

@@ -20,9 +20,10 @@ const (
 
 	readBlockCluster = 5 * time.Second // CLIENT UNBLOCK ends it, which every node of a cluster knows
 
-	// A read that finds more than gatherFrom entries, but less than it could, is followed by a rest
-	// in which more gather: reading, a batch handler's call and settling cost nearly the same for
-	// many as for few. The rest is longest at 12,500 entries a second. A single entry never waits.
+	// A read that finds more than gatherFrom entries, but less than it could, is followed by a
+	// rest in which more gather: reading, a batch handler's call and settling cost nearly the
+	// same for many as for few. The rest is longest at 12,500 entries a second. A single entry
+	// never waits.
 	gatherFrom = 8
 	gatherEach = 80 * time.Microsecond // for each entry read
 	gatherMost = 10 * time.Millisecond
@@ -154,7 +155,8 @@ const noBlock = -1
 
 // read runs one XREADGROUP.
 func (s *lane) read(ctx context.Context, conn *redis.Conn, era int, after string, count int, block time.Duration) ([]delivery, error) {
-	// Not ctx: a reply that travels when ctx ends holds entries that this consumer must hand back.
+	// Not ctx: a reply that travels when ctx ends holds entries that this consumer must hand
+	// back.
 	streams, err := conn.XReadGroup(context.WithoutCancel(ctx), &redis.XReadGroupArgs{
 		Group: s.cfg.Name, Consumer: s.name, Streams: []string{s.keys.Stream(s.cfg.In), after}, Count: int64(count), Block: block,
 	}).Result()

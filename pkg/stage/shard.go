@@ -71,8 +71,8 @@ func (b *Broker) all() []*shard {
 	return []*shard{b.whole()}
 }
 
-// Shards returns a link for each shard of the pipeline, in order, for the packages below this one. Its
-// Keys name everything that the shard has. A single Redis has one. Errors: [ErrUnavailable],
+// Shards returns a link for each shard of the pipeline, in order, for the packages below this one.
+// Its Keys name everything that the shard has. A single Redis has one. Errors: [ErrUnavailable],
 // [ErrCluster].
 func (b *Broker) Shards(ctx context.Context) ([]*link.Link, error) {
 	shards, err := b.shards(ctx)

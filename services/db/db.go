@@ -16,8 +16,8 @@ import (
 
 // Store is the collection of documents; [records.Store] is one.
 type Store interface {
-	// InsertMany stores records and returns an error for each: nil if the record is stored, now or
-	// by an earlier delivery of its event.
+	// InsertMany stores records and returns an error for each: nil if the record is stored, now
+	// or by an earlier delivery of its event.
 	InsertMany(ctx context.Context, r []records.Record) []error
 	EnsureIndexes(ctx context.Context, log *slog.Logger) error
 	Ping(ctx context.Context) error

@@ -15,7 +15,8 @@ import (
 
 // Store finds the distances; [records.Store] is one.
 type Store interface {
-	// Distances returns the distances in miles by event ID, for the events whose records have one.
+	// Distances returns the distances in miles by event ID, for the events whose records have
+	// one.
 	Distances(ctx context.Context, ids []string) (map[string]float64, error)
 	// Newest returns the newest record of email, and false if there is none.
 	Newest(ctx context.Context, email string) (records.Record, bool, error)
@@ -25,12 +26,14 @@ type Store interface {
 
 // Log is the log with its journal; [journal.Journal] is one.
 type Log interface {
-	// Find returns the events whose lines are in the log, by event ID. The caller may add to the
-	// map.
+	// Find returns the events whose lines are in the log, by event ID. The caller may add to
+	// the map.
 	Find(ids []string) (map[string]journal.Written, error)
-	// TooOld reports whether the log may have a forgotten line of an event of that submission time.
+	// TooOld reports whether the log may have a forgotten line of an event of that submission
+	// time.
 	TooOld(at, now time.Time) bool
-	// Write appends lines with sent as their time of writing and returns what was written for each.
+	// Write appends lines with sent as their time of writing and returns what was written for
+	// each.
 	Write(sent time.Time, lines []journal.Line) ([]journal.Written, error)
 	// Probe returns nil if lines can be written.
 	Probe() error

@@ -23,8 +23,8 @@ func TestRun(t *testing.T) {
 		}
 		g.wantNews(300)
 
-		// A bare address from another program gets its newest distance. Text that is no address and
-		// events that are too old become dead letters.
+		// A bare address from another program gets its newest distance. Text that is no
+		// address and events that are too old become dead letters.
 		g.store.put("other program", address(7), 1234.5)
 		for _, s := range []string{string(address(7)), "no address", "a@b.c\x1b[2J"} {
 			if err := g.rdb.Publish(t.Context(), event.UserEmail, s).Err(); err != nil {
@@ -41,8 +41,8 @@ func TestRun(t *testing.T) {
 		}
 		stop()
 
-		// The same events again, as after a lost settle: they are known, so there are no lines, but
-		// the same news.
+		// The same events again, as after a lost settle: they are known, so there are no
+		// lines, but the same news.
 		_, stop = g.start()
 		defer stop()
 		before := g.lines()

@@ -20,14 +20,7 @@ func TestCluster(t *testing.T) {
 	t.Parallel()
 	c := stagetest.ShardedOf(t, 3, false)
 	o := c.Servers[0].Options()
-	if s := runTool(t, o, "", "status"); s.code != ExitAway || !strings.Contains(s.err, "none has started here yet") {
-		t.Errorf("status of a cluster without a pipeline: %s", s)
-	}
-	for _, s := range c.Servers { // the question alone writes nothing
-		if n := s.Client().DBSize(t.Context()).Val(); n != 0 {
-			t.Errorf("after status, a master has %d keys", n)
-		}
-	}
+	untouched(t, c, o)
 	var mended atomic.Bool
 	stop := running(t, o, func(string) error {
 		if mended.Load() {
@@ -41,7 +34,7 @@ func TestCluster(t *testing.T) {
 		ids[strings.TrimSpace(must(t, o, "publish", event.RawInput, golden))] = true
 	}
 	type letter struct{ Entry, ID string }
-	list := func(o *redis.Options, args ...string) (all []letter) {
+	list := func(args ...string) (all []letter) {
 		for line := range strings.Lines(must(t, o, append([]string{"dead", "list", "-o", "json"}, args...)...)) {
 			var l letter
 			if err := json.Unmarshal([]byte(line), &l); err != nil {
@@ -51,14 +44,14 @@ func TestCluster(t *testing.T) {
 		}
 		return all
 	}
-	stagetest.Eventually(t, "all are dead letters", func() bool { return len(list(o)) == n })
-	all := list(o)
+	stagetest.Eventually(t, "all are dead letters", func() bool { return len(list()) == n })
+	all := list()
 	for i, l := range all {
 		if i > 0 && l.Entry[:13] < all[i-1].Entry[:13] || !ids[l.ID] {
 			t.Errorf("dead letter %d is %+v after %+v; want the oldest first, each of an event that was published", i, l, all[max(0, i-1)])
 		}
 	}
-	if got := list(o, "--limit", "7"); fmt.Sprint(got) != fmt.Sprint(all[:7]) {
+	if got := list("--limit", "7"); fmt.Sprint(got) != fmt.Sprint(all[:7]) {
 		t.Errorf("dead list --limit 7: %v, want %v", got, all[:7])
 	}
 	out := must(t, o, "status", "--sample", "0")
@@ -68,26 +61,7 @@ func TestCluster(t *testing.T) {
 	if out = must(t, o, "status", "--sample", "0", "--shards"); strings.Count(out, "distance  raw_input") != 17 {
 		t.Errorf("status --shards: %s; want one line, and 16 for the shards", out)
 	}
-
-	one := all[3]
-	if out = must(t, o, "find", one.ID); !strings.Contains(out, "dead replay raw_input "+one.Entry) {
-		t.Errorf("find of a dead letter: %s; want the command that replays %s", out, one.Entry)
-	}
-	if out = must(t, o, "dead", "show", event.RawInput, one.Entry); !strings.Contains(out, one.ID) {
-		t.Errorf("dead show %s: %s; want event %s", one.Entry, out, one.ID)
-	}
-	bare, _, _ := strings.Cut(one.Entry, "/")
-	if s := runTool(t, o, "", "dead", "drop", event.RawInput, bare, "--yes"); s.code != ExitNotFound {
-		t.Errorf("dead drop of an entry without its shard: %s", s)
-	}
-	kept := must(t, o, "dead", "export")
-	must(t, o, "dead", "drop", event.RawInput, one.Entry, "--yes")
-	if got := list(o, "--id", one.ID); len(got) != 0 {
-		t.Errorf("after dead drop there is still %v", got)
-	}
-	if s := on(t, o, 80, "", kept, "dead", "import"); s.code != ExitOK || s.out != "imported 1 dead letter; 39 were there already\n" {
-		t.Errorf("dead import: %s", s)
-	}
+	single(t, o, all[3].ID, all[3].Entry)
 	mended.Store(true)
 	must(t, o, "dead", "replay", event.RawInput, "--all", "--yes")
 	stagetest.Eventually(t, "all are settled", func() bool {
@@ -117,6 +91,42 @@ func TestCluster(t *testing.T) {
 	must(t, o, "group", "retire", event.RawInput, "distance", "--yes")
 	if s := runTool(t, o, "", "group", "retire", event.RawInput, "distance", "--yes"); s.code != ExitNotFound {
 		t.Errorf("group retire, twice: %s", s)
+	}
+}
+
+// untouched: status of a cluster without a pipeline writes nothing.
+func untouched(t *testing.T, c *stagetest.Sharded, o *redis.Options) {
+	t.Helper()
+	if s := runTool(t, o, "", "status"); s.code != ExitAway || !strings.Contains(s.err, "none has started here yet") {
+		t.Errorf("status of a cluster without a pipeline: %s", s)
+	}
+	for _, s := range c.Servers {
+		if n := s.Client().DBSize(t.Context()).Val(); n != 0 {
+			t.Errorf("after status, a master has %d keys", n)
+		}
+	}
+}
+
+// single: one of 40 dead letters is found, shown, dropped, and imported again.
+func single(t *testing.T, o *redis.Options, id, entry string) {
+	t.Helper()
+	if out := must(t, o, "find", id); !strings.Contains(out, "dead replay raw_input "+entry) {
+		t.Errorf("find of a dead letter: %s; want the command that replays %s", out, entry)
+	}
+	if out := must(t, o, "dead", "show", event.RawInput, entry); !strings.Contains(out, id) {
+		t.Errorf("dead show %s: %s; want event %s", entry, out, id)
+	}
+	bare, _, _ := strings.Cut(entry, "/")
+	if s := runTool(t, o, "", "dead", "drop", event.RawInput, bare, "--yes"); s.code != ExitNotFound {
+		t.Errorf("dead drop of an entry without its shard: %s", s)
+	}
+	kept := must(t, o, "dead", "export")
+	must(t, o, "dead", "drop", event.RawInput, entry, "--yes")
+	if got := must(t, o, "dead", "list", "-o", "json", "--id", id); got != "" {
+		t.Errorf("after dead drop there is still %s", got)
+	}
+	if s := on(t, o, 80, "", kept, "dead", "import"); s.code != ExitOK || s.out != "imported 1 dead letter; 39 were there already\n" {
+		t.Errorf("dead import: %s", s)
 	}
 }
 

@@ -353,7 +353,8 @@ func TestInvalidation(t *testing.T) {
 			}
 		}
 
-		// The history is read, then a submission comes and is settled, then the answer arrives.
+		// The history is read, then a submission comes and is settled, then the answer
+		// arrives.
 		stagetest.Eventually(t, "all is settled", settled)
 		rdb := stagetest.Client(t, o)
 		keys := rdb.Keys(t.Context(), "cache:users:*").Val()

@@ -34,6 +34,6 @@ func normal(city string) (asked string, err error) {
 	return asked, nil
 }
 
-// fold returns the same for all cases and encodings of a name. A provider may not know it: it has no ß
-// and no ς.
+// fold returns the same for all cases and encodings of a name. A provider may not know it: it has
+// no ß and no ς.
 func fold(s string) string { return cases.Fold().String(norm.NFKC.String(s)) }

@@ -27,8 +27,8 @@ type slots struct {
 	used map[string]int
 }
 
-// take reserves a slot for a client; release gives it back. If the client has used all, the error is
-// one to answer with: it says why, and when to try again.
+// take reserves a slot for a client; release gives it back. If the client has used all, the error
+// is one to answer with: it says why, and when to try again.
 func (s *slots) take(c echo.Context, client string, again time.Duration, why string) (release func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

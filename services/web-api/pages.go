@@ -112,8 +112,8 @@ func (s *site) complete(p mainPage) mainPage {
 }
 
 func (s *site) mainPage(c echo.Context, status int, p mainPage) error {
-	// Under no-referrer the browser posts the form with "Origin: null", and over plain HTTP without
-	// Sec-Fetch-Site: sameOrigin would refuse it. No referrer goes to another site.
+	// Under no-referrer the browser posts the form with "Origin: null", and over plain HTTP
+	// without Sec-Fetch-Site: sameOrigin would refuse it. No referrer goes to another site.
 	c.Response().Header().Set("Referrer-Policy", "same-origin")
 	if p.Accepted != nil {
 		zip := takesGzip(c.Request())

@@ -67,8 +67,8 @@ func (s *site) follow(conn net.Conn, header http.Header, ids []string) {
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		// A stream has no read deadline, unlike a request. The client sends nothing after its
-		// request, so whatever Read returns is the end.
+		// A stream has no read deadline, unlike a request. The client sends nothing after
+		// its request, so whatever Read returns is the end.
 		_ = conn.SetReadDeadline(time.Time{})
 		var b [1]byte
 		_, _ = conn.Read(b[:])

@@ -1,7 +1,8 @@
 //go:build linux
 
-// Command bench measures Milepost on this machine, from POST to log line: the programs, as processes
-// of their own over a redis-server of their own. It needs Linux, for /proc. See README.md.
+// Command bench measures Milepost on this machine, from POST to log line: the programs, as
+// processes of their own over a redis-server of their own. It needs Linux, for /proc. See
+// README.md.
 package main
 
 import (

@@ -43,7 +43,8 @@ func measureSetting(ctx context.Context, o options, fsync string) (s setting, er
 			err = fmt.Errorf("%w\n(the output of the programs is in %s)", err, dir)
 		}
 	}()
-	// The stages make their groups, so that the edge publishes for the same readers in each round.
+	// The stages make their groups, so that the edge publishes for the same readers in each
+	// round.
 	if err := r.open(ctx); err != nil {
 		return s, err
 	}

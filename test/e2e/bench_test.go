@@ -64,8 +64,8 @@ func TestBench(t *testing.T) {
 				t.Errorf("appendfsync %s: %s is %v", s.Fsync, ratio, m[ratio])
 			}
 		}
-		// In short runs entries of one window are counted in another; on their way they are all
-		// added to three streams, acknowledged by three stages and published.
+		// In short runs entries of one window are counted in another; on their way they are
+		// all added to three streams, acknowledged by three stages and published.
 		if n := m["redis_commands_per_event"]; n < 6 || n > 200 {
 			t.Errorf("appendfsync %s: %v Redis commands an event", s.Fsync, n)
 		}

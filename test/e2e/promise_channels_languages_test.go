@@ -38,7 +38,8 @@ func TestPromiseChannelsLanguages(t *testing.T) {
 			p.start("web-api", "db", "email")
 			p.submit(golden)
 			p.delivered(golden.Email)
-			// On a sphere the distance differs from the ellipsoid's by less than half a percent.
+			// On a sphere the distance differs from the ellipsoid's by less than half a
+			// percent.
 			if miles := p.sent().miles[golden.Email]; !strings.HasPrefix(miles, "56") {
 				t.Errorf("%s is told %s miles, want about 5,680", golden.Email, miles)
 			}

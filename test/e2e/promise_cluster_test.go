@@ -26,9 +26,9 @@ func newSharded(t testing.TB, env ...string) (*pipeline, *stagetest.Sharded) {
 	return p, c
 }
 
-// TestPromiseCluster kills masters of a Redis Cluster under load, moves shards between masters, adds a
-// master, kills services meanwhile, and then balances the ledger. The replica of a master must have
-// what is answered.
+// TestPromiseCluster kills masters of a Redis Cluster under load, moves shards between masters,
+// adds a master, kills services meanwhile, and then balances the ledger. The replica of a master
+// must have what is answered.
 func TestPromiseCluster(t *testing.T) {
 	t.Parallel()
 	p, c := newSharded(t, "LEASE=1s", "WAIT_REPLICAS=1")
@@ -63,8 +63,8 @@ func TestPromiseCluster(t *testing.T) {
 		killed, moved, answers[len(answers)/2], answers[len(answers)-1])
 }
 
-// failMaster kills the master of any slot, waits for the next one and starts the killed one again. It
-// returns how long it took until the next master has new submissions.
+// failMaster kills the master of any slot, waits for the next one and starts the killed one again.
+// It returns how long it took until the next master has new submissions.
 func (p *pipeline) failMaster(c *stagetest.Sharded, l *ledger) time.Duration {
 	slot := rand.IntN(stagetest.Slots)
 	old := c.Master(slot)

@@ -157,7 +157,8 @@ func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) 
 			Tries: d.Tries, Crashes: d.Crashes, Error: d.Error,
 		})
 	}
-	// A retried entry is settled and its successor is elsewhere: only the successor is of interest.
+	// A retried entry is settled and its successor is elsewhere: only the successor is of
+	// interest.
 	all := slices.Clone(out)
 	out = slices.DeleteFunc(out, func(p Place) bool {
 		return p.State == Settled && slices.ContainsFunc(all, func(q Place) bool {

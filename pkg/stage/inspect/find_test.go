@@ -81,7 +81,8 @@ func TestFind(t *testing.T) {
 		}
 		stop()
 		until(publish("waits", ""), "in first settled", "mid second waiting")
-		// A version 7 UUID of the year 2100: its time says nothing about when the entry was added.
+		// A version 7 UUID of the year 2100: its time says nothing about when the entry was
+		// added.
 		until(publish("waits", "03bb2cc3-d800-7000-8000-000000000001"), "in first settled", "mid second waiting")
 		if states, _ := find(t, b, "00000000-0000-0000-0000-000000000000"); states != nil {
 			t.Errorf("an event that never was is found: %q", states)

@@ -89,8 +89,8 @@ func addForeign(c *ChannelStatus, f Foreign) {
 	}
 }
 
-// consumerOf is a consumer, of a group of the ith channel, in all shards. It is alive if it is so in
-// one of them. What keeps it from working in some of them names those.
+// consumerOf is a consumer, of a group of the ith channel, in all shards. It is alive if it is so
+// in one of them. What keeps it from working in some of them names those.
 func consumerOf(shards []ShardStatus, i int, group, name string) ConsumerStatus {
 	out := ConsumerStatus{Name: name}
 	var states, obstacles []string

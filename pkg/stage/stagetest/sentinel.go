@@ -202,8 +202,8 @@ func (s *Server) followed(replicas int) bool {
 	return err == nil && int(n) == replicas
 }
 
-// Fail calls down, which takes the master away, and returns the next master, when the Sentinels have
-// made it. The old one is killed, if it is not dead, and comes back as a replica.
+// Fail calls down, which takes the master away, and returns the next master, when the Sentinels
+// have made it. The old one is killed, if it is not dead, and comes back as a replica.
 func (c *Cluster) Fail(down func(master *Server)) *Server {
 	c.t.Helper()
 	old := c.Master()

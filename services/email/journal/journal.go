@@ -44,7 +44,8 @@ type Options struct {
 	Log     *slog.Logger  // default: slog.Default()
 	Standby func()        // called once if another process holds the lock
 
-	// Segment is the number of events after which a new segment begins. Default 16384, about 3 MB.
+	// Segment is the number of events after which a new segment begins. Default 16384, about 3
+	// MB.
 	Segment int
 }
 
@@ -86,7 +87,8 @@ const (
 	lockPoll       = 100 * time.Millisecond
 	defaultKeep    = 30 * 24 * time.Hour
 	defaultSegment = 16 << 10
-	// forgetMargin is how much longer than Keep an ID is remembered, in case the clock is set back.
+	// forgetMargin is how much longer than Keep an ID is remembered, in case the clock is set
+	// back.
 	forgetMargin = time.Hour
 )
 

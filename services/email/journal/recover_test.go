@@ -241,7 +241,8 @@ func TestPlaceGone(t *testing.T) {
 					put(t, path, whole[:len(whole)-7])
 					closed(t, open(t, path))
 					wantContent(t, path, whole)
-					// Or not even its record was whole: then the first one counts.
+					// Or not even its record was whole: then the first one
+					// counts.
 					put(t, segment, records[:len(records)-7])
 					j := open(t, path)
 					wantKnown(t, j, 5, 6)

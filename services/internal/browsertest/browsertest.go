@@ -69,7 +69,8 @@ func Start(t testing.TB) *Browser {
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(profile),
 		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
-		// A page at a name other than localhost is no secure context, as on a plain HTTP site.
+		// A page at a name other than localhost is no secure context, as on a plain HTTP
+		// site.
 		chromedp.Flag("host-resolver-rules", "MAP milepost.test 127.0.0.1"))
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(allocator)

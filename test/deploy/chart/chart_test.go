@@ -64,7 +64,8 @@ func TestApplyTwice(t *testing.T) {
 	for title, v := range sets(t) {
 		documents, _ := render(t, "milepost", v)
 		for _, d := range documents {
-			// A patch always has the selector of a budget: Kubernetes replaces it whole.
+			// A patch always has the selector of a budget: Kubernetes replaces it
+			// whole.
 			if operators.MatchString(d) || strings.Contains(d, "kind: PodDisruptionBudget") {
 				continue
 			}

@@ -50,7 +50,8 @@ func TestHA(t *testing.T) {
 		}
 	}
 	for name, s := range p.Services {
-		// A name would do until its container stops: from then on Sentinel hangs in looking it up.
+		// A name would do until its container stops: from then on Sentinel hangs in looking
+		// it up.
 		if me := s.Environment["ME"]; me != nil {
 			own, peers := s.Networks["default"].Ipv4Address, strings.Fields(*s.Environment["NODES"]+" "+*s.Environment["SENTINELS"])
 			if host, _, _ := strings.Cut(*me, ":"); own == "" || host != own || !slices.Contains(peers, *me) {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// The tags are part of what is kept in Redis: another version must find the same ones. The slots are
-// those that CLUSTER KEYSLOT of redis-server 7.0 answers.
+// The tags are part of what is kept in Redis: another version must find the same ones. The slots
+// are those that CLUSTER KEYSLOT of redis-server 7.0 answers.
 func TestShards(t *testing.T) {
 	want := []string{"10", "3", "61", "43", "11", "2", "60", "42", "12", "1", "63", "41", "13", "0", "62", "40"}
 	if got := tags(16); !slices.Equal(got, want) {
