@@ -62,8 +62,7 @@ func TestPromiseBadEntry(t *testing.T) {
 	}
 	p.delivered(addresses(good...)...)
 	for i, channel := range hops {
-		want := map[string]int{}
-		total := 0
+		want, total := map[string]int{}, 0
 		for _, g := range garbage[channel] {
 			want[begin(g.payload)]++
 			if len(g.payload) < 1000 && !strings.ContainsRune(g.payload, 0) {
