@@ -217,9 +217,9 @@ func TestInterruptFinishesWhatWasSubmitted(t *testing.T) {
 	}
 }
 
-// A port or a folder in use is an error that names its variable, and nothing is left behind.
+// A port or a folder in use is an error that names its variable, and nothing is left behind. Not in
+// parallel: a program that another test starts has a copy of the listener for a moment.
 func TestTaken(t *testing.T) {
-	t.Parallel()
 	for _, name := range []string{"LISTEN", "ADMIN_LISTEN", "EMBEDDED_REDIS", "EMBEDDED_MONGO"} {
 		t.Run(name, func(t *testing.T) {
 			env := environment(t, t.TempDir())
