@@ -10,8 +10,7 @@ import (
 func ExampleLine() {
 	at := time.Date(2026, 11, 21, 21, 36, 47, 180e6, time.UTC)
 	fmt.Println(Line(at, "jeff@example.com", 7118.879985511665, "Velocity"))
-	// Output: 21:36:47,180 root INFO Email sent to: jeff@example.com; Message: You are
-	// 7118.879985511665 miles from Velocity.
+	// Output: 21:36:47,180 root INFO Email sent to: jeff@example.com; Message: You are 7118.879985511665 miles from Velocity.
 }
 
 func TestLine(t *testing.T) {
