@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -107,8 +108,8 @@ func (b *Broker) findShards(ctx context.Context) ([]*shard, error) {
 	}
 	b.cluster.Store(c)
 	shards := make([]*shard, n)
-	for i := range shards {
-		s := &shard{index: i, keys: keys.Shard(b.opt.Prefix, i, n), block: readBlockCluster, together: together{c, i}, quiet: func() bool { return c.quiet(b.outputs) },
+	for i, k := range keys.Shards(b.opt.Prefix, n) {
+		s := &shard{index: i, keys: k, block: readBlockCluster, together: together{c, i}, quiet: func() bool { return c.quiet(b.outputs) },
 			maxBacklog: max(1, b.opt.MaxBacklog/n), keepEntries: max(1, b.opt.KeepEntries/n), maxDead: max(1, b.opt.MaxDead/n)}
 		s.link = &link.Link{Client: func() *redis.Client { return c.client(i) }, Keys: s.keys, Allowed: b.allowed, MaxDead: s.maxDead,
 			Lost: c.lost, Name: s.String()}
@@ -171,11 +172,7 @@ func (c *cluster) node(addr string) *node {
 	}
 	n := &node{addr: addr, conns: map[*member]struct{}{}}
 	o := c.opt
-	o.Addr, o.Dialer = addr, n.dial
-	if o.TLSConfig != nil { // the certificate is of the server that the cluster names
-		n.tls = o.TLSConfig.Clone()
-		n.tls.ServerName = ""
-	}
+	o.Addr, o.Dialer, n.tls = addr, n.dial, anyServer(o.TLSConfig)
 	n.client = redis.NewClient(&o)
 	o.DialTimeout, o.PoolTimeout = tickTimeout, tickTimeout
 	n.ticks = redis.NewClient(&o)
@@ -185,14 +182,7 @@ func (c *cluster) node(addr string) *node {
 
 // dial connects to the node. The connection ends when the node is no longer a master.
 func (n *node) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	d := &net.Dialer{Timeout: callTimeout}
-	var conn net.Conn
-	var err error
-	if n.tls != nil {
-		conn, err = (&tls.Dialer{NetDialer: d, Config: n.tls}).DialContext(ctx, network, addr)
-	} else {
-		conn, err = d.DialContext(ctx, network, addr)
-	}
+	conn, err := connect(ctx, network, addr, n.tls)
 	if err != nil {
 		return nil, err
 	}
@@ -200,15 +190,11 @@ func (n *node) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	n.mu.Lock()
 	n.conns[m] = struct{}{}
 	n.mu.Unlock()
-	left := sync.OnceFunc(func() {
+	return closing(conn, sync.OnceFunc(func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		delete(n.conns, m)
-	})
-	if c, ok := conn.(*tls.Conn); ok {
-		return tlsConn{c, left}, nil
-	}
-	return tcpConn{conn.(*net.TCPConn), left}, nil
+	})), nil
 }
 
 // cut ends all connections to the node, whatever they wait for.
@@ -218,6 +204,13 @@ func (n *node) cut() {
 	for m := range n.conns {
 		m.stop()
 	}
+}
+
+// all are the nodes that were ever named.
+func (c *cluster) all() []*node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.nodes))
 }
 
 // masters are the nodes that have a shard.
@@ -249,12 +242,7 @@ func (c *cluster) lost() {
 
 // load asks the nodes in random order, until one answers, who the masters are.
 func (c *cluster) load(ctx context.Context) error {
-	c.mu.Lock()
-	nodes := make([]*node, 0, len(c.nodes))
-	for _, n := range c.nodes {
-		nodes = append(nodes, n)
-	}
-	c.mu.Unlock()
+	nodes := c.all()
 	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
 	var last error
 	for _, n := range nodes {

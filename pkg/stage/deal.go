@@ -117,7 +117,7 @@ func (p *Publisher) admit(ctx context.Context, outlets []*outlet, s *Submission)
 			continue
 		}
 		call, cancel := context.WithTimeout(ctx, awayFor)
-		reply, err := o.link.Run(call, script.Limit, []string{o.keys.Limit(l.Name)}, l.Max, l.Per.Milliseconds())
+		reply, err := o.link.Run(call, script.Limit, []string{o.keys.Limit(l.Name)}, 1, l.Max, l.Per.Milliseconds())
 		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -1,7 +1,6 @@
 package stage
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -95,7 +94,8 @@ func (b *Broker) Publisher(name, channel string) *Publisher {
 	return p
 }
 
-// open returns the outlets, and makes them with the first call that Redis answers.
+// open returns the outlets, and makes them with the first call that Redis answers. Errors:
+// [ErrUnavailable], [ErrCluster], [ErrClosed].
 func (p *Publisher) open(ctx context.Context) ([]*outlet, error) {
 	if o := p.outlets.Load(); o != nil {
 		return *o, nil
@@ -106,8 +106,11 @@ func (p *Publisher) open(ctx context.Context) ([]*outlet, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if o := p.outlets.Load(); o != nil || p.closed {
-		return *cmp.Or(o, &[]*outlet{}), nil
+	if o := p.outlets.Load(); o != nil {
+		return *o, nil
+	}
+	if p.closed {
+		return nil, ErrClosed
 	}
 	outlets := make([]*outlet, len(shards))
 	for i, s := range shards {
@@ -139,9 +142,6 @@ func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err e
 	outlets, err := p.open(ctx)
 	if err != nil {
 		return Receipt{}, err
-	}
-	if len(outlets) == 0 {
-		return Receipt{}, ErrClosed
 	}
 	deal := false
 	switch {

@@ -180,8 +180,7 @@ func on(key, rules string, commands ...string) (needs []need) {
 
 // always are the rights of every stage and publisher.
 func (b *Broker) always(k keys.Names) []need {
-	base := k.Base
-	progress := base + "progress:"
+	progress := k.Base + "progress:"
 	var database []need
 	if b.opt.Redis.DB != 0 {
 		database = on("", "", "select 1")
@@ -190,7 +189,7 @@ func (b *Broker) always(k keys.Names) []need {
 		database = slices.Concat(on("", "", "cluster slots"), on(k.Pipeline(), "~"+k.Pipeline(), "hget % a", "hsetnx % a b"))
 	}
 	return slices.Concat(database,
-		on(base+"none", "~"+base+"none", "del %", "setrange % 0 a"),
+		on(k.None(), "~"+k.None(), "del %", "setrange % 0 a"),
 		on(k.Stages(), "~"+k.Stages(), "hset % a b", "hgetall %"),
 		on(progress+"a", "~"+progress+"*", "hset % a b", "hget % a", "expire % 1", "hlen %", "rpush % a", "lindex % 0", "lpop %", "exists %", "del %", "type %"),
 		on(k.Watchers(), "&"+k.Watchers(), "publish % a"),
@@ -223,7 +222,7 @@ func (s *Stage) needs(k keys.Names) []need {
 		on(k.Due(in), all, "zadd % 1 a", "zrem % a", "zrangebyscore % 0 1"),
 		on(k.Dead(in), all, "xadd % * a b", "xlen %"),
 		on(k.Adopter(in), all, "get %", "set % a", "pexpire % 1", "del %", "exists %"),
-		on(k.Base+"heard", "~"+k.Base+"heard", "get %", "set % a"),
+		on(k.Heard(), "~"+k.Heard(), "get %", "set % a"),
 		on(k.Consumer(s.cfg.Name, "a"), consumer, "get %", "set % a", "pexpire % 1", "persist %", "exists %", "pttl %", "del %"),
 	)
 	if !s.cfg.NoAdopt {

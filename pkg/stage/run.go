@@ -22,18 +22,18 @@ func (s *Stage) Run(ctx context.Context) error {
 	}
 	r := s.start(ctx)
 	lanes := s.all()
-	errs := make([]error, len(lanes))
-	var reading sync.WaitGroup
-	for i, l := range lanes {
-		reading.Go(func() { errs[i] = l.run(ctx, r.live) })
+	var each sync.WaitGroup
+	for _, l := range lanes {
+		each.Go(func() { l.run(ctx, r.live) })
 	}
-	reading.Wait()
+	each.Wait()
 	s.shut(draining, nil)
 	r.stop()
+	errs := make([]error, len(lanes))
 	for i, l := range lanes {
-		reading.Go(func() { errs[i] = errors.Join(errs[i], l.leave(context.WithoutCancel(ctx))) })
+		each.Go(func() { errs[i] = l.leave(context.WithoutCancel(ctx)) })
 	}
-	reading.Wait()
+	each.Wait()
 	s.log.Info("stopped", "consumer", s.name)
 	return errors.Join(errs...)
 }
@@ -60,10 +60,10 @@ func (s *Stage) meet(ctx context.Context) error {
 }
 
 // run joins, and reads until ctx ends.
-func (s *lane) run(ctx, live context.Context) error {
+func (s *lane) run(ctx, live context.Context) {
 	starts, err := s.join(ctx, true)
 	if err != nil {
-		return nil // ctx has ended
+		return // ctx has ended
 	}
 	s.joined = true
 	s.gate.open(starting, "")
@@ -72,7 +72,6 @@ func (s *lane) run(ctx, live context.Context) error {
 	}
 	s.chores.Go(func() { s.tickLoop(live) })
 	s.readLoop(ctx, starts)
-	return nil
 }
 
 // running are the goroutines of a Run, and what ends them. Draining goes on after the signal that

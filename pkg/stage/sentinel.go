@@ -33,11 +33,7 @@ const (
 // the answers of a majority. Connections to an old master are closed at once, whatever they are
 // waiting for.
 func Sentinel(o *redis.FailoverOptions) *redis.Options {
-	s := &sentinels{opt: o, tls: o.TLSConfig, members: map[*member]struct{}{}}
-	if s.tls != nil { // the certificate is of the server that Sentinel names
-		s.tls = s.tls.Clone()
-		s.tls.ServerName = ""
-	}
+	s := &sentinels{opt: o, tls: anyServer(o.TLSConfig), members: map[*member]struct{}{}}
 	return &redis.Options{
 		Addr:     fmt.Sprintf("master %s of Sentinel %s", o.MasterName, strings.Join(o.SentinelAddrs, ", ")),
 		Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: s.tls, PoolSize: o.PoolSize, Dialer: s.dial,
@@ -56,12 +52,6 @@ type sentinels struct {
 	end     context.CancelFunc
 	members map[*member]struct{}
 	master  masterAt
-}
-
-// member is a connection to a master, or an attempt at one.
-type member struct {
-	addr string // "" while it is not known
-	stop func()
 }
 
 // masterAt is the master's address as a Sentinel knows it. A later failover has a greater epoch.
@@ -86,13 +76,7 @@ func (s *sentinels) dial(ctx context.Context, network, _ string) (net.Conn, erro
 	m.addr = master.addr
 	s.mu.Unlock()
 	s.follow(master)
-	d := &net.Dialer{Timeout: callTimeout}
-	var conn net.Conn
-	if s.tls != nil {
-		conn, err = (&tls.Dialer{NetDialer: d, Config: s.tls}).DialContext(ctx, network, m.addr)
-	} else {
-		conn, err = d.DialContext(ctx, network, m.addr)
-	}
+	conn, err := connect(ctx, network, m.addr, s.tls)
 	if err != nil {
 		s.leave(m)
 		return nil, fmt.Errorf("the master that Sentinel names: %w", err)
@@ -104,27 +88,8 @@ func (s *sentinels) dial(ctx context.Context, network, _ string) (net.Conn, erro
 		return nil, errors.Join(fmt.Errorf("%s is no longer the master", m.addr), conn.Close())
 	}
 	m.stop = func() { _ = conn.Close() } // whoever uses it gets the error
-	left := sync.OnceFunc(func() { s.leave(m) })
-	if c, ok := conn.(*tls.Conn); ok {
-		return tlsConn{c, left}, nil
-	}
-	return tcpConn{conn.(*net.TCPConn), left}, nil
+	return closing(conn, sync.OnceFunc(func() { s.leave(m) })), nil
 }
-
-// tcpConn and tlsConn tell when they are closed. They keep what a client asks beside net.Conn.
-type tcpConn struct {
-	*net.TCPConn
-	left func()
-}
-
-func (c tcpConn) Close() error { c.left(); return c.TCPConn.Close() }
-
-type tlsConn struct {
-	*tls.Conn
-	left func()
-}
-
-func (c tlsConn) Close() error { c.left(); return c.Conn.Close() }
 
 // enter adds a member and returns clients of the Sentinels.
 func (s *sentinels) enter(m *member) []*redis.SentinelClient {

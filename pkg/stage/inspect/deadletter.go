@@ -110,6 +110,7 @@ func (p *Pipeline) DeadLetter(ctx context.Context, channel, entry string) (DeadL
 	return deadLetters(channel, found, i, len(links))[0], nil
 }
 
+// DeadCount is the number of dead letters of channel.
 func (p *Pipeline) DeadCount(ctx context.Context, channel string) (int, error) {
 	return p.total(ctx, func(_, _ int, l *link.Link) (int, error) {
 		n, err := l.Client().XLen(ctx, l.Keys.Dead(channel)).Result()

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/internal/link"
@@ -126,17 +127,11 @@ func merged[T any](all [][]T, count int, compare func(a, b T) int) []T {
 
 // total calls f for each shard and returns the sum.
 func (p *Pipeline) total(ctx context.Context, f func(i, n int, l *link.Link) (int, error)) (int, error) {
-	links, err := p.b.Shards(ctx)
-	if err != nil {
-		return 0, err
-	}
-	counts, sum := make([]int, len(links)), 0
-	errs := gather(links, func(i int, l *link.Link) (err error) {
-		counts[i], err = f(i, len(links), l)
+	var sum atomic.Int64
+	err := p.each(ctx, func(i, n int, l *link.Link) error {
+		count, err := f(i, n, l)
+		sum.Add(int64(count))
 		return err
 	})
-	for _, n := range counts {
-		sum += n
-	}
-	return sum, cmp.Or(errs...)
+	return int(sum.Load()), err
 }

@@ -168,6 +168,7 @@ func (p *Pipeline) Channels(ctx context.Context) ([]string, error) {
 	return slices.Compact(out), nil
 }
 
+// Status reads the state of a channel: on a Redis Cluster the sums of all shards.
 func (p *Pipeline) Status(ctx context.Context, channel string) (ChannelStatus, error) {
 	links, err := p.b.Shards(ctx)
 	if err != nil {
@@ -260,7 +261,7 @@ func (p *Pipeline) WrongKeys(ctx context.Context, channels ...string) (wrong []W
 	var mu sync.Mutex
 	err = p.each(ctx, func(_, _ int, l *link.Link) error {
 		k := l.Keys
-		types := map[string]string{k.Stages(): "hash", k.Base + "heard": "string"}
+		types := map[string]string{k.Stages(): "hash", k.Heard(): "string"}
 		for _, c := range channels {
 			types[k.Stream(c)], types[k.Dead(c)], types[k.Due(c)] = "stream", "stream", "zset"
 			types[k.Groups(c)], types[k.Floors(c)], types[k.Adopter(c)] = "hash", "hash", "string"

@@ -29,8 +29,8 @@ package keys
 //	                            alive. "1", or JSON {"state","why"} of what keeps it from working
 //	consumer:<group>:<name>:alive  string with expiry: the same for a lasting consumer
 //	stages                      hash: name -> JSON of a stage's or publisher's inputs and outputs
-//	progress:<start of an ID>   hash with expiry: rest of the event ID -> a line for each step of
-//	                            the tracked event, see line in common.lua
+//	progress:<start of an ID>   hash with expiry: rest of the event ID -> a line for each step
+//	                            of the tracked event, see line in common.lua
 //	progress::hashes            list of these hashes in the order in which they were made
 //	progress:                   Pub/Sub channel: "<id> <line>" of all tracked events
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h
@@ -67,6 +67,7 @@ func (n Names) Consumer(group, name string) string { return n.Base + "consumer:"
 func (n Names) Stages() string                     { return n.Base + "stages" }
 func (n Names) Watchers() string                   { return n.Prefix + "progress:" }
 func (n Names) Pipeline() string                   { return n.Prefix + "pipeline" }
+func (n Names) Heard() string                      { return n.Base + "heard" }
 func (n Names) None() string                       { return n.Base + "none" }
 func (n Names) Idempotency(key string) string      { return n.Base + "idempotency:" + key }
 func (n Names) Limit(name string) string           { return n.Base + "limit:" + name }

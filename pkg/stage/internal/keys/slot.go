@@ -52,7 +52,11 @@ func Slots(n int) []int {
 	return all
 }
 
-// Shard returns the names of the ith of n shards.
-func Shard(prefix string, i, n int) Names {
-	return Names{Prefix: prefix, Base: prefix + "{" + tags(n)[i] + "}"}
+// Shards returns the names of each of n shards.
+func Shards(prefix string, n int) []Names {
+	all := make([]Names, n)
+	for i, tag := range tags(n) {
+		all[i] = Names{Prefix: prefix, Base: prefix + "{" + tag + "}"}
+	}
+	return all
 }

@@ -275,11 +275,12 @@ local function keep_last(channel, keep, max)
   if #groups > 0 then trim(channel, max) else redis.call('XTRIM', channel, 'MAXLEN', '~', keep) end
 end
 
+-- single: whether Redis has no replica; nil if that is not known yet. A script that is told so by
+-- its caller need not ask. In a cluster it says whether nobody listens on any node.
+local single
+
 -- heard(channel) -> whether a published message has a listener. Adopters are none: they only skip
 -- what is announced. Patterns, replicas, and a Redis that does not tell, count as listeners.
--- single: whether Redis has no replica; nil if that is not known yet. A script that is told so by its
--- caller need not ask. In a cluster the caller says whether nobody listens on any node.
-local single
 local function heard(channel)
   if cluster then return not single end
   local n = redis.pcall('PUBSUB', 'NUMSUB', channel, channel .. ':adopters')
