@@ -30,6 +30,8 @@ type Redis struct {
 	KeyPrefix     KeyPrefix `env:"KEY_PREFIX" help:"stands before every key and channel, such as shop:; needed if pipelines share a Redis"`
 }
 
+// Options returns the options of a client for the Redis, or for the master that Sentinel names. It
+// panics if REDIS_URL has not passed UnmarshalText.
 func (r Redis) Options() *redis.Options {
 	if f := r.Failover(); f != nil {
 		return stage.Sentinel(f)
@@ -123,6 +125,7 @@ type Mongo struct {
 	MongoTLSKey   File         `env:"MONGO_TLS_KEY" needs:"MONGO_TLS_CERT" help:"PEM file with its key"`
 }
 
+// URI returns the connection string, with the user and the password of their own variables.
 func (m Mongo) URI() string {
 	uri := string(m.MongoURL)
 	if uri == "" {
@@ -232,10 +235,10 @@ type RedisURL string
 // UnmarshalText reads a URL. Its error repeats no part of it: any part may be the password.
 func (u *RedisURL) UnmarshalText(b []byte) error {
 	p, err := url.Parse(string(b))
-	if err == nil && strings.Contains(p.Host, ",") {
-		return errors.New("names several servers; name one, and the others as &addr=HOST:PORT (Sentinels, or nodes of a cluster)")
-	}
 	if err == nil {
+		if strings.Contains(p.Host, ",") {
+			return errors.New("names several servers; name one, and the others as &addr=HOST:PORT (Sentinels, or nodes of a cluster)")
+		}
 		for _, addr := range p.Query()["addr"] {
 			if _, port, bad := net.SplitHostPort(addr); bad != nil || new(Port).UnmarshalText([]byte(port)) != nil {
 				return errors.New("has an addr= that is not host:port")
@@ -309,6 +312,7 @@ func (u RedisURL) Options() *redis.Options {
 // MongoURL is a MongoDB connection string. The driver checks what follows the scheme.
 type MongoURL string
 
+// UnmarshalText checks the scheme and that there is a host.
 func (u *MongoURL) UnmarshalText(b []byte) error {
 	scheme, rest, _ := strings.Cut(string(b), "://")
 	hosts, _, _ := strings.Cut(rest[strings.LastIndexByte(rest, '@')+1:], "/")

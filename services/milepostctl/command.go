@@ -285,12 +285,12 @@ func (t *tool) open(ctx context.Context, f func(context.Context, pipeline) error
 	if err != nil {
 		return err
 	}
+	known := map[*redis.Client]bool{broker.Link().Client(): true}
 	broker.Link().Client().AddHook(limit(t.timeout))
 	links, what := broker.Shards(ctx)
 	if errors.Is(what, stage.ErrCluster) {
 		return errors.Join(what, broker.Close())
 	}
-	known := map[*redis.Client]bool{broker.Link().Client(): len(links) == 1}
 	for _, l := range links {
 		if c := l.Client(); !known[c] { // of a master that has several shards
 			c.AddHook(limit(t.timeout))

@@ -12,11 +12,11 @@ import (
 
 const allSlots = 16384
 
-// at is how to connect to a node of a cluster.
+// at is how to connect to one node.
 func (x *examination) at(addr string) *redis.Options {
 	o := *x.Redis
 	o.Addr, o.Dialer = addr, nil
-	if o.TLSConfig != nil { // the certificate is of the server that the cluster names
+	if o.TLSConfig != nil { // the certificate is of this node
 		o.TLSConfig = o.TLSConfig.Clone()
 		o.TLSConfig.ServerName, _, _ = net.SplitHostPort(addr)
 	}

@@ -90,14 +90,10 @@ type node struct {
 
 // node asks one node, with the pipeline's credentials. It returns nil if that does not answer.
 func (x *examination) node(ctx context.Context, addr string) *node {
-	o := *x.Redis
-	o.Addr, o.Dialer = addr, nil
-	if x.Cluster {
-		o = *x.at(addr)
-	}
-	s, err := askServer(ctx, &o, x.Timeout)
+	o := x.at(addr)
+	s, err := askServer(ctx, o, x.Timeout)
 	if err != nil {
-		change := remedy(err, "REDIS", &o)
+		change := remedy(err, "REDIS", o)
 		if redis.HasErrorPrefix(err, "NOAUTH") || redis.HasErrorPrefix(err, "WRONGPASS") {
 			change = "Give all nodes the same users and passwords: requirepass or ACL SETUSER, and masterauth."
 		}
