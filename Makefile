@@ -7,8 +7,8 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 BUILD    := -ldflags "-s -w -X github.com/milepost/milepost/pkg/program.Version=$(VERSION)"
 TARGETS  := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
-# Copies of the tree in other folders share the build cache: it grew by 200 MB with every test that builds
-# one, until a disk was full. The second build of a fresh copy took 10 s instead of 25.
+# Copies of the tree in other folders share the build cache. Without this each test that builds one
+# added 200 MB, until a disk was full. The second build of a fresh copy took 10 s instead of 25.
 export GOFLAGS := -trimpath $(GOFLAGS)
 
 .DEFAULT_GOAL := help
@@ -61,8 +61,8 @@ deps: ## install what the tests need (as root on Debian or Ubuntu; elsewhere pri
 		echo "deps: this machine has no $$packages(installed here only by root on Debian or Ubuntu)"; \
 		fi
 
-# The longest packages start first, and the short ones run beside them. Most tests wait, for a lease or a
-# process, so more of them run at a time than there are cores.
+# The longest packages start first, and the short ones run beside them. Most tests wait, for a lease
+# or a process, so more of them run at a time than there are cores.
 LONGEST := ./test/e2e ./services/web-api ./test/deploy/compose
 
 # Temporary files of a run that was killed are removed by one that starts an hour later or more.

@@ -15,6 +15,7 @@ type Hosts []string
 
 var hostName = regexp.MustCompile(`^(\*|(\*?\.)?[\p{L}\p{N}_-]+(\.[\p{L}\p{N}_-]+)*)$`)
 
+// UnmarshalText reads names, separated by commas or blanks.
 func (h *Hosts) UnmarshalText(b []byte) error {
 	*h = nil
 	for _, word := range strings.FieldsFunc(strings.ToLower(string(b)), func(r rune) bool { return r == ',' || r == ' ' }) {

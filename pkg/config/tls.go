@@ -10,6 +10,7 @@ import (
 // CAFile is a PEM file with the certificates of authorities to trust instead of the system's.
 type CAFile string
 
+// UnmarshalText checks that the file holds a certificate.
 func (f *CAFile) UnmarshalText(b []byte) error {
 	pem, err := os.ReadFile(string(b))
 	if err != nil || !x509.NewCertPool().AppendCertsFromPEM(pem) {
@@ -19,8 +20,10 @@ func (f *CAFile) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// File is the path of a file that can be read.
 type File string
 
+// UnmarshalText checks that the file can be read.
 func (f *File) UnmarshalText(b []byte) error {
 	if _, err := os.ReadFile(string(b)); err != nil {
 		return errors.New("is not a readable file")

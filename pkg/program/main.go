@@ -113,6 +113,7 @@ type Program[C any] struct {
 // replays and drops dead letters.
 type StatusPage func(b *stage.Broker, tool string, act bool, log *slog.Logger) (http.Handler, error)
 
+// Command is a subcommand of a program.
 type Command struct {
 	Does string // for --help: "runs the document store alone"
 	Run  func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error

@@ -27,6 +27,7 @@ type Settings struct {
 // Quota is a maximum; zero means no limit.
 type Quota int
 
+// UnmarshalText reads a number or "off".
 func (q *Quota) UnmarshalText(b []byte) error {
 	if strings.EqualFold(string(b), "off") {
 		*q = 0
@@ -42,6 +43,7 @@ func (q *Quota) UnmarshalText(b []byte) error {
 
 type Networks []netip.Prefix
 
+// UnmarshalText reads addresses and networks, separated by commas or blanks.
 func (n *Networks) UnmarshalText(b []byte) error {
 	*n = nil
 	for _, word := range words(string(b)) {
@@ -70,6 +72,7 @@ func (n Networks) contain(a netip.Addr) bool {
 // Origins are web origins, scheme://host[:port].
 type Origins []string
 
+// UnmarshalText reads origins, separated by commas or blanks.
 func (o *Origins) UnmarshalText(b []byte) error {
 	*o = nil
 	for _, word := range words(string(b)) {

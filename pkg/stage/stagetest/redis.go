@@ -125,8 +125,10 @@ func (s *Server) Kill() {
 	<-s.done
 }
 
+// PID is that of the server process.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
+// Options are those of a client. They may be changed.
 func (s *Server) Options() *redis.Options {
 	return &redis.Options{Addr: s.Addr, Password: s.password, TLSConfig: s.tls}
 }
