@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/program"
 	"github.com/milepost/milepost/pkg/stage"
@@ -131,11 +132,11 @@ func notFound(kind, typed string, names []string) error {
 
 type tool struct {
 	IO
-	redisURL string
-	prefix   string
-	output   string
-	timeout  time.Duration
-	shards   bool // status shows each
+	redisURL, prefix, mongoURL string // flags; see getenv
+
+	output  string
+	timeout time.Duration
+	shards  bool // status shows each
 
 	options  *redis.Options
 	failover *redis.FailoverOptions // nil for a single Redis
@@ -203,20 +204,9 @@ func (t *tool) prepare(*cobra.Command, []string) error {
 	if t.timeout <= 0 {
 		return fmt.Errorf("--timeout must be more than 0, such as 10s; it is %s", t.timeout)
 	}
-	getenv := t.Getenv
-	if t.redisURL != "" {
-		getenv = instead(getenv, "REDIS_URL", t.redisURL)
-	}
-	if getenv("REDIS_URL")+getenv("REDIS_URL_FILE") != "" {
-		// In Kubernetes, a Service that is called redis sets REDIS_PORT to a URL.
-		getenv = instead(getenv, "REDIS_PORT", "")
-	}
-	if t.prefix != "" {
-		getenv = instead(getenv, "KEY_PREFIX", t.prefix)
-	}
 	var env config.Redis
-	if err := config.Load(getenv, &env); err != nil {
-		return ofFlag(ofFlag(err, "REDIS_URL", t.redisURL, "--redis"), "KEY_PREFIX", t.prefix, "--prefix")
+	if err := t.settings(&env); err != nil {
+		return err
 	}
 	t.options, t.failover, t.nodes, t.prefix = env.Options(), env.Failover(), env.Nodes(), string(env.KeyPrefix)
 	if err := stage.CheckPrefix(t.prefix, t.options.DB); err != nil {
@@ -226,24 +216,42 @@ func (t *tool) prepare(*cobra.Command, []string) error {
 	return nil
 }
 
-// instead is an environment with another value for a variable, and without its file.
-func instead(getenv func(string) string, name, value string) func(string) string {
-	return func(n string) string {
-		switch n {
-		case name:
-			return value
-		case name + "_FILE":
-			return ""
-		}
-		return getenv(n)
+// flag is the flag that stands for a variable, and its value; "" if there is none.
+func (t *tool) flag(variable string) (name, value string) {
+	switch variable {
+	case "REDIS_URL":
+		return "--redis", t.redisURL
+	case "KEY_PREFIX":
+		return "--prefix", t.prefix
+	case "MONGO_URL":
+		return "--mongo", t.mongoURL
 	}
+	return "", ""
 }
 
-// ofFlag makes an error about a variable one about the flag that set it.
-func ofFlag(err error, name, value, flag string) error {
+// getenv is the environment, less what flags stand for.
+func (t *tool) getenv(name string) string {
+	variable, file := strings.CutSuffix(name, "_FILE")
+	_, value := t.flag(variable)
+	switch {
+	case value != "" && file:
+		return ""
+	case value != "":
+		return value
+	case name == "REDIS_PORT" && t.getenv("REDIS_URL")+t.getenv("REDIS_URL_FILE") != "":
+		return "" // in Kubernetes, a Service that is called redis sets it to a URL
+	}
+	return t.Getenv(name)
+}
+
+// settings reads some. An error about a variable names the flag that set it.
+func (t *tool) settings(into any) error {
+	err := config.Load(t.getenv, into)
 	var v *config.VariableError
-	if value != "" && errors.As(err, &v) && v.Name == name {
-		v.Name = flag
+	if errors.As(err, &v) {
+		if name, value := t.flag(v.Name); value != "" {
+			v.Name = name
+		}
 	}
 	return err
 }
@@ -343,19 +351,17 @@ func (p pipeline) channel(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// known are the channels of the application and those that a stage or publisher names.
+// known are the channels of the application and those that a stage or publisher names. Of an error
+// they are those of the application.
 func (p pipeline) known(ctx context.Context) ([]string, error) {
+	all := event.Channels()
 	named, err := p.Channels(ctx)
-	if err != nil {
-		return nil, err
-	}
-	all := slices.Clone(channels)
 	for _, c := range named {
 		if !slices.Contains(all, c) {
 			all = append(all, c)
 		}
 	}
-	return all, nil
+	return all, err
 }
 
 // chosen are the named channels, which must exist, or all known ones if none is named.

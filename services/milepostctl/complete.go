@@ -3,69 +3,54 @@ package milepostctl
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 )
 
-// ask asks Redis for the words that a shell may complete: none if it does not answer at once.
-func (t *tool) ask(cmd *cobra.Command, f func(context.Context, pipeline) ([]string, error)) (words []string) {
-	if t.prepare(cmd, nil) != nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
-	defer cancel()
-	err := t.open(ctx, func(ctx context.Context, p pipeline) (err error) {
-		words, err = f(ctx, p)
-		return err
-	})
-	if err != nil {
-		return nil
-	}
-	return words
-}
-
-// completeChannels completes any number of channels.
-func (t *tool) completeChannels(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	words := t.ask(cmd, func(ctx context.Context, p pipeline) ([]string, error) { return p.known(ctx) })
-	if words == nil {
-		words = slices.Clone(channels)
-	}
-	return slices.DeleteFunc(words, func(w string) bool { return slices.Contains(args, w) }), cobra.ShellCompDirectiveNoFileComp
-}
-
-// completeGroup completes a channel and then one of its groups.
-func (t *tool) completeGroup(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	switch len(args) {
-	case 0:
-		return t.completeChannels(cmd, args, typed)
-	case 1:
-		return t.ask(cmd, func(ctx context.Context, p pipeline) (names []string, err error) {
-			s, err := p.Status(ctx, args[0])
-			for _, g := range s.Groups {
-				names = append(names, g.Name)
-			}
-			for _, f := range s.Foreign {
-				names = append(names, f.Name)
-			}
-			return names, err
+// completes completes arguments with words that f asks Redis for: none if it does not answer at
+// once. A word may be followed by a tab and what it means.
+func (t *tool) completes(f func(ctx context.Context, p pipeline, args []string) ([]string, error)) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) (words []string, _ cobra.ShellCompDirective) {
+		if t.prepare(cmd, nil) == nil {
+			ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
+			defer cancel()
+			_ = t.open(ctx, func(ctx context.Context, p pipeline) (err error) { // there is nobody to tell
+				words, err = f(ctx, p, args)
+				return err
+			})
+		}
+		return slices.DeleteFunc(words, func(w string) bool {
+			word, _, _ := strings.Cut(w, "\t")
+			return slices.Contains(args, word)
 		}), cobra.ShellCompDirectiveNoFileComp
 	}
-	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeLetters completes a channel and then its dead letters, with their errors.
-func (t *tool) completeLetters(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	if len(args) == 0 {
-		return t.completeChannels(cmd, args, typed)
+// channelWords completes any number of channels.
+func channelWords(ctx context.Context, p pipeline, _ []string) ([]string, error) { return p.known(ctx) }
+
+// groupWords completes a channel and then one of its groups.
+func groupWords(ctx context.Context, p pipeline, args []string) ([]string, error) {
+	switch len(args) {
+	case 0:
+		return p.known(ctx)
+	case 1:
+		s, err := p.Status(ctx, args[0])
+		return groupNames(s), err
 	}
-	return t.ask(cmd, func(ctx context.Context, p pipeline) (words []string, err error) {
-		letters, err := p.DeadLetters(ctx, args[0], "", deadPage)
-		for _, d := range letters {
-			if !slices.Contains(args, d.Entry) {
-				words = append(words, d.Entry+"\t"+d.Group+": "+printable(d.Error))
-			}
-		}
-		return words, err
-	}), cobra.ShellCompDirectiveNoFileComp
+	return nil, nil
+}
+
+// letterWords completes a channel and then its dead letters, with their errors.
+func letterWords(ctx context.Context, p pipeline, args []string) (words []string, err error) {
+	if len(args) == 0 {
+		return p.known(ctx)
+	}
+	letters, err := p.DeadLetters(ctx, args[0], "", deadPage)
+	for _, d := range letters {
+		words = append(words, d.Entry+"\t"+d.Group+": "+printable(d.Error))
+	}
+	return words, err
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -106,14 +107,13 @@ type letter struct {
 	Replay string `json:"replay,omitempty"` // the command that replays it
 }
 
-func letterOf(d inspect.DeadLetter) letter {
+func (t *tool) letter(d inspect.DeadLetter) letter {
 	p := payloadOf(d.Payload)
-	return letter{DeadLetter: d, Text: p.Text, Bytes: p.Bytes}
+	return letter{d, p.Text, p.Bytes, operate.Replay(t.called(), d)}
 }
 
 func (t *tool) showLetter(d inspect.DeadLetter) error {
-	l := letterOf(d)
-	l.Replay = operate.Replay(t.called(), d)
+	l := t.letter(d)
 	if t.output == "json" {
 		return t.json(l)
 	}
@@ -141,7 +141,7 @@ func (t *tool) deadList() *cobra.Command {
 		Example: `  milepostctl dead list
   milepostctl dead list raw_input --group distance --since 1h
   milepostctl dead list --error latitude --output json`,
-		ValidArgsFunction: t.completeChannels,
+		ValidArgsFunction: t.completes(channelWords),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if limit < 0 {
 				return usage(fmt.Sprintf("--limit must be at least 0; it is %d", limit))
@@ -158,37 +158,24 @@ func (t *tool) deadList() *cobra.Command {
 
 // listLetters writes the dead letters of the channels that f matches, up to a limit if it is not 0.
 func (t *tool) listLetters(ctx context.Context, p pipeline, channels []string, f filter, limit int) error {
-	shown, more := 0, false
-	var rows [][]string
+	l, more := listing{tool: t}, false
 	for d, err := range p.letters(ctx, f, channels...) {
 		if err != nil {
 			return err
 		}
-		if more = limit > 0 && shown == limit; more {
+		if more = limit > 0 && l.n == limit; more {
 			break
 		}
-		shown++
-		rows = append(rows, []string{
-			d.Channel, d.Entry, visible(d.Group), operate.Ago(time.Now(), d.Dead), visible(d.Error), visible(d.ID), short(d.Payload),
-		})
-		if t.output == "json" {
-			if err := t.showLetter(d); err != nil {
-				return err
-			}
-		}
+		l.add(t.letter(d), d.Channel, d.Entry, visible(d.Group), operate.Ago(time.Now(), d.Dead), visible(d.Error), visible(d.ID), short(d.Payload))
 	}
-	switch {
-	case t.output == "json":
-		return nil
-	case shown == 0:
-		_, err := fmt.Fprintf(t.Out, "no dead letters in %s\n", cmp.Or(strings.Join(channels, ", "), "any channel"))
-		return err
-	}
-	err := t.table(t.Out, []string{"CHANNEL", "ENTRY", "GROUP", "AGE", "ERROR", "EVENT", "PAYLOAD"}, rows, "PAYLOAD", "EVENT", "ERROR")
+	err := l.end("no dead letters in "+cmp.Or(strings.Join(channels, ", "), "any channel"),
+		[]string{"CHANNEL", "ENTRY", "GROUP", "AGE", "ERROR", "EVENT", "PAYLOAD"}, "PAYLOAD", "EVENT", "ERROR")
 	if more {
 		fmt.Fprintf(t.Err, "only the first %d; --limit 0 lists all\n", limit)
 	}
-	fmt.Fprintf(t.Err, "once the cause is fixed: %s dead replay CHANNEL ENTRY...\n", t.called())
+	if t.output != "json" && l.n > 0 {
+		fmt.Fprintf(t.Err, "once the cause is fixed: %s dead replay CHANNEL ENTRY...\n", t.called())
+	}
 	return err
 }
 
@@ -206,7 +193,7 @@ func (t *tool) deadShow() *cobra.Command {
 		Short:             "Show a whole dead letter",
 		Example:           `  milepostctl dead show raw_input 1763697600000-0`,
 		Args:              needs("CHANNEL", "ENTRY"),
-		ValidArgsFunction: t.completeLetters,
+		ValidArgsFunction: t.completes(letterWords),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkEntries(args[1:]); err != nil {
 				return err
@@ -241,7 +228,7 @@ func (t *tool) deadChange(c change) *cobra.Command {
 		Example: fmt.Sprintf(`  milepostctl dead %[1]s raw_input 1763697600000-0
   milepostctl dead %[1]s calculated_distance --group db --since 2h --yes
   milepostctl dead %[1]s user:email --all`, c.verb),
-		ValidArgsFunction: t.completeLetters,
+		ValidArgsFunction: t.completes(letterWords),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usage("CHANNEL is missing")
@@ -291,22 +278,16 @@ func (t *tool) deadChange(c change) *cobra.Command {
 }
 
 // apply does c to the entries, a page at a time.
-func (t *tool) apply(ctx context.Context, p pipeline, c change, channel string, entries []string) (err error) {
+func (t *tool) apply(ctx context.Context, p pipeline, c change, channel string, entries []string) error {
 	done := 0
-	bar := t.bar(len(entries), "dead letters")
 	for page := range slices.Chunk(entries, deadPage) {
-		var n int
-		if n, err = c.do(p.Pipeline, ctx, channel, page...); err != nil {
-			break
+		n, err := c.do(p.Pipeline, ctx, channel, page...)
+		if err != nil {
+			return fmt.Errorf("%s dead letters of %s: after %d of %d: %w", c.verb, channel, done, len(entries), err)
 		}
 		done += n
-		_ = bar.Add(len(page)) // only a picture
 	}
-	_ = bar.Finish()
-	if err != nil {
-		return fmt.Errorf("%s dead letters of %s: after %d of %d: %w", c.verb, channel, done, len(entries), err)
-	}
-	err = t.told(fmt.Sprintf("%s %s", c.past, plural(done, "dead letter")), map[string]any{"channel": channel, c.past: done, "asked": len(entries)})
+	err := t.told(fmt.Sprintf("%s %s", c.past, plural(done, "dead letter")), map[string]any{"channel": channel, c.past: done, "asked": len(entries)})
 	if err == nil && done < len(entries) {
 		err = fmt.Errorf("%d of %s: %w", len(entries)-done, plural(len(entries), "dead letter"), stage.ErrNotFound)
 	}
@@ -337,18 +318,14 @@ func (t *tool) confirm(question string, yes bool) error {
 	return errDeclined
 }
 
+var entryID = regexp.MustCompile(`^[0-9]{1,20}-[0-9]{1,20}(/[0-9]{1,20})?$`)
+
 // checkEntries refuses words that cannot be entry IDs before Redis does.
 func checkEntries(entries []string) error {
 	for _, e := range entries {
-		id, shard, sharded := strings.Cut(e, "/")
-		ms, seq, ok := strings.Cut(id, "-")
-		if !ok || !digits(ms) || !digits(seq) || sharded && !digits(shard) {
+		if !entryID.MatchString(e) {
 			return usage(fmt.Sprintf("%q is not an entry ID such as 1763697600000-0; `milepostctl dead list` shows them", e))
 		}
 	}
 	return nil
-}
-
-func digits(s string) bool {
-	return s != "" && len(s) <= 20 && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
 }

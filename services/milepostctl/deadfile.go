@@ -21,18 +21,11 @@ func (t *tool) deadExport() *cobra.Command {
 reads what export wrote. The payloads hold addresses: keep the file as safe as the store.`,
 		Example: `  milepostctl dead export > letters.jsonl
   milepostctl dead export user:email --until 720h > old.jsonl`,
-		ValidArgsFunction: t.completeChannels,
+		ValidArgsFunction: t.completes(channelWords),
 		RunE: func(cmd *cobra.Command, names []string) error {
+			t.output = "json"
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				for d, err := range p.letters(ctx, f, names...) {
-					if err == nil {
-						err = t.json(letterOf(d))
-					}
-					if err != nil {
-						return err
-					}
-				}
-				return nil
+				return t.listLetters(ctx, p, names, f, 0)
 			})
 		},
 	}

@@ -14,7 +14,6 @@ import (
 )
 
 func (t *tool) doctor() *cobra.Command {
-	var mongo mongoFlag
 	var explain bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -40,13 +39,13 @@ status is 5 if a check failed; warnings alone end with 0.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var l doctor.Limits
 			var cache config.CacheRedis
-			if err := config.Load(t.Getenv, &l); err != nil {
+			if err := t.settings(&l); err != nil {
 				return err
 			}
-			if err := config.Load(t.Getenv, &cache); err != nil {
+			if err := t.settings(&cache); err != nil {
 				return err
 			}
-			store, named, err := mongo.settings(t)
+			store, named, err := t.store()
 			if err != nil {
 				return err
 			}
@@ -65,26 +64,19 @@ status is 5 if a check failed; warnings alone end with 0.`,
 			})
 		},
 	}
-	mongo.flag(cmd)
+	t.mongoFlag(cmd)
 	cmd.Flags().BoolVar(&explain, "explain", false, "explain every finding, not only those that are not ok")
 	return cmd
 }
 
 func (t *tool) examined(findings []doctor.Finding, explain bool) error {
-	var rows [][]string
+	l, failures := listing{tool: t}, 0
 	var text strings.Builder
-	failures := 0
 	for _, f := range findings {
 		if f.State == doctor.Failed {
 			failures++
 		}
-		if t.output == "json" {
-			if err := t.json(f); err != nil {
-				return err
-			}
-			continue
-		}
-		rows = append(rows, []string{f.State, f.Check, printable(f.Found)})
+		l.add(f, f.State, f.Check, printable(f.Found))
 		if f.State != doctor.OK || explain {
 			fmt.Fprintf(&text, "\n%s: %s: %s\n  %s\n", f.State, f.Check, printable(f.Found), f.Means)
 		}
@@ -92,16 +84,12 @@ func (t *tool) examined(findings []doctor.Finding, explain bool) error {
 			fmt.Fprintf(&text, "  To do: %s\n", f.Change)
 		}
 	}
-	if t.output != "json" {
-		if err := t.table(t.Out, []string{"STATE", "CHECK", "FOUND"}, rows, "FOUND"); err != nil {
-			return err
-		}
-		if _, err := io.WriteString(t.Out, text.String()); err != nil {
-			return err
-		}
+	err := l.end("", []string{"STATE", "CHECK", "FOUND"}, "FOUND")
+	if err == nil && t.output != "json" {
+		_, err = io.WriteString(t.Out, text.String())
 	}
-	if failures > 0 {
-		return problems(plural(failures, "failed check"))
+	if err == nil && failures > 0 {
+		err = problems(plural(failures, "failed check"))
 	}
-	return nil
+	return err
 }

@@ -20,7 +20,6 @@ import (
 )
 
 func (t *tool) find() *cobra.Command {
-	var mongo mongoFlag
 	var email string
 	cmd := &cobra.Command{
 		Use:   "find EVENT",
@@ -45,11 +44,13 @@ and dead letters.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t.paint()
-			docs, err := mongo.open(t)
-			if err != nil {
+			var docs *records.Store
+			if store, named, err := t.store(); err != nil {
 				return err
-			}
-			if docs != nil {
+			} else if named {
+				if docs, err = records.Open(store.URI(), store.Database(), 0); err != nil {
+					return err
+				}
 				defer func() { _ = docs.Close(context.WithoutCancel(cmd.Context())) }() // nothing was written
 			}
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
@@ -64,37 +65,21 @@ and dead letters.`,
 			})
 		},
 	}
-	mongo.flag(cmd)
+	t.mongoFlag(cmd)
 	cmd.Flags().StringVar(&email, "email", "", "list the events of this address instead")
 	return cmd
 }
 
-type mongoFlag struct{ url string }
-
-func (m *mongoFlag) flag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&m.url, "mongo", "", "URL of the store, such as mongodb://127.0.0.1:27017/ (default: MONGO_URL, or MONGO_HOST and MONGO_PORT)")
+func (t *tool) mongoFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&t.mongoURL, "mongo", "", "URL of the store, such as mongodb://127.0.0.1:27017/ (default: MONGO_URL, or MONGO_HOST and MONGO_PORT)")
 }
 
-// settings say where the store is; named is false if nothing names it.
-func (m *mongoFlag) settings(t *tool) (s config.Mongo, named bool, err error) {
-	getenv := t.Getenv
-	if m.url != "" {
-		getenv = instead(getenv, "MONGO_URL", m.url)
-	}
-	if getenv("MONGO_URL")+getenv("MONGO_URL_FILE")+getenv("MONGO_HOST") == "" {
+// store says where the store is; named is false if nothing names it.
+func (t *tool) store() (s config.Mongo, named bool, err error) {
+	if t.getenv("MONGO_URL")+t.getenv("MONGO_URL_FILE")+t.getenv("MONGO_HOST") == "" {
 		return s, false, nil
 	}
-	err = config.Load(getenv, &s)
-	return s, true, ofFlag(err, "MONGO_URL", m.url, "--mongo")
-}
-
-// open opens the store. It returns nil if nothing names one.
-func (m *mongoFlag) open(t *tool) (*records.Store, error) {
-	s, named, err := m.settings(t)
-	if err != nil || !named {
-		return nil, err
-	}
-	return records.Open(s.URI(), s.Database(), 0)
+	return s, true, t.settings(&s)
 }
 
 // found is what is known of an event, for JSON.
@@ -129,12 +114,7 @@ type document struct {
 
 // search looks for an event everywhere. docs may be nil.
 func (t *tool) search(ctx context.Context, p pipeline, docs *records.Store, id string) (found, error) {
-	bar := t.bar(1, "entries")
-	places, err := p.Find(ctx, id, func(done, of int) {
-		bar.ChangeMax(of)
-		_ = bar.Set(done) // only a picture
-	})
-	_ = bar.Finish()
+	places, err := p.Find(ctx, id)
 	if err != nil {
 		return found{}, err
 	}

@@ -1,7 +1,6 @@
 package milepostctl
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -45,30 +44,23 @@ func (t *tool) ofAddress(ctx context.Context, p pipeline, docs *records.Store, e
 		}
 	}
 	slices.SortStableFunc(all, func(a, b known) int { return cmp.Or(b.SubmittedAt.Compare(a.SubmittedAt), cmp.Compare(a.ID, b.ID)) })
-	var rows [][]string
-	for _, k := range all {
-		rows = append(rows, []string{visible(k.ID), clock(k.SubmittedAt), k.State, cmp.Or(printable(k.Why), "-")})
-		if t.output == "json" {
-			if err := t.json(k); err != nil {
-				return err
-			}
-		}
-	}
 	switch {
 	case len(all) == 0 && docs == nil:
 		return fmt.Errorf("no dead letter of this address (--mongo looks for documents too): %w", stage.ErrNotFound)
 	case len(all) == 0:
 		return fmt.Errorf("no document and no dead letter of this address: %w", stage.ErrNotFound)
-	case t.output == "json":
-		return nil
 	}
-	return t.table(t.Out, []string{"EVENT", "SUBMITTED", "WHERE", "WHY"}, rows, "WHY")
+	l := listing{tool: t}
+	for _, k := range all {
+		l.add(k, visible(k.ID), clock(k.SubmittedAt), k.State, cmp.Or(printable(k.Why), "-"))
+	}
+	return l.end("", []string{"EVENT", "SUBMITTED", "WHERE", "WHY"}, "WHY")
 }
 
 // addressIn is the address in a payload: all of it, or its key email.
 func addressIn(payload []byte) string {
 	var in struct{ Email string }
-	if bytes.HasPrefix(bytes.TrimSpace(payload), []byte("{")) && json.Unmarshal(payload, &in) == nil {
+	if json.Unmarshal(payload, &in) == nil {
 		return in.Email
 	}
 	return string(payload)

@@ -76,49 +76,35 @@ func (t *tool) groupList() *cobra.Command {
 		Use:               "list [CHANNEL...]",
 		Short:             "List the groups of all channels or of the named ones",
 		Example:           "  milepostctl group list raw_input",
-		ValidArgsFunction: t.completeChannels,
+		ValidArgsFunction: t.completes(channelWords),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
 				names, err := p.chosen(ctx, names)
 				if err != nil {
 					return err
 				}
-				var rows [][]string
+				l := listing{tool: t}
 				for _, n := range names {
 					s, err := p.Status(ctx, n)
 					if err != nil {
 						return fmt.Errorf("status of %s: %w", n, err)
 					}
 					for _, f := range s.Foreign {
-						if t.output != "json" {
-							rows = append(rows, []string{visible(n), visible(f.Name), cmp.Or(f.Policy, "foreign"), strconv.Itoa(f.Backlog), "-",
-								operate.Ago(time.Now(), f.Oldest), "-", strconv.Itoa(f.Lost), "made by another program"})
-						} else if err := t.json(struct {
+						l.add(struct {
 							Channel string `json:"channel"`
 							inspect.Foreign
-						}{n, f}); err != nil {
-							return err
-						}
+						}{n, f}, visible(n), visible(f.Name), cmp.Or(f.Policy, "foreign"), strconv.Itoa(f.Backlog), "-",
+							operate.Ago(time.Now(), f.Oldest), "-", strconv.Itoa(f.Lost), "made by another program")
 					}
 					for _, g := range s.Groups {
-						if t.output != "json" {
-							rows = append(rows, groupRow(n, g))
-						} else if err := t.json(struct {
+						l.add(struct {
 							Channel string `json:"channel"`
 							inspect.GroupStatus
-						}{n, g}); err != nil {
-							return err
-						}
+						}{n, g}, groupRow(n, g)...)
 					}
 				}
-				switch {
-				case t.output == "json":
-					return nil
-				case len(rows) == 0:
-					_, err := fmt.Fprintln(t.Out, "no groups: no stage has read any of these channels yet")
-					return err
-				}
-				return t.table(t.Out, []string{"CHANNEL", "GROUP", "POLICY", "BACKLOG", "PENDING", "OLDEST", "SETTLED", "LOST"}, rows, "LOST", "SETTLED", "POLICY")
+				return l.end("no groups: no stage has read any of these channels yet",
+					[]string{"CHANNEL", "GROUP", "POLICY", "BACKLOG", "PENDING", "OLDEST", "SETTLED", "LOST"}, "LOST", "SETTLED", "POLICY")
 			})
 		},
 	}
@@ -164,7 +150,7 @@ func (t *tool) groupChange(c groupChange) *cobra.Command {
 		Long:              c.long,
 		Example:           "  milepostctl " + c.example,
 		Args:              needs("CHANNEL", "GROUP"),
-		ValidArgsFunction: t.completeGroup,
+		ValidArgsFunction: t.completes(groupWords),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			channel, group := args[0], args[1]
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
@@ -230,18 +216,23 @@ func (p pipeline) group(ctx context.Context, channel, name string) (inspect.Grou
 	if err != nil {
 		return inspect.GroupStatus{}, err
 	}
-	var names []string
+	if names := groupNames(s); !slices.Contains(names, name) {
+		return inspect.GroupStatus{}, notFound("group", name, names)
+	}
 	for _, g := range s.Groups {
 		if g.Name == name {
 			return g, nil
 		}
+	}
+	return inspect.GroupStatus{Name: name}, nil // another program's
+}
+
+func groupNames(s inspect.ChannelStatus) (names []string) {
+	for _, g := range s.Groups {
 		names = append(names, g.Name)
 	}
 	for _, f := range s.Foreign {
-		if f.Name == name {
-			return inspect.GroupStatus{Name: name}, nil
-		}
 		names = append(names, f.Name)
 	}
-	return inspect.GroupStatus{}, notFound("group", name, names)
+	return names
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
 )
 
@@ -25,13 +26,13 @@ it listens.`,
 		Example: `  milepostctl listen
   milepostctl listen calculated_distance --output json | jq -r .payload
   milepostctl listen email:sent --count 1`,
-		ValidArgsFunction: t.completeChannels,
+		ValidArgsFunction: t.completes(channelWords),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if count < 0 {
 				return usage(fmt.Sprintf("--count must be at least 0; it is %d", count))
 			}
 			if len(names) == 0 {
-				names = channels
+				names = event.Channels()
 			} else if !force {
 				err := t.open(cmd.Context(), func(ctx context.Context, p pipeline) (err error) {
 					for range 10 { // a stage that is just starting names its channels a moment later

@@ -132,14 +132,11 @@ func (t *tool) attack(ctx context.Context, l load) *vegeta.Metrics {
 		}
 		return nil
 	}
-	bar := t.bar(l.requests, "requests")
 	var m vegeta.Metrics
 	pacer := upTo{vegeta.ConstantPacer{Freq: l.rate, Per: time.Second}, uint64(l.requests)}
 	for answer := range attacker.Attack(target, pacer, l.duration, "") {
 		m.Add(answer)
-		_ = bar.Add(1) // only a picture
 	}
-	_ = bar.Finish()
 	m.Close()
 	return &m
 }

@@ -1,11 +1,9 @@
 package milepostctl
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -13,11 +11,6 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
-
-	"github.com/milepost/milepost/pkg/event"
 )
 
 // json writes v on a line of its own.
@@ -27,6 +20,36 @@ func jsonTo(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
+}
+
+// listing is what a command lists: a line of JSON for each, or a table.
+type listing struct {
+	*tool
+	n    int
+	rows [][]string
+	err  error // of the output
+}
+
+// add adds an object, or its row in the table.
+func (l *listing) add(object any, row ...string) {
+	l.n++
+	if l.output != "json" {
+		l.rows = append(l.rows, row)
+	} else if l.err == nil {
+		l.err = l.json(object)
+	}
+}
+
+// end writes the table, or none if there is no row.
+func (l *listing) end(none string, heading []string, give ...string) error {
+	switch {
+	case l.output == "json" || l.err != nil:
+		return l.err
+	case l.n == 0:
+		_, err := fmt.Fprintln(l.Out, none)
+		return err
+	}
+	return l.table(l.Out, heading, l.rows, give...)
 }
 
 // narrow is the fewest characters to which table cuts a cell.
@@ -159,21 +182,9 @@ func clock(at time.Time) string {
 	return at.Local().Format("2006-01-02 15:04:05.000 -0700")
 }
 
-// bar shows progress to a person and nothing to a program. Most is 0 if it is unknown.
-func (t *tool) bar(most int, what string) *progressbar.ProgressBar {
-	f, ok := t.Err.(*os.File)
-	return progressbar.NewOptions(cmp.Or(most, -1),
-		progressbar.OptionSetWriter(t.Err), progressbar.OptionSetVisibility(ok && term.IsTerminal(int(f.Fd()))),
-		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(what),
-		progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionClearOnFinish())
-}
-
 func plural(n int, one string) string {
 	if n == 1 {
 		return "1 " + one
 	}
 	return strconv.Itoa(n) + " " + one + "s"
 }
-
-var channels = event.Channels()

@@ -36,7 +36,7 @@ events wait, or dead letters.`,
   milepostctl status --watch
   milepostctl status user:email --output json
   milepostctl status --check --sample 0 || echo "look at the pipeline"`,
-		ValidArgsFunction: t.completeChannels,
+		ValidArgsFunction: t.completes(channelWords),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			switch {
 			case sample < 0:
@@ -105,7 +105,13 @@ func observe(ctx context.Context, o *inspect.Observer, names []string) (inspect.
 	if err != nil || len(names) == 0 {
 		return seen, err
 	}
-	seen.Channels = slices.DeleteFunc(slices.Clone(seen.Channels), func(c inspect.ChannelStatus) bool { return !slices.Contains(names, c.Channel) })
+	named := func(all []inspect.ChannelStatus) []inspect.ChannelStatus {
+		return slices.DeleteFunc(slices.Clone(all), func(c inspect.ChannelStatus) bool { return !slices.Contains(names, c.Channel) })
+	}
+	seen.Channels, seen.Shards = named(seen.Channels), slices.Clone(seen.Shards)
+	for i := range seen.Shards {
+		seen.Shards[i].Channels = named(seen.Shards[i].Channels)
+	}
 	return seen, nil
 }
 
@@ -186,19 +192,13 @@ func (t *tool) shardsOf(s inspect.Seen) []inspect.ShardStatus {
 func (t *tool) shardTable(w io.Writer, s inspect.Seen) error {
 	var rows [][]string
 	for _, x := range t.shardsOf(s) {
-		one := inspect.Seen{Overview: inspect.Overview{At: s.At, Stages: s.Stages, Channels: x.Channels}}
+		shard := strconv.Itoa(x.Shard)
 		if x.Away != "" {
-			rows = append(rows, []string{strconv.Itoa(x.Shard), "-", "-", "away", "-", "-", "-", "-"})
+			rows = append(rows, append([]string{shard, "-", "-", "away"}, slices.Repeat([]string{"-"}, len(stageHeading)-3)...))
 		}
-		for _, r := range operate.Rows(one) {
-			if _, shown := s.Channel(r.Channel); !shown {
-				continue
-			}
-			c, _ := one.Channel(r.Channel)
-			rows = append(rows, []string{
-				strconv.Itoa(x.Shard), visible(r.Stage), visible(r.Channel), r.State, strconv.Itoa(r.Backlog), strconv.Itoa(r.Pending),
-				operate.Ago(s.At, r.Oldest), strconv.Itoa(c.Dead),
-			})
+		one := inspect.Seen{Overview: inspect.Overview{At: s.At, Stages: s.Stages, Channels: x.Channels}}
+		for _, row := range stageRows(one) {
+			rows = append(rows, slices.Insert(row, 0, shard))
 		}
 	}
 	if len(rows) == 0 {
@@ -207,7 +207,7 @@ func (t *tool) shardTable(w io.Writer, s inspect.Seen) error {
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
 	}
-	return t.table(w, []string{"SHARD", "STAGE", "CHANNEL", "STATE", "BACKLOG", "PENDING", "OLDEST", "DEAD"}, rows, "PENDING", "OLDEST")
+	return t.table(w, slices.Insert(slices.Clone(stageHeading), 0, "SHARD"), rows, "CONSUMERS", "PENDING", "RATE", "OLDEST")
 }
 
 // watch shows what o sees until ctx ends, which is its usual end.

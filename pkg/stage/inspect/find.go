@@ -46,9 +46,8 @@ const findPage = 500
 
 // Find looks for an event in the streams, retries and dead letters of all registered channels. An
 // event that every group has settled is usually not found: its entries are trimmed soon. The
-// places are in the order in which an event passes them. Find reads page by page, and calls
-// progress, unless it is nil, with the number of entries read.
-func (p *Pipeline) Find(ctx context.Context, id string, progress func(done, of int)) ([]Place, error) {
+// places are in the order in which an event passes them.
+func (p *Pipeline) Find(ctx context.Context, id string) ([]Place, error) {
 	links, err := p.b.Shards(ctx)
 	if err != nil {
 		return nil, err
@@ -61,18 +60,15 @@ func (p *Pipeline) Find(ctx context.Context, id string, progress func(done, of i
 		i := stage.ShardOf(id, len(links))
 		shards = shards[i : i+1]
 	}
-	s := search{id: id, from: searchFrom(id), progress: progress, n: len(links)}
+	s := search{id: id, from: searchFrom(id), n: len(links)}
 	for _, x := range shards {
 		if x.Away != "" {
 			return nil, fmt.Errorf("look for %s: %w: %s", id, stage.ErrUnavailable, x.Away)
 		}
-		for _, c := range x.Channels {
-			s.of += c.Entries + c.Dead
-		}
 	}
 	out, err := s.shards(ctx, links, shards)
 	if err == nil && len(out) == 0 && s.from != "-" { // another clock may have made the ID
-		s.from, s.done = "-", 0
+		s.from = "-"
 		out, err = s.shards(ctx, links, shards)
 	}
 	if len(shards) > 1 {
@@ -119,8 +115,6 @@ type search struct {
 	link     *link.Link // of the shard at hand, of n
 	n        int
 	id, from string
-	progress func(done, of int)
-	done, of int
 }
 
 func (s *search) channel(ctx context.Context, c ChannelStatus) ([]Place, error) {
@@ -179,10 +173,6 @@ func (s *search) stream(ctx context.Context, key string) (found []redis.XMessage
 			if id := text(x.Values["id"]); id == s.id || x.ID == s.id && id == "" {
 				found = append(found, x)
 			}
-		}
-		s.done += len(page)
-		if s.progress != nil {
-			s.progress(min(s.done, s.of), s.of)
 		}
 		if len(page) < findPage {
 			return found, nil
