@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/redis/go-redis/v9"
 
@@ -18,49 +17,63 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// TestHA: with docker-compose.ha.yml every program finds the master by three Sentinels, and the new
-// containers are as hardened as the others.
-func TestHA(t *testing.T) {
-	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml"), filepath.Join(root, "docker-compose.ha.yml")},
-		cli.WithWorkingDirectory(root), cli.WithEnv([]string{"REDIS_PASSWORD=secret"}), cli.WithProfiles([]string{"load"}), cli.WithResolvedPaths(true))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := options.LoadProject(t.Context())
-	if err != nil {
-		t.Fatalf("docker-compose.ha.yml: %v", err)
-	}
-	hardened(t, p)
-	for name, s := range ours(p) {
-		var cfg config.Broker
-		err := config.Load(func(v string) string {
-			if value := s.Environment[v]; value != nil {
-				return *value
-			}
-			return ""
-		}, &cfg)
-		if f := cfg.Failover(); err != nil || f == nil || len(f.SentinelAddrs) != 3 || f.Password != "secret" || cfg.WaitFor != 1 {
-			t.Errorf("%s: %+v, %v; want three Sentinels, the password, WAIT_REPLICAS 1", name, f, err)
-		} else {
-			for _, addr := range f.SentinelAddrs {
-				if host, _, _ := strings.Cut(addr, ":"); p.Services[host].Name == "" {
-					t.Errorf("%s asks %s, which is no service", name, host)
+// TestReplicated: with docker-compose.ha.yml every program finds the master by three Sentinels, with
+// docker-compose.cluster.yml the nodes of a Redis Cluster, and the new containers are as hardened as
+// the others.
+func TestReplicated(t *testing.T) {
+	for file, tc := range map[string]struct{ nodes, sentinels, wait int }{
+		"docker-compose.ha.yml":      {nodes: 3, sentinels: 3, wait: 1},
+		"docker-compose.cluster.yml": {nodes: 6},
+	} {
+		t.Run(file, func(t *testing.T) {
+			p := loadFiles(t, root, []string{"REDIS_PASSWORD=secret"}, []string{"load"}, "docker-compose.yml", file)
+			hardened(t, p)
+			for name, s := range ours(p) {
+				var cfg config.Broker
+				err := config.Load(func(v string) string {
+					if value := s.Environment[v]; value != nil {
+						return *value
+					}
+					return ""
+				}, &cfg)
+				addrs, password := append(cfg.Nodes(), cfg.Options().Addr), cfg.Options().Password
+				if f := cfg.Failover(); f != nil {
+					addrs, password = f.SentinelAddrs, f.Password
+				}
+				if err != nil || len(addrs) < 3 || (cfg.Failover() != nil) != (tc.sentinels > 0) || password != "secret" || cfg.WaitFor != tc.wait {
+					t.Errorf("%s: asks %q, password %q, WAIT_REPLICAS %d, %v; want three of them, the password, %d", name, addrs, password, cfg.WaitFor, err, tc.wait)
+				}
+				for _, addr := range addrs {
+					if host, _, _ := strings.Cut(addr, ":"); p.Services[host].Name == "" {
+						t.Errorf("%s asks %s, which is no service", name, host)
+					}
 				}
 			}
-		}
-	}
-	for name, s := range p.Services {
-		// A name would do until its container stops: from then on Sentinel hangs in looking
-		// it up.
-		if me := s.Environment["ME"]; me != nil {
-			own, peers := s.Networks["default"].Ipv4Address, strings.Fields(*s.Environment["NODES"]+" "+*s.Environment["SENTINELS"])
-			if host, _, _ := strings.Cut(*me, ":"); own == "" || host != own || !slices.Contains(peers, *me) {
-				t.Errorf("%s has the address %q and takes %s to be its own, of %q", name, own, *me, peers)
+			addressed := 0
+			for name, s := range p.Services {
+				// A name would do until its container stops: from then on Sentinel hangs in looking
+				// it up.
+				me := s.Environment["ME"]
+				if me == nil {
+					continue
+				}
+				addressed++
+				peers := strings.Fields(*s.Environment["NODES"])
+				if more := s.Environment["SENTINELS"]; more != nil {
+					peers = append(peers, strings.Fields(*more)...)
+				}
+				own := s.Networks["default"].Ipv4Address
+				if host, _, _ := strings.Cut(*me, ":"); own == "" || host != own || !slices.Contains(peers, *me) || len(peers) != tc.nodes+tc.sentinels {
+					t.Errorf("%s has the address %q and takes %s to be its own, of %q", name, own, *me, peers)
+				}
+				if !slices.ContainsFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == "/data" }) {
+					t.Errorf("%s keeps no data", name)
+				}
 			}
-		}
-		if len(s.Command) > 2 && s.Command[1] == "/etc/redis/ha.sh" && !slices.ContainsFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == "/data" }) {
-			t.Errorf("%s keeps no data", name)
-		}
+			if addressed != tc.nodes+tc.sentinels {
+				t.Errorf("%d containers have an address, want %d", addressed, tc.nodes+tc.sentinels)
+			}
+		})
 	}
 }
 

@@ -1,0 +1,162 @@
+package compose
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+)
+
+// clusterNode is a node, started as docker-compose.cluster.yml starts it. All it knows is in dir.
+type clusterNode struct {
+	dir, addr string
+	env       []string
+	cmd       *exec.Cmd
+}
+
+func (n *clusterNode) script(t *testing.T, word string) *exec.Cmd {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join(root, "deploy/compose/cluster.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", path, word)
+	cmd.Dir, cmd.Env = n.dir, append(os.Environ(), n.env...)
+	return cmd
+}
+
+func (n *clusterNode) start(t *testing.T) {
+	t.Helper()
+	n.cmd = n.script(t, "node")
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := n.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *clusterNode) kill() {
+	if n.cmd == nil {
+		return
+	}
+	_ = syscall.Kill(-n.cmd.Process.Pid, syscall.SIGKILL)
+	_ = n.cmd.Wait()
+	n.cmd = nil
+}
+
+// TestClusterScript: the six nodes become one cluster once, with the settings that doctor wants. It
+// comes back with its data after all were killed, and a killed master comes back as a replica.
+func TestClusterScript(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	stagetest.Real(t).Kill() // skips or fails where there is no redis-server
+	files, err := filepath.Abs(filepath.Join(root, "charts/milepost/files"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const password = `p"w`
+	var nodes []*clusterNode
+	var addrs []string
+	for range 6 {
+		n := &clusterNode{dir: t.TempDir(), addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))}
+		nodes, addrs = append(nodes, n), append(addrs, n.addr)
+		t.Cleanup(n.kill)
+	}
+	for _, n := range nodes {
+		n.env = []string{"ME=" + n.addr, "NODES=" + strings.Join(addrs, " "), "REDIS_PASSWORD=" + password, "REDISCLI_AUTH=" + password,
+			"BROKER_CONF=" + filepath.Join(files, "broker.conf"), "NODE_CONF=" + filepath.Join(n.dir, "node.conf"), "REDIS_SH=" + filepath.Join(files, "redis.sh")}
+	}
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, Password: password})
+	t.Cleanup(func() { _ = rdb.Close() })
+	settled := func(when string, masters ...string) {
+		t.Helper()
+		var slots []redis.ClusterSlot
+		stagetest.Eventually(t, when+": all six are ready", func() bool {
+			if slices.ContainsFunc(nodes, func(n *clusterNode) bool { return n.script(t, "ready").Run() != nil }) {
+				return false
+			}
+			//lint:ignore SA1019 as the programs do
+			slots, err = rdb.ClusterSlots(ctx).Result()
+			return err == nil && len(slots) == 3 && !slices.ContainsFunc(slots, func(r redis.ClusterSlot) bool { return len(r.Nodes) != 2 })
+		})
+		for _, r := range slots {
+			if len(masters) > 0 && !slices.Contains(masters, r.Nodes[0].Addr) {
+				t.Errorf("%s: %+v, want one of the masters %q", when, r, masters)
+			}
+		}
+	}
+	kept := func(when string) {
+		t.Helper()
+		stagetest.Eventually(t, when+": every key is there", func() bool {
+			for i := range 50 {
+				if v, err := rdb.Get(ctx, fmt.Sprint("key", i)).Result(); err != nil || v != "kept" {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	for _, n := range slices.Backward(nodes) {
+		if n.script(t, "ready").Run() == nil {
+			t.Error("a node is ready before there is a cluster")
+		}
+		n.start(t)
+	}
+	settled("first start", addrs[:3]...)
+	for i := range 50 {
+		if err := rdb.Set(ctx, fmt.Sprint("key", i), "kept", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := rdb.HSet(ctx, "pipeline", "shards", 16).Err(); err != nil { // as a program's start does
+		t.Fatal(err)
+	}
+	examined(t, password, addrs)
+
+	for _, n := range nodes {
+		n.kill()
+	}
+	for _, n := range nodes {
+		n.start(t)
+	}
+	settled("all restart")
+	kept("all restart")
+
+	nodes[0].kill()
+	kept("a master is replaced")
+	nodes[0].start(t)
+	settled("the old master comes back")
+	kept("the old master comes back")
+}
+
+// examined: doctor finds nothing about the nodes but that WAIT_REPLICAS is 0.
+func examined(t *testing.T, password string, addrs []string) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(build(t), "milepostctl"), "doctor", "-o", "json")
+	cmd.Env = append(os.Environ(), "REDIS_URL=redis://"+addrs[0]+"/0?addr="+addrs[1], "REDIS_PASSWORD="+password, "WAIT_REPLICAS=1")
+	out, _ := cmd.Output() // it fails because no stage has run
+	found := 0
+	for line := range strings.Lines(string(out)) {
+		var f struct{ Check, State, Found string }
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			t.Fatalf("doctor: %v in %q", err, line)
+		}
+		if strings.HasPrefix(f.Check, "cluster") || strings.HasPrefix(f.Check, "nodes ") || strings.HasPrefix(f.Check, "node ") || f.Check == "replicas" || strings.HasPrefix(f.Check, "redis memory") {
+			found++
+			if f.State != "ok" {
+				t.Errorf("doctor: %s", line)
+			}
+		}
+	}
+	if found < 8 {
+		t.Errorf("doctor made %d checks of the nodes, want 8\n%s", found, out)
+	}
+}
