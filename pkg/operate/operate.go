@@ -157,7 +157,7 @@ func Problems(s inspect.Seen, tool string) []Problem {
 		out = append(out, ofEvents(s, r, tool)...)
 	}
 	for _, c := range s.Channels {
-		if alive := slices.ContainsFunc(c.Groups, func(g inspect.GroupStatus) bool { _, _, n := state(g); return n > 0 }); alive && !c.Adopted && s.Shards == nil { // in a cluster none does
+		if alive := slices.ContainsFunc(c.Groups, func(g inspect.GroupStatus) bool { _, _, n := state(g); return n > 0 }); alive && !c.Adopted {
 			out = append(out, Problem{
 				Channel: c.Channel, Text: "no stage adopts bare PUBLISHes on " + c.Channel + ", so messages of other programs are not kept",
 				Do: "After a start it takes a moment. Otherwise run a stage of the channel with ADOPT=on.",

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -46,6 +47,8 @@ import (
 // script come before the reply to a later PING, so after two replies (the embedded Redis may mix up
 // one) nothing is left to skip. All three are counted as odd.
 //
+// A Redis Cluster has no order between the messages of two nodes; feed.go says what differs there.
+//
 // The subscription is never held up: messages wait in memory and another goroutine adds them to the
 // stream, in numbered batches: if the reply to one is lost, it is sent again and not added again. A
 // message of more than entryMost bytes becomes a dead letter with its begin and its size. While
@@ -63,16 +66,36 @@ type ownership struct {
 	token string
 	mine  bool
 	skip  int // messages still to come that are in the stream already
-	pongs int // since the last number
-	odd   int // numbers that were not true
+	pongs int // since the last number; with content, since it last forgot
+	odd   int // announcements that were not true
+
+	// In a cluster.
+	missing map[string]bool // nodes whose marker has not come
+	content *content        // replaces skip
 }
 
 // kept takes a message of <channel>:kept and tells whether another subscriber owns the channel from
 // here on.
 func (o *ownership) kept(payload string) (foreign bool) {
-	if token, ok := strings.CutPrefix(payload, "owner:"); ok {
-		o.mine = token == o.token
-		return !o.mine
+	if owner, ok := strings.CutPrefix(payload, "owner:"); ok {
+		token, node, _ := strings.Cut(owner, " ")
+		if token != o.token {
+			o.mine = false
+			return true
+		}
+		delete(o.missing, node)
+		o.mine = len(o.missing) == 0
+		return false
+	}
+	if o.content != nil {
+		if !o.content.announce(payload) {
+			o.odd++
+		}
+		if len(o.content.now) > contentMost { // somebody forged them: start over
+			o.content.now, o.content.before = map[mark]int{}, nil
+			o.mine, o.missing = false, map[string]bool{"": true}
+		}
+		return false
 	}
 	if n, err := strconv.Atoi(payload); err == nil && n >= 0 {
 		if o.skip > 0 || n > keptMost {
@@ -87,14 +110,23 @@ func (o *ownership) kept(payload string) (foreign bool) {
 
 // pong takes the reply to a PING.
 func (o *ownership) pong() {
-	if o.pongs++; o.pongs >= 2 && o.skip > 0 {
+	o.pongs++
+	if o.content != nil {
+		if o.pongs >= o.content.pongs {
+			o.odd += o.content.forget()
+			o.pongs = 0
+		}
+	} else if o.pongs >= 2 && o.skip > 0 {
 		o.skip = 0
 		o.odd++
 	}
 }
 
 // adopts takes a message of the channel and tells whether it is to be adopted.
-func (o *ownership) adopts() bool {
+func (o *ownership) adopts(payload string) bool {
+	if o.content != nil {
+		return !o.content.take(payload) && o.mine
+	}
 	if o.skip > 0 {
 		o.skip--
 		return false
@@ -104,14 +136,15 @@ func (o *ownership) adopts() bool {
 
 // adoptLoop is a candidate until ctx ends: whenever nobody adopts, it tries to, and adopts until
 // another stage does.
-func (s *lane) adoptLoop(ctx, live context.Context) {
+func (f *feed) adoptLoop(ctx, live context.Context) {
+	defer f.writers.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.free:
-			if err := s.adopt(ctx, live); err != nil && ctx.Err() == nil {
-				s.log.Warn("adoption interrupted", "channel", s.cfg.In, "err", err)
+		case <-f.free:
+			if err := f.adopt(ctx, live); err != nil && ctx.Err() == nil {
+				f.s.log.Warn("adoption interrupted", "channel", f.s.cfg.In, "of", f.what, "err", err)
 			}
 		}
 	}
@@ -119,40 +152,59 @@ func (s *lane) adoptLoop(ctx, live context.Context) {
 
 // adoption is one subscription of an adopter.
 type adoption struct {
-	s     *lane
+	*feed
 	sub   *redis.PubSub
-	batch int // number of the last batch that was written
 	order ownership
+	owns  atomic.Bool // as order.mine
 	heard lastHeard
-	inbox inbox
+	inbox []*inbox // one for each shard
+
+	// In a cluster.
+	at    *node   // where it subscribed
+	nodes []*node // that may publish
 }
 
 // adopt subscribes, takes the lease and adopts until another subscriber owns the channel, the
 // subscription breaks, or ctx has ended and a successor has been waited for.
-func (s *lane) adopt(ctx, live context.Context) error {
-	a := &adoption{s: s, order: ownership{token: uuid.NewString()}}
-	a.inbox.wake.L = &a.inbox.mu
+func (f *feed) adopt(ctx, live context.Context) error {
+	a := &adoption{feed: f, order: ownership{token: uuid.NewString()}}
 	if err := a.subscribe(live); err != nil {
-		return err
+		return f.link.Check(ctx, err)
 	}
 	defer a.sub.Close()
-	s.token.Store(a.order.token)
-	defer s.token.Store("")
-	if got, err := a.lease(ctx, s.b.opt.Lease); err != nil || !got {
+	f.token.Store(a.order.token)
+	defer f.token.Store("")
+	if got, err := a.lease(ctx, f.lasts); err != nil || !got {
 		return err
 	}
-	s.log.Info("adopting bare publishes", "channel", s.cfg.In)
+	if err := a.announce(ctx); err != nil {
+		_, _ = a.lease(ctx, 0)
+		return f.link.Check(ctx, err)
+	}
 	helping, stop := context.WithCancel(live)
 	var helpers sync.WaitGroup
-	helpers.Go(func() { s.b.guard(helping, a.sub, &a.heard) })
+	helpers.Go(func() { f.s.b.guard(helping, a.sub, &a.heard, f.pings) })
 	helpers.Go(func() { a.keepLease(ctx, helping) })
-	helpers.Go(func() { a.write(live) })
+	if a.nodes != nil {
+		helpers.Go(func() { a.watch(helping) })
+	}
+	for _, s := range f.s.b.all() {
+		b := &inbox{shard: s}
+		b.wake.L = &b.mu
+		a.inbox = append(a.inbox, b)
+		f.writers.Go(func() { a.write(live, b) })
+	}
 	err := a.receive(live)
 	stop()
-	a.inbox.close()
+	for _, b := range a.inbox {
+		b.close()
+	}
 	helpers.Wait()
 	if ctx.Err() != nil {
 		return nil
+	}
+	if err != nil {
+		_, _ = a.lease(ctx, 0) // so that the next one need not wait
 	}
 	return err
 }
@@ -160,9 +212,7 @@ func (s *lane) adopt(ctx, live context.Context) error {
 // subscribe subscribes to the channel, its announcements, and the channel that tells how many
 // adopters there are.
 func (a *adoption) subscribe(live context.Context) error {
-	in, k := a.s.cfg.In, a.s.keys
-	to := []string{k.Live(in), k.Kept(in), k.Adopters(in)}
-	a.sub = a.s.link.Client().Subscribe(live, to...)
+	to := a.send(live)
 	for range to {
 		r, err := a.sub.ReceiveTimeout(live, callTimeout)
 		if _, ok := r.(*redis.Subscription); err == nil && !ok {
@@ -180,15 +230,13 @@ func (a *adoption) subscribe(live context.Context) error {
 // lease takes the lease for that time, or gives it up with 0. It tells whether no other stage has
 // it.
 func (a *adoption) lease(ctx context.Context, d time.Duration) (bool, error) {
-	in, k := a.s.cfg.In, a.s.keys
 	var r struct {
 		Owned     bool
-		Consumers int64
+		Consumers *int64
 	}
-	err := a.s.link.RunJSON(ctx, &r, script.Own, []string{k.Adopter(in), k.Stream(in)},
-		a.order.token, d.Milliseconds(), k.Kept(in))
-	if err == nil {
-		a.s.known.Store(r.Consumers) // the last tick may be older than a successor
+	err := a.link.RunJSON(ctx, &r, script.Own, a.keys, a.order.token, d.Milliseconds(), a.marker, a.kept)
+	if err == nil && r.Consumers != nil {
+		a.s.known.Store(*r.Consumers) // the last tick may be older than a successor
 	}
 	return r.Owned, err
 }
@@ -202,8 +250,8 @@ func (a *adoption) keepLease(ctx, helping context.Context) {
 		case <-helping.Done():
 			return
 		case <-ctx.Done():
-		case <-a.s.free:
-			_, _ = a.lease(ctx, a.s.b.opt.Lease)
+		case <-a.free:
+			_, _ = a.lease(ctx, a.lasts)
 		}
 	}
 	_, _ = a.lease(helping, 0)
@@ -238,12 +286,15 @@ func (a *adoption) receive(live context.Context) error {
 		case *redis.Pong:
 			a.order.pong()
 		case *redis.Message:
-			if m.Channel != a.s.keys.Live(a.s.cfg.In) {
+			if m.Channel != a.live {
 				if a.order.kept(m.Payload) {
-					a.s.log.Info("another stage adopts now", "channel", a.s.cfg.In)
+					a.s.log.Info("another stage adopts now", "channel", a.s.cfg.In, "of", a.what)
 					return nil
 				}
-			} else if a.order.adopts() {
+				if !a.owns.Swap(a.order.mine) && a.order.mine {
+					a.s.log.Info("adopting", "channel", a.s.cfg.In, "of", a.what)
+				}
+			} else if a.order.adopts(m.Payload) {
 				a.add(m.Payload)
 			}
 		}
@@ -258,12 +309,14 @@ func (s *lane) successor() bool {
 	return staying > 0 || s.known.Load() > int64(running)
 }
 
-// inbox holds messages on their way into the stream.
+// inbox holds messages on their way into a shard's stream.
 type inbox struct {
+	*shard
+	batch int // number of the last batch that was written
+
 	mu     sync.Mutex
 	wake   sync.Cond
 	list   []adopted
-	bytes  int
 	closed bool
 }
 
@@ -292,13 +345,10 @@ func (b *inbox) next() []adopted {
 }
 
 // remove removes the first messages, which next returned.
-func (b *inbox) remove(batch []adopted) {
+func (b *inbox) remove(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, m := range batch {
-		b.bytes -= len(m.payload)
-	}
-	if b.list = b.list[len(batch):]; len(b.list) == 0 {
+	if b.list = b.list[n:]; len(b.list) == 0 {
 		b.list = nil
 	}
 }
@@ -312,29 +362,29 @@ func (a *adoption) add(payload string) {
 	} else {
 		m.id = adoptedID(payload)
 	}
-	b := &a.inbox
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.bytes+len(m.payload) > adoptBytes {
+	if a.bytes.Add(int64(len(m.payload))) > adoptBytes {
+		a.bytes.Add(-int64(len(m.payload)))
 		a.s.m.dropped.Inc()
 		a.s.log.Error("a bare publish was dropped: too many wait for redis", "channel", a.s.cfg.In)
 		return
 	}
 	m.traceparent = a.s.adopted(m.id)
+	b := a.inbox[ShardOf(m.id, len(a.inbox))]
+	b.mu.Lock()
 	b.list = append(b.list, m)
-	b.bytes += len(m.payload)
+	b.mu.Unlock()
 	b.wake.Signal()
 }
 
 // write adds messages to the stream until the inbox is closed and empty, or ctx ends.
-func (a *adoption) write(ctx context.Context) {
+func (a *adoption) write(ctx context.Context, b *inbox) {
 	for {
-		batch := a.inbox.next()
+		batch := b.next()
 		if len(batch) == 0 {
 			return
 		}
-		a.batch++
-		args, large := []any{a.batch, a.s.cfg.Name, a.s.maxDead, len(batch)}, 0
+		b.batch++
+		args, large, bytes := []any{b.batch, a.s.cfg.Name, b.maxDead, len(batch)}, 0, 0
 		for _, m := range batch {
 			size := ""
 			if m.size > 0 {
@@ -343,31 +393,33 @@ func (a *adoption) write(ctx context.Context) {
 				a.s.log.Error("a bare publish was set aside: it is too large", "channel", a.s.cfg.In, "event", m.id, "bytes", m.size)
 			}
 			args = append(args, m.id, m.payload, m.traceparent, size)
+			bytes += len(m.payload)
 		}
-		if !a.writeBatch(ctx, args) {
+		if !a.writeBatch(ctx, b, args) {
 			a.s.m.dropped.Add(float64(len(batch)))
 			a.s.log.Error("bare publishes were dropped: redis is away and this process ends", "channel", a.s.cfg.In, "messages", len(batch))
 			return
 		}
 		a.s.m.adopted.Add(float64(len(batch) - large))
 		a.s.m.deadN.Add(float64(large))
-		a.inbox.remove(batch)
+		b.remove(len(batch))
+		a.bytes.Add(-int64(bytes))
 	}
 }
 
 // writeBatch runs the script until Redis has answered. False when ctx ended first.
-func (a *adoption) writeBatch(ctx context.Context, args []any) bool {
-	in, k := a.s.cfg.In, a.s.keys
+func (a *adoption) writeBatch(ctx context.Context, b *inbox, args []any) bool {
+	in, k := a.s.cfg.In, b.keys
 	var wait backoff
 	for {
-		_, err := a.s.link.Run(ctx, script.Adopt, []string{k.Stream(in), k.Adopted(in, a.order.token)}, args...)
+		_, err := b.link.Run(ctx, script.Adopt, []string{k.Stream(in), k.Adopted(in, a.order.token)}, args...)
 		if err == nil {
-			if a.s.gate.open(noRoom, "") {
+			if a.s.gate.open(noRoom, b.String()) {
 				a.s.log.Info("adopting again", "channel", a.s.cfg.In)
 			}
 			return true
 		}
-		if errors.Is(err, ErrRefused) && a.s.gate.shut(noRoom, "", err) {
+		if errors.Is(err, ErrRefused) && a.s.gate.shut(noRoom, b.String(), err) {
 			a.s.log.Warn("bare publishes wait", "channel", a.s.cfg.In, "err", err)
 		}
 		if !wait.wait(ctx) {

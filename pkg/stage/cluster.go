@@ -118,7 +118,7 @@ func (b *Broker) findShards(ctx context.Context) ([]*shard, error) {
 	if full, err := c.client(0).ConfigGet(ctx, "cluster-require-full-coverage").Result(); err == nil && full["cluster-require-full-coverage"] == "yes" {
 		b.log.Warn("one master that is away stops all shards; to change that, set cluster-require-full-coverage to no on each node")
 	}
-	b.log.Info("redis is a cluster; bare PUBLISHes are not adopted", "shards", n, "masters", len(c.masters()))
+	b.log.Info("redis is a cluster", "shards", n, "masters", len(c.masters()))
 	return shards, nil
 }
 
@@ -267,17 +267,13 @@ func (c *cluster) load(ctx context.Context) error {
 func (c *cluster) take(slots []redis.ClusterSlot, from *node) {
 	before := c.masters()
 	c.mu.Lock()
-	host, _, _ := net.SplitHostPort(from.addr)
 	for _, r := range slots {
 		for i, x := range r.Nodes {
-			h, port, err := net.SplitHostPort(x.Addr)
-			if err != nil || h == "?" || port == "0" {
+			addr := from.named(x.Addr)
+			if addr == "" {
 				continue
 			}
-			if h == "" { // the node does not know its own address
-				h = host
-			}
-			n := c.node(net.JoinHostPort(h, port))
+			n := c.node(addr)
 			if i > 0 { // a replica, to be asked another time
 				continue
 			}
@@ -298,6 +294,19 @@ func (c *cluster) take(slots []redis.ClusterSlot, from *node) {
 			n.cut()
 		}
 	}
+}
+
+// named is the address that the node gave for another one or, without a host, for itself. It is ""
+// if the node does not know it.
+func (n *node) named(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "?" || port == "0" {
+		return ""
+	}
+	if host == "" {
+		host, _, _ = net.SplitHostPort(n.addr)
+	}
+	return net.JoinHostPort(host, port)
 }
 
 func (c *cluster) close() (err error) {

@@ -233,7 +233,7 @@ func FuzzOwnership(f *testing.F) {
 				for _, o := range owners {
 					o.kept(strconv.Itoa(k))
 					for range k {
-						if o.adopts() {
+						if o.adopts("m") {
 							t.Fatal("an announced message was adopted")
 						}
 					}
@@ -241,7 +241,7 @@ func FuzzOwnership(f *testing.F) {
 			default:
 				adopted := 0
 				for _, o := range owners {
-					if o.adopts() {
+					if o.adopts("m") {
 						adopted++
 					}
 				}
@@ -322,22 +322,22 @@ func TestOwnershipStartsOver(t *testing.T) {
 	o := ownership{token: "a"}
 	o.kept("owner:a")
 	o.kept("3")
-	o.adopts()
+	o.adopts("m")
 	o.kept("1") // two of the three never came: counted, and the new number holds
-	if o.odd != 1 || o.adopts() || !o.adopts() {
+	if o.odd != 1 || o.adopts("m") || !o.adopts("m") {
 		t.Errorf("after a cut announcement: odd = %d, want 1; then one skipped and the next adopted", o.odd)
 	}
 	o.kept("5")
 	o.pong()
-	if o.adopts() {
+	if o.adopts("m") {
 		t.Error("one reply to a PING ended an announcement")
 	}
 	o.pong()
-	if o.odd != 2 || !o.adopts() {
+	if o.odd != 2 || !o.adopts("m") {
 		t.Errorf("two replies to a PING after an announcement: odd = %d, want 2, and the next adopted", o.odd)
 	}
 	for _, rubbish := range []string{"", "-1", "x", "owner", "9999999999999999999999", "1000000000"} {
-		if o.kept(rubbish) || !o.adopts() {
+		if o.kept(rubbish) || !o.adopts("m") {
 			t.Errorf("kept(%q) says that someone else owns the channel, or has a message skipped", rubbish)
 		}
 	}

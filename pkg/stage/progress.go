@@ -235,7 +235,7 @@ func (w *Watcher) follow() (confirmed bool) {
 	heard.now()
 	ctx, stop := context.WithCancel(w.ctx)
 	var guard sync.WaitGroup
-	guard.Go(func() { w.b.guard(ctx, sub, &heard) })
+	guard.Go(func() { w.b.guard(ctx, sub, &heard, w.b.opt.Lease/2) })
 	defer func() {
 		w.mu.Lock()
 		w.sub = nil

@@ -186,7 +186,7 @@ func (b *Broker) always(k keys.Names) []need {
 		database = on("", "", "select 1")
 	}
 	if k.Base != k.Prefix {
-		database = slices.Concat(on("", "", "cluster slots"), on(k.Pipeline(), "~"+k.Pipeline(), "hget % a", "hsetnx % a b"))
+		database = slices.Concat(on("", "", "cluster slots", "cluster nodes"), on(k.Pipeline(), "~"+k.Pipeline(), "hget % a", "hsetnx % a b"))
 	}
 	return slices.Concat(database,
 		on(k.None(), "~"+k.None(), "del %", "setrange % 0 a"),

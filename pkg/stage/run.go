@@ -95,8 +95,10 @@ func (s *Stage) start(ctx context.Context) *running {
 		for range settleAtOnce {
 			r.settlers.Go(func() { l.settleLoop(r.live) })
 		}
-		if !s.cfg.NoAdopt && l.together == nil {
-			r.adopter.Go(func() { l.adoptLoop(ctx, r.live) })
+		if !s.cfg.NoAdopt && l.index == 0 {
+			for _, f := range l.feeds() {
+				r.adopter.Go(func() { f.adoptLoop(ctx, r.live) })
+			}
 		}
 	}
 	return r

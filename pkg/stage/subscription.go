@@ -14,12 +14,12 @@ type lastHeard struct{ ns atomic.Int64 }
 func (l *lastHeard) now()               { l.ns.Store(time.Now().UnixNano()) }
 func (l *lastHeard) ago() time.Duration { return time.Since(time.Unix(0, l.ns.Load())) }
 
-// guard closes sub when ctx ends, or when it is broken without saying so: it pings twice a lease,
-// and nothing came for a lease and a call's time. After this process itself was frozen, what came
+// guard closes sub when ctx ends, or when it is broken without saying so: it pings every
+// pings, and nothing came for a lease and a call's time. After this process itself was frozen, what came
 // meanwhile has to be read first.
-func (b *Broker) guard(ctx context.Context, sub *redis.PubSub, heard *lastHeard) {
+func (b *Broker) guard(ctx context.Context, sub *redis.PubSub, heard *lastHeard, pings time.Duration) {
 	defer sub.Close()
-	t := time.NewTicker(b.opt.Lease / 2)
+	t := time.NewTicker(pings)
 	defer t.Stop()
 	for last := time.Now(); ; last = time.Now() {
 		select {

@@ -292,12 +292,19 @@ local function heard(channel)
   return not single
 end
 
--- publish(channel, messages): publishes what was added to the stream, its number first, for
--- adopters. Without a listener it publishes nothing, so that adopters need not wake up.
+-- publish(channel, messages): publishes what was added to the stream. Before it, for adopters, it
+-- publishes the number of messages or, in a cluster, which ones: the first 12 hex digits of each
+-- one's SHA-1. Without a listener it publishes nothing, so that adopters need not wake up.
 local function publish(channel, messages)
   if not heard(channel) then return end
   channel = live(channel)
-  redis.call('PUBLISH', channel .. ':kept', #messages)
+  local kept = #messages
+  if cluster then
+    kept = {}
+    for i, m in ipairs(messages) do kept[i] = string.sub(redis.sha1hex(m), 1, 12) end
+    kept = table.concat(kept)
+  end
+  redis.call('PUBLISH', channel .. ':kept', kept)
   for _, m in ipairs(messages) do redis.call('PUBLISH', channel, m) end
 end
 

@@ -1,7 +1,8 @@
 -- Takes the adoption of a channel, or gives it up. The order of messages on <channel>:kept decides
 -- which messages an adopter adopts.
--- KEYS  1 <channel>:adopter  2 channel
--- ARGV  1 token  2 LEASE (ms), '0' to give it up  3 <channel>:kept
+-- KEYS  1 <channel>:adopter  2 channel, not of a sharded one
+-- ARGV  1 token  2 LEASE (ms), '0' to give it up  3 PUBLISH or SPUBLISH, by which the marker is
+--       published, or ''  4 <channel>:kept
 -- Reply JSON: owned (false if another token has it), consumers (of all groups of the channel)
 write_first()
 local bad = wrong(KEYS[1], 'string')
@@ -13,6 +14,6 @@ if owned and lease == '0' then
   redis.call('DEL', KEYS[1])
 elseif owned then
   redis.call('SET', KEYS[1], token, 'PX', lease)
-  redis.call('PUBLISH', ARGV[3], 'owner:' .. token)
+  if ARGV[3] ~= '' then redis.call(ARGV[3], ARGV[4], 'owner:' .. token) end
 end
-return json({owned = owned, consumers = all_consumers(in_redis(KEYS[2]))})
+return json({owned = owned, consumers = KEYS[2] and all_consumers(in_redis(KEYS[2]))})

@@ -1,0 +1,125 @@
+package stage_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+)
+
+// TestClusterAdoption starts one adopter after another at any node, while events are published at
+// all nodes and somebody listens. It adopts no event that is in the stream already, and each bare
+// PUBLISH once. With CHAOS_SECONDS, 300 adopters.
+func TestClusterAdoption(t *testing.T) {
+	t.Parallel()
+	rounds := 10
+	if os.Getenv("CHAOS_SECONDS") != "" {
+		rounds = 300
+	}
+	c := stagetest.ShardedOf(t, 3, false)
+	b := openCluster(t, c)
+	p := b.Publisher("edge", "in")
+	t.Cleanup(func() { p.Close() })
+	nodes := make([]*redis.Client, len(c.Servers))
+	for i, s := range c.Servers {
+		nodes[i] = s.Client()
+	}
+	listener := nodes[0].Subscribe(t.Context(), "in")
+	t.Cleanup(func() { listener.Close() })
+	heard := new(atomic.Int64)
+	go func() {
+		for range listener.Channel() {
+			heard.Add(1)
+		}
+	}()
+	own, end := publishAlways(t, p)
+	stagetest.Eventually(t, "the listener hears what the stage publishes", func() bool { return heard.Load() > 0 })
+	got := &arrivals{count: map[string]int{}}
+	var sure []string
+	bare := func(body string) {
+		if err := nodes[rand.IntN(len(nodes))].Publish(t.Context(), "in", body).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for round := range rounds {
+		stop := start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+		for probe, last := 0, ""; last == "" || !got.all(last); probe++ {
+			last = fmt.Sprintf("probe %d of round %d", probe, round)
+			bare(last)
+			for end := time.Now().Add(50 * time.Millisecond); !got.all(last) && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		for i := range 10 {
+			sure = append(sure, fmt.Sprintf("bare %d of round %d", i, round))
+			bare(sure[len(sure)-1])
+		}
+		stagetest.Eventually(t, "bare messages arrive", func() bool { return got.all(sure[10*round:]...) })
+		stop()
+	}
+	end()
+	stop := start(t, b, stage.Config{Name: "s", In: "in", NoAdopt: true}, got.sink())
+	stagetest.Eventually(t, "all events arrive", func() bool { return got.all(*own...) })
+	stop()
+	for body, n := range got.count {
+		if n != 1 {
+			t.Errorf("%q arrived %d times, want once", body, n)
+		}
+	}
+	t.Logf("%d adopters, %d events, %d bare messages, %d messages heard", rounds, len(*own), len(sure), heard.Load())
+}
+
+// publishAlways publishes events in batches until end is called. Then own has their bodies.
+func publishAlways(t *testing.T, p *stage.Publisher) (own *[]string, end func()) {
+	own = new([]string)
+	var over atomic.Bool
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for client := range 16 {
+		all.Go(func() {
+			for i := 0; !over.Load(); i++ {
+				body := fmt.Sprintf("own %d of %d", i, client)
+				if _, err := p.Publish(t.Context(), stage.Submission{Body: body}); err != nil {
+					t.Errorf("publish: %v", err)
+					return
+				}
+				time.Sleep(5 * time.Millisecond) // paces the load
+				mu.Lock()
+				*own = append(*own, body)
+				mu.Unlock()
+			}
+		})
+	}
+	return own, func() { over.Store(true); all.Wait() }
+}
+
+// arrivals counts deliveries by body.
+type arrivals struct {
+	mu    sync.Mutex
+	count map[string]int
+}
+
+func (a *arrivals) sink() stage.Handler {
+	return stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.count[e.Body]++
+		return stage.Nothing{}, nil
+	})
+}
+
+func (a *arrivals) all(bodies ...string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !slices.ContainsFunc(bodies, func(b string) bool { return a.count[b] == 0 })
+}

@@ -1,0 +1,239 @@
+package stage
+
+import (
+	"context"
+	"crypto/sha1"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/milepost/milepost/pkg/stage/internal/link"
+)
+
+// Adoption in a Redis Cluster. Every node passes on what is published at any other one. A
+// subscriber gets the messages of one node in the order in which they were published there, but
+// those of another node in between. So a number does not say which messages are in the stream
+// already, and one marker does not say where an adoption begins:
+//
+//   - A script announces each message by its content, the first 12 hex digits of its SHA-1. The
+//     adopter counts what was announced and has not come.
+//   - The marker is published at each node. An adopter adopts nothing until its marker has come from
+//     all nodes. Before that, the announcement of a message may have passed before it subscribed.
+//   - The first foreign marker from any node ends an adoption. A message comes after the markers of
+//     its own node, at each subscriber in the same order. So no message has two adopters.
+//   - If the nodes change, an adopter starts over. Between two adoptions bare messages are lost, as
+//     while nobody listens. None is added twice.
+//
+// The lease is in shard 0. What is adopted goes to the shard of its event ID.
+//
+// A sharded channel (SPUBLISH) of the same name is a second feed. It has one node, so one order, and
+// nothing in it is in the stream already. Its lease is in its own slot.
+
+// feed is a Pub/Sub channel whose messages are adopted.
+type feed struct {
+	s          *lane
+	what       string     // the command that its messages come from
+	link       *link.Link // to the lease
+	keys       []string   // of script.Own
+	live, kept string     // the channel, and that of its announcements and markers
+	marker     string     // the command by which script.Own publishes the marker; "": mark does
+	lasts      time.Duration
+	pings      time.Duration // between two PINGs; 0: the marker is often enough
+	free       chan struct{} // told when nobody may adopt
+	token      *atomic.Value // string: of the adoption, "" if there is none
+	cluster    *cluster      // nil: a single Redis
+
+	bytes   atomic.Int64 // that wait in inboxes
+	writers sync.WaitGroup
+}
+
+// feeds are those of the stage's input. The lane is that of the first shard.
+func (s *lane) feeds() []*feed {
+	in, k, lease := s.cfg.In, s.keys, s.b.opt.Lease
+	f := &feed{s: s, what: "PUBLISH", link: s.link, keys: []string{k.Adopter(in), k.Stream(in)}, live: k.Live(in), kept: k.Kept(in),
+		marker: "PUBLISH", lasts: lease, pings: lease / 2, free: s.free, token: &s.token, cluster: s.b.cluster.Load()}
+	if f.cluster != nil {
+		f.marker, f.pings = "", lease
+	}
+	return []*feed{f}
+}
+
+// send subscribes, in a cluster at any master, and returns the channels.
+func (a *adoption) send(live context.Context) []string {
+	to := []string{a.live, a.kept, a.s.keys.Adopters(a.s.cfg.In)}
+	if a.cluster == nil {
+		a.sub = a.link.Client().Subscribe(live, to...)
+		return to
+	}
+	masters := a.cluster.masters()
+	a.at = masters[rand.IntN(len(masters))]
+	a.order.content = &content{now: map[mark]int{}, pongs: int(contentFor/a.pings) + 1}
+	a.sub = a.at.client.Subscribe(live, to...)
+	return to
+}
+
+// announce publishes the marker at all nodes.
+func (a *adoption) announce(ctx context.Context) (err error) {
+	if a.marker != "" {
+		return nil // script.Own did
+	}
+	if a.nodes, err = a.cluster.view(ctx, a.at); err != nil {
+		return err
+	}
+	a.order.missing = map[string]bool{}
+	errs := make(chan error, len(a.nodes))
+	for _, n := range a.nodes {
+		a.order.missing[n.addr] = true
+		go func() {
+			call, cancel := context.WithTimeout(ctx, loadTimeout)
+			defer cancel()
+			errs <- n.ticks.Publish(call, a.kept, "owner:"+a.order.token+" "+n.addr).Err()
+		}()
+	}
+	for range a.nodes {
+		err = errors.Join(err, <-errs)
+	}
+	return err
+}
+
+// watch closes the subscription if a marker does not come, or the nodes change.
+func (a *adoption) watch(ctx context.Context) {
+	t := time.NewTicker(a.s.b.opt.Lease)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		nodes, err := a.cluster.view(ctx, a.at)
+		switch {
+		case err != nil:
+		case !slices.Equal(nodes, a.nodes):
+			err = errors.New("the nodes of the cluster changed")
+		case !a.owns.Load():
+			err = errors.New("a marker did not come")
+		}
+		if err != nil && ctx.Err() == nil {
+			a.s.log.Warn("adoption starts over", "channel", a.s.cfg.In, "of", a.what, "err", err)
+			_ = a.sub.Close()
+			return
+		}
+	}
+}
+
+// view asks a node which nodes may publish to its subscribers: all that it knows, but for those that
+// the cluster gave up. A node that is cut off from most masters is an error.
+func (c *cluster) view(ctx context.Context, at *node) ([]*node, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	pipe := at.ticks.Pipeline()
+	//lint:ignore SA1019 CLUSTER SHARDS is not in Redis 6
+	slots, text := pipe.ClusterSlots(ctx), pipe.ClusterNodes(ctx)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, err
+	}
+	c.take(slots.Val(), at)
+	addrs := map[string]string{} // as clients shall call them
+	for _, r := range slots.Val() {
+		for _, n := range r.Nodes {
+			addrs[n.ID] = at.named(n.Addr)
+		}
+	}
+	var nodes []*node
+	masters, lost := 0, 0
+	for line := range strings.Lines(text.Val()) {
+		f := strings.Fields(line) // ID, address, flags, …; from the ninth on, a master's slots
+		if len(f) < 8 {
+			continue
+		}
+		flags := strings.Split(f[2], ",")
+		failed := slices.Contains(flags, "fail")
+		if len(f) > 8 {
+			masters++
+			if failed || slices.Contains(flags, "fail?") {
+				lost++
+			}
+		}
+		addr := addrs[f[0]]
+		if addr == "" {
+			addr, _, _ = strings.Cut(f[1], "@")
+			addr = at.named(addr)
+		}
+		if failed || addr == "" || slices.Contains(flags, "handshake") {
+			continue
+		}
+		c.mu.Lock()
+		nodes = append(nodes, c.node(addr))
+		c.mu.Unlock()
+	}
+	if 2*lost >= masters {
+		return nil, fmt.Errorf("node %s reaches %d of %d masters", at.addr, masters-lost, masters)
+	}
+	slices.SortFunc(nodes, func(x, y *node) int { return strings.Compare(x.addr, y.addr) })
+	return nodes, nil
+}
+
+const (
+	contentFor  = time.Minute // how long an announced message may take to come
+	contentMost = 1 << 20     // messages that were announced and have not come
+	markDigits  = 12
+)
+
+// mark is a message: the first hex digits of its SHA-1.
+type mark [markDigits]byte
+
+func markOf(payload string) (m mark) {
+	sum := sha1.Sum([]byte(payload))
+	hex.Encode(m[:], sum[:markDigits/2])
+	return m
+}
+
+// content counts what was announced and has not come, how often each. One that was announced, and
+// did not come within one or two times contentFor, is forgotten: it was lost between two nodes. The
+// time is that of the replies to PING, so that a process that stood still forgets nothing too early.
+type content struct {
+	now, before map[mark]int
+	pongs       int // in contentFor
+}
+
+// announce takes an announcement, and tells whether it can be true.
+func (c *content) announce(marks string) bool {
+	if len(marks)%markDigits != 0 || len(marks) > keptMost*markDigits || strings.Trim(marks, "0123456789abcdef") != "" {
+		return false
+	}
+	for ; marks != ""; marks = marks[markDigits:] {
+		c.now[mark([]byte(marks[:markDigits]))]++
+	}
+	return true
+}
+
+// take takes a message, and tells whether it was announced.
+func (c *content) take(payload string) bool {
+	m := markOf(payload)
+	for _, in := range []map[mark]int{c.before, c.now} {
+		if n := in[m]; n > 1 {
+			in[m] = n - 1
+			return true
+		} else if n == 1 {
+			delete(in, m)
+			return true
+		}
+	}
+	return false
+}
+
+// forget forgets what did not come in time, and returns how many messages that is.
+func (c *content) forget() (n int) {
+	for _, k := range c.before {
+		n += k
+	}
+	c.before, c.now = c.now, map[mark]int{}
+	return n
+}
