@@ -50,57 +50,22 @@ func Parse(lat, long string) (Point, error) {
 	return Degrees(φ, λ)
 }
 
+// parse reads [+-] digits [. digits] [e [+-] digits], with a digit before or after the point.
+// strconv also takes hexadecimal, infinity and NaN, which have other characters.
 func parse(name, s string) (float64, error) {
 	t := strings.Trim(s, " ")
+	v, err := strconv.ParseFloat(t, 64)
 	switch {
 	case t == "":
 		return 0, &textError{name + " is missing", ErrSyntax}
 	case len(t) > maxText:
 		return 0, &textError{fmt.Sprintf("%s has %d characters, at most %d are allowed", name, len(t), maxText), ErrSyntax}
-	case !decimal(t):
-		switch strings.ToLower(strings.TrimLeft(t, "+-")) {
-		case "nan", "inf", "infinity":
-			return 0, &textError{fmt.Sprintf("%s %q is not a finite number", name, s), ErrRange}
-		}
+	case errors.Is(err, strconv.ErrRange), err == nil && (math.IsInf(v, 0) || math.IsNaN(v)):
+		return 0, &textError{fmt.Sprintf("%s %q is not a finite number", name, s), ErrRange}
+	case err != nil, strings.Trim(t, "0123456789.eE+-") != "":
 		return 0, &textError{fmt.Sprintf("%s %q is not a number such as -74.0060", name, s), ErrSyntax}
 	}
-	v, err := strconv.ParseFloat(t, 64)
-	if err != nil { // too large, since the grammar is right
-		return 0, &textError{fmt.Sprintf("%s %q is not a finite number", name, s), ErrRange}
-	}
 	return v, nil
-}
-
-// decimal reports whether t is [+-] digits [. digits] [e [+-] digits], with a digit before or after
-// the point. strconv also accepts hexadecimal, underscores, infinity and NaN.
-func decimal(t string) bool {
-	whole, t := digits(sign(t))
-	fraction := 0
-	if strings.HasPrefix(t, ".") {
-		fraction, t = digits(t[1:])
-	}
-	if whole+fraction == 0 {
-		return false
-	}
-	if t != "" && (t[0] == 'e' || t[0] == 'E') {
-		n, rest := digits(sign(t[1:]))
-		return n > 0 && rest == ""
-	}
-	return t == ""
-}
-
-func sign(t string) string {
-	if t != "" && (t[0] == '+' || t[0] == '-') {
-		return t[1:]
-	}
-	return t
-}
-
-func digits(t string) (n int, rest string) {
-	for n < len(t) && '0' <= t[n] && t[n] <= '9' {
-		n++
-	}
-	return n, t[n:]
 }
 
 // textError is a text for users that wraps a sentinel.
