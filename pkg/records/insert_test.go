@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -183,30 +182,6 @@ func TestFindByIDsIsOneQuery(t *testing.T) {
 	}
 	if n := len(server.seen()); n != 4 {
 		t.Errorf("%d commands; want one query more for the distances", n-3)
-	}
-}
-
-// When one of several queries fails, the others are given up, and the caller learns why the one
-// failed.
-func TestFindTellsWhatFailed(t *testing.T) {
-	ids := make([]string, 64)
-	for i := range ids {
-		ids[i] = fmt.Sprintf("ev-%d", i)
-	}
-	for range 10 {
-		var finds atomic.Int32
-		_, store := serve(t, func(command string, _ bson.Raw) bson.D {
-			switch {
-			case command != "find":
-				return bson.D{{Key: "ok", Value: 1}, {Key: "version", Value: "8.0.0"}}
-			case finds.Add(1) == 1: // the caller's, mostly
-				time.Sleep(50 * time.Millisecond) // so that another query fails first
-			}
-			return failed(10107, "not primary")
-		})
-		if _, err := store.FindByIDs(t.Context(), ids); err == nil || errors.Is(err, context.Canceled) || !records.Down(err) {
-			t.Fatalf("FindByIDs = %v; want that the store is not primary", err)
-		}
 	}
 }
 
