@@ -2,8 +2,6 @@ package users_test
 
 import (
 	"context"
-	"io"
-	"net/http"
 	"testing"
 	"time"
 
@@ -27,24 +25,8 @@ func BenchmarkAnswer(b *testing.B) {
 		query()
 	}}
 	o := stagetest.Real(b).Options()
-	base := serve(b, o, o, profile, "").base
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
+	service := serve(b, o, o, profile, "")
 	for name, path := range map[string]string{"cached": ada, "loaded": ada + "?limit=19"} { // other lengths than the usual are not cached
-		b.Run(name, func(b *testing.B) {
-			b.SetParallelism(5) // 10 requests at a time on two processors
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					r, err := client.Get(base + path)
-					if err != nil {
-						b.Error(err)
-						return
-					}
-					if _, err := io.Copy(io.Discard, r.Body); err != nil || r.StatusCode != http.StatusOK {
-						b.Errorf("GET %s = %d, %v", path, r.StatusCode, err)
-					}
-					r.Body.Close()
-				}
-			})
-		})
+		b.Run(name, func(b *testing.B) { service.BenchmarkGet(b, 5, func() string { return path }) }) // 10 requests at a time on two processors
 	}
 }

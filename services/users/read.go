@@ -24,7 +24,9 @@ var ErrStore = errors.New("the store does not answer")
 func read[T any](ctx context.Context, u *Users, what string, ask func(context.Context) (T, error)) (T, error) {
 	for n, pause := 1, firstPause; ; n, pause = n+1, 2*pause {
 		start := time.Now()
-		v, err := attempt(ctx, ask)
+		limited, cancel := context.WithTimeout(ctx, attemptTimeout)
+		v, err := ask(limited)
+		cancel()
 		u.seconds.WithLabelValues(what).Observe(time.Since(start).Seconds())
 		passing := err != nil && (records.Down(err) || errors.Is(err, context.DeadlineExceeded))
 		switch {
@@ -44,27 +46,5 @@ func read[T any](ctx context.Context, u *Users, what string, ask func(context.Co
 			return v, fmt.Errorf("%w: %w", ErrStore, err)
 		case <-time.After(pause/2 + rand.N(pause)):
 		}
-	}
-}
-
-// attempt ends in time even if ask ignores its context, as a driver that waits for a lock may.
-func attempt[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
-	type answer struct {
-		v   T
-		err error
-	}
-	answered := make(chan answer, 1)
-	go func() {
-		v, err := ask(ctx)
-		answered <- answer{v, err}
-	}()
-	select {
-	case a := <-answered:
-		return a.v, a.err
-	case <-ctx.Done():
-		var none T
-		return none, ctx.Err()
 	}
 }

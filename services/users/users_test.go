@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -17,19 +16,14 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
-	"github.com/milepost/milepost/pkg/cache"
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
-	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
-	"github.com/milepost/milepost/pkg/telemetry"
 	"github.com/milepost/milepost/services/internal/jsonapi"
 	"github.com/milepost/milepost/services/internal/processtest"
 	"github.com/milepost/milepost/services/users"
 )
-
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // store is a store in memory that calls a function before each read.
 type store struct {
@@ -119,44 +113,23 @@ func (s *store) FindByIDs(ctx context.Context, ids []string) (map[string]records
 
 func (s *store) Ready() error { return nil }
 
-// service is a running service.
-type service struct {
-	base   string // URL
-	broker *stage.Broker
-	admin  *telemetry.Admin
-}
-
-func serve(t testing.TB, broker, answers *redis.Options, s users.Store, token string) service {
+func serve(t testing.TB, broker, answers *redis.Options, s users.Store, token string) processtest.Answering {
 	t.Helper()
-	b := processtest.Broker(t, broker)
-	c := cache.Open(answers, "", quiet)
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
+	return processtest.Answer(t, broker, answers, func(ctx context.Context, d jsonapi.Deps) error {
+		return users.Run(ctx, users.Deps{Deps: d, Store: s, Settings: users.Settings{UsersToken: token}})
 	})
-	admin := telemetry.NewAdmin()
-	base, _ := processtest.Serve(t, func(ctx context.Context, l net.Listener) error {
-		return users.Run(ctx, users.Deps{
-			Deps: jsonapi.Deps{Broker: b, Cache: c, Listener: l, Log: quiet, Admin: admin}, Store: s, Settings: users.Settings{UsersToken: token},
-		})
-	})
-	return service{base, b, admin}
 }
 
 // submission returns a function that publishes a submission of ada, and another that reports
 // whether all submissions are settled.
-func (s service) submission(t testing.TB) (submit func(), settled func() bool) {
-	pub := s.broker.Publisher("test", event.UserEmail)
+func submission(t testing.TB, s processtest.Answering) (submit func(), settled func() bool) {
+	pub := s.Broker.Publisher("test", event.UserEmail)
 	t.Cleanup(func() { _ = pub.Close() })
 	return func() {
-			if _, err := pub.Publish(context.Background(), stage.Submission{Body: event.Address("ada@example.com")}); err != nil {
-				t.Error(err)
-			}
-		}, func() bool {
-			st, err := inspect.New(s.broker).Status(context.Background(), event.UserEmail)
-			return err == nil && len(st.Groups) == 1 && st.Groups[0].Optional && st.Groups[0].Backlog == 0
+		if _, err := pub.Publish(context.Background(), stage.Submission{Body: event.Address("ada@example.com")}); err != nil {
+			t.Error(err)
 		}
+	}, func() bool { return s.Settled(event.UserEmail) }
 }
 
 type answer struct {
@@ -177,7 +150,7 @@ func TestUser(t *testing.T) {
 		var s store
 		s.add("ada@example.com", 3)
 		s.add("bob@example.com", 1)
-		base := serve(t, o, o, &s, "").base
+		base := serve(t, o, o, &s, "").Base
 		for range 3 {
 			response, err := http.Get(base + ada)
 			if err != nil {
@@ -228,7 +201,7 @@ func TestToken(t *testing.T) {
 	var s store
 	s.add("ada@example.com", 1)
 	o := stagetest.Embedded(t)
-	base := serve(t, o, o, &s, "secret").base
+	base := serve(t, o, o, &s, "secret").Base
 	for token, want := range map[string]int{"Bearer secret": 200, "bearer  secret": 200, "bearer Secret": 401, "": 401, "Bearer": 401, "Bearer secret2": 401, "secret": 401, "Basic secret": 401} {
 		for _, path := range []string{ada, "/submissions?ids=ev-00000"} {
 			if status, _ := get(t, base+path, token); status != want {
@@ -243,7 +216,7 @@ func TestPages(t *testing.T) {
 	var s store
 	s.add("ada@example.com", 10_000)
 	o := stagetest.Embedded(t)
-	base := serve(t, o, o, &s, "").base
+	base := serve(t, o, o, &s, "").Base
 	next, seen := "", 0
 	for {
 		status, a := get(t, base+ada+"?limit=100&after="+next, "")
@@ -276,7 +249,7 @@ func TestConcurrent(t *testing.T) {
 	both.Add(2)
 	s.do(func(context.Context) error { both.Done(); both.Wait(); return nil })
 	o := stagetest.Embedded(t)
-	base := serve(t, o, o, &s, "").base
+	base := serve(t, o, o, &s, "").Base
 	if status, a := get(t, base+ada, ""); status != 200 {
 		t.Errorf("GET = %d %q", status, a.Error)
 	}
@@ -304,7 +277,7 @@ func TestAttempts(t *testing.T) {
 				return nil
 			})
 			o := stagetest.Embedded(t)
-			base := serve(t, o, o, &s, "").base
+			base := serve(t, o, o, &s, "").Base
 			status, a := get(t, base+"/submissions?ids=ev-00000", "")
 			if status != tc.status || s.reads.Load() != tc.reads || strings.Contains(a.Error, "operator") {
 				t.Errorf("GET = %d, %q after %d reads; want %d after %d", status, a.Error, s.reads.Load(), tc.status, tc.reads)
@@ -313,19 +286,17 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// If the store hangs and ignores its deadline, the answer comes in time; it is right again as soon
-// as the store answers.
+// If the store hangs, the answer comes in time; it is right again as soon as the store answers.
 func TestStoreHangs(t *testing.T) {
 	var s store
 	s.add("ada@example.com", 1)
-	end := make(chan struct{})
-	s.do(func(context.Context) error { <-end; return nil })
+	s.do(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 	o := stagetest.Embedded(t)
-	base := serve(t, o, o, &s, "").base
+	base := serve(t, o, o, &s, "").Base
 	if status, a := get(t, base+ada, ""); status != 503 || a.Error == "" {
 		t.Errorf("GET = %d, %q; want 503 and a reason", status, a.Error)
 	}
-	close(end)
+	s.do(nil)
 	stagetest.Eventually(t, "the store's answer comes through", func() bool { status, _ := get(t, base+ada, ""); return status == 200 })
 }
 
@@ -335,8 +306,8 @@ func TestInvalidation(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var s store
 		service := serve(t, o, o, &s, "")
-		base, other := service.base, serve(t, o, o, &s, "").base
-		publish, settled := service.submission(t)
+		base, other := service.Base, serve(t, o, o, &s, "").Base
+		publish, settled := submission(t, service)
 		submit := func() { s.add("ada@example.com", 1); publish() }
 		count := func(base string) int {
 			_, a := get(t, base+ada, "")
@@ -368,7 +339,7 @@ func TestInvalidation(t *testing.T) {
 				stagetest.Eventually(t, "the submission is settled", settled)
 			})
 		}}
-		if n := count(serve(t, o, o, slow, "").base); n != 3 {
+		if n := count(serve(t, o, o, slow, "").Base); n != 3 {
 			t.Errorf("the answer that was being read has %d submissions, want 3", n)
 		}
 		if n := count(other); n != 4 {
@@ -396,8 +367,8 @@ func TestCacheAway(t *testing.T) {
 	s.add("ada@example.com", 1)
 	server := stagetest.Real(t, stagetest.Durable...)
 	service := serve(t, stagetest.Embedded(t), server.Options(), &s, "")
-	base := service.base
-	submit, settled := service.submission(t)
+	base := service.Base
+	submit, settled := submission(t, service)
 	if status, a := get(t, base+ada, ""); status != 200 || a.User.Submissions != 1 {
 		t.Fatal(status, a)
 	}
@@ -405,7 +376,7 @@ func TestCacheAway(t *testing.T) {
 	s.add("ada@example.com", 1)
 	submit()
 	stagetest.Eventually(t, "the stage waits for the cache", func() bool {
-		report, ok := service.admin.Ready()
+		report, ok := service.Admin.Ready()
 		return ok && strings.Contains(report, "cache is away")
 	})
 	if status, a := get(t, base+ada, ""); status != 200 || a.User.Submissions != 2 {

@@ -2,8 +2,6 @@ package weather_test
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,8 +15,7 @@ func BenchmarkAnswer(b *testing.B) {
 	p := provider(b)
 	p.Delay(20 * time.Millisecond)
 	o := stagetest.Real(b).Options()
-	base := replica(b, o, o, p.URL).base
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
+	service := replica(b, o, o, p.URL)
 	var place atomic.Int64
 	for name, path := range map[string]func() string{
 		"cached": func() string { return "/api/weather/moskva" },
@@ -27,21 +24,6 @@ func BenchmarkAnswer(b *testing.B) {
 			return fmt.Sprintf("/api/weather?lat=%d.%02d&long=%d", n%160-80, n/57_600, n/160%360-180)
 		},
 	} {
-		b.Run(name, func(b *testing.B) {
-			b.SetParallelism(25) // 50 requests at a time on two processors
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					r, err := client.Get(base + path())
-					if err != nil {
-						b.Error(err)
-						return
-					}
-					if _, err := io.Copy(io.Discard, r.Body); err != nil || r.StatusCode != http.StatusOK {
-						b.Errorf("GET: status %d, %v", r.StatusCode, err)
-					}
-					r.Body.Close()
-				}
-			})
-		})
+		b.Run(name, func(b *testing.B) { service.BenchmarkGet(b, 25, path) }) // 50 requests at a time on two processors
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -23,9 +22,7 @@ import (
 	"github.com/milepost/milepost/pkg/cache"
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
-	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
-	"github.com/milepost/milepost/pkg/telemetry"
 	"github.com/milepost/milepost/services/internal/jsonapi"
 	"github.com/milepost/milepost/services/internal/processtest"
 	"github.com/milepost/milepost/services/weather"
@@ -44,30 +41,11 @@ func provider(t testing.TB) *openmeteo.Server {
 	return s
 }
 
-// service is a running service.
-type service struct {
-	base   string // URL
-	broker *stage.Broker
-	admin  *telemetry.Admin
-}
-
-func replica(t testing.TB, broker, answers *redis.Options, provider string) service {
+func replica(t testing.TB, broker, answers *redis.Options, provider string) processtest.Answering {
 	t.Helper()
-	b := processtest.Broker(t, broker)
-	c := cache.Open(answers, "", quiet)
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
+	return processtest.Answer(t, broker, answers, func(ctx context.Context, d jsonapi.Deps) error {
+		return weather.Run(ctx, weather.Deps{Deps: d, Settings: weather.Settings{ProviderURL: weather.Upstream(provider), GeocodingURL: weather.Upstream(provider)}})
 	})
-	admin := telemetry.NewAdmin()
-	base, _ := processtest.Serve(t, func(ctx context.Context, l net.Listener) error {
-		return weather.Run(ctx, weather.Deps{
-			Deps:     jsonapi.Deps{Broker: b, Cache: c, Listener: l, Log: quiet, Admin: admin},
-			Settings: weather.Settings{ProviderURL: weather.Upstream(provider), GeocodingURL: weather.Upstream(provider)},
-		})
-	})
-	return service{base, b, admin}
 }
 
 func get(t testing.TB, address string) (status int, a weather.Answer, reason string) {
@@ -86,7 +64,7 @@ const newYork = "/api/weather?lat=40.7128&long=-74.0060"
 func TestAnswers(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		p := provider(t)
-		base := replica(t, o, o, p.URL).base
+		base := replica(t, o, o, p.URL).Base
 		paris := openmeteo.Temperature(48.85341, 2.3488)
 		for i, tc := range []struct {
 			path        string
@@ -135,7 +113,7 @@ func TestAnswers(t *testing.T) {
 func TestPlaces(t *testing.T) {
 	p := provider(t)
 	o := stagetest.Embedded(t)
-	base := replica(t, o, o, p.URL).base
+	base := replica(t, o, o, p.URL).Base
 	for q, want := range map[string]string{
 		"paris": "Paris,FR Paris,US Paris,US", "PARIS, tx": "Paris,US", "Paris, Texas, USA": "Paris,US", "paris,united st": "Paris,US Paris,US", "Paris, France": "Paris,FR",
 		"Paris, Ontario": "", "london, on": "London,CA", "London, England": "London,GB", "lon": "London,GB London,CA", "atlantis": "", "Weißenburg, DE": "Weißenburg in Bayern,DE",
@@ -208,7 +186,7 @@ func TestRetryAfter(t *testing.T) {
 func TestCellOnly(t *testing.T) {
 	p := provider(t)
 	o := stagetest.Embedded(t)
-	base := replica(t, o, o, p.URL).base
+	base := replica(t, o, o, p.URL).Base
 	get(t, base+newYork)
 	centre := s2.CellIDFromLatLng(s2.LatLngFromDegrees(40.7128, -74.0060)).Parent(10).LatLng()
 	want := url.Values{"current": {"temperature_2m"}, "latitude": {fmt.Sprintf("%.4f", centre.Lat.Degrees())}, "longitude": {fmt.Sprintf("%.4f", centre.Lng.Degrees())}}
@@ -234,7 +212,7 @@ func TestOutage(t *testing.T) {
 			t.Parallel()
 			p := provider(t)
 			o := stagetest.Embedded(t)
-			base := replica(t, o, o, p.URL).base
+			base := replica(t, o, o, p.URL).Base
 			rdb := stagetest.Client(t, o)
 			if status, _, _ := get(t, base+newYork); status != 200 {
 				t.Fatal(status)
@@ -294,7 +272,7 @@ func TestFewAtOnce(t *testing.T) {
 	p := provider(t)
 	p.Delay(50 * time.Millisecond)
 	o := stagetest.Embedded(t)
-	base := replica(t, o, o, p.URL).base
+	base := replica(t, o, o, p.URL).Base
 	var wg sync.WaitGroup
 	for lat := range 60 {
 		wg.Go(func() {
@@ -390,13 +368,13 @@ func TestCacheAway(t *testing.T) {
 	service := replica(t, stagetest.Embedded(t), server.Options(), p.URL)
 	server.Kill()
 	for n := range 3 {
-		if status, a, reason := get(t, service.base+newYork); status != 200 || a.Source != "open-meteo" || len(p.Queries()) != n+1 {
+		if status, a, reason := get(t, service.Base+newYork); status != 200 || a.Source != "open-meteo" || len(p.Queries()) != n+1 {
 			t.Errorf("GET without a cache: %d, %+v, %s after %d calls", status, a, reason, len(p.Queries()))
 		}
 	}
-	stagetest.Eventually(t, "the service is ready without its cache", func() bool { _, ok := service.admin.Ready(); return ok })
+	stagetest.Eventually(t, "the service is ready without its cache", func() bool { _, ok := service.Admin.Ready(); return ok })
 	server.Start()
-	stagetest.Eventually(t, "the cache is used again", func() bool { _, a, _ := get(t, service.base+newYork); return a.Source == "cache" })
+	stagetest.Eventually(t, "the cache is used again", func() bool { _, a, _ := get(t, service.Base+newYork); return a.Source == "cache" })
 }
 
 // Without the pipeline's Redis requests are answered, and /readyz says what the stage waits for.
@@ -404,18 +382,18 @@ func TestBrokerAway(t *testing.T) {
 	p := provider(t)
 	nowhere := &redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))}
 	service := replica(t, nowhere, stagetest.Embedded(t), p.URL)
-	if status, _, reason := get(t, service.base+newYork); status != 200 {
+	if status, _, reason := get(t, service.Base+newYork); status != 200 {
 		t.Errorf("GET without a broker: %d %s", status, reason)
 	}
 	stagetest.Eventually(t, "readiness names what the stage waits for", func() bool {
-		report, ok := service.admin.Ready()
+		report, ok := service.Admin.Ready()
 		return ok && strings.Contains(report, "answering requests; the stage: ")
 	})
 }
 
 func TestOff(t *testing.T) {
 	o := stagetest.Embedded(t)
-	base := replica(t, o, o, "").base
+	base := replica(t, o, o, "").Base
 	for _, path := range []string{newYork, newYork, "/api/weather/paris", "/api/weather/paris"} {
 		if status, _, reason := get(t, base+path); status != 503 || reason != weather.ErrOff.Error() {
 			t.Errorf("GET %s = %d %q; want 503, switched off", path, status, reason)
@@ -429,7 +407,7 @@ func TestStage(t *testing.T) {
 		p := provider(t)
 		service := replica(t, o, o, p.URL)
 		replica(t, o, o, p.URL)
-		b := service.broker
+		b := service.Broker
 		pub := b.Publisher("test", event.RawInput)
 		defer pub.Close()
 		rdb := stagetest.Client(t, o)
@@ -440,13 +418,7 @@ func TestStage(t *testing.T) {
 			}
 			return r.ID
 		}
-		settled := func() bool {
-			s, err := inspect.New(b).Status(t.Context(), event.RawInput)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return len(s.Groups) == 1 && s.Groups[0].Name == "weather" && s.Groups[0].Backlog == 0 && s.Groups[0].Optional
-		}
+		settled := func() bool { return service.Settled(event.RawInput) }
 		reports := func() []weather.Report {
 			entries, err := rdb.XRange(t.Context(), event.WeatherReport, "-", "+").Result()
 			if err != nil {
@@ -471,7 +443,7 @@ func TestStage(t *testing.T) {
 		if err != nil || !strings.Contains(fmt.Sprintf("%s", steps), " °C") || strings.Contains(fmt.Sprintf("%s", steps), "40.7") {
 			t.Errorf("progress %s, %v; want the temperature and not the place", steps, err)
 		}
-		if _, a, _ := get(t, service.base+newYork); a.Source != "cache" || len(p.Queries()) != 1 {
+		if _, a, _ := get(t, service.Base+newYork); a.Source != "cache" || len(p.Queries()) != 1 {
 			t.Errorf("GET after the report: %+v after %d calls; want it from the cache", a, len(p.Queries()))
 		}
 		for range 10 {

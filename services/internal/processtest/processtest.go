@@ -15,8 +15,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/milepost/milepost/pkg/cache"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/pkg/telemetry"
+	"github.com/milepost/milepost/services/internal/jsonapi"
 )
 
 // Until asks address until the answer has the text. It fails the test at once if the program ends.
@@ -91,6 +95,56 @@ func Serve(t testing.TB, run func(ctx context.Context, l net.Listener) error) (b
 		t.Fatal(err)
 	}
 	return "http://" + l.Addr().String(), Run(t, func(ctx context.Context) error { return run(ctx, l) })
+}
+
+// Answering is a running service that answers requests in JSON.
+type Answering struct {
+	Base   string // URL
+	Broker *stage.Broker
+	Admin  *telemetry.Admin
+}
+
+// Answer is Serve for such a service, over the Redis of the pipeline and that of its cache.
+func Answer(t testing.TB, broker, answers *redis.Options, run func(context.Context, jsonapi.Deps) error) Answering {
+	t.Helper()
+	a := Answering{Broker: Broker(t, broker), Admin: telemetry.NewAdmin()}
+	log := slog.New(slog.DiscardHandler)
+	c := cache.Open(answers, "", log)
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	a.Base, _ = Serve(t, func(ctx context.Context, l net.Listener) error {
+		return run(ctx, jsonapi.Deps{Broker: a.Broker, Cache: c, Listener: l, Log: log, Admin: a.Admin})
+	})
+	return a
+}
+
+// Settled reports whether the service's group, the only one of the channel and an optional one, has
+// settled everything.
+func (a Answering) Settled(channel string) bool {
+	s, err := inspect.New(a.Broker).Status(context.Background(), channel)
+	return err == nil && len(s.Groups) == 1 && s.Groups[0].Optional && s.Groups[0].Backlog == 0
+}
+
+// BenchmarkGet asks for the paths, as many at a time on each processor, and wants 200 for each.
+func (a Answering) BenchmarkGet(b *testing.B, parallelism int, path func() string) {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
+	b.SetParallelism(parallelism)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			r, err := client.Get(a.Base + path())
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			if _, err := io.Copy(io.Discard, r.Body); err != nil || r.StatusCode != http.StatusOK {
+				b.Errorf("GET: status %d, %v", r.StatusCode, err)
+			}
+			r.Body.Close()
+		}
+	})
 }
 
 // GetJSON decodes the answer to a GET request into answer and returns its status. authorization is
