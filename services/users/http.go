@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -88,22 +87,9 @@ func (u *Users) user(c echo.Context) error {
 
 // submissions is GET /submissions?ids=ID,ID. It leaves out events that are not stored.
 func (u *Users) submissions(c echo.Context) error {
-	var ids []string
-	for _, list := range c.QueryParams()["ids"] {
-		for id := range strings.SplitSeq(list, ",") {
-			if id == "" || len(id) > 64 {
-				return jsonapi.BadRequest(fmt.Sprintf("%q is not an event ID", id))
-			}
-			if !slices.Contains(ids, id) {
-				ids = append(ids, id)
-			}
-			if len(ids) > maxIDs {
-				return jsonapi.BadRequest(fmt.Sprintf("at most %d ids are allowed", maxIDs))
-			}
-		}
-	}
-	if len(ids) == 0 {
-		return jsonapi.BadRequest("ids is missing: /submissions?ids=ID,ID")
+	ids, err := jsonapi.IDs(c, maxIDs, func(id string) (string, bool) { return id, id != "" && len(id) <= 64 })
+	if err != nil {
+		return err
 	}
 	all, err := u.Submissions(c.Request().Context(), ids)
 	if err != nil {

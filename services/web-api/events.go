@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/services/internal/jsonapi"
 )
 
 const maxIDs = 50
@@ -44,7 +43,7 @@ var errUnknownEvent = echo.NewHTTPError(http.StatusNotFound,
 
 // events is GET /events?ids=: one stream for all events of a page, or JSON for a client that polls.
 func (s *site) events(c echo.Context) error {
-	ids, err := eventIDs(c)
+	ids, err := jsonapi.IDs(c, maxIDs, eventID)
 	if err != nil {
 		return err
 	}
@@ -65,29 +64,6 @@ func (s *site) events(c echo.Context) error {
 		answer.Events = append(answer.Events, newJourney(id, steps))
 	}
 	return c.JSON(http.StatusOK, answer)
-}
-
-// eventIDs reads the parameter ids and drops repeats.
-func eventIDs(c echo.Context) ([]string, error) {
-	var ids []string
-	for _, list := range c.QueryParams()["ids"] {
-		for word := range strings.SplitSeq(list, ",") {
-			id, ok := eventID(word)
-			if !ok {
-				return nil, echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("%q is not an event ID", word))
-			}
-			if !slices.Contains(ids, id) {
-				ids = append(ids, id)
-			}
-			if len(ids) > maxIDs {
-				return nil, echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("at most %d ids are allowed", maxIDs))
-			}
-		}
-	}
-	if len(ids) == 0 {
-		return nil, echo.NewHTTPError(http.StatusBadRequest, "ids is missing: ?ids=ID,ID")
-	}
-	return ids, nil
 }
 
 // eventID parses an event ID. It accepts only the usual form of a UUID.

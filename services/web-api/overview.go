@@ -20,6 +20,7 @@ import (
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/geodesy"
+	"github.com/milepost/milepost/services/internal/jsonapi"
 )
 
 // Reads says where the services are that the overview asks. One without a URL is not asked.
@@ -116,7 +117,7 @@ func (o *overview) show(c echo.Context) error {
 	}
 	var ids []string
 	if ofIDs {
-		if ids, err = eventIDs(c); err != nil {
+		if ids, err = jsonapi.IDs(c, maxIDs, eventID); err != nil {
 			return err
 		}
 	}

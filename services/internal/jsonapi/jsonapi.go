@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -72,6 +73,29 @@ func OpenAPI(yaml []byte) echo.HandlerFunc {
 
 // BadRequest is the error of a request that the client must change.
 func BadRequest(text string) error { return echo.NewHTTPError(http.StatusBadRequest, text) }
+
+// IDs reads the parameter ids, lists of event IDs with commas, and drops repeats. parse returns an
+// ID in its usual form, and false for what is none. At most so many are allowed, and at least one.
+func IDs(c echo.Context, most int, parse func(string) (string, bool)) (ids []string, err error) {
+	for _, list := range c.QueryParams()["ids"] {
+		for word := range strings.SplitSeq(list, ",") {
+			id, ok := parse(word)
+			if !ok {
+				return nil, BadRequest(fmt.Sprintf("%q is not an event ID", word))
+			}
+			if !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+			if len(ids) > most {
+				return nil, BadRequest(fmt.Sprintf("at most %d ids are allowed", most))
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return nil, BadRequest("ids is missing: " + c.Path() + "?ids=ID,ID")
+	}
+	return ids, nil
+}
 
 // Param returns the part of the path that stands for name, unescaped.
 func Param(c echo.Context, name string) (string, error) {
