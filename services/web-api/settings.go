@@ -80,18 +80,19 @@ func (o *Origins) UnmarshalText(b []byte) error {
 		if err := http.NewCrossOriginProtection().AddTrustedOrigin(word); err != nil {
 			return errors.New("is not a list of origins such as https://example.com,http://localhost:3000")
 		}
-		scheme, host, _ := strings.Cut(word, "://")
-		if scheme == "https" {
-			host = strings.TrimSuffix(host, ":443")
-		} else {
-			host = strings.TrimSuffix(host, ":80")
-		}
-		*o = append(*o, scheme+"://"+host) // as browsers write it
+		*o = append(*o, word)
 	}
 	return nil
 }
 
-func (o Origins) has(origin string) bool { return slices.Contains(o, origin) }
+// has reports whether origin is one of them, with or without the port that its scheme implies.
+func (o Origins) has(origin string) bool {
+	full := func(origin string) string {
+		scheme, host, _ := strings.Cut(origin, "://")
+		return scheme + "://" + withPort(scheme, host)
+	}
+	return slices.ContainsFunc(o, func(trusted string) bool { return full(trusted) == full(origin) })
+}
 
 // BasePath is a path without its last slash; "" is the root.
 type BasePath string

@@ -18,13 +18,18 @@ func TestSettings(t *testing.T) {
 		t.Errorf("Load of nothing = %+v, %v; want the defaults", s, err)
 	}
 	s, err = load(map[string]string{
-		"RATE_LIMIT": "off", "TRUSTED_PROXIES": "10.1.2.3/8,::1", "TRUSTED_ORIGINS": "https://a.example http://localhost:3000",
+		"RATE_LIMIT": "off", "TRUSTED_PROXIES": "10.1.2.3/8,::1", "TRUSTED_ORIGINS": "https://a.example http://localhost:3000 https://B.example:443/",
 	})
-	if err != nil || s.RateLimit != 0 || s.AddressLimit != 60 || len(s.TrustedProxies) != 2 || len(s.TrustedOrigins) != 2 {
-		t.Errorf("Load = %+v, %v; want no limit per client, two networks and two origins", s, err)
+	if err != nil || s.RateLimit != 0 || s.AddressLimit != 60 || len(s.TrustedProxies) != 2 || len(s.TrustedOrigins) != 3 {
+		t.Errorf("Load = %+v, %v; want no limit per client, two networks and three origins", s, err)
 	}
 	if got := s.TrustedProxies[0].String(); got != "10.0.0.0/8" {
 		t.Errorf("first trusted network = %s; want 10.0.0.0/8", got)
+	}
+	for origin, want := range map[string]bool{"https://a.example": true, "http://a.example": false, "http://localhost:3000": true, "http://localhost": false, "https://b.example": true, "null": false} {
+		if got := s.TrustedOrigins.has(origin); got != want {
+			t.Errorf("%q has %s: %v, want %v", s.TrustedOrigins, origin, got, want)
+		}
 	}
 	s, err = load(map[string]string{"RATE_LIMIT": "5", "ADDRESS_LIMIT": "off"})
 	if err != nil || s.RateLimit != 5 || s.AddressLimit != 0 {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
 
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/event"
@@ -54,17 +55,14 @@ func Run(ctx context.Context, d Deps) error {
 	}
 	ctx, cancel := context.WithCancel(ctx) // also ends if the listener fails
 	defer cancel()
-	redis := newProbe(d.Broker)
+	var redis probe
 	d.Admin.Watch(Name, redis.ready)
-	probing := make(chan struct{})
-	go func() {
-		defer close(probing)
-		redis.run(ctx)
-	}()
+	var probing sync.WaitGroup
+	probing.Go(func() { redis.run(ctx, d.Broker.Ping) })
 	defer context.AfterFunc(ctx, s.stop)() // ends the streams
 	err = program.Serve(ctx, d.Listener, s.admin.Observe(s.handler(), s.proxied), d.Log)
 	cancel()
 	s.open.Wait()
-	<-probing
+	probing.Wait()
 	return errors.Join(err, watcher.Close(), publisher.Close())
 }
