@@ -36,10 +36,7 @@ func (r Redis) Options() *redis.Options {
 	if f := r.Failover(); f != nil {
 		return stage.Sentinel(f)
 	}
-	o := &redis.Options{Addr: net.JoinHostPort(strings.Trim(r.RedisHost, "[]"), strconv.Itoa(int(r.RedisPort)))}
-	if r.RedisURL != "" {
-		o = r.RedisURL.Options()
-	}
+	o := cmp.Or(r.RedisURL.place().options, &redis.Options{Addr: net.JoinHostPort(strings.Trim(r.RedisHost, "[]"), strconv.Itoa(int(r.RedisPort)))})
 	o.Username, o.Password = cmp.Or(r.RedisUsername, o.Username), cmp.Or(r.RedisPassword, o.Password)
 	host, _, _ := net.SplitHostPort(o.Addr)
 	o.TLSConfig = secure(o.TLSConfig, host, r.RedisTLSCA, r.RedisTLSCert, r.RedisTLSKey)
@@ -47,14 +44,11 @@ func (r Redis) Options() *redis.Options {
 }
 
 // Nodes returns the further nodes of a Redis Cluster that REDIS_URL names.
-func (r Redis) Nodes() []string {
-	_, others := r.RedisURL.nodes()
-	return others
-}
+func (r Redis) Nodes() []string { return r.RedisURL.place().nodes }
 
 // Failover returns how to find a master by Sentinel, nil if REDIS_URL names a single Redis.
 func (r Redis) Failover() *redis.FailoverOptions {
-	f := r.RedisURL.failover()
+	f := r.RedisURL.place().failover
 	if f == nil {
 		return nil
 	}
@@ -233,81 +227,70 @@ func (p *KeyPrefix) UnmarshalText(b []byte) error {
 type RedisURL string
 
 // UnmarshalText reads a URL. Its error repeats no part of it: any part may be the password.
-func (u *RedisURL) UnmarshalText(b []byte) error {
-	p, err := url.Parse(string(b))
-	if err == nil {
-		if strings.Contains(p.Host, ",") {
-			return errors.New("names several servers; name one, and the others as &addr=HOST:PORT (Sentinels, or nodes of a cluster)")
-		}
-		for _, addr := range p.Query()["addr"] {
-			if _, port, bad := net.SplitHostPort(addr); bad != nil || new(Port).UnmarshalText([]byte(port)) != nil {
-				return errors.New("has an addr= that is not host:port")
-			}
+func (u *RedisURL) UnmarshalText(b []byte) (err error) {
+	if _, err = RedisURL(b).parse(); err == nil {
+		*u = RedisURL(b)
+	}
+	return err
+}
+
+// place is what a RedisURL names: a Redis and the further nodes of its cluster, or a master that
+// Sentinels know. The zero place is that of an empty URL.
+type place struct {
+	options  *redis.Options
+	nodes    []string
+	failover *redis.FailoverOptions
+}
+
+// place panics if u has not passed UnmarshalText.
+func (u RedisURL) place() (at place) {
+	if u != "" {
+		var err error
+		if at, err = u.parse(); err != nil {
+			panic("config: unchecked Redis URL: " + Mask(string(u)))
 		}
 	}
-	if RedisURL(b).sentinel() {
-		_, err = redis.ParseFailoverURL(string(b))
+	return at
+}
+
+func (u RedisURL) parse() (at place, err error) {
+	p, err := url.Parse(string(u))
+	if err != nil {
+		return at, errRedisURL
+	}
+	if strings.Contains(p.Host, ",") {
+		return at, errors.New("names several servers; name one, and the others as &addr=HOST:PORT (Sentinels, or nodes of a cluster)")
+	}
+	q, one := p.Query(), string(u)
+	for _, addr := range q["addr"] {
+		if _, port, bad := net.SplitHostPort(addr); bad != nil || new(Port).UnmarshalText([]byte(port)) != nil {
+			return at, errors.New("has an addr= that is not host:port")
+		}
+	}
+	if q.Get("master_name") != "" {
+		// As in all of go-redis, the user and password before the @ are Sentinel's, those in
+		// the query are Redis'.
+		if at.failover, err = redis.ParseFailoverURL(one); err == nil && p.Port() == "" {
+			at.failover.SentinelAddrs[0] = net.JoinHostPort(p.Hostname(), "26379") // the client would take Redis' own port
+		}
 	} else {
-		one, _ := RedisURL(b).nodes()
-		_, err = redis.ParseURL(one)
-	}
-	if err != nil {
-		if _, options, ok := strings.Cut(err.Error(), "unexpected option: "); ok && !strings.Contains(options, "@") {
-			return fmt.Errorf("has an option that the client does not know: %s", options)
+		if at.nodes = q["addr"]; len(at.nodes) > 0 {
+			q.Del("addr")
+			p.RawQuery = q.Encode()
+			one = p.String()
 		}
-		return errors.New("is not a Redis URL such as redis://user:password@host:6379/0 (rediss:// for TLS, unix:// for a socket; escape special characters of the password with %)")
+		at.options, err = redis.ParseURL(one)
 	}
-	*u = RedisURL(b)
-	return nil
+	if err == nil {
+		return at, nil
+	}
+	if _, options, ok := strings.Cut(err.Error(), "unexpected option: "); ok && !strings.Contains(options, "@") {
+		return at, fmt.Errorf("has an option that the client does not know: %s", options)
+	}
+	return at, errRedisURL
 }
 
-// sentinel tells whether u names Sentinels and a master.
-func (u RedisURL) sentinel() bool {
-	p, err := url.Parse(string(u))
-	return err == nil && p.Query().Get("master_name") != ""
-}
-
-// nodes returns u without the further nodes of a cluster that it names with addr=, and these.
-// Behind Sentinel addr= names Sentinels.
-func (u RedisURL) nodes() (one string, others []string) {
-	p, err := url.Parse(string(u))
-	if err != nil || u.sentinel() {
-		return string(u), nil
-	}
-	q := p.Query()
-	if others = q["addr"]; len(others) == 0 {
-		return string(u), nil
-	}
-	q.Del("addr")
-	p.RawQuery = q.Encode()
-	return p.String(), others
-}
-
-// failover returns what u says of Sentinels, nil if it names none. As in all of go-redis, the user
-// and password before the @ are Sentinel's, those in the query are Redis'.
-func (u RedisURL) failover() *redis.FailoverOptions {
-	if !u.sentinel() {
-		return nil
-	}
-	f, err := redis.ParseFailoverURL(string(u))
-	if err != nil {
-		panic("config: unchecked Redis URL: " + Mask(string(u)))
-	}
-	if p, _ := url.Parse(string(u)); p.Port() == "" {
-		f.SentinelAddrs[0] = net.JoinHostPort(p.Hostname(), "26379") // the client would take Redis' own port
-	}
-	return f
-}
-
-// Options returns the options of a client for u. It panics if u has not passed UnmarshalText.
-func (u RedisURL) Options() *redis.Options {
-	one, _ := u.nodes()
-	o, err := redis.ParseURL(one)
-	if err != nil {
-		panic("config: unchecked Redis URL: " + Mask(string(u)))
-	}
-	return o
-}
+var errRedisURL = errors.New("is not a Redis URL such as redis://user:password@host:6379/0 (rediss:// for TLS, unix:// for a socket; escape special characters of the password with %)")
 
 // MongoURL is a MongoDB connection string. The driver checks what follows the scheme.
 type MongoURL string

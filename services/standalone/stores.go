@@ -40,7 +40,7 @@ func (c Stores) own() bool {
 	if c.RedisURL == "" {
 		return true
 	}
-	host, port, _ := net.SplitHostPort(c.RedisURL.Options().Addr)
+	host, port, _ := net.SplitHostPort(config.Redis{RedisURL: c.RedisURL}.Options().Addr)
 	_, own, _ := net.SplitHostPort(string(c.RedisListen))
 	return port == own && (host == "localhost" || net.ParseIP(host).IsLoopback())
 }
