@@ -5,6 +5,7 @@ package operate
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net"
 	"regexp"
 	"slices"
@@ -85,35 +86,25 @@ func Rows(s inspect.Seen) []Row {
 // state says how a group is. It works as long as one of its consumers does.
 func state(g inspect.GroupStatus) (state, why string, alive int) {
 	state, why = NotRunning, "no process runs it"
-	away := ""
 	for _, c := range g.Consumers {
+		if c.State == "away" && alive == 0 {
+			why = fmt.Sprintf("its consumer %s is away", c.Name)
+		}
+		if c.State != "alive" {
+			continue
+		}
+		alive++
 		switch {
-		case c.State == "away":
-			away = c.Name
-		case c.State != "alive":
+		case c.Obstacle == "":
+			state, why = Running, ""
+		case state == Running:
+		case c.Obstacle == Paused, c.Obstacle == HeldUp:
+			state, why = c.Obstacle, c.Why
 		default:
-			alive++
-			if c.Obstacle == "" {
-				state, why = Running, ""
-			} else if state != Running {
-				state, why = obstacle(c)
-			}
+			state, why = Busy, strings.TrimSuffix(c.Obstacle+": "+c.Why, ": ")
 		}
 	}
-	if alive == 0 && away != "" {
-		why = fmt.Sprintf("its consumer %s is away", away)
-	}
 	return state, why, alive
-}
-
-// obstacle is what keeps a consumer from working.
-func obstacle(c inspect.ConsumerStatus) (state, why string) {
-	switch c.Obstacle {
-	case Paused, HeldUp:
-		return c.Obstacle, c.Why
-	default:
-		return Busy, strings.TrimSuffix(c.Obstacle+": "+c.Why, ": ")
-	}
 }
 
 // Problem is something that an operator should know.
@@ -133,9 +124,9 @@ const late = time.Minute
 // begin with tool, see [Tool].
 func Problems(s inspect.Seen, tool string) []Problem {
 	var out []Problem
-	if away := awayOf(s); len(away) > 0 {
+	if away := slices.DeleteFunc(slices.Clone(s.Shards), func(x inspect.ShardStatus) bool { return x.Away == "" }); len(away) > 0 {
 		out = append(out, Problem{
-			Urgent: true, Text: fmt.Sprintf("%s of %d away, and not counted here: %s", plural(len(away), "shard", "shards"), len(s.Shards), s.Shards[away[0]].Away),
+			Urgent: true, Text: fmt.Sprintf("%s of %d away, and not counted here: %s", plural(len(away), "shard", "shards"), len(s.Shards), away[0].Away),
 			Do: "Their events wait. A replica of their master takes over; without one, start the master again. `redis-cli --cluster check` says more.",
 		})
 	}
@@ -146,8 +137,6 @@ func Problems(s inspect.Seen, tool string) []Problem {
 				Do: "Another program made it. Give that program another key or database, and rename or delete this key: the stages go on by themselves.",
 			})
 		}
-	}
-	for _, c := range s.Channels {
 		for _, f := range c.Foreign {
 			out = append(out, foreign(c.Channel, f, tool)...)
 		}
@@ -164,26 +153,9 @@ func Problems(s inspect.Seen, tool string) []Problem {
 			})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Problem) int {
-		switch {
-		case a.Urgent == b.Urgent:
-			return 0
-		case a.Urgent:
-			return -1
-		}
-		return 1
-	})
+	urgent := func(p Problem) int { return map[bool]int{true: 0, false: 1}[p.Urgent] }
+	slices.SortStableFunc(out, func(a, b Problem) int { return urgent(a) - urgent(b) })
 	return out
-}
-
-// awayOf are the shards of which nothing is known.
-func awayOf(s inspect.Seen) (away []int) {
-	for i, x := range s.Shards {
-		if x.Away != "" {
-			away = append(away, i)
-		}
-	}
-	return away
 }
 
 // foreign is what to decide about a group of another program, and what it has lost.
@@ -238,7 +210,7 @@ func ofState(s inspect.Seen, r Row, tool string) []Problem {
 // ofEvents are the problems with events of a stage: retries, dead letters, lost ones.
 func ofEvents(s inspect.Seen, r Row, tool string) (out []Problem) {
 	if r.Retrying.N > 0 {
-		var errs reasons
+		errs := reasons{}
 		next := "" // unknown if the retry came after Redis was read
 		for _, x := range s.Retries {
 			if x.Group == r.Stage && x.Channel == r.Channel {
@@ -253,7 +225,7 @@ func ofEvents(s inspect.Seen, r Row, tool string) (out []Problem) {
 		})
 	}
 	if r.Dead.N > 0 {
-		var errs reasons
+		errs := reasons{}
 		for _, x := range s.Dead {
 			if x.Group == r.Stage && x.Channel == r.Channel {
 				errs.add(x.ID, x.Error)
@@ -274,46 +246,32 @@ func ofEvents(s inspect.Seen, r Row, tool string) (out []Problem) {
 	return out
 }
 
-// reasons counts events by their error, in the order in which the errors were added.
-type reasons []reason
-
-type reason struct {
-	text string
-	n    int
-}
+// reasons counts events by their error.
+type reasons map[string]int
 
 // add adds an event's error. The event's own ID in it does not make it another reason.
-func (r *reasons) add(id, err string) {
+func (r reasons) add(id, err string) {
 	if id != "" {
 		err = strings.ReplaceAll(strings.ReplaceAll(err, "event "+id+": ", ""), id, "…")
 	}
-	err = cmp.Or(err, "no error is known")
-	for i := range *r {
-		if (*r)[i].text == err {
-			(*r)[i].n++
-			return
-		}
-	}
-	*r = append(*r, reason{err, 1})
+	r[cmp.Or(err, "no error is known")]++
 }
 
-// mostReasons is how many reasons one problem names.
-const mostReasons = 3
-
-// of names the commonest reasons of n events, each with its count if it is not all of them.
+// of names the three commonest reasons of n events, each with its count if it is not all of them.
 func (r reasons) of(n Count) string {
-	if len(r) == 0 {
+	texts := slices.SortedFunc(maps.Keys(r), func(a, b string) int { return cmp.Or(r[b]-r[a], strings.Compare(a, b)) })
+	if len(texts) == 0 {
 		return ""
 	}
-	if len(r) == 1 && r[0].n == n.N && !n.More {
-		return ": " + r[0].text
+	if r[texts[0]] == n.N && !n.More {
+		return ": " + texts[0]
 	}
-	slices.SortStableFunc(r, func(a, b reason) int { return b.n - a.n })
+	const most = 3
 	var parts []string
-	for _, x := range r[:min(len(r), mostReasons)] {
-		parts = append(parts, fmt.Sprintf("%d × %s", x.n, x.text))
+	for _, text := range texts[:min(len(texts), most)] {
+		parts = append(parts, fmt.Sprintf("%d × %s", r[text], text))
 	}
-	if more := len(r) - mostReasons; more > 0 {
+	if more := len(texts) - most; more > 0 {
 		parts = append(parts, plural(more, "other reason", "other reasons"))
 	}
 	return ": " + strings.Join(parts, "; ")

@@ -62,7 +62,7 @@ func TestProblems(t *testing.T) {
 		"retries": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
 			s.Channels[1].Due = 2
 			s.Retries = []inspect.Retry{{Channel: "calculated_distance", Group: "db", ID: "ev-1", Error: "not today"}, {Channel: "calculated_distance", Group: "db", ID: "ev-2"}}
-		}, []string{"2 events of db will be tried again: 1 × not today; 1 × no error is known", "growing pauses", "tool find ev-1"}},
+		}, []string{"2 events of db will be tried again: 1 × no error is known; 1 × not today", "growing pauses", "tool find ev-1"}},
 		"dead": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
 			s.Channels[0].Dead = 1
 			s.Dead = []inspect.DeadLetter{{Channel: "raw_input", Group: "distance", Error: "no sense"}}

@@ -22,9 +22,9 @@ func (t *tool) doctor() *cobra.Command {
 version, persistence, memory and eviction, output buffers, clock and response times, and keys of other
 programs; of a Redis Cluster, the slots, and the settings of all nodes. A user with the name of a program needs no more than that program. Of the cache's Redis
 (CACHE_REDIS_URL): rights and eviction. Of MongoDB (--mongo,
-MONGO_URL or MONGO_HOST): version, index, clock and response times. Of the pipeline: groups without
-processes, dead letters near MAX_DEAD, backlogs near MAX_BACKLOG, and adoption. Set MAX_DEAD, MAX_BACKLOG
-and WAIT_REPLICAS as the services have them.
+MONGO_URL or MONGO_HOST): version, index, clock and response times. Of the pipeline: what status
+says is wrong, dead letters near MAX_DEAD, and backlogs near MAX_BACKLOG. Set MAX_DEAD, MAX_BACKLOG and
+WAIT_REPLICAS as the services have them.
 
 Users, passwords and PEM files are in REDIS_USERNAME, REDIS_PASSWORD, REDIS_TLS_CA, REDIS_TLS_CERT and
 REDIS_TLS_KEY; in MONGO_USERNAME, MONGO_PASSWORD, MONGO_TLS_CA, MONGO_TLS_CERT and MONGO_TLS_KEY; for the

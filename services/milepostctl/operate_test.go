@@ -93,7 +93,7 @@ func TestDoctor(t *testing.T) {
 		expect(t, "broker.conf", states, all, map[string]string{
 			"redis version": doctor.OK, "redis mode": doctor.OK, "redis role": doctor.OK, "redis appendonly": doctor.OK, "redis appendfsync": doctor.OK, "redis writes its file": doctor.OK,
 			"redis eviction": doctor.OK, "redis memory": doctor.OK, "redis pubsub buffers": doctor.OK, "redis clients": doctor.OK, "redis rights": doctor.OK,
-			"cache eviction": doctor.OK, "cache memory": doctor.OK, "stages": doctor.OK, "dead letters": doctor.OK, "backlog": doctor.OK, "adoption": doctor.OK, "foreign groups": doctor.OK, "mongo": doctor.Unknown,
+			"cache eviction": doctor.OK, "cache memory": doctor.OK, "pipeline": doctor.OK, "dead letters": doctor.OK, "backlog": doctor.OK, "mongo": doctor.Unknown,
 		})
 		if all["redis mode"].Found != "standalone" {
 			t.Errorf("redis mode: %+v", all["redis mode"])
@@ -122,12 +122,12 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("doctor does not say why it cannot tell: %+v", all["redis appendfsync"])
 		}
 		states, all = findings(t, map[string]string{"REDIS_URL": "redis://noscripts:geheim@" + server.Addr}, ExitFindings)
-		expect(t, "scripts forbidden", states, all, map[string]string{"redis rights": doctor.Failed, "stages": doctor.Unknown, "redis appendonly": doctor.OK})
+		expect(t, "scripts forbidden", states, all, map[string]string{"redis rights": doctor.Failed, "pipeline": doctor.Unknown, "redis appendonly": doctor.OK})
 	})
 	t.Run("embedded", func(t *testing.T) {
 		t.Parallel()
 		states, all := findings(t, map[string]string{"REDIS_URL": "redis://" + stagetest.Embedded(t).Addr}, ExitOK)
-		expect(t, "the embedded Redis", states, all, map[string]string{"redis settings": doctor.Unknown, "redis rights": doctor.OK, "stages": doctor.Warning})
+		expect(t, "the embedded Redis", states, all, map[string]string{"redis settings": doctor.Unknown, "redis rights": doctor.OK, "pipeline": doctor.Warning})
 	})
 }
 
@@ -154,11 +154,11 @@ func TestDoctorBad(t *testing.T) {
 	states, all := findings(t, env, ExitFindings)
 	expect(t, "a bad Redis", states, all, map[string]string{
 		"redis appendonly": doctor.Failed, "redis appendfsync": doctor.Warning, "redis eviction": doctor.Failed, "redis memory": doctor.Warning, "redis pubsub buffers": doctor.Warning,
-		"cache eviction": doctor.Warning, "cache memory": doctor.Warning, "stages": doctor.Failed, "dead letters": doctor.Failed, "backlog": doctor.Failed, "adoption": doctor.Unknown,
+		"cache eviction": doctor.Warning, "cache memory": doctor.Warning, "pipeline": doctor.Failed, "dead letters": doctor.Failed, "backlog": doctor.Failed,
 		"mongo answers": doctor.Failed, "redis version": doctor.OK, "redis rights": doctor.OK,
 	})
-	if !strings.Contains(all["stages"].Found, "distance (not running), 4 waiting") {
-		t.Errorf("doctor on a stage that nobody runs: %+v", all["stages"])
+	if !strings.Contains(all["pipeline"].Found, "distance is not running: no process runs it; 4 events wait") {
+		t.Errorf("doctor on a stage that nobody runs: %+v", all["pipeline"])
 	}
 }
 

@@ -7,15 +7,12 @@ package statuspage
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
-	"path"
 	"regexp"
 	"strconv"
 	"sync"
@@ -67,12 +64,8 @@ func New(b *stage.Broker, tool string, act bool, log *slog.Logger) (http.Handler
 // on the page begin with tool. With act, which may be nil, the page replays and drops dead letters.
 func Handler(seen observer, act actor, tool string, log *slog.Logger) (http.Handler, error) {
 	p := &page{seen: seen, act: act, tool: tool, log: log, mux: http.NewServeMux(), past: past{}}
-	version, err := p.assets()
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	p.html, err = template.New("status.html").Funcs(template.FuncMap{
-		"asset": func(name string) string { return "/status/" + version + "/" + name },
 		"rate":  operate.Rate,
 		"class": class,
 	}).ParseFS(files, "*.html")
@@ -82,6 +75,7 @@ func Handler(seen observer, act actor, tool string, log *slog.Logger) (http.Hand
 	p.mux.Handle("GET /{$}", http.RedirectHandler("/status", http.StatusSeeOther))
 	p.mux.HandleFunc("GET /status", p.show)
 	p.mux.HandleFunc("GET /status.json", p.json)
+	p.mux.Handle("GET /status/assets/", http.StripPrefix("/status/", http.FileServerFS(files)))
 	if act != nil {
 		p.mux.HandleFunc("GET /status/{action}", p.confirm)
 		p.mux.Handle("POST /status/{action}", http.NewCrossOriginProtection().Handler(http.HandlerFunc(p.do)))
@@ -100,33 +94,6 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-store")
 	p.mux.ServeHTTP(w, r)
-}
-
-// assets adds the page's files to the routes. Their address changes when their content does.
-func (p *page) assets() (version string, err error) {
-	entries, err := files.ReadDir("assets")
-	if err != nil {
-		return "", fmt.Errorf("status page: %w", err)
-	}
-	sum := sha256.New()
-	all := map[string][]byte{}
-	for _, e := range entries {
-		b, err := files.ReadFile("assets/" + e.Name())
-		if err != nil {
-			return "", fmt.Errorf("status page: %w", err)
-		}
-		fmt.Fprintf(sum, "%s %d\n%s", e.Name(), len(b), b)
-		all[e.Name()] = b
-	}
-	version = hex.EncodeToString(sum.Sum(nil))[:12]
-	kinds := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
-	for name, b := range all {
-		p.mux.HandleFunc("GET /status/"+version+"/"+name, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-			p.send(w, http.StatusOK, kinds[path.Ext(name)], b)
-		})
-	}
-	return version, nil
 }
 
 func (p *page) send(w http.ResponseWriter, status int, kind string, body []byte) {
@@ -216,15 +183,8 @@ type view struct {
 
 // letter is a dead letter with the command that replays it.
 type letter struct {
-	Channel string    `json:"channel"`
-	Entry   string    `json:"entry"`
-	Group   string    `json:"group"`
-	ID      string    `json:"id"`
-	Error   string    `json:"error"`
-	Tries   int       `json:"tries"`
-	Crashes int       `json:"crashes"`
-	At      time.Time `json:"dead"`
-	Command string    `json:"replay"`
+	inspect.DeadLetter
+	Command string `json:"replay"`
 }
 
 func newView(seen inspect.Seen, tool string) view {
@@ -250,7 +210,8 @@ func newView(seen inspect.Seen, tool string) view {
 	v.MoreDead -= len(seen.Dead)
 	v.Dead = make([]letter, len(seen.Dead))
 	for i, d := range seen.Dead {
-		v.Dead[i] = letter{d.Channel, d.Entry, d.Group, mask(d.ID), mask(d.Error), d.Tries, d.Crashes, d.Dead, operate.Replay(tool, d)}
+		d.ID, d.Error, d.Payload = mask(d.ID), mask(d.Error), nil
+		v.Dead[i] = letter{d, operate.Replay(tool, d)}
 	}
 	v.Picture = picture(seen, v.Rows)
 	return v

@@ -161,15 +161,16 @@ func TestRoutes(t *testing.T) {
 		t.Errorf("GET /: %d to %q", w.Code, w.Header().Get("Location"))
 	}
 	page := get(h, "/status").Body.String()
-	for _, name := range []string{"status.css", "status.js", "icon.svg"} {
-		_, rest, _ := strings.Cut(page, `"/status/`)
-		version, _, _ := strings.Cut(rest, "/")
-		if w := get(h, "/status/"+version+"/"+name); w.Code != http.StatusOK || w.Body.Len() == 0 || !strings.Contains(w.Header().Get("Cache-Control"), "immutable") {
-			t.Errorf("GET %s: %d, %d bytes", name, w.Code, w.Body.Len())
+	for name, kind := range map[string]string{"status.css": "text/css", "status.js": "text/javascript", "icon.svg": "image/svg+xml"} {
+		w := get(h, "/status/assets/"+name)
+		if w.Code != http.StatusOK || !strings.HasPrefix(w.Header().Get("Content-Type"), kind) || !strings.Contains(page, `"/status/assets/`+name+`"`) {
+			t.Errorf("GET %s: %d, %q; want a %s that the page names", name, w.Code, w.Header().Get("Content-Type"), kind)
 		}
 	}
-	if w := get(h, "/status/other/page.css"); w.Code != http.StatusNotFound {
-		t.Errorf("GET of another file: %d", w.Code)
+	for _, path := range []string{"/status/assets/other.css", "/status/status.html"} {
+		if w := get(h, path); w.Code != http.StatusNotFound {
+			t.Errorf("GET %s: %d", path, w.Code)
+		}
 	}
 }
 

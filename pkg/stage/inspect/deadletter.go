@@ -21,7 +21,7 @@ type DeadLetter struct {
 	Channel string    `json:"channel"`
 	Group   string    `json:"group"` // the stage that failed
 	ID      string    `json:"id"`    // event ID
-	Payload []byte    `json:"payload"`
+	Payload []byte    `json:"payload,omitempty"`
 	Size    int       `json:"size,omitempty"` // of the payload, if only its begin is kept; then it cannot be replayed
 	Error   string    `json:"error"`
 	Tries   int       `json:"tries"`
