@@ -22,6 +22,8 @@ const (
 	heldUp     state = "held up"    // an output is over MaxBacklog: pressure, not a fault
 	noRoom     state = "adoption"   // Redis refuses to keep bare PUBLISHes, which wait in memory; reading goes on
 	draining   state = "draining"
+	elsewhere  state = "elsewhere" // the shard belongs to another writer: no fault
+	copying    state = "replicas"  // not all replicas know that the shard is this writer's
 )
 
 // gate lets the stage read while nothing shuts it. Each obstacle keeps it shut until it is opened
@@ -97,7 +99,7 @@ func (g *gate) wait(ctx context.Context) {
 func (g *gate) worst() (worst obstacle, shut bool) {
 	weight := func(s state) int {
 		switch s {
-		case heldUp, noRoom:
+		case heldUp, noRoom, elsewhere:
 			return 0
 		case starting, draining:
 			return 1
@@ -129,7 +131,7 @@ func (g *gate) state() (s state, why string) {
 func (g *gate) ready() error {
 	o, shut := g.worst()
 	switch {
-	case !shut || o.state == heldUp || o.state == noRoom:
+	case !shut || o.state == heldUp || o.state == noRoom || o.state == elsewhere:
 		return nil
 	case o.err == nil:
 		return errors.New(string(o.state))

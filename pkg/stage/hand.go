@@ -112,6 +112,23 @@ func (h *hand) room(ctx context.Context) int {
 	}
 }
 
+// empty waits until nothing is in hand, or ctx ends. Nothing may be read meanwhile.
+func (h *hand) empty(ctx context.Context) {
+	for {
+		h.mu.Lock()
+		n := len(h.entries)
+		h.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.freed:
+		}
+	}
+}
+
 // replay follows the entries that were already pending for this consumer when it connected. A
 // lasting consumer that has settled them all does not die of them.
 type replay struct {

@@ -102,7 +102,15 @@ func (s *lane) unblock(ctx context.Context, master *redis.Client, id int64, done
 	case <-ctx.Done():
 		quick, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBlock)
 		defer cancel()
-		_ = master.ClientUnblock(quick, id).Err()
+		for quick.Err() == nil { // the read may begin just now
+			_ = master.ClientUnblock(quick, id).Err()
+			select {
+			case <-done:
+				return
+			case <-quick.Done():
+			case <-time.After(readBlock / 20):
+			}
+		}
 	}
 }
 

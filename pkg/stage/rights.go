@@ -230,6 +230,9 @@ func (s *Stage) needs(k keys.Names) []need {
 			needs = append(needs, on(c, "&"+c, "subscribe %")...)
 		}
 	}
+	if s.lasting && k.Base != k.Prefix {
+		needs = append(needs, on("", "", "wait 1 1", "cluster nodes")...)
+	}
 	for _, o := range s.cfg.Out {
 		needs = append(needs, output(k, o.Channel)...)
 	}

@@ -38,12 +38,15 @@ func (s *Stage) Run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// meet makes the stage's lanes, and waits while Redis is away. It fails with ErrCluster.
+// meet makes the stage's lanes, and waits while Redis is away. It fails with ErrCluster or
+// ErrShards.
 func (s *Stage) meet(ctx context.Context) error {
 	var wait backoff
 	for {
 		shards, err := s.b.shards(ctx)
 		switch {
+		case err == nil && s.cfg.Writers > len(shards):
+			return fmt.Errorf("stage %s: %w: %d writers, and the pipeline has %d; a single Redis has 1", s.cfg.Name, ErrShards, s.cfg.Writers, len(shards))
 		case err == nil:
 			s.enlist(shards)
 			return nil
@@ -71,7 +74,11 @@ func (s *lane) run(ctx, live context.Context) {
 		s.log.Info("reading", "channel", s.cfg.In, "consumer", s.name)
 	}
 	s.chores.Go(func() { s.tickLoop(live) })
-	s.readLoop(ctx, starts)
+	if s.divided() {
+		s.readOwn(ctx, starts)
+	} else {
+		s.readLoop(ctx, starts)
+	}
 }
 
 // running are the goroutines of a Run, and what ends them. Draining goes on after the signal that
@@ -201,7 +208,8 @@ func (s *lane) tryJoin(ctx context.Context, first bool) (reply joinReply, err er
 	return reply, err
 }
 
-// leave hands back what is pending and deletes the consumer. A lasting consumer keeps both.
+// leave hands back what is pending and deletes the consumer. A lasting consumer keeps both, but for
+// a shard of a cluster that is not its own, or no longer.
 func (s *lane) leave(ctx context.Context) error {
 	if !s.joined {
 		return nil
@@ -210,7 +218,15 @@ func (s *lane) leave(ctx context.Context) error {
 	defer cancel()
 	if s.lasting {
 		_ = s.survived(ctx) // an error is no harm: the next start handles what is pending alone
-		return nil
+		if !s.divided() {
+			return nil
+		}
+		if s.owns() {
+			if err := s.give(ctx); err != nil {
+				s.log.Warn("the shard stays with this writer, and waits for it", "shard", s.index, "consumer", s.name, "err", err)
+				return nil
+			}
+		}
 	}
 	var wait backoff
 	for {

@@ -109,6 +109,10 @@ type lane struct {
 	last   tickReply // guarded by Stage.figures
 	joined bool
 
+	writer atomic.Pointer[string] // whom the shard belongs to; nil: not known, or it is not divided
+	waits  atomic.Bool            // its writer is not running
+	news   chan struct{}          // writer was stored
+
 	poke  chan struct{} // asks for a tick now
 	free  chan struct{} // tick saw that nobody adopts
 	token atomic.Value  // string: the token of this stage's adoption, "" if it has none
@@ -119,7 +123,7 @@ type lane struct {
 func (s *Stage) enlist(shards []*shard) {
 	lanes := make([]*lane, len(shards))
 	for i, x := range shards {
-		l := &lane{Stage: s, shard: x, free: make(chan struct{}, 1), poke: make(chan struct{}, 1)}
+		l := &lane{Stage: s, shard: x, free: make(chan struct{}, 1), poke: make(chan struct{}, 1), news: make(chan struct{}, 1)}
 		l.token.Store("")
 		l.gate.init()
 		l.out.init()

@@ -41,6 +41,7 @@ var channels = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`)
 
 // New makes a stage; it does nothing until Run. An error names the field of c that cannot work.
 func (b *Broker) New(c Config, h Handler) (*Stage, error) {
+	def(&c.Writers, 1)
 	def(&c.Prefetch, 1024)
 	def(&c.Timeout, 30*time.Second)
 	def(&c.MaxTries, poison.MaxTries)
@@ -64,6 +65,8 @@ func (b *Broker) New(c Config, h Handler) (*Stage, error) {
 		return nil, fmt.Errorf("stage %s: Workers %d, Prefetch %d and MaxTries %d must be positive", c.Name, c.Workers, c.Prefetch, c.MaxTries)
 	case c.Consumer != "" && !names.MatchString(c.Consumer):
 		return nil, fmt.Errorf("stage %s: Config.Consumer %q: letters, digits, '_', '-' and '.', at most 64", c.Name, c.Consumer)
+	case c.Writer < 0 || c.Writer >= c.Writers || c.Writers > 1 && c.Consumer == "":
+		return nil, fmt.Errorf("stage %s: Config.Writer %d is not in [0, %d), or has no Consumer", c.Name, c.Writer, c.Writers)
 	}
 	s := &Stage{
 		b: b, cfg: c, h: h, log: b.log.With("stage", c.Name),

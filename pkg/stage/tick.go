@@ -30,6 +30,8 @@ type tickReply struct {
 	Full                                         []int
 	Backlog, Pending, Due, Dead, Lost, Consumers int
 	Oldest                                       string
+	Writer                                       string
+	Waits                                        bool
 	TakenOver                                    int   `json:"taken_over"`
 	AllConsumers                                 int64 `json:"all_consumers"`
 	At, Next                                     int64
@@ -151,6 +153,10 @@ func (s *lane) ticked(r *tickReply) {
 		s.log.Warn("took over from consumers that are gone", "consumers", r.TakenOver)
 	}
 	s.known.Store(r.AllConsumers)
+	if s.divided() {
+		s.waits.Store(r.Waits)
+		s.told(r.Writer)
+	}
 	s.count(r)
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -35,6 +36,7 @@ type Deps struct {
 	Store  Store
 	Office string // its name in the lines
 	Settings
+	Writers
 	Tuning config.Tuning
 	Stdout io.Writer // gets a copy of the lines; Run then ignores SIGPIPE. May be nil
 	Log    *slog.Logger
@@ -52,6 +54,14 @@ func Run(ctx context.Context, d Deps) error {
 	if strings.ContainsFunc(d.Office, unicode.IsControl) {
 		return fmt.Errorf("OFFICE_NAME: %q has a control character; it must be text on one line", d.Office)
 	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	number, err := d.number(host)
+	if err != nil {
+		return err
+	}
 	now := newFigures()
 	for _, c := range now.all {
 		if err := d.Admin.Registry().Register(c); err != nil {
@@ -68,7 +78,7 @@ func Run(ctx context.Context, d Deps) error {
 		return fmt.Errorf("SENT_EMAILS: %w", err)
 	}
 	now.open.Store(j)
-	err = run(ctx, d, j, now.dropped)
+	err = run(ctx, d, j, number, now.dropped)
 	now.open.Store(nil)
 	return errors.Join(err, j.Close())
 }
@@ -96,7 +106,7 @@ func openJournal(ctx context.Context, d Deps) (*journal.Journal, error) {
 	}
 }
 
-func run(ctx context.Context, d Deps, j *journal.Journal, dropped prometheus.Counter) error {
+func run(ctx context.Context, d Deps, j *journal.Journal, number int, dropped prometheus.Counter) error {
 	h := Handler{Store: d.Store, Log: j, Office: d.Office, Zone: d.TZ}
 	if d.Stdout != nil {
 		signal.Ignore(syscall.SIGPIPE) // or this process would end when the reader of the copy ends
@@ -109,12 +119,16 @@ func run(ctx context.Context, d Deps, j *journal.Journal, dropped prometheus.Cou
 		In:       event.UserEmail,
 		Out:      []stage.Output{{Channel: event.EmailSent, Unread: true}},
 		Consumer: j.Identity(),
-		Probe:    h.probe,
+		Writer:   number, Writers: d.Writers.Writers,
+		Probe: h.probe,
 	}), stage.Batch(maxBatch, h.Handle))
 	if err != nil {
 		return err
 	}
-	d.Admin.Watch("email", s.Ready)
+	d.Admin.WatchNote("email", func() (string, error) { return s.Shards(), s.Ready() })
 	d.Log.Info("log open", "log", j.Path(), "journal", j.Identity(), "events", j.Stats().Events)
-	return s.Run(ctx)
+	if err = s.Run(ctx); errors.Is(err, stage.ErrShards) {
+		err = fmt.Errorf("EMAIL_WRITERS: %w", err)
+	}
+	return err
 }

@@ -17,6 +17,7 @@ package keys
 //	                            handles alone
 //	    starts:<group>:<consumer> unfinished starts of a lasting consumer: since it last settled
 //	                            all entries that were pending for it
+//	    writer:<group>          whom a shard of a Redis Cluster belongs to, see writer.lua
 //	    trimmed                 entries trimmed from the stream; a group's backlog is
 //	                            XLEN + trimmed - done
 //	<channel>:floors            hash: group -> entry ID up to which it has settled everything

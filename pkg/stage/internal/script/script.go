@@ -19,6 +19,7 @@ var (
 	Alone   = load("alone")
 	Leave   = load("leave")
 	Own     = load("own")
+	Writer  = load("writer")
 	Adopt   = load("adopt")
 	Replay  = load("replay")
 	Retire  = load("retire")

@@ -14,6 +14,7 @@ type settings struct {
 	config.Broker
 	config.Mongo
 	email.Settings
+	email.Writers
 	OfficeName string `env:"OFFICE_NAME" envDefault:"Velocity" help:"name of the office, in the email"`
 }
 
@@ -39,7 +40,7 @@ var service = program.Program[settings]{
 		p.Admin.Registry().MustRegister(store)
 		p.Admin.Watch("mongo", store.Ready)
 		return email.Run(ctx, email.Deps{
-			Broker: broker, Store: store, Office: cfg.OfficeName, Settings: cfg.Settings,
+			Broker: broker, Store: store, Office: cfg.OfficeName, Settings: cfg.Settings, Writers: cfg.Writers,
 			Tuning: cfg.Tuning, Stdout: p.Stdout, Log: p.Log, Admin: p.Admin,
 		})
 	},

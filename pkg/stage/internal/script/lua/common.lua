@@ -165,6 +165,13 @@ local function liveness(group, consumer)
   return ttl == -1 and 'away' or 'gone'
 end
 
+-- writer_of(value) -> name of a shard's writer, and 'free' if it has given the shard up or there was
+-- none yet, 'taking' or '', from the field that writer.lua explains.
+local function writer_of(value)
+  if not value then return nil, 'free' end
+  return string.match(value, '^(%S+) ?(%a*)$')
+end
+
 -- total(channel, fields) -> entries ever added, as far as our counters know.
 local function total(channel, fields) return redis.call('XLEN', channel) + count(fields, 'trimmed') end
 

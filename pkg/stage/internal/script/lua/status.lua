@@ -7,7 +7,7 @@
 --       name, policy ('required', 'ignored', or none), backlog, lost, consumers, oldest_entry
 --       and groups (of stages): for each
 --       name, optional, backlog, pending, settled, lost, oldest_entry and oldest_event (IDs of the
---       oldest unsettled entry), consumers: for each
+--       oldest unsettled entry), writer (whom the shard belongs to), consumers: for each
 --       name, pending, state ('alive', 'away' for a lasting one, or 'gone'), works ('1', or JSON of
 --       what keeps one that is alive from working)
 
@@ -35,6 +35,8 @@ local function look_group(channel, g, fields, r)
     name = g.name, optional = not g.required, backlog = waiting(channel, fields, g.name), pending = 0,
     settled = count(fields, 'done:' .. g.name), lost = count(fields, 'lost:' .. g.name), consumers = {},
   }
+  local writer, state = writer_of(fields['writer:' .. g.name])
+  if state ~= 'free' then out.writer = writer end
   if not r then return record(out) end
   out.pending = r.pending
   local id, entry = oldest(channel, g.name, r.pending, r.last)

@@ -11,6 +11,8 @@
 --       taken_over (consumers taken over from now), full (indices of the full outputs, from 1)
 --       backlog, pending, oldest (ID of the oldest unsettled entry), due, dead, lost
 --       consumers (of this group), all_consumers (of all groups of the channel)
+--       writer (whom the shard belongs to, if consumers are lasting, on a Redis Cluster)
+--       waits (true: it is not alive, or there is none)
 --       at (Redis' time, ms), next (ms until a consumer may have to be taken over, if that is
 --       before the next tick)
 local channel, group, consumer, lease, token = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
@@ -101,6 +103,13 @@ if alive then
   local taken, more
   taken, more, out.next = take_over(wait, forgiven)
   out.taken_over, out.more = taken, out.more or more
+end
+if lasting and cluster then
+  local name, state = writer_of(redis.call('HGET', channel .. ':groups', 'writer:' .. group))
+  if state ~= 'free' then out.writer = name end
+  out.waits = not out.writer or liveness(group, name) ~= 'alive'
+  -- A call that came too late may have left an entry to a consumer that had given the shard up.
+  if out.writer ~= consumer then requeue(channel, group, consumer, most, max_dead, nil) end
 end
 trim(channel, max)
 

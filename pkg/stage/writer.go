@@ -1,0 +1,239 @@
+package stage
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage/internal/script"
+)
+
+// Only a lasting consumer knows what it has done. So in a Redis Cluster each shard of its stage
+// belongs to one of them, the shard's writer, and only that one reads there. Config.Writers says
+// which shards a consumer wants. It takes a wanted one that is free, and reads as soon as all
+// replicas of the master know of it. When it stops, it gives its shards up: each once nothing there
+// is pending for it, and all replicas have everything that it settled. So no failover shows its
+// events to the next writer. While a replica is away, the shard stays with its writer; so it does
+// if the process is killed.
+
+// ErrShards: a stage has more writers than the pipeline has shards, and waiting does not help.
+var ErrShards = errors.New("not enough shards")
+
+// giveEvery is how long a writer reads on between two attempts to give up a shard.
+const giveEvery = time.Second
+
+// divided tells whether the shard belongs to one consumer.
+func (s *lane) divided() bool { return s.lasting && s.together != nil }
+
+// wanted tells whether this consumer is to have the shard.
+func (s *lane) wanted() bool { return s.index%s.cfg.Writers == s.cfg.Writer }
+
+// told takes in whom the shard belongs to, "" for no one.
+func (s *lane) told(writer string) {
+	s.writer.Store(&writer)
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
+
+// owns tells whether the shard belongs to this consumer, as far as is known.
+func (s *lane) owns() bool { w := s.writer.Load(); return w != nil && *w == s.name }
+
+// readOwn reads while the shard belongs to this consumer, until ctx ends.
+func (s *lane) readOwn(ctx context.Context, starts int) {
+	for failed := false; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.news:
+		}
+		writer := *s.writer.Load()
+		if writer != s.name && !s.wanted() {
+			continue
+		}
+		if writer != s.name && writer != "" {
+			s.gate.shut(elsewhere, "", fmt.Errorf("shard %d belongs to %s", s.index, writer))
+			continue
+		}
+		err := s.own(ctx, starts)
+		if err != nil && ctx.Err() == nil && !failed {
+			s.log.Warn("the shard cannot change its writer yet", "shard", s.index, "err", err)
+		}
+		failed = err != nil
+	}
+}
+
+// own takes the shard and reads there: one that is wanted until it belongs to another or ctx ends,
+// one that is not wanted, and was this consumer's in an earlier life, until it is given up.
+func (s *lane) own(ctx context.Context, starts int) error {
+	if err := s.take(ctx); err != nil {
+		if !errors.Is(err, errElsewhere) {
+			s.gate.shut(copying, "", err)
+		}
+		return err
+	}
+	s.gate.open(elsewhere, "")
+	s.gate.open(copying, "")
+	if !s.wanted() {
+		reading, stop := context.WithTimeout(ctx, giveEvery)
+		defer stop()
+		s.readLoop(reading, starts)
+		s.hand.empty(ctx)
+		return s.give(ctx)
+	}
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		for reading.Err() == nil {
+			select {
+			case <-reading.Done():
+			case <-s.news:
+				if !s.owns() {
+					stop()
+				}
+			}
+		}
+	}()
+	s.readLoop(reading, starts)
+	return nil
+}
+
+var errElsewhere = errors.New("the shard belongs to another writer")
+
+// take makes the shard this consumer's if it is free and wanted. It returns nil once all replicas
+// know of that.
+func (s *lane) take(ctx context.Context) error {
+	what := "look"
+	if s.wanted() {
+		what = "take"
+	}
+	reply, missing, err := s.everywhere(ctx, what)
+	switch {
+	case err != nil:
+		return err
+	case reply == "mine":
+	case reply != "taking":
+		return fmt.Errorf("%w: %s", errElsewhere, reply)
+	case missing != nil:
+		return missing
+	default:
+		if reply, err = s.change(ctx, "keep"); err != nil || reply != "mine" {
+			return cmp.Or(err, fmt.Errorf("%w: %s", errElsewhere, reply))
+		}
+	}
+	s.told(s.name)
+	return nil
+}
+
+// give gives the shard up. Nothing of it is in hand or being read. On an error the shard stays with
+// this consumer.
+func (s *lane) give(ctx context.Context) error {
+	reply, missing, err := s.everywhere(ctx, "check")
+	if err == nil && reply == "mine" {
+		err = missing
+	}
+	if err == nil && reply == "mine" {
+		reply, err = s.change(ctx, "free")
+	}
+	switch {
+	case err != nil:
+		return err
+	case reply == "pending":
+		return errors.New("entries that it has read there are not settled")
+	}
+	s.told("")
+	return nil
+}
+
+// change runs the script.
+func (s *lane) change(ctx context.Context, what string) (string, error) {
+	reply, err := s.link.Run(ctx, script.Writer, []string{s.keys.Stream(s.cfg.In), s.keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, what)
+	text, _ := reply.(string)
+	return text, err
+}
+
+// everywhere runs the script, and asks whether all replicas that the master has, or had, hold
+// everything up to there. missing says how many do not.
+func (s *lane) everywhere(ctx context.Context, what string) (text string, missing, err error) {
+	var nodes, info *redis.StringCmd
+	_, err = s.link.Client().Pipelined(ctx, func(p redis.Pipeliner) error {
+		nodes, info = p.ClusterNodes(ctx), p.Info(ctx, "replication")
+		return nil
+	})
+	if err := s.link.Check(ctx, err); err != nil {
+		return "", nil, err
+	}
+	all := max(replicas(nodes.Val()), strings.Count(info.Val(), "\nslave")) // a new one may be in one of them only
+	reply, copied, err := s.link.RunCopied(ctx, all, s.b.opt.WaitTimeout, script.Writer,
+		[]string{s.keys.Stream(s.cfg.In), s.keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, what)
+	if copied < all {
+		missing = fmt.Errorf("%s: %d of its master's %d replicas have what was written there; the others must come back, or be removed by CLUSTER FORGET", s.shard, copied, all)
+	}
+	text, _ = reply.(string)
+	return text, missing, err
+}
+
+// replicas counts those of the node that answered CLUSTER NODES, also the ones that are away.
+func replicas(nodes string) (n int) {
+	lines := strings.Split(nodes, "\n")
+	own := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, "myself,") })
+	if own < 0 {
+		return 0
+	}
+	id, _, _ := strings.Cut(lines[own], " ")
+	for _, l := range lines {
+		if f := strings.Fields(l); len(f) > 3 && f[3] == id {
+			n++
+		}
+	}
+	return n
+}
+
+// Shards says which shards of a Redis Cluster this consumer has, if they belong to one consumer
+// each, and whose are waiting: those whose writer is not running, or that have none. It is "" if
+// there is nothing to say.
+func (s *Stage) Shards() string {
+	var own, free []string
+	waiting := map[string][]string{}
+	lanes := s.all()
+	for _, l := range lanes {
+		w := l.writer.Load()
+		index := fmt.Sprint(l.index)
+		switch {
+		case w == nil:
+		case *w == s.name:
+			own = append(own, index)
+		case *w == "":
+			free = append(free, index)
+		case l.waits.Load():
+			waiting[*w] = append(waiting[*w], index)
+		}
+	}
+	if s.cfg.Writers < 2 || !slices.ContainsFunc(lanes, (*lane).divided) {
+		return ""
+	}
+	text := fmt.Sprintf("writer %d of %d, %d of %d shards", s.cfg.Writer, s.cfg.Writers, len(own), len(lanes))
+	if len(free) > 0 {
+		text += "; no writer has " + shardList(free)
+	}
+	for _, w := range slices.Sorted(maps.Keys(waiting)) {
+		text += fmt.Sprintf("; not running: %s, whose %s", w, shardList(waiting[w]))
+		text += map[bool]string{true: " waits", false: " wait"}[len(waiting[w]) == 1]
+	}
+	return text
+}
+
+func shardList(numbers []string) string {
+	if len(numbers) == 1 {
+		return "shard " + numbers[0]
+	}
+	return "shards " + strings.Join(numbers, " ")
+}
