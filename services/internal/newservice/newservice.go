@@ -119,11 +119,7 @@ func write(s spec) (written, error) {
 	if err != nil {
 		return written{}, err
 	}
-	in, err := payloadOf(s)
-	if err != nil {
-		return written{}, err
-	}
-	f := fields{spec: s, payload: in, Package: s.pkg(), Port: port}
+	f := fields{spec: s, payload: payloadOf(s.From), Package: s.pkg(), Port: port}
 	folder := "services/" + s.Name + "/"
 	w := written{handle: folder + s.pkg() + ".go", port: port}
 	content := map[string][]byte{}

@@ -1,14 +1,6 @@
 package main
 
-import (
-	"os"
-	"path"
-	"path/filepath"
-	"regexp"
-	"strings"
-
-	"github.com/milepost/milepost/pkg/event"
-)
+import "github.com/milepost/milepost/pkg/event"
 
 type payload struct {
 	Type   string // in Go
@@ -33,35 +25,10 @@ var channels = map[string]payload{
 	event.WeatherReport:      {"weather.Report", `"` + module + `services/weather"`, `{` + sampleID + `,` + place + `,"temperature":21.5,"source":"cache"}`, "weather"},
 }
 
-// payloadOf is the payload of the channel that s reads: that of a channel of Milepost, the Output
-// of the service that was written for this channel, else JSON of any shape.
-func payloadOf(s spec) (payload, error) {
-	if p, ok := channels[s.From]; ok {
-		return p, nil
+// payloadOf is the payload of a channel: of one of Milepost, else JSON of any shape.
+func payloadOf(channel string) payload {
+	if p, ok := channels[channel]; ok {
+		return p
 	}
-	sources, err := filepath.Glob(filepath.Join(s.Root, "services", "*", "*.go"))
-	if err != nil {
-		return payload{}, err
-	}
-	publishes := regexp.MustCompile(`(?m)^\s*Out\s+= "` + regexp.QuoteMeta(s.From) + `"$`)
-	for _, file := range sources {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return payload{}, err
-		}
-		if publishes.Match(b) && strings.Contains(string(b), "\ntype Output struct {") {
-			other := spec{Name: filepath.Base(filepath.Dir(file))}
-			return payload{Type: other.pkg() + ".Output", Import: importLine(other), Sample: `{` + sampleID + `}`}, nil
-		}
-	}
-	return payload{Type: "json.RawMessage", Import: `"encoding/json"`, Sample: `{}`}, nil
-}
-
-// importLine imports the package of a service, by its own name.
-func importLine(s spec) string {
-	line := `"` + path.Join(module, "services", s.Name) + `"`
-	if s.pkg() != s.Name {
-		line = s.pkg() + " " + line
-	}
-	return line
+	return payload{Type: "json.RawMessage", Import: `"encoding/json"`, Sample: `{}`}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -22,12 +21,6 @@ func channelOf(s spec) (string, error) {
 	if _, err := os.Stat(s.folder()); err != nil {
 		return "", fmt.Errorf("NAME: there is no services/%s", s.Name)
 	}
-	if user, err := s.importer(); err != nil || user != "" {
-		if err == nil {
-			err = fmt.Errorf("NAME: %s imports services/%s; remove that service first", user, s.Name)
-		}
-		return "", err
-	}
 	b, err := os.ReadFile(filepath.Join(s.folder(), s.pkg()+".go"))
 	if err != nil {
 		return "", nil //nolint:nilerr // somebody renamed the file; the channel is not known then
@@ -38,29 +31,8 @@ func channelOf(s spec) (string, error) {
 	return "", nil
 }
 
-// importer is a file outside of the service that imports it.
-func (s spec) importer() (found string, err error) {
-	line := regexp.MustCompile(`"` + regexp.QuoteMeta(module) + `services/` + s.Name + `["/]`)
-	err = filepath.WalkDir(filepath.Join(s.Root, "services"), func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case path == s.folder():
-			return fs.SkipDir
-		case d.IsDir() || filepath.Ext(path) != ".go":
-			return nil
-		}
-		b, err := os.ReadFile(path)
-		if err == nil && line.Match(b) {
-			found, err = filepath.Rel(s.Root, path)
-		}
-		return err
-	})
-	return filepath.ToSlash(found), err
-}
-
 // remove deletes the folder of a service, and its lines in the files of [lists], which it returns.
-// It refuses services of Milepost itself and those that another one imports.
+// It refuses services of Milepost itself.
 func remove(s spec) (changed []string, err error) {
 	if _, err := channelOf(s); err != nil {
 		return nil, err
