@@ -91,13 +91,12 @@ type pipeline struct {
 	bin   string // folder of the programs
 	log   string // sent_emails
 	env   []string
-	redis *stagetest.Server    // nil if it is replicated
-	nodes *redis.ClusterClient // nil if Redis is no cluster
-	url   string               // of Redis
-	at    *redis.Options       // the same
-	rdb   *redis.Client        // for looking
-	names string               // KEY_PREFIX
-	named bool                 // each program has a user of Redis with its own name, and the password secret
+	redis *stagetest.Server // nil if it is replicated
+	url   string            // of Redis
+	at    *redis.Options    // the same
+	rdb   *redis.Client     // for looking
+	names string            // KEY_PREFIX
+	named bool              // each program has a user of Redis with its own name, and the password secret
 	store *process
 	mongo string // URL of the store
 	web   []*service
@@ -444,12 +443,17 @@ func addresses(vs ...visit) []string {
 // look opens the pipeline as the operator's tool does.
 func (p *pipeline) look() *inspect.Pipeline {
 	p.t.Helper()
+	return inspect.New(p.open())
+}
+
+func (p *pipeline) open() *stage.Broker {
+	p.t.Helper()
 	b, err := stage.Open(stage.Options{Redis: p.at, Prefix: p.names, Shards: -1, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	p.t.Cleanup(func() { b.Close() })
-	return inspect.New(b)
+	return b
 }
 
 // hops are the channels between the services, in order.
@@ -458,9 +462,6 @@ var hops = []string{event.RawInput, event.CalculatedDistance, event.UserEmail}
 // unsettled tells what the groups have left to do on all channels, "" if nothing, and counts it.
 // With running it leaves out the groups that no process works for.
 func (p *pipeline) unsettled(look *inspect.Pipeline, running bool) (what string, n int) {
-	if p.nodes != nil {
-		return p.unsettledShards()
-	}
 	for _, c := range hops {
 		s, err := look.Status(p.t.Context(), c)
 		if err != nil {

@@ -4,15 +4,10 @@ package e2e
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
@@ -21,9 +16,7 @@ import (
 func newSharded(t testing.TB, env ...string) (*pipeline, *stagetest.Sharded) {
 	t.Helper()
 	c := stagetest.ShardedOf(t, 3, true)
-	p := newPipelineAt(t, c.URL(), c.Servers[0].Options(), env...)
-	p.nodes = c.Client()
-	return p, c
+	return newPipelineAt(t, c.URL(), c.Servers[0].Options(), env...), c
 }
 
 // TestPromiseCluster kills masters of a Redis Cluster under load, moves shards between masters,
@@ -101,92 +94,15 @@ func (p *pipeline) failMaster(c *stagetest.Sharded, l *ledger) time.Duration {
 
 // reshard moves the slots of a quarter of the shards to a master.
 func (p *pipeline) reshard(c *stagetest.Sharded, to *stagetest.Server) {
-	slots := map[int]bool{}
-	for _, s := range p.streams("raw_input") {
-		slot, err := p.nodes.ClusterKeySlot(p.t.Context(), s.key).Result()
+	links, err := p.open().Shards(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, i := range rand.Perm(len(links))[:len(links)/4] {
+		slot, err := p.rdb.ClusterKeySlot(p.t.Context(), links[i].Keys.Stream("raw_input")).Result()
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		slots[int(slot)] = true
-		if len(slots) == 4 {
-			break
-		}
+		c.Move(to, int(slot))
 	}
-	for slot := range slots {
-		c.Move(to, slot)
-	}
-}
-
-// stream is one of a channel, and the server that has it.
-type stream struct {
-	key string
-	on  redis.Cmdable
-}
-
-// streams are a channel's, one for each shard.
-func (p *pipeline) streams(channel string) (all []stream) {
-	p.t.Helper()
-	if p.nodes == nil {
-		return []stream{{p.names + channel, p.rdb}}
-	}
-	var keys []string
-	found := make(chan []string, 100)
-	err := p.nodes.ForEachMaster(p.t.Context(), func(ctx context.Context, c *redis.Client) error {
-		k, err := c.Keys(ctx, p.names+"{*}"+channel).Result()
-		found <- k
-		return err
-	})
-	close(found)
-	for k := range found {
-		keys = append(keys, k...)
-	}
-	if err != nil {
-		p.t.Logf("look for the streams of %s: %v", channel, err)
-	}
-	for _, k := range slices.Sorted(slices.Values(keys)) {
-		all = append(all, stream{k, p.nodes})
-	}
-	return all
-}
-
-// unsettledShards is unsettled of a cluster.
-func (p *pipeline) unsettledShards() (what string, n int) {
-	for i, c := range hops {
-		for _, s := range p.streams(c) {
-			due, err := s.on.ZCard(p.t.Context(), s.key+":due").Result()
-			groups, err2 := s.on.XInfoGroups(p.t.Context(), s.key).Result()
-			fields, err3 := s.on.HGetAll(p.t.Context(), s.key+":groups").Result()
-			entries, err4 := s.on.XLen(p.t.Context(), s.key).Result()
-			if err := errors.Join(err, err2, err3, err4); err != nil {
-				return err.Error(), 0
-			}
-			var done, trimmed int
-			_, _ = fmt.Sscan(fields["done:"+all[i+1]], &done)
-			_, _ = fmt.Sscan(fields["trimmed"], &trimmed)
-			left := int(due) + int(entries) + trimmed - done
-			for _, g := range groups {
-				left += int(g.Pending)
-			}
-			if n += left; left != 0 {
-				what += fmt.Sprintf(" %s: %d entries, %d retries, %v, %+v.", s.key, entries, due, fields, groups)
-			}
-		}
-	}
-	return what, n
-}
-
-// setAside names the dead letters of a cluster.
-func (p *pipeline) setAside() (letters []string) {
-	for _, c := range hops {
-		for _, s := range p.streams(c + ":dead") {
-			found, err := s.on.XRange(p.t.Context(), s.key, "-", "+").Result()
-			for _, x := range found {
-				letters = append(letters, fmt.Sprintf("dead letter in %s: %v", s.key, strings.TrimSpace(fmt.Sprint(x.Values))))
-			}
-			if err != nil {
-				letters = append(letters, err.Error())
-			}
-		}
-	}
-	return letters
 }

@@ -4,12 +4,13 @@ package e2e
 
 import (
 	"context"
-	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"math/rand/v2"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // TestPromiseReplicas runs several processes of each service under load, and stops, starts, freezes
