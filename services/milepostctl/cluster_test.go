@@ -1,8 +1,8 @@
 package milepostctl
 
 import (
-	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +12,7 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/services/milepostctl/doctor"
 )
 
 // TestCluster: on a Redis Cluster the tool shows and changes a pipeline as on one Redis, over all
@@ -33,17 +34,7 @@ func TestCluster(t *testing.T) {
 	for range n {
 		ids[strings.TrimSpace(must(t, o, "publish", event.RawInput, golden))] = true
 	}
-	type letter struct{ Entry, ID string }
-	list := func(args ...string) (all []letter) {
-		for line := range strings.Lines(must(t, o, append([]string{"dead", "list", "-o", "json"}, args...)...)) {
-			var l letter
-			if err := json.Unmarshal([]byte(line), &l); err != nil {
-				t.Fatalf("dead list: %v in %q", err, line)
-			}
-			all = append(all, l)
-		}
-		return all
-	}
+	list := func(args ...string) []letter { return deadLetters(t, o, args...) }
 	stagetest.Eventually(t, "all are dead letters", func() bool { return len(list()) == n })
 	all := list()
 	for i, l := range all {
@@ -125,7 +116,7 @@ func single(t *testing.T, o *redis.Options, id, entry string) {
 	if got := must(t, o, "dead", "list", "-o", "json", "--id", id); got != "" {
 		t.Errorf("after dead drop there is still %s", got)
 	}
-	if s := on(t, o, 80, "", kept, "dead", "import"); s.code != ExitOK || s.out != "imported 1 dead letter; 39 were there already\n" {
+	if s := piped(t, o, kept, "dead", "import"); s.code != ExitOK || s.out != "imported 1 dead letter; 39 were there already\n" {
 		t.Errorf("dead import: %s", s)
 	}
 }
@@ -136,16 +127,11 @@ func examined(t *testing.T, c *stagetest.Sharded, o *redis.Options) {
 	find := func(check, state, found string) {
 		t.Helper()
 		out := runTool(t, o, "", "doctor", "-o", "json").out
-		for line := range strings.Lines(out) {
-			var f struct{ Check, State, Found string }
-			if err := json.Unmarshal([]byte(line), &f); err != nil {
-				t.Fatalf("doctor: %v in %q", err, line)
-			}
-			if f.Check == check && f.State == state && strings.Contains(f.Found, found) {
-				return
-			}
+		if !slices.ContainsFunc(decoded[doctor.Finding](t, out), func(f doctor.Finding) bool {
+			return f.Check == check && f.State == state && strings.Contains(f.Found, found)
+		}) {
+			t.Errorf("doctor does not find %s %s %q:\n%s", check, state, found, out)
 		}
-		t.Errorf("doctor does not find %s %s %q:\n%s", check, state, found, out)
 	}
 	find("cluster slots", "ok", "16384 of 16384 covered by 3 masters")
 	find("redis rights", "ok", "enough for web-api")

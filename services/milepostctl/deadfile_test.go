@@ -1,7 +1,6 @@
 package milepostctl
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,15 +13,12 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// on runs the tool on a terminal of width columns.
-func on(t *testing.T, o *redis.Options, width int, env, typed string, args ...string) said {
+// on runs the tool on a terminal of width columns, with a variable set.
+func on(t *testing.T, o *redis.Options, width int, variable string, args ...string) said {
 	t.Helper()
-	var out, err bytes.Buffer
-	code := Main(t.Context(), append([]string{"--redis", "redis://" + o.Addr}, args...), IO{
-		In: strings.NewReader(typed), Out: &out, Err: &err, Screen: func() (int, int) { return width, 24 },
-		Getenv: func(name string) string { return map[string]string{env: "1"}[name] },
-	})
-	return said{code, out.String(), err.String()}
+	return runIn(t.Context(), IO{Screen: func() (int, int) { return width, 24 }, Getenv: func(name string) string {
+		return map[string]string{"REDIS_URL": "redis://" + o.Addr, variable: "1"}[name]
+	}}, args...)
 }
 
 // TestDeadFile exports dead letters, drops them, imports them twice, and replays them.
@@ -39,7 +35,7 @@ func TestDeadFile(t *testing.T) {
 		if only := must(t, o, "dead", "export", event.RawInput, "--id", ids[1]); strings.Count(only, "\n") != 1 || !strings.Contains(only, ids[1]) {
 			t.Errorf("dead export of one event: %q", only)
 		}
-		if s := on(t, o, 80, "", "", "find", "--email", "ada@example.com"); s.code != ExitOK || !strings.Contains(s.out, ids[0]) || strings.Contains(s.out, ids[1]) {
+		if s := runTool(t, o, "", "find", "--email", "ada@example.com"); s.code != ExitOK || !strings.Contains(s.out, ids[0]) || strings.Contains(s.out, ids[1]) {
 			t.Errorf("find --email: %s; want the event %s alone", s, ids[0])
 		}
 		fits(t, o, ids[0])
@@ -47,7 +43,7 @@ func TestDeadFile(t *testing.T) {
 		const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 		file = strings.Replace(file, `"track":true`, `"track":true,"traceparent":"`+trace+`"`, 1)
 		for _, want := range []string{"imported 2 dead letters; 0 were there already\n", "imported 0 dead letters; 2 were there already\n"} {
-			if s := on(t, o, 80, "", file, "dead", "import"); s.code != ExitOK || s.out != want {
+			if s := piped(t, o, file, "dead", "import"); s.code != ExitOK || s.out != want {
 				t.Errorf("dead import: %s; want %q", s, want)
 			}
 		}
@@ -58,7 +54,7 @@ func TestDeadFile(t *testing.T) {
 			}
 		}
 		for _, bad := range []string{"{}\n", "no JSON", `{"channel":"raw_inptu","group":"g","id":"i"}`} {
-			if s := on(t, o, 80, "", bad, "dead", "import"); s.code == ExitOK || s.out != "" {
+			if s := piped(t, o, bad, "dead", "import"); s.code == ExitOK || s.out != "" {
 				t.Errorf("dead import of %q: %s", bad, s)
 			}
 		}
@@ -86,7 +82,7 @@ func fits(t *testing.T, o *redis.Options, id string) {
 		{"status --sample 0", "DEAD", "CONSUMERS"},
 	} {
 		for _, width := range []int{60, 80, 200} {
-			s := on(t, o, width, "NO_COLOR", "", strings.Fields(tc.command)...)
+			s := on(t, o, width, "NO_COLOR", strings.Fields(tc.command)...)
 			for line := range strings.Lines(s.out) {
 				n := len([]rune(strings.TrimSuffix(line, "\n")))
 				table := strings.HasPrefix(line, "raw_input") || strings.HasPrefix(line, "distance") || strings.HasPrefix(line, "CHANNEL") || strings.HasPrefix(line, "STAGE")
@@ -106,7 +102,7 @@ func TestColour(t *testing.T) {
 	o := stagetest.Embedded(t)
 	running(t, o, func(string) error { return nil })
 	for env, want := range map[string]bool{"": true, "NO_COLOR": false} {
-		if s := on(t, o, 100, env, "", "status", "--sample", "0"); strings.Contains(s.out, "\x1b[32mrunning\x1b[0m  0") != want || strings.Contains(s.out, "\x1b") != want {
+		if s := on(t, o, 100, env, "status", "--sample", "0"); strings.Contains(s.out, "\x1b[32mrunning\x1b[0m  0") != want || strings.Contains(s.out, "\x1b") != want {
 			t.Errorf("status with %q: %s", env, s)
 		}
 	}
