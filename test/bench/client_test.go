@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package bench
 
 import (
 	"encoding/json"
@@ -10,12 +10,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // door is a web-api and all behind it: it answers submissions, and writes their lines.
@@ -68,21 +69,7 @@ func newDoor(t *testing.T, line func(d *door, email string) string, status func(
 
 func once(_ *door, email string) string { return "Email sent to: " + email + "; Message: far\n" }
 
-func (d *door) client(t *testing.T) *client {
-	t.Helper()
-	c, err := newClient(d.Listener.Addr().String(), d.log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
-}
-
-func noEdge() error { return nil }
+func (d *door) client(t *testing.T) *client { return newClient(t, d.Listener.Addr().String(), d.log) }
 
 // What goes wrong is seen: lines that come twice, answers that are refusals.
 func TestClientSees(t *testing.T) {
@@ -93,20 +80,14 @@ func TestClientSees(t *testing.T) {
 		return http.StatusCreated
 	})
 	c := d.client(t)
-	if _, err := c.run(t.Context(), drive{posting: asJSON, connections: 5, measure: 100 * time.Millisecond, outstanding: 50, edge: noEdge}); err != nil {
+	if _, err := c.run(t.Context(), drive{posting: asJSON, connections: 5, measure: 100 * time.Millisecond, outstanding: 50, edge: func() {}}); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) { // for the last line's double
+	stagetest.Eventually(t, "the last line's double comes", func() bool {
 		c.mu.Lock()
-		all := c.doubled == c.accepted
-		c.mu.Unlock()
-		if all {
-			break
-		}
-	}
-	if c.forget(); c.outstanding() != 0 {
-		t.Errorf("%d outstanding after all was forgotten", c.outstanding())
-	}
+		defer c.mu.Unlock()
+		return c.doubled == c.accepted
+	})
 	refused := int(d.posts.Load()) / 3
 	if c.accepted != c.answered-refused || c.status[503] != refused || c.written != c.accepted || c.doubled != c.accepted {
 		t.Errorf("%d answered, of them %d refused: the client saw %d accepted, %v, %d lines, %d doubled", c.answered, refused, c.accepted, c.status, c.written, c.doubled)
@@ -122,7 +103,7 @@ func TestClientServerGone(t *testing.T) {
 		return http.StatusCreated
 	})
 	c := d.client(t)
-	if _, err := c.run(t.Context(), drive{posting: asJSON, connections: 2, measure: time.Minute, outstanding: 50, edge: noEdge}); err == nil || c.answered > 12 {
+	if _, err := c.run(t.Context(), drive{posting: asJSON, connections: 2, measure: time.Minute, outstanding: 50, edge: func() {}}); err == nil || c.answered > 12 {
 		t.Errorf("the 10th request was not answered: %v, %d answered", err, c.answered)
 	}
 }
@@ -135,39 +116,26 @@ func TestFollow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	came := make(chan []int)
-	l, err := follow(path, func(numbers []int) { came <- numbers })
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := newClient(t, "", path)
+	c.sent = make([]int64, 7)
 	for _, piece := range []struct {
-		text string
-		want []int
+		text             string
+		written, doubled int // so far
 	}{
-		{"x bench-0000000001@example.com y\nbench-00000", []int{1}},
-		{"00002@example.com\n", []int{2}},
-		{"bench-12@example.com\nbench-00000x0003@\n\nbench-0000000003@\n", []int{3}},
-		{strings.Repeat("bench-0000000004@example.com\n", 5000), slices.Repeat([]int{4}, 5000)},
-		{strings.Repeat("x", 300_000) + "\nbench-0000000006@example.com\n", []int{6}},
-		{"bench-0000000005@example.com", nil},
+		{"x bench-0000000001@example.com y\nbench-00000", 1, 0},
+		{"00002@example.com\n", 2, 0},
+		{"bench-12@example.com\nbench-00000x0003@\n\nbench-0000000003@\n", 3, 0},
+		{strings.Repeat("bench-0000000004@example.com\n", 5000), 4, 4999},
+		{strings.Repeat("x", 300_000) + "\nbench-0000000006@example.com\n", 5, 4999},
+		{"bench-0000000007@example.com\nbench-0000000005@example.com", 5, 5000}, // of one that was not sent; and no line yet
 	} {
 		if _, err := w.WriteString(piece.text); err != nil {
 			t.Fatal(err)
 		}
-		var got []int
-		for len(got) < len(piece.want) {
-			select {
-			case numbers := <-came:
-				got = append(got, numbers...)
-			case <-time.After(10 * time.Second):
-				t.Fatalf("%.40q: %d lines, want %d", piece.text, len(got), len(piece.want))
-			}
-		}
-		if !slices.Equal(got, piece.want) {
-			t.Errorf("%.40q: %d lines: %v…; want %d", piece.text, len(got), got[:min(3, len(got))], len(piece.want))
-		}
-	}
-	if err := l.close(); err != nil {
-		t.Error(err)
+		stagetest.Eventually(t, fmt.Sprintf("%.40q: %d lines, %d doubled", piece.text, piece.written, piece.doubled), func() bool {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.written == piece.written && c.doubled == piece.doubled
+		})
 	}
 }

@@ -1,14 +1,17 @@
 //go:build linux
 
-package main
+package bench
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
@@ -23,8 +26,9 @@ type client struct {
 
 	posting     // of the drive
 	url         string
-	connections int // of the drive
-	log         *follower
+	connections int        // of the drive
+	log         *tail      // nil: no lines are written
+	followed    chan error // why the log is not read any more
 	began       time.Time
 
 	mu sync.Mutex
@@ -76,32 +80,42 @@ type ledger struct {
 	sent []int64
 
 	begun, answered, accepted, written, doubled int
-	forgotten                                   int         // accepted; their lines will not be written
-	peak                                        int         // most outstanding submissions of this drive
 	status                                      map[int]int // answers by status
 	posts, lines                                []time.Duration
 }
 
 const doneBit = int64(1) << 62
 
-// newClient makes a client that posts to an address. Log is the file with the lines, which must
+// newClient makes a client that posts to an address. path is the log with the lines, which must
 // exist; "" if no lines are written.
-func newClient(address, log string) (*client, error) {
-	c := &client{url: "http://" + address + "/distance", began: time.Now(), ledger: ledger{status: map[int]int{}}}
+func newClient(b testing.TB, address, path string) *client {
+	b.Helper()
+	c := &client{url: "http://" + address + "/distance", began: time.Now(), followed: make(chan error, 1), ledger: ledger{status: map[int]int{}}}
 	c.room.L = &c.mu
-	if log == "" {
-		return c, nil
+	if path == "" {
+		return c
 	}
 	var err error
-	c.log, err = follow(log, c.came)
-	return c, err
-}
-
-func (c *client) close() error {
-	if c.log == nil {
-		return nil
+	if c.log, err = openTail(path); err != nil {
+		b.Fatal(err)
 	}
-	return c.log.close()
+	go func() {
+		lines := bufio.NewScanner(c.log)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			if n, ok := numberIn(lines.Bytes()); ok {
+				c.came(n)
+			}
+		}
+		c.followed <- lines.Err()
+	}()
+	b.Cleanup(func() {
+		err := c.log.Close()
+		if ended := <-c.followed; err != nil || !errors.Is(ended, os.ErrClosed) {
+			b.Errorf("the log: %v, %v", ended, err)
+		}
+	})
+	return c
 }
 
 // drive is a stretch of work for the client.
@@ -112,7 +126,7 @@ type drive struct {
 	outstanding   int           // most submissions without a line; 0: no bound, and lines are not waited for
 	rate          int           // submissions a second; 0: unlimited
 
-	edge func() error // called at the begin and at the end of measure
+	edge func() // called at the begin and at the end of measure
 }
 
 // driven is what was recorded.
@@ -131,7 +145,7 @@ func (c *client) run(ctx context.Context, d drive) (r driven, err error) {
 	c.mu.Lock()
 	c.posting, c.connections = d.posting, d.connections
 	c.ConstantPacer = vegeta.ConstantPacer{Freq: d.rate, Per: time.Second}
-	c.most, c.peak, c.over, c.last = d.outstanding, 0, false, time.Now()
+	c.most, c.over, c.last = d.outstanding, false, time.Now()
 	c.mu.Unlock()
 	sending := make(chan struct{})
 	go func() {
@@ -145,9 +159,7 @@ func (c *client) run(ctx context.Context, d drive) (r driven, err error) {
 	if err := c.until(ctx, d.warm, nil); err != nil {
 		return r, err
 	}
-	if err := d.edge(); err != nil {
-		return r, err
-	}
+	d.edge()
 	start := time.Now()
 	accepted, written := c.record(true)
 	if err := c.until(ctx, d.measure, nil); err != nil {
@@ -155,9 +167,7 @@ func (c *client) run(ctx context.Context, d drive) (r driven, err error) {
 	}
 	a, w := c.record(false)
 	r.seconds, r.accepted, r.written = time.Since(start).Seconds(), a-accepted, w-written
-	if err := d.edge(); err != nil {
-		return r, err
-	}
+	d.edge()
 	c.stop()
 	<-sending
 	if d.outstanding > 0 {
@@ -229,14 +239,7 @@ func (c *client) stop() {
 
 // outstanding is how many submissions have no line yet and may get one.
 func (l *ledger) outstanding() int {
-	return l.begun - (l.answered - l.accepted) - l.written - l.forgotten
-}
-
-// forget gives up the lines that were not written.
-func (c *client) forget() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.forgotten += c.outstanding()
+	return l.begun - (l.answered - l.accepted) - l.written
 }
 
 // Pace waits until one more submission may be sent, and then returns how long the rate delays it.
@@ -251,7 +254,6 @@ func (c *client) Pace(elapsed time.Duration, hits uint64) (wait time.Duration, s
 		return 0, true
 	}
 	c.begun++
-	c.peak = max(c.peak, c.outstanding())
 	return c.ConstantPacer.Pace(elapsed, hits)
 }
 
@@ -287,22 +289,19 @@ func (c *client) took(a *vegeta.Result) {
 	}
 }
 
-// came notes that lines were written.
-func (c *client) came(numbers []int) {
-	now := time.Since(c.began)
+// came notes that a line was written.
+func (c *client) came(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = time.Now()
-	for _, n := range numbers {
-		if n >= len(c.sent) || c.sent[n]&doneBit != 0 {
-			c.doubled++
-			continue
-		}
-		if c.recording {
-			c.lines = append(c.lines, now-time.Duration(c.sent[n]))
-		}
-		c.sent[n] |= doneBit
-		c.written++
-		c.room.Signal()
+	if n >= len(c.sent) || c.sent[n]&doneBit != 0 {
+		c.doubled++
+		return
 	}
+	if c.recording {
+		c.lines = append(c.lines, c.last.Sub(c.began)-time.Duration(c.sent[n]))
+	}
+	c.sent[n] |= doneBit
+	c.written++
+	c.room.Signal()
 }

@@ -1,193 +1,169 @@
 //go:build linux
 
-package main
+package bench
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
+	"testing"
 	"time"
 )
 
-// fewConnections are those of a busy browser or a small site.
-const fewConnections = 32
-
-// lightly is a rate, in submissions a second, that leaves the machine mostly idle.
-const lightly = 100
-
-// measurePipeline measures the programs, once for each durability of Redis.
-func measurePipeline(ctx context.Context, o options) (all []setting, err error) {
-	for _, fsync := range o.fsync {
-		s, err := measureSetting(ctx, o, fsync)
-		if err != nil {
-			return all, fmt.Errorf("appendfsync %s: %w", fsync, err)
-		}
-		all = append(all, s)
-	}
-	return all, nil
+// scale is how long and how hard everything is driven.
+type scale struct {
+	warm, edge     time.Duration // warm-up; of the edge, the bare handler, and the idle pipeline
+	light, sustain time.Duration // of the whole pipeline at 100 a second, and at full speed
+	connections    int           // of the client, one request at a time each
+	outstanding    int           // most submissions without a log line at full speed
+	edgeRate       int           // submissions a second for the edge and the bare handler; 0: unlimited
 }
 
-func measureSetting(ctx context.Context, o options, fsync string) (s setting, err error) {
-	dir, err := os.MkdirTemp("", "milepost-bench-")
-	if err != nil {
-		return s, err
+var (
+	whole = scale{2 * time.Second, 5 * time.Second, 10 * time.Second, 15 * time.Second, 128, 2000, 0}
+	// brief shows that it works. It is slow enough for standalone's store.
+	brief = scale{200 * time.Millisecond, 300 * time.Millisecond, time.Second, 2 * time.Second, 8, 100, 200}
+)
+
+const (
+	few     = 32  // connections of a busy browser or a small site
+	lightly = 100 // submissions a second that leave the machine mostly idle
+)
+
+// BenchmarkPipeline measures one stretch after the other, for each durability of Redis. of-NAME is a
+// stretch's rate, divided by that of another. Run it with -benchtime 1x; a -count gives more rounds.
+func BenchmarkPipeline(b *testing.B) {
+	s := whole
+	if testing.Short() {
+		s = brief
+	} else if os.Getenv("MONGO_URL") == "" {
+		b.Fatal("MONGO_URL names the store; without it there is only -short, since standalone's is made for trying and testing")
 	}
-	r := &rig{options: o, dir: dir, fsync: fsync, db: database}
-	defer func() {
-		err = errors.Join(err, r.close())
-		if err == nil || ctx.Err() != nil {
-			err = errors.Join(err, os.RemoveAll(dir))
-		} else {
-			err = fmt.Errorf("%w\n(the output of the programs is in %s)", err, dir)
-		}
-	}()
-	// The stages make their groups, so that the edge publishes for the same readers in each
-	// round.
-	if err := r.open(ctx); err != nil {
-		return s, err
+	for _, fsync := range durabilities(b) {
+		b.Run("fsync="+fsync, func(b *testing.B) { measure(b, fsync, s) })
 	}
-	if err := errors.Join(r.startStages(ctx), r.stopStages()); err != nil {
-		return s, err
-	}
-	s = setting{Fsync: fsync, Store: r.storeName(), Connections: o.connections, Outstanding: o.outstanding}
-	for n := range o.rounds {
-		round, err := r.round(ctx, n+1)
-		if err != nil {
-			return s, err
-		}
-		s.Rounds = append(s.Rounds, round)
-	}
-	s.Median = medians(s.Rounds)
-	c := r.client
-	if r.peer != nil {
-		p := r.peer.client
-		s.Peer = &balance{Accepted: p.accepted, Lines: p.written, Doubled: p.doubled}
-	}
-	s.Ledger = balance{Accepted: c.accepted - c.forgotten, Lines: c.written, Doubled: c.doubled}
-	if s.Ledger.Accepted != s.Ledger.Lines || s.Ledger.Doubled > 0 {
-		return s, fmt.Errorf("the ledger does not balance: %+v", s.Ledger)
-	}
-	return s, nil
 }
 
-// round measures everything once. The stages are stopped when it begins and when it ends.
-func (r *rig) round(ctx context.Context, n int) (round round, err error) {
-	r.empty(ctx)
-	step := func(name string, into *stretch, measure func() (stretch, error)) {
-		if err != nil {
-			return
+// measure measures everything once.
+func measure(b *testing.B, fsync string, s scale) {
+	r := open(b, fsync)
+	// The stages make their groups, so that the edge publishes for the same readers as later.
+	start(b, r.stages...)
+	stop(b, r.stages...)
+	rates := map[string]float64{}
+	edge := drive{posting: asJSON, connections: s.connections, warm: s.warm, measure: s.edge, rate: s.edgeRate}
+	full := drive{posting: asForm, connections: s.connections, warm: s.warm, measure: s.sustain, outstanding: s.outstanding}
+	with := func(d drive, change func(*drive)) drive { change(&d); return d }
+	form := func(d *drive) { d.posting = asForm }
+	json := func(d *drive) { d.posting = asJSON }
+	fewer := func(d *drive) { d.connections = min(few, s.connections) }
+	light := with(full, func(d *drive) { d.rate, d.measure = lightly, s.light })
+
+	r.stretch(b, rates, "bare", "", r.bare, edge)
+	if err := r.rdb.Del(b.Context(), "bare").Err(); err != nil {
+		b.Fatal(err)
+	}
+	r.stretch(b, rates, "edge-json", "bare", r.client, edge)
+	r.stretch(b, rates, "edge-form", "edge-json", r.client, with(edge, form))
+	run(b, "drain", r.drain)
+	r.stretch(b, rates, "form-100", "", r.client, light)
+	r.stretch(b, rates, "json-100", "", r.client, with(light, json))
+	r.stretch(b, rates, "json", "edge-json", r.client, with(full, json))
+	r.stretch(b, rates, "form", "json", r.client, full)
+	r.stretch(b, rates, "form-32", "", r.client, with(full, fewer))
+	run(b, "idle", func(b *testing.B) { r.idle(b, s.edge) })
+	stop(b, r.stages...)
+	run(b, "ledger", func(b *testing.B) {
+		ledgerOf(b, r.client)
+		if c := r.client; c.accepted != c.written || c.doubled > 0 {
+			b.Fatal("a submission was lost or doubled")
 		}
-		r.say("round %d of %d: %s …", n, r.rounds, name)
-		if *into, err = measure(); err != nil {
-			err = fmt.Errorf("%s: %w", name, err)
-			return
-		}
-		r.say("round %d of %d: %s: %.0f/s", n, r.rounds, name, into.Rate)
+	})
+	// It looks documents up one at a time, so it is not measured on standalone's store.
+	if _, err := os.Stat(filepath.Join(*bin, peer)); err != nil || os.Getenv("MONGO_URL") == "" {
+		return
 	}
-	edge := drive{posting: asJSON, connections: r.connections, warm: r.warm, measure: r.edge, rate: r.edgeRate}
-	formEdge := edge
-	formEdge.posting = asForm
-	full := drive{posting: asForm, connections: r.connections, warm: r.warm, measure: r.sustain, outstanding: r.outstanding}
-	few, light, asJSONs := full, full, full
-	few.connections = min(fewConnections, r.connections)
-	light.rate, light.measure = lightly, r.light
-	asJSONs.posting = asJSON
-	lightJSON := light
-	lightJSON.posting = asJSON
-	measure := func(name string, into *stretch, from *rig, c *client, d drive) {
-		step(name, into, func() (stretch, error) { return from.measure(ctx, c, d) })
-	}
-	measure("edge, JSON", &round.Edge, r, r.client, edge)
-	measure("edge, form", &round.FormEdge, r, r.client, formEdge)
-	measure("bare handler", &round.Bare, r, r.simple, edge)
-	if err == nil {
-		err = r.rdb.Del(ctx, "bare").Err()
-	}
-	if r.store == nil || r.edgeRate > 0 {
-		step("stages, draining", &round.Drain, func() (stretch, error) { return r.drain(ctx) })
-	} else if err == nil {
-		r.say("the backlog is dropped: draining it into standalone's store would take too long")
-		r.client.forget()
-		err = errors.Join(r.rdb.FlushAll(ctx).Err(), r.startStages(ctx))
-	}
-	measure(fmt.Sprintf("form at %d a second", lightly), &round.FormLight, r, r.client, light)
-	measure(fmt.Sprintf("JSON at %d a second", lightly), &round.Light, r, r.client, lightJSON)
-	measure(fmt.Sprintf("form, %d connections", few.connections), &round.FormFew, r, r.client, few)
-	measure("form", &round.Form, r, r.client, full)
-	measure("JSON", &round.Pipeline, r, r.client, asJSONs)
-	if err == nil {
-		round.IdleTrips, err = r.idle(ctx)
-	}
-	if err = errors.Join(err, r.stopStages()); err == nil && r.mongoURL != "" {
-		err = r.startPeer(ctx)
-	}
-	if r.peer != nil {
-		p := r.peer
-		measure("Watermill at 100 a second", &round.PeerLight, p, p.client, light)
-		measure("Watermill, few connections", &round.PeerFew, p, p.client, few)
-		measure("Watermill", &round.Peer, p, p.client, full)
-		err = errors.Join(err, p.pause())
-	}
-	return round, err
+	p := openPeer(b, fsync)
+	p.stretch(b, rates, peer+"-form-100", "", p.client, light)
+	p.stretch(b, rates, peer+"-form", "form", p.client, full)
+	p.stretch(b, rates, peer+"-form-32", "form-32", p.client, with(full, fewer))
+	run(b, peer+"-ledger", func(b *testing.B) { ledgerOf(b, p.client) }) // lines may be lost or doubled
 }
 
-// measure drives a client and returns what it cost.
-func (r *rig) measure(ctx context.Context, c *client, d drive) (stretch, error) {
-	var readings []reading
-	pids := r.pids()
-	d.edge = func() error {
-		now, err := read(ctx, pids, r.rdb)
-		readings = append(readings, now)
-		return err
+func ledgerOf(b *testing.B, c *client) {
+	for what, n := range map[string]int{"accepted": c.accepted, "lines": c.written, "doubled": c.doubled} {
+		b.ReportMetric(float64(n), what)
 	}
-	got, err := c.run(ctx, d)
-	if err != nil {
-		return stretch{}, err
+}
+
+// run is b.Run once, after whose failure nothing more is measured.
+func run(b *testing.B, name string, f func(*testing.B)) {
+	if !b.Run(name, func(b *testing.B) { b.ReportMetric(0, "ns/op"); f(b) }) {
+		b.FailNow()
 	}
-	if len(c.status) > 1 || c.status[http.StatusCreated] == 0 {
-		return stretch{}, fmt.Errorf("answers other than 201, by status: %v; 503 is a full Redis or backlog", c.status)
+}
+
+// stretch drives a client and reports its rate, its times and what they cost.
+func (r *rig) stretch(b *testing.B, rates map[string]float64, name, of string, c *client, d drive) {
+	run(b, name, func(b *testing.B) {
+		var readings []reading
+		pids := r.pids()
+		d.edge = func() { readings = append(readings, read(b, pids, r.rdb)) }
+		got, err := c.run(b.Context(), d)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(c.status) > 1 || c.status[http.StatusCreated] == 0 {
+			b.Fatalf("answers other than 201, by status: %v; 503 is a full Redis or backlog", c.status)
+		}
+		events := got.accepted
+		if d.outstanding > 0 {
+			events = got.written
+			times(b, "line", got.lines)
+		}
+		times(b, "post", got.posts)
+		rates[name] = rate(b, events, got.seconds)
+		if of != "" {
+			b.ReportMetric(rates[name]/rates[of], "of-"+of)
+		}
+		cost(b, readings[0], readings[1], events)
+	})
+}
+
+func rate(b *testing.B, events int, seconds float64) float64 {
+	b.Helper()
+	if events == 0 {
+		b.Fatal("no event was completed while it was measured")
 	}
-	s := stretch{Seconds: got.seconds, Events: got.accepted, Post: timesOf(got.posts)}
-	if d.outstanding > 0 {
-		s.Events, s.Line, s.MostUnderWay = got.written, timesOf(got.lines), c.peak
+	b.ReportMetric(float64(events)/seconds, "events/s")
+	return float64(events) / seconds
+}
+
+func times(b *testing.B, what string, sorted []time.Duration) {
+	for name, share := range map[string]float64{"p50": 0.5, "p99": 0.99} {
+		if n := len(sorted); n > 0 {
+			b.ReportMetric(sorted[int(share*float64(n))].Seconds()*1000, what+"-"+name+"-ms")
+		}
 	}
-	return s.costing(readings[0], readings[1])
 }
 
 // drain starts the stages and measures how they work off what the edge left, their start included.
-func (r *rig) drain(ctx context.Context) (s stretch, err error) {
+func (r *rig) drain(b *testing.B) {
 	begun := r.client.written
-	from, err := read(ctx, r.pids(), r.rdb)
-	if err != nil {
-		return s, err
+	from := read(b, r.pids(), r.rdb)
+	start(b, r.stages...)
+	if err := r.client.settled(b.Context()); err != nil {
+		b.Fatal(err)
 	}
-	if err := r.startStages(ctx); err != nil {
-		return s, err
-	}
-	if err := r.client.settled(ctx); err != nil {
-		return s, err
-	}
-	to, err := read(ctx, r.pids(), r.rdb)
-	if err != nil {
-		return s, err
-	}
-	s.Events, s.Seconds = r.client.written-begun, to.at.Sub(from.at).Seconds()
-	return s.costing(from, to)
+	to := read(b, r.pids(), r.rdb)
+	rate(b, r.client.written-begun, to.at.Sub(from.at).Seconds())
+	cost(b, from, to, r.client.written-begun)
 }
 
-// idle is how many round trips a second the pipeline makes to Redis while nobody submits.
-func (r *rig) idle(ctx context.Context) (trips float64, err error) {
-	from, err := read(ctx, nil, r.rdb)
-	if err != nil {
-		return 0, err
-	}
-	select {
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	case <-time.After(r.edge):
-	}
-	to, err := read(ctx, nil, r.rdb)
-	return (to.reads - from.reads - 1) / to.at.Sub(from.at).Seconds(), err // one was ours
+// idle measures the round trips to Redis while nobody submits.
+func (r *rig) idle(b *testing.B, d time.Duration) {
+	from := read(b, nil, r.rdb)
+	time.Sleep(d)
+	to := read(b, nil, r.rdb)
+	b.ReportMetric((to.reads-from.reads-1)/to.at.Sub(from.at).Seconds(), "redis-trips/s") // one was ours
 }

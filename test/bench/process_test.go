@@ -1,22 +1,21 @@
 //go:build linux
 
-package main
+package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
+	"testing"
 	"time"
 )
 
+// program is a program that is started and stopped again and again.
 type program struct {
 	name, path string
 	args, env  []string
@@ -30,65 +29,48 @@ type program struct {
 // patience is how long a program may take to start, and to drain.
 const patience = 60 * time.Second
 
-// start starts the program and waits until it is up.
-func (p *program) start(ctx context.Context) error {
-	if err := p.launch(); err != nil {
-		return err
+// start starts the programs that do not run, and waits until all are up.
+func start(b testing.TB, all ...*program) {
+	b.Helper()
+	for _, p := range all {
+		if !p.running() {
+			p.launch(b)
+		}
 	}
-	return p.wait(ctx)
+	ctx, cancel := context.WithTimeout(b.Context(), patience)
+	defer cancel()
+	for _, p := range all {
+		for err := p.up(ctx); err != nil; err = p.up(ctx) {
+			if !p.running() || ctx.Err() != nil {
+				b.Fatalf("%s is not up: %v", p.name, err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 }
 
-func (p *program) launch() error {
+func (p *program) launch(b testing.TB) {
+	b.Helper()
 	out, err := os.OpenFile(p.output(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		b.Fatal(err)
 	}
 	defer out.Close()
 	p.cmd = exec.Command(p.path, p.args...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = p.dir, out, out
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TZ=UTC"}, p.env...)
-	// Ctrl-C reaches the bench only, which stops its programs. However it ends, they end with
-	// it.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // however this ends, it ends with it
 	if err := p.cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", p.name, err)
+		b.Fatalf("start %s: %v; `make bench` builds it into bin/", p.name, err)
 	}
 	p.ended = make(chan struct{})
 	go func(cmd *exec.Cmd, ended chan struct{}) {
 		_ = cmd.Wait() // cmd has its status
 		close(ended)
 	}(p.cmd, p.ended)
-	return nil
 }
 
 func (p *program) output() string { return filepath.Join(p.dir, p.name+".out") }
-
-// wait waits until the program is up.
-func (p *program) wait(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for {
-		err := p.up(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-p.ended:
-			return fmt.Errorf("%s ended at once, %s: %s", p.name, p.cmd.ProcessState, p.tail())
-		case <-ctx.Done():
-			return fmt.Errorf("%s is not up: %w: %s", p.name, err, p.tail())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
-
-func (p *program) tail() string {
-	b, err := os.ReadFile(p.output())
-	if err != nil {
-		return err.Error()
-	}
-	return strings.TrimSpace(string(b[max(0, len(b)-2000):]))
-}
 
 func (p *program) running() bool {
 	if p.ended == nil {
@@ -102,24 +84,25 @@ func (p *program) running() bool {
 	}
 }
 
-// stop lets the program drain and waits for its end.
-func (p *program) stop() error {
-	if !p.running() {
-		return nil
+// stop lets the programs drain, one after the other, and waits for their end.
+func stop(b testing.TB, all ...*program) {
+	b.Helper()
+	for _, p := range all {
+		if !p.running() {
+			continue
+		}
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may just have ended
+		select {
+		case <-p.ended:
+		case <-time.After(patience):
+			_ = p.cmd.Process.Kill()
+			<-p.ended
+		}
+		state := p.cmd.ProcessState
+		if w, ok := state.Sys().(syscall.WaitStatus); !state.Success() && !(ok && w.Signal() == syscall.SIGTERM) { // which ends a program without a drain
+			b.Errorf("after SIGTERM %s ended with %s", p.name, state)
+		}
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may just have ended
-	select {
-	case <-p.ended:
-	case <-time.After(patience):
-		_ = p.cmd.Process.Kill()
-		<-p.ended
-		return fmt.Errorf("%s did not end within %s of SIGTERM", p.name, patience)
-	}
-	state := p.cmd.ProcessState
-	if w, ok := state.Sys().(syscall.WaitStatus); state.Success() || ok && w.Signal() == syscall.SIGTERM {
-		return nil // the signal ends a program without a drain
-	}
-	return fmt.Errorf("%s ended with %s: %s", p.name, state, p.tail())
 }
 
 // ready asks a program's admin port.
@@ -150,15 +133,4 @@ func listening(address string) func(context.Context) error {
 		}
 		return c.Close()
 	}
-}
-
-// freeAddress is a free loopback address below the ports that systems give to clients.
-func freeAddress() (string, error) {
-	for range 100 {
-		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000))
-		if l, err := net.Listen("tcp", address); err == nil {
-			return address, l.Close()
-		}
-	}
-	return "", errors.New("no free port from 10000 to 19999")
 }

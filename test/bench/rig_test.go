@@ -1,256 +1,183 @@
 //go:build linux
 
-package main
+package bench
 
 import (
 	"cmp"
 	"context"
-	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	mongooptions "go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+)
+
+var (
+	bin      = flag.String("bin", "../../bin", "folder of the programs")
+	fsyncs   = flag.String("fsync", inMemory+",always", "durabilities of Redis: off writes no log, else a value of appendfsync")
+	storePID = flag.Int("store-pid", 0, "process ID of the store of MONGO_URL on this machine, to measure its CPU time")
+	more     []string // environment of the services
+)
+
+func init() {
+	flag.Func("env", "`NAME=value` for the four services; may be repeated", func(v string) error { more = append(more, v); return nil })
+}
+
+const (
+	inMemory = "off"            // the durability of a Redis that writes no log
+	database = "milepost_bench" // the one that is used in the store of MONGO_URL
+	peer     = "watermill"      // the build of the pipeline on Watermill
 )
 
 // rig is a Redis, a store, the programs and their clients.
 type rig struct {
-	options
-	dir    string
-	log    string
-	db     string // the database in a given store
-	fsync  string
-	redis  *program
-	rdb    *redis.Client
-	store  *program // nil if mongoURL names a store
-	web    *program
-	bare   *program
-	stages []*program
-	peer   *rig    // the same pipeline built on Watermill, with a Redis of its own; nil: not measured
-	client *client // posts to web-api
-	simple *client // posts to the bare handler
+	dir, log string
+	server   *stagetest.Server
+	rdb      *redis.Client
+	programs []*program // all but the stages
+	stages   []*program
+	client   *client // posts to web-api
+	bare     *client // posts to the bare handler
 }
 
-func (r *rig) say(format string, args ...any) {
-	fmt.Fprintf(r.progress, "bench: appendfsync "+r.fsync+": "+format+"\n", args...)
-}
+func address(b testing.TB) string { return fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(b)) }
 
-// database is the one that the bench uses in a given store.
-const database = "milepost_bench"
-
-// prepare makes the log, starts Redis and returns n more free addresses.
-func (r *rig) prepare(ctx context.Context, n int) (redisAt string, others []string, err error) {
+// newRig starts a Redis. Everything ends with the benchmark.
+func newRig(b *testing.B, fsync, db string) *rig {
+	b.Helper()
+	conf, err := filepath.Abs("../../charts/milepost/files/broker.conf")
+	if err != nil {
+		b.Fatal(err)
+	}
+	args := []string{"--include", conf, "--bind", "127.0.0.1", "--dir", b.TempDir(), "--appendonly", "no"}
+	if fsync != inMemory {
+		args = append(args, "--appendonly", "yes", "--appendfsync", fsync)
+	}
+	r := &rig{dir: b.TempDir(), server: stagetest.Real(b, args...)}
+	r.rdb = r.server.Client()
 	r.log = filepath.Join(r.dir, "sent_emails")
 	if err := os.WriteFile(r.log, nil, 0o600); err != nil { // it is followed before the first line
-		return "", nil, err
+		b.Fatal(err)
 	}
-	for range n + 1 {
-		at, err := freeAddress()
-		if err != nil {
-			return "", nil, err
+	empty(b, db)
+	b.Cleanup(func() {
+		stop(b, slices.Concat(r.programs, r.stages)...)
+		empty(b, db)
+		for _, p := range slices.Concat(r.programs, r.stages) {
+			if text, _ := os.ReadFile(p.output()); b.Failed() {
+				b.Logf("the end of %s's output:\n%s", p.name, text[max(0, len(text)-2000):])
+			}
 		}
-		others = append(others, at)
-	}
-	return others[0], others[1:], r.openRedis(ctx, others[0])
+	})
+	return r
 }
 
-// open starts everything but the stages and the peer.
-func (r *rig) open(ctx context.Context) error {
-	redisAt, at, err := r.prepare(ctx, 3)
+func (r *rig) program(b testing.TB, name string, up func(context.Context) error, args ...string) *program {
+	path, err := filepath.Abs(filepath.Join(*bin, name))
 	if err != nil {
-		return err
+		b.Fatal(err)
 	}
-	storeAt, webAt, bareAt := at[0], at[1], at[2]
-	if r.mongoURL == "" {
-		r.store = r.program("standalone", listening(storeAt), "store", "--listen", storeAt, "--data", filepath.Join(r.dir, "documents"))
-		r.say("%s", r.storeName())
-		if err := r.store.start(ctx); err != nil {
-			return err
-		}
+	return &program{name: name, path: path, args: args, dir: r.dir, up: up}
+}
+
+// open prepares everything and starts what is no stage.
+func open(b *testing.B, fsync string) *rig {
+	b.Helper()
+	r := newRig(b, fsync, database)
+	store := os.Getenv("MONGO_URL")
+	if store == "" {
+		at := address(b)
+		r.programs = append(r.programs, r.program(b, "standalone", listening(at), "store", "--listen", at, "--data", filepath.Join(r.dir, "documents")))
+		store = "mongodb://" + at + "/"
 	}
-	env := append([]string{
-		"REDIS_URL=redis://" + redisAt, "MONGO_URL=" + cmp.Or(r.mongoURL, "mongodb://"+storeAt+"/"), "MONGO_DATABASE=" + r.db,
-		"SENT_EMAILS=" + r.log, "RATE_LIMIT=off", "ADDRESS_LIMIT=off", "LISTEN=" + webAt, "LOG_LEVEL=warn",
-	}, r.env...)
+	web, bare := address(b), address(b)
 	for _, name := range services {
-		admin, err := freeAddress()
-		if err != nil {
-			return err
-		}
-		p := r.program(name, ready(admin))
-		p.env = append([]string{"ADMIN_LISTEN=" + admin}, env...)
+		admin := address(b)
+		p := r.program(b, name, ready(admin))
+		p.env = append([]string{
+			"ADMIN_LISTEN=" + admin, "REDIS_URL=redis://" + r.server.Addr, "MONGO_URL=" + store, "MONGO_DATABASE=" + database,
+			"SENT_EMAILS=" + r.log, "RATE_LIMIT=off", "ADDRESS_LIMIT=off", "LISTEN=" + web, "LOG_LEVEL=warn",
+		}, more...)
 		if name == "web-api" {
-			r.web = p
+			r.programs = append(r.programs, p)
 		} else {
 			r.stages = append(r.stages, p)
 		}
 	}
-	r.bare = r.program("bare-echo", listening(bareAt), bareAt, redisAt)
-	err = errors.Join(r.web.start(ctx), r.bare.start(ctx))
-	if err == nil {
-		r.client, err = newClient(webAt, r.log)
-	}
-	if err == nil {
-		r.simple, err = newClient(bareAt, "")
-	}
-	return err
+	r.programs = append(r.programs, r.program(b, "bare-echo", listening(bare), bare, r.server.Addr))
+	start(b, r.programs...)
+	r.client, r.bare = newClient(b, web, r.log), newClient(b, bare, "")
+	return r
 }
 
-// peerProgram is the build of the pipeline on Watermill. It is measured if it is there and the
-// store is a given one: it looks documents up one at a time.
-const peerProgram = "watermill"
-
-// openPeer starts the peer's Redis and all its programs.
-func (r *rig) openPeer(ctx context.Context) error {
-	redisAt, at, err := r.prepare(ctx, 1)
-	if err != nil {
-		return err
-	}
-	webAt := at[0]
-	host, port, err := net.SplitHostPort(redisAt)
-	if err != nil {
-		return err
-	}
+// openPeer starts the peer with a Redis of its own.
+func openPeer(b *testing.B, fsync string) *rig {
+	b.Helper()
+	db := database + "_" + peer
+	r := newRig(b, fsync, db)
+	web := address(b)
+	host, port, _ := net.SplitHostPort(r.server.Addr)
 	for _, name := range services {
-		p := r.program(name, func(context.Context) error { return nil }, name) // a stream keeps what comes before
-		p.path = filepath.Join(r.bin, peerProgram)
-		p.env = []string{"REDIS_HOST=" + host, "REDIS_PORT=" + port, "MONGO_URL=" + r.mongoURL, "MONGO_DATABASE=" + r.db, "SENT_EMAILS=" + r.log, "LISTEN=" + webAt}
+		p := r.program(b, peer, func(context.Context) error { return nil }, name) // a stream keeps what comes before
+		p.name = name
+		p.env = []string{"REDIS_HOST=" + host, "REDIS_PORT=" + port, "MONGO_URL=" + os.Getenv("MONGO_URL"), "MONGO_DATABASE=" + db, "SENT_EMAILS=" + r.log, "LISTEN=" + web}
 		if name == "web-api" {
-			r.web, p.up = p, listening(webAt)
-		} else {
-			r.stages = append(r.stages, p)
+			p.up = listening(web)
 		}
+		r.stages = append(r.stages, p)
 	}
-	if err := errors.Join(r.startStages(ctx), r.web.start(ctx)); err != nil {
-		return err
-	}
-	r.client, err = newClient(webAt, r.log)
-	return err
-}
-
-// startPeer starts the peer, if it was built; the first time with its Redis.
-func (r *rig) startPeer(ctx context.Context) error {
-	if r.peer != nil {
-		r.peer.empty(ctx)
-		return errors.Join(r.peer.startStages(ctx), r.peer.web.start(ctx))
-	}
-	if _, err := os.Stat(filepath.Join(r.bin, peerProgram)); err != nil {
-		r.say("the build on Watermill is not measured: %v", err)
-		return nil
-	}
-	dir := filepath.Join(r.dir, peerProgram)
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return err
-	}
-	r.peer = &rig{options: r.options, dir: dir, fsync: r.fsync, db: database + "_" + peerProgram}
-	return r.peer.openPeer(ctx)
-}
-
-// pause stops the peer's programs; its Redis stays.
-func (r *rig) pause() error { return errors.Join(r.web.stop(), r.stopStages()) }
-
-func (r *rig) openRedis(ctx context.Context, address string) error {
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
-	}
-	args := []string{r.brokerConf, "--bind", "127.0.0.1", "--port", port, "--dir", r.dir, "--daemonize", "no"}
-	if r.fsync == inMemory {
-		args = append(args, "--appendonly", "no")
-	} else {
-		args = append(args, "--appendonly", "yes", "--appendfsync", r.fsync)
-	}
-	r.rdb = redis.NewClient(&redis.Options{Addr: address})
-	r.redis = &program{name: "redis", path: r.redisServer, args: args, dir: r.dir, up: func(ctx context.Context) error { return r.rdb.Ping(ctx).Err() }}
-	return r.redis.start(ctx)
-}
-
-func (r *rig) storeName() string {
-	if r.mongoURL == "" {
-		return "standalone's store, WHICH IS THE BOTTLENECK: it is made for trying and testing; name another with MONGO_URL"
-	}
-	return "the store of MONGO_URL"
-}
-
-// empty drops the database of a given store, so that all rounds are alike and nothing is left.
-func (r *rig) empty(ctx context.Context) {
-	if r.mongoURL == "" {
-		return
-	}
-	client, err := mongo.Connect(mongooptions.Client().ApplyURI(r.mongoURL).SetTimeout(10 * time.Second))
-	if err == nil {
-		err = errors.Join(client.Database(r.db).Drop(ctx), client.Disconnect(ctx))
-	}
-	if err != nil {
-		r.say("database %s is not dropped: %v", r.db, err)
-	}
-}
-
-func (r *rig) program(name string, up func(context.Context) error, args ...string) *program {
-	return &program{name: name, path: filepath.Join(r.bin, name), args: args, dir: r.dir, up: up}
-}
-
-func (r *rig) startStages(ctx context.Context) error {
-	for _, p := range r.stages {
-		if err := p.launch(); err != nil {
-			return err
-		}
-	}
-	for _, p := range r.stages {
-		if err := p.wait(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *rig) stopStages() (err error) {
-	for _, p := range r.stages { // from the front, so that entries under way go through
-		err = errors.Join(err, p.stop())
-	}
-	return err
-}
-
-func (r *rig) close() (err error) {
-	if r.peer != nil {
-		err = r.peer.close()
-	}
-	for _, c := range []*client{r.client, r.simple} {
-		if c != nil {
-			err = errors.Join(err, c.close())
-		}
-	}
-	for _, p := range slices.Concat([]*program{r.web}, r.stages, []*program{r.bare, r.store}) {
-		if p != nil {
-			err = errors.Join(err, p.stop())
-		}
-	}
-	r.empty(context.Background())
-	if r.rdb != nil {
-		_ = r.rdb.Close() // nothing was written
-	}
-	if r.redis != nil && r.redis.running() {
-		_ = r.redis.cmd.Process.Kill() // a shutdown would save its data
-		<-r.redis.ended
-	}
-	return err
+	start(b, r.stages...)
+	r.client = newClient(b, web, r.log)
+	return r
 }
 
 // pids are the processes that run, by name.
 func (r *rig) pids() map[string]int {
-	pids := map[string]int{"client": os.Getpid()}
-	for _, p := range slices.Concat([]*program{r.redis, r.store, r.web, r.bare}, r.stages) {
-		if p != nil && p.running() {
+	pids := map[string]int{"client": os.Getpid(), "redis": r.server.PID()}
+	for _, p := range slices.Concat(r.programs, r.stages) {
+		if p.running() {
 			pids[p.name] = p.cmd.Process.Pid
 		}
 	}
-	if r.storePID != 0 {
-		pids["store"] = r.storePID
+	if *storePID != 0 {
+		pids["store"] = *storePID
 	}
 	return pids
+}
+
+// empty drops a database of the store of MONGO_URL, so that all runs are alike and nothing is left.
+func empty(b testing.TB, db string) {
+	url := os.Getenv("MONGO_URL")
+	if url == "" {
+		return
+	}
+	ctx := context.Background() // it is also called when the benchmark has ended
+	client, err := mongo.Connect(options.Client().ApplyURI(url).SetTimeout(10 * time.Second))
+	if err == nil {
+		err = cmp.Or(client.Database(db).Drop(ctx), client.Disconnect(ctx))
+	}
+	if err != nil {
+		b.Errorf("drop the database %s: %v", db, err)
+	}
+}
+
+// durabilities are those of -fsync.
+func durabilities(b testing.TB) []string {
+	all := strings.Split(*fsyncs, ",")
+	for _, f := range all {
+		if !slices.Contains([]string{inMemory, "no", "everysec", "always"}, f) {
+			b.Fatalf("-fsync: %q is not one of off, no, everysec, always", f)
+		}
+	}
+	return all
 }

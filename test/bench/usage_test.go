@@ -1,52 +1,41 @@
 //go:build linux
 
-package main
+package bench
 
 import (
-	"context"
 	"fmt"
-	"os/exec"
-	"runtime"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/prometheus/procfs"
 	"github.com/redis/go-redis/v9"
 )
 
-// machine describes where a report was made, as far as the system tells.
-func machine(redisServer string) string {
-	cpu, kernel := "", ""
-	if fs, err := procfs.NewDefaultFS(); err == nil {
-		if all, err := fs.CPUInfo(); err == nil && len(all) > 0 {
-			cpu = all[0].ModelName
-		}
-		words, _ := fs.SysctlStrings("kernel.osrelease")
-		kernel = strings.Join(words, " ")
-	}
-	out, _ := exec.Command(redisServer, "--version").Output()
-	redis, _, _ := strings.Cut(strings.TrimPrefix(string(out), "Redis server v="), " sha=")
-	return fmt.Sprintf("%s, %d cores; Linux %s; redis-server %s; %s", cpu, runtime.NumCPU(), kernel, redis, runtime.Version())
-}
+// services are those that an event passes.
+var services = []string{"web-api", "distance", "db", "email"}
 
 // reading is what was used up to a moment.
 type reading struct {
-	at             time.Time
-	cpu            map[string]float64 // seconds, by process
-	resident, peak map[string]float64 // MB, by process
-	busy, stolen   float64            // CPU seconds of the machine; of them, those that the host gave to others
-	calls          map[string]float64 // Redis commands, those inside scripts too
-	used           float64            // bytes in Redis
-	reads          float64            // requests, or pipelines of requests, that Redis read
+	at           time.Time
+	cpu          map[string]float64 // seconds, by process
+	resident     map[string]float64 // MB, by process
+	busy, stolen float64            // CPU seconds of the machine; those that its host gave to others
+	calls        map[string]float64 // Redis commands, those inside scripts too
+	used         float64            // bytes in Redis
+	reads        float64            // requests, or pipelines of requests, that Redis read
 }
 
 // read takes a reading of the processes and of Redis.
-func read(ctx context.Context, pids map[string]int, rdb *redis.Client) (reading, error) {
-	r := reading{at: time.Now(), cpu: map[string]float64{}, resident: map[string]float64{}, peak: map[string]float64{}, calls: map[string]float64{}}
-	info, err := rdb.InfoMap(ctx, "commandstats", "stats", "memory").Result()
+func read(b testing.TB, pids map[string]int, rdb *redis.Client) reading {
+	b.Helper()
+	r := reading{at: time.Now(), cpu: map[string]float64{}, resident: map[string]float64{}, calls: map[string]float64{}}
+	info, err := rdb.InfoMap(b.Context(), "commandstats", "stats", "memory").Result()
 	if err != nil {
-		return r, fmt.Errorf("INFO: %w", err)
+		b.Fatalf("INFO: %v", err)
 	}
 	for name, value := range info["Commandstats"] {
 		calls, _, _ := strings.Cut(strings.TrimPrefix(value, "calls="), ",")
@@ -54,53 +43,58 @@ func read(ctx context.Context, pids map[string]int, rdb *redis.Client) (reading,
 	}
 	r.used, _ = strconv.ParseFloat(info["Memory"]["used_memory_dataset"], 64)
 	r.reads, _ = strconv.ParseFloat(info["Stats"]["total_reads_processed"], 64)
-
+	for name, pid := range pids {
+		p, err := procfs.NewProc(pid)
+		if err != nil {
+			b.Fatalf("%s: %v", name, err)
+		}
+		stat, err := p.Stat()
+		if err != nil {
+			b.Fatalf("%s: %v", name, err)
+		}
+		r.cpu[name], r.resident[name] = stat.CPUTime(), float64(stat.ResidentMemory())/(1<<20)
+	}
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
-		return r, err
-	}
-	for name, pid := range pids {
-		if err := r.process(fs, name, pid); err != nil {
-			return r, fmt.Errorf("usage of %s: %w", name, err)
-		}
+		b.Fatal(err)
 	}
 	all, err := fs.Stat()
+	if err != nil {
+		b.Fatal(err)
+	}
 	c := all.CPUTotal
 	r.busy, r.stolen = c.User+c.Nice+c.System+c.IRQ+c.SoftIRQ, c.Steal
-	return r, err
+	return r
 }
 
-func (r reading) process(fs procfs.FS, name string, pid int) error {
-	p, err := fs.Proc(pid)
-	if err != nil {
-		return err
-	}
-	stat, err := p.Stat()
-	if err != nil {
-		return err
-	}
-	status, err := p.NewStatus()
-	r.cpu[name], r.resident[name], r.peak[name] = stat.CPUTime(), float64(status.VmRSS)/(1<<20), float64(status.VmHWM)/(1<<20)
-	return err
-}
-
-// spent is what a stretch cost for each of its events.
-func spent(from, to reading, events int) cost {
-	c := cost{CPU: map[string]float64{}, Commands: map[string]float64{}, Resident: to.resident, Peak: to.peak}
+// cost reports what a stretch of so many events took. cpu-s/1000 is the CPU time of the four
+// services for 1,000 events; elsewhere is what other programs used, stolen what the host of a
+// virtual machine gave to others.
+func cost(b *testing.B, from, to reading, events int) {
 	n := float64(events)
-	known := 0.0
+	perThousand := func(name string, seconds float64) { b.ReportMetric(seconds/n*1000, name+"cpu-s/1000") }
+	known, four := 0.0, 0.0
 	for name, s := range to.cpu {
-		c.CPU[name] = (s - from.cpu[name]) / n * 1000
-		known += s - from.cpu[name]
+		s -= from.cpu[name]
+		known += s
+		if slices.Contains(services, name) {
+			four += s
+		}
+		perThousand(name+"-", s)
+		b.ReportMetric(to.resident[name], name+"-MB")
 	}
-	c.Elsewhere = max(0, to.busy-from.busy-known) / n * 1000
-	c.Stolen = (to.stolen - from.stolen) / n * 1000
-	for name, calls := range to.calls {
-		if d := (calls - from.calls[name]) / n; d > 0.0005 {
-			c.Commands[name] = d
+	perThousand("", four)
+	perThousand("elsewhere-", max(0, to.busy-from.busy-known))
+	perThousand("stolen-", to.stolen-from.stolen)
+	commands, names := 0.0, ""
+	for _, name := range slices.Sorted(maps.Keys(to.calls)) {
+		if each := (to.calls[name] - from.calls[name]) / n; each > 0.0005 {
+			commands += each
+			names += fmt.Sprintf(" %s %.3g,", name, each)
 		}
 	}
-	c.Left = (to.used - from.used) / n
-	c.RoundTrips = (to.reads - from.reads) / n
-	return c
+	b.Logf("Redis commands an event:%s", names)
+	b.ReportMetric(commands, "redis-commands/event")
+	b.ReportMetric((to.reads-from.reads)/n, "redis-trips/event")
+	b.ReportMetric((to.used-from.used)/n, "redis-B-left/event")
 }
