@@ -143,7 +143,11 @@ func (f *feed) adoptLoop(ctx, live context.Context) {
 		case <-ctx.Done():
 			return
 		case <-f.free:
-			if err := f.adopt(ctx, live); err != nil && ctx.Err() == nil {
+			err := f.adopt(ctx, live)
+			if err != nil && strings.Contains(err.Error(), "unknown command") { // SSUBSCRIBE, before Redis 7
+				return
+			}
+			if err != nil && ctx.Err() == nil {
 				f.s.log.Warn("adoption interrupted", "channel", f.s.cfg.In, "of", f.what, "err", err)
 			}
 		}
@@ -178,7 +182,7 @@ func (f *feed) adopt(ctx, live context.Context) error {
 		return err
 	}
 	if err := a.announce(ctx); err != nil {
-		_, _ = a.lease(ctx, 0)
+		a.giveUp(ctx)
 		return f.link.Check(ctx, err)
 	}
 	helping, stop := context.WithCancel(live)
@@ -204,9 +208,22 @@ func (f *feed) adopt(ctx, live context.Context) error {
 		return nil
 	}
 	if err != nil {
-		_, _ = a.lease(ctx, 0) // so that the next one need not wait
+		a.giveUp(ctx)
 	}
 	return err
+}
+
+// giveUp gives up the lease after an error, so that the next adoption, which needs another token,
+// need not wait for its end.
+func (a *adoption) giveUp(ctx context.Context) {
+	var wait backoff
+	for range 3 {
+		if _, err := a.lease(ctx, 0); err == nil {
+			a.s.later(ctx, tickAgain, a.offer)
+			return
+		}
+		wait.wait(ctx)
+	}
 }
 
 // subscribe subscribes to the channel, its announcements, and the channel that tells how many

@@ -38,12 +38,19 @@ type cluster struct {
 	opt   redis.Options          // of a node's client, without its address
 	slots []int                  // by shard; the last one is that of the key pipeline
 	at    []atomic.Pointer[node] // the slot's master, as far as is known
+	owned []owned                // guarded by mu: all slots that have a master
 
 	mu     sync.Mutex
 	nodes  map[string]*node // by address, all that were ever named
 	heard  listeners
 	asking bool
 	asked  time.Time
+}
+
+// owned are slots from first to last, and their master.
+type owned struct {
+	first, last int
+	by          *node
 }
 
 // node is a server of the cluster.
@@ -97,8 +104,15 @@ func (b *Broker) findShards(ctx context.Context) ([]*shard, error) {
 	home := keys.Slot(b.link.Keys.Pipeline())
 	err := c.cover(ctx, home)
 	n := 0
+	if err != nil && strings.Contains(err.Error(), "NOPERM") {
+		err = b.lacking(b.link, on("", "", "cluster slots", "cluster nodes"), "", "")
+	}
 	if err == nil {
 		n, err = b.countShards(ctx, c.client(0))
+		if err != nil && strings.Contains(err.Error(), "NOPERM") { // a script says all that is missing, with the names of any shard
+			k := keys.Shards(b.opt.Prefix, 1)[0]
+			err = b.allowed(ctx, &link.Link{Client: func() *redis.Client { return c.owner(keys.Slot(k.Base)).client }, Keys: k})
+		}
 	}
 	if err == nil {
 		err = c.cover(ctx, append(keys.Slots(n), home)...)
@@ -164,6 +178,18 @@ func (c *cluster) cover(ctx context.Context, slots ...int) error {
 
 // client is one of the master of a shard, or of the key pipeline.
 func (c *cluster) client(i int) *redis.Client { return c.at[i].Load().client }
+
+// owner is the master of a slot, or of another one if it is not known.
+func (c *cluster) owner(slot int) *node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range c.owned {
+		if o.first <= slot && slot <= o.last {
+			return o.by
+		}
+	}
+	return c.at[0].Load()
+}
 
 // node returns the node with this address. mu is held, or c is not shared yet.
 func (c *cluster) node(addr string) *node {
@@ -267,6 +293,7 @@ func (c *cluster) load(ctx context.Context) error {
 func (c *cluster) take(slots []redis.ClusterSlot, from *node) {
 	before := c.masters()
 	c.mu.Lock()
+	c.owned = c.owned[:0]
 	for _, r := range slots {
 		for i, x := range r.Nodes {
 			addr := from.named(x.Addr)
@@ -277,6 +304,7 @@ func (c *cluster) take(slots []redis.ClusterSlot, from *node) {
 			if i > 0 { // a replica, to be asked another time
 				continue
 			}
+			c.owned = append(c.owned, owned{r.Start, r.End, n})
 			for s, slot := range c.slots {
 				if r.Start <= slot && slot <= r.End {
 					c.at[s].Store(n)

@@ -2,6 +2,7 @@ package stage_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -122,4 +123,114 @@ func (a *arrivals) all(bodies ...string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return !slices.ContainsFunc(bodies, func(b string) bool { return a.count[b] == 0 })
+}
+
+// TestClusterSharded: what is published on the sharded channel is adopted once, in whatever node
+// its slot is, also after the slot has moved, and by one of two processes.
+func TestClusterSharded(t *testing.T) {
+	t.Parallel()
+	c := stagetest.ShardedOf(t, 3, false)
+	rdb := c.Client()
+	got := &arrivals{count: map[string]int{}}
+	process := func() (stop func()) {
+		b := openCluster(t, c, func(o *stage.Options) { o.Prefix = "shop:" })
+		return start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+	}
+	sent := 0
+	send := func() (body string) {
+		sent++
+		body = fmt.Sprint("message ", sent)
+		if err := rdb.SPublish(t.Context(), "shop:in", body).Err(); err != nil {
+			t.Fatal(err)
+		}
+		return body
+	}
+	settled := func(what string) {
+		t.Helper()
+		var last string
+		stagetest.Eventually(t, "messages are adopted "+what, func() bool {
+			if last == "" || !got.all(last) {
+				last = send()
+			}
+			time.Sleep(20 * time.Millisecond)
+			return got.all(last)
+		})
+		var sure []string
+		for range 20 {
+			sure = append(sure, send())
+		}
+		stagetest.Eventually(t, "all arrive "+what, func() bool { return got.all(sure...) })
+	}
+	stop := process()
+	settled("at first")
+	process()
+	slot := int(rdb.ClusterKeySlot(t.Context(), "shop:in").Val())
+	for range 3 {
+		from := c.Master(slot)
+		to := c.Servers[(slices.Index(c.Servers, from)+1)%3]
+		c.Begin(slot, to)
+		settled("while the slot moves")
+		c.End(slot, from, to)
+		settled("after the slot moved")
+	}
+	stop()
+	settled("after its adopter stopped")
+	got.mu.Lock()
+	defer got.mu.Unlock()
+	for body, n := range got.count {
+		if n != 1 {
+			t.Errorf("%q arrived %d times, want once", body, n)
+		}
+	}
+}
+
+// TestClusterRights: with the rights that it asks for, on each node, a stage works and adopts.
+func TestClusterRights(t *testing.T) {
+	t.Parallel()
+	c := stagetest.ShardedOf(t, 3, false)
+	everywhere := func(line string) {
+		for _, s := range c.Servers {
+			command(t, s.Client(), line)
+		}
+	}
+	everywhere("ACL SETUSER app on >p +eval +evalsha +info")
+	b := openCluster(t, c, func(o *stage.Options) {
+		app := *o.Redis
+		app.Username, app.Password = "app", "p"
+		o.Redis, o.Prefix = &app, "shop:"
+	})
+	got := &arrivals{count: map[string]int{}}
+	s, err := b.New(stage.Config{Name: "s", In: "in"}, got.sink())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stagetest.Run(t, s)
+	asked, last := map[string]bool{}, ""
+	stagetest.Eventually(t, "it has the rights that it asks for", func() bool {
+		err := b.Ping(t.Context())
+		if lacks := new(stage.RightsError); errors.As(err, &lacks) {
+			if !asked[lacks.Grant] {
+				everywhere(lacks.Grant)
+			}
+			asked[lacks.Grant] = true
+		}
+		if err == nil {
+			err = s.Ready()
+		}
+		if err != nil && err.Error() != last {
+			last = err.Error()
+			t.Log(err)
+		}
+		return err == nil
+	})
+	if len(asked) > 3 {
+		t.Errorf("it asked %d times: %v", len(asked), asked)
+	}
+	rdb := c.Client()
+	stagetest.Eventually(t, "it adopts from both channels", func() bool {
+		rdb.Publish(t.Context(), "shop:in", "plain")
+		rdb.SPublish(t.Context(), "shop:in", "sharded")
+		time.Sleep(20 * time.Millisecond)
+		return got.all("plain", "sharded")
+	})
 }

@@ -13,6 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage/internal/keys"
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
@@ -32,8 +35,11 @@ import (
 //
 // The lease is in shard 0. What is adopted goes to the shard of its event ID.
 //
-// A sharded channel (SPUBLISH) of the same name is a second feed. It has one node, so one order, and
-// nothing in it is in the stream already. Its lease is in its own slot.
+// The sharded channel of the same name, on which others SPUBLISH, is a second feed. It has one
+// master, so one order, and nothing in it is in the stream already. Its lease and marker are in its
+// own slot. When that moves, Redis ends the subscription. The tick does not see this lease: a
+// candidate looks for it, and the adopter renews it, once a lease. The marker of each renewal shows
+// that the subscription lives.
 
 // feed is a Pub/Sub channel whose messages are adopted.
 type feed struct {
@@ -58,10 +64,45 @@ func (s *lane) feeds() []*feed {
 	in, k, lease := s.cfg.In, s.keys, s.b.opt.Lease
 	f := &feed{s: s, what: "PUBLISH", link: s.link, keys: []string{k.Adopter(in), k.Stream(in)}, live: k.Live(in), kept: k.Kept(in),
 		marker: "PUBLISH", lasts: lease, pings: lease / 2, free: s.free, token: &s.token, cluster: s.b.cluster.Load()}
-	if f.cluster != nil {
-		f.marker, f.pings = "", lease
+	if f.cluster == nil {
+		return []*feed{f}
 	}
-	return []*feed{f}
+	f.marker, f.pings = "", lease
+	n := s.keys.Sharded(in)
+	slot := keys.Slot(n.Base)
+	sharded := &feed{s: s, what: "SPUBLISH", keys: []string{n.Adopter("")}, live: k.Live(in), kept: n.Stream(":kept"), marker: "SPUBLISH", lasts: 2 * lease,
+		free: make(chan struct{}, 1), token: new(atomic.Value), cluster: f.cluster}
+	sharded.token.Store("")
+	sharded.link = &link.Link{Client: func() *redis.Client { return f.cluster.owner(slot).client }, Keys: n, Lost: f.cluster.lost}
+	return []*feed{f, sharded}
+}
+
+// offer says that nobody may adopt.
+func (f *feed) offer() {
+	select {
+	case f.free <- struct{}{}:
+	default:
+	}
+}
+
+// look offers a sharded channel once a lease, if nobody has it or its lease is to be renewed.
+func (f *feed) look(ctx context.Context) {
+	t := time.NewTicker(f.s.b.opt.Lease)
+	defer t.Stop()
+	for {
+		if f.token.Load() != "" {
+			f.offer()
+		} else if err := f.link.Client().Get(ctx, f.keys[0]).Err(); err == redis.Nil {
+			f.offer()
+		} else {
+			_ = f.link.Check(ctx, err) // another master may have it
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
 }
 
 // send subscribes, in a cluster at any master, and returns the channels.
@@ -71,9 +112,14 @@ func (a *adoption) send(live context.Context) []string {
 		a.sub = a.link.Client().Subscribe(live, to...)
 		return to
 	}
+	a.order.content = &content{now: map[mark]int{}, pongs: int(contentFor/a.s.b.opt.Lease) + 1}
+	if a.marker == "SPUBLISH" {
+		to = []string{a.live, a.kept}
+		a.sub = a.link.Client().SSubscribe(live, to...)
+		return to
+	}
 	masters := a.cluster.masters()
 	a.at = masters[rand.IntN(len(masters))]
-	a.order.content = &content{now: map[mark]int{}, pongs: int(contentFor/a.pings) + 1}
 	a.sub = a.at.client.Subscribe(live, to...)
 	return to
 }

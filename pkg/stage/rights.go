@@ -88,6 +88,8 @@ func (b *Broker) allowed(ctx context.Context, over *link.Link) error {
 		missing = []need{{"evalsha", "+evalsha +eval"}}
 		if strings.Contains(err.Error(), "'select'") { // as the connection is made
 			missing = []need{{"select", "+select"}}
+		} else if k := over.Keys.None(); strings.Contains(err.Error(), " key") { // in a cluster each script has one
+			missing = on(k, "~"+k, "del %", "setrange % 0 a")
 		}
 	}
 	refused, _ := reply.([]any)
@@ -142,7 +144,7 @@ func (b *Broker) lacking(over *link.Link, missing []need, has, reset string) err
 		if len(words) > 1 && strings.Contains(n.grant, "|") {
 			name += " " + strings.ToUpper(words[1])
 		}
-		if len(words) > 1 && (name == "PUBLISH" || name == "SUBSCRIBE") {
+		if len(words) > 1 && (strings.HasSuffix(name, "PUBLISH") || strings.HasSuffix(name, "SUBSCRIBE")) {
 			name += " " + words[1]
 		}
 		if !slices.Contains(e.Missing, name) {
@@ -228,6 +230,11 @@ func (s *Stage) needs(k keys.Names) []need {
 	if !s.cfg.NoAdopt {
 		for _, c := range []string{k.Live(in), k.Kept(in), k.Adopters(in)} {
 			needs = append(needs, on(c, "&"+c, "subscribe %")...)
+		}
+		if x := k.Sharded(in); k.Base != k.Prefix {
+			kept := x.Stream(":kept")
+			needs = slices.Concat(needs, on(k.Live(in), "&"+k.Live(in), "ssubscribe %"), on(kept, "&"+kept, "ssubscribe %", "spublish % a"),
+				on(x.Adopter(""), "~"+x.Adopter(""), "get %", "set % a", "del %"), on(x.None(), "~"+x.None(), "del %"))
 		}
 	}
 	if s.lasting && k.Base != k.Prefix {

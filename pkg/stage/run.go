@@ -105,6 +105,9 @@ func (s *Stage) start(ctx context.Context) *running {
 		if !s.cfg.NoAdopt && l.index == 0 {
 			for _, f := range l.feeds() {
 				r.adopter.Go(func() { f.adoptLoop(ctx, r.live) })
+				if f.marker == "SPUBLISH" {
+					s.chores.Go(func() { f.look(ctx) })
+				}
 			}
 		}
 	}

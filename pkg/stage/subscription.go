@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"sync/atomic"
 	"time"
@@ -15,11 +16,11 @@ func (l *lastHeard) now()               { l.ns.Store(time.Now().UnixNano()) }
 func (l *lastHeard) ago() time.Duration { return time.Since(time.Unix(0, l.ns.Load())) }
 
 // guard closes sub when ctx ends, or when it is broken without saying so: it pings every
-// pings, and nothing came for a lease and a call's time. After this process itself was frozen, what came
+// pings, if that is not 0, and nothing came for a lease and a call's time. After this process itself was frozen, what came
 // meanwhile has to be read first.
 func (b *Broker) guard(ctx context.Context, sub *redis.PubSub, heard *lastHeard, pings time.Duration) {
 	defer sub.Close()
-	t := time.NewTicker(pings)
+	t := time.NewTicker(cmp.Or(pings, b.opt.Lease))
 	defer t.Stop()
 	for last := time.Now(); ; last = time.Now() {
 		select {
@@ -32,7 +33,9 @@ func (b *Broker) guard(ctx context.Context, sub *redis.PubSub, heard *lastHeard,
 			if heard.ago() > b.opt.Lease+callTimeout {
 				return
 			}
-			_ = sub.Ping(ctx)
+			if pings > 0 {
+				_ = sub.Ping(ctx)
+			}
 		}
 	}
 }

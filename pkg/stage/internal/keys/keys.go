@@ -62,6 +62,12 @@ func (n Names) Adopted(channel, token string) string {
 	return n.Stream(channel) + ":adopted:" + token
 }
 
+// Sharded names what adopters from the sharded Pub/Sub channel of the same name have: Adopter(""),
+// a key, and Stream(":kept"), a sharded channel. Both are in the channel's slot.
+func (n Names) Sharded(channel string) Names {
+	return Names{Prefix: n.Prefix, Base: "{" + n.Live(channel) + "}"}
+}
+
 // Of the pipeline.
 
 func (n Names) Consumer(group, name string) string { return n.Base + "consumer:" + group + ":" + name }
