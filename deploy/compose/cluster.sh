@@ -6,6 +6,7 @@
 # cluster when all answer and none has a key. Keep the folders: they hold the data and the node's ID.
 set -eu
 umask 077
+[ -n "${REDISCLI_AUTH:-}" ] || unset REDISCLI_AUTH # redis-cli --cluster would send the empty one
 
 # ask HOST:PORT WORD… prints nothing if there is no answer.
 ask() {
