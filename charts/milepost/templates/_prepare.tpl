@@ -22,9 +22,9 @@ enabled components with their defaults, a map by name. */}}
 {{- end -}}
 
 {{- $broker := deepCopy $v.broker -}}
-{{- if or (not $broker.enabled) (eq $broker.mode "external") -}}
+{{- if or (not $broker.enabled) (has $broker.mode (list "external" "cluster")) -}}
 {{- if eq $broker.mode "sentinel" }}{{ fail "broker.mode is sentinel, but broker.enabled is false or redis_host is set: the Redis is elsewhere, and mode is external" }}{{ end -}}
-{{- $broker = mergeOverwrite $broker (dict "enabled" false "mode" "external") -}}
+{{- $broker = mergeOverwrite $broker (dict "enabled" false "mode" (ternary "cluster" "external" (eq $broker.mode "cluster"))) -}}
 {{- end -}}
 {{- if eq $broker.mode "sentinel" -}}
 {{- $affinity := deepCopy (default dict (default $v.affinity $broker.affinity)) -}}
@@ -46,6 +46,9 @@ enabled components with their defaults, a map by name. */}}
 {{- range $name, $c := $v._components -}}
 {{- if and (get $c.autoscaling "enabled") (get $c.keda "enabled") -}}
 {{- fail (printf "components.%s: autoscaling and keda are both enabled; two scalers of one service would work against each other" $name) -}}
+{{- end -}}
+{{- if and (has "cache" $c.uses) (eq $broker.mode "cluster") (not (include "milepost.present" (list $ "cache"))) -}}
+{{- fail (printf "broker.mode is cluster, but components.%s uses a cache and there is none: a cache cannot be on a Redis Cluster, so set cache.enabled or cache.external" $name) -}}
 {{- end -}}
 {{- range $scaler := list "autoscaling" "keda" -}}
 {{- $s := get $c $scaler -}}

@@ -30,6 +30,24 @@ into a variable of its own; the kubelet inserts it into the URL. */}}
 {{ $pod }}.{{ include "milepost.name" (list $root "broker-nodes") }}.{{ $root.Release.Namespace }}.svc:{{ index . 2 }}
 {{- end }}
 
+{{/* The nodes of a Redis Cluster that broker.external and broker.cluster name, as a YAML list. */}}
+{{- define "milepost.nodes" -}}
+{{- $all := list -}}
+{{- with .Values.broker.external.host }}{{ $all = append $all (printf "%s:%d" . (int $.Values.broker.external.port)) }}{{ end -}}
+{{- range default list (get .Values.broker.cluster "nodes") }}{{ $all = append $all (ternary . (printf "%s:6379" .) (contains ":" .)) }}{{ end -}}
+{{ toYaml $all }}
+{{- end }}
+
+{{/* The ports of a store elsewhere, as a YAML list, from (list $ role). */}}
+{{- define "milepost.externalPorts" -}}
+{{- $store := index (index . 0).Values (index . 1) -}}
+{{- $ports := list (include "milepost.port" . | int) -}}
+{{- if and (eq (index . 1) "broker") (eq $store.mode "cluster") -}}
+{{- range include "milepost.nodes" (index . 0) | fromYamlArray }}{{ $ports = append $ports (regexFind "[0-9]+$" . | int) }}{{ end -}}
+{{- end -}}
+{{ toYaml (default (uniq $ports) $store.external.ports) }}
+{{- end }}
+
 {{/* The ports of a store that the chart runs, as a list, from (list $ role). */}}
 {{- define "milepost.ports" -}}
 - {port: {{ include "milepost.port" . }}, protocol: TCP}
@@ -120,6 +138,15 @@ into a variable of its own; the kubelet inserts it into the URL. */}}
 {{- end }}
 - name: WAIT_REPLICAS
   value: {{ .Values.broker.sentinel.waitReplicas | int | quote }}
+{{- else if and (eq .Values.broker.mode "cluster") (not .Values.broker.external.existingSecret) }}
+{{- $nodes := include "milepost.nodes" . | fromYamlArray }}
+- name: REDIS_URL
+  value: {{ ternary "rediss" "redis" (eq $tls "true") }}://{{ first $nodes }}/0{{ range $i, $node := rest $nodes }}{{ ternary "?" "&" (eq $i 0) }}addr={{ $node }}{{ end }}
+{{- if .Values.broker.auth.enabled }}
+- name: REDIS_PASSWORD
+  valueFrom:
+    secretKeyRef: {name: {{ include "milepost.secretName" (list . "broker") }}, key: {{ .Values.broker.auth.passwordKey }}}
+{{- end }}
 {{- else if or .Values.broker.auth.enabled $tls (and (not .Values.broker.enabled) .Values.broker.external.existingSecret) -}}
 {{ include "milepost.url" (dict "root" . "role" "broker" "name" "REDIS_URL" "scheme" (ternary "rediss" "redis" (eq $tls "true"))) }}
 {{- else }}
@@ -127,6 +154,10 @@ into a variable of its own; the kubelet inserts it into the URL. */}}
   value: {{ include "milepost.host" (list . "broker") | quote }}
 - name: REDIS_PORT
   value: {{ include "milepost.port" (list . "broker") | quote }}
+{{- end }}
+{{- if eq .Values.broker.mode "cluster" }}
+- name: WAIT_REPLICAS
+  value: {{ .Values.broker.cluster.waitReplicas | int | quote }}
 {{- end }}
 {{- include "milepost.env.tls" (list . "broker" "REDIS") }}
 {{- end }}

@@ -79,3 +79,39 @@ func TestSentinelPolicies(t *testing.T) {
 		t.Error("the broker may reach mongo")
 	}
 }
+
+// With broker.mode=cluster every program finds the nodes, with SHARDS, password and WAIT_REPLICAS; the
+// policies open the ports of all of them, and the chart runs no broker.
+func TestCluster(t *testing.T) {
+	all := rendered(t, "milepost", `{broker: {mode: cluster, external: {host: n0}, cluster: {nodes: [n1, "n2:7000"], shards: 32, waitReplicas: 1}, auth: {enabled: true, existingSecret: s}}, tools: {enabled: true}}`)
+	var policies []*networkingv1.NetworkPolicy
+	for _, o := range all {
+		if p, ok := o.(*networkingv1.NetworkPolicy); ok {
+			policies = append(policies, p)
+		}
+	}
+	for name, p := range pods(all) {
+		uses := name != "milepost-cache" && name != "milepost-mongo"
+		for _, port := range []int{6379, 7000} {
+			if may := allowed(policies, end{labels: p.Labels}, end{elsewhere: true}, port); may != uses {
+				t.Errorf("%s may reach port %d elsewhere: %v", name, port, may)
+			}
+		}
+		if !uses {
+			continue
+		}
+		vars := env(p)
+		var cfg config.Broker
+		if err := config.Load(func(v string) string { return vars[v] }, &cfg); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		tool := name == "milepost-tools" || name == "milepost-test" // it takes the number of shards as Redis has it
+		if o := cfg.Options(); o.Addr != "n0:6379" || o.Password != "s/password" || !slices.Equal(cfg.Nodes(), []string{"n1:6379", "n2:7000"}) || cfg.WaitFor != 1 || cfg.Shards != 32 && !tool {
+			t.Errorf("%s: %s, password %s, further nodes %q, SHARDS %d, WAIT_REPLICAS %d", name, o.Addr, o.Password, cfg.Nodes(), cfg.Shards, cfg.WaitFor)
+		}
+	}
+	if _, ok := pods(all)["milepost-broker"]; ok {
+		t.Error("the chart runs a broker, too")
+	}
+}
