@@ -21,6 +21,7 @@ type clusterNode struct {
 	dir, addr string
 	env       []string
 	cmd       *exec.Cmd
+	said      strings.Builder
 }
 
 func (n *clusterNode) script(t *testing.T, word string) *exec.Cmd {
@@ -38,6 +39,7 @@ func (n *clusterNode) start(t *testing.T) {
 	t.Helper()
 	n.cmd = n.script(t, "node")
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	n.cmd.Stdout, n.cmd.Stderr = &n.said, &n.said
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -73,13 +75,21 @@ func clusterScript(t *testing.T, password string) {
 	for range 6 {
 		n := &clusterNode{dir: t.TempDir(), addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))}
 		nodes, addrs = append(nodes, n), append(addrs, n.addr)
-		t.Cleanup(n.kill)
+		t.Cleanup(func() {
+			n.kill()
+			if t.Failed() {
+				t.Logf("%s said:\n%s", n.addr, n.said.String())
+			}
+		})
 	}
 	for _, n := range nodes {
 		n.env = []string{"ME=" + n.addr, "NODES=" + strings.Join(addrs, " "), "REDIS_PASSWORD=" + password, "REDISCLI_AUTH=" + password,
 			"BROKER_CONF=" + filepath.Join(files, "broker.conf"), "NODE_CONF=" + filepath.Join(n.dir, "node.conf"), "REDIS_SH=" + filepath.Join(files, "redis.sh")}
 	}
-	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, Password: password})
+	open := func() *redis.ClusterClient {
+		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, Password: password})
+	}
+	rdb := open()
 	t.Cleanup(func() { _ = rdb.Close() })
 	settled := func(when string, masters ...string) {
 		t.Helper()
@@ -101,6 +111,8 @@ func clusterScript(t *testing.T, password string) {
 	kept := func(when string) {
 		t.Helper()
 		stagetest.Eventually(t, when+": every key is there", func() bool {
+			rdb := open() // an old one may ask the killed master for a minute
+			defer rdb.Close()
 			for i := range 50 {
 				if v, err := rdb.Get(ctx, fmt.Sprint("key", i)).Result(); err != nil || v != "kept" {
 					return false
