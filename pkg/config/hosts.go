@@ -39,6 +39,9 @@ func (h *Hosts) UnmarshalText(b []byte) error {
 // Allow reports whether a request for host, with or without a port, is to be answered. The empty
 // host of HTTP/1.0 is: browsers send one.
 func (h Hosts) Allow(host string) bool {
+	if host == "" {
+		return true
+	}
 	name := host
 	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
 		name = host[:i]
@@ -47,7 +50,7 @@ func (h Hosts) Allow(host string) bool {
 		return true
 	}
 	name = strings.TrimSuffix(strings.ToLower(name), ".")
-	if host == "" || name == "localhost" || strings.HasSuffix(name, ".localhost") {
+	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
 		return true
 	}
 	for _, allowed := range h {

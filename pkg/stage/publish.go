@@ -245,6 +245,12 @@ func (o *outlet) loop() {
 			registered = o.register(ctx)
 		}
 		o.publish(ctx, batch)
+		clear(batch)
+		o.mu.Lock()
+		if o.list == nil {
+			o.list = batch[:0]
+		}
+		o.mu.Unlock()
 	}
 }
 

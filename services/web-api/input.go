@@ -97,13 +97,12 @@ func readInput(w http.ResponseWriter, r *http.Request) (input, error) {
 		w.Header().Set("Accept-Encoding", "identity")
 		return input{}, echo.NewHTTPError(http.StatusUnsupportedMediaType, fmt.Sprintf("the body must not be encoded; its Content-Encoding is %q", coding))
 	}
-	tooMuch := echo.NewHTTPError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", maxBody))
 	if r.ContentLength > maxBody {
-		return input{}, tooMuch // before any of it is read
+		return input{}, tooMuch() // before any of it is read
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return input{}, tooMuch
+		return input{}, tooMuch()
 	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		w.Header().Set("Connection", "close")
 		return input{}, echo.NewHTTPError(http.StatusRequestTimeout, "the body came too slowly").SetInternal(err)
@@ -131,6 +130,10 @@ func readInput(w http.ResponseWriter, r *http.Request) (input, error) {
 		}
 		return readForm(form), nil
 	}
+}
+
+func tooMuch() error {
+	return echo.NewHTTPError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", maxBody))
 }
 
 // readForm reads what people type: the place in any of the forms that [place] reads.

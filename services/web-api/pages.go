@@ -116,8 +116,9 @@ func (s *site) mainPage(c echo.Context, status int, p mainPage) error {
 	// without Sec-Fetch-Site: sameOrigin would refuse it. No referrer goes to another site.
 	c.Response().Header().Set("Referrer-Policy", "same-origin")
 	if p.Accepted != nil {
-		zip := takesGzip(c.Request())
-		if body := s.fillAccepted(s.mount(c), p.Accepted, zip); body != nil {
+		zip, b := takesGzip(c.Request()), pageBuffers.Get().(*pageBuffer)
+		defer pageBuffers.Put(b)
+		if body := s.fillAccepted(b, s.mount(c), p.Accepted, zip); body != nil {
 			return sendAs(c, status, typeHTML+"; charset=utf-8", body, zip)
 		}
 	}

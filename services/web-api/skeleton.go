@@ -73,46 +73,24 @@ func deflate(text string) ([]byte, error) {
 // escaper escapes as html/template does, in text and in quoted attributes alike.
 var escaper = strings.NewReplacer("\x00", "\uFFFD", `"`, "&#34;", "&", "&amp;", "'", "&#39;", "+", "&#43;", "<", "&lt;", ">", "&gt;")
 
-// pageBuffers are for pages that are compressed: only their checksum is needed.
-var pageBuffers = sync.Pool{New: func() any { return new([]byte) }}
+// pageBuffer is what a page is filled into, and what is sent of it. Kept for the next page: a new
+// one for each was a third of what the garbage collector had to do.
+type pageBuffer struct{ plain, zipped []byte }
 
-// fill returns the page with the values, as text or, if zip, as gzip. It escapes the values for
-// text and quoted attributes; a value within an address must be plain there.
-func (k skeleton) fill(zip bool, values ...string) []byte {
-	escaped := make([]string, len(values))
+var pageBuffers = sync.Pool{New: func() any { return new(pageBuffer) }}
+
+// fill returns the page with the values, as text or, if zip, as gzip; it is valid as long as b is
+// not used again. It escapes the values for text and quoted attributes; a value within an address
+// must be plain there.
+func (k skeleton) fill(b *pageBuffer, zip bool, values ...string) []byte {
+	var escaped [acceptedValues]string
 	for i, v := range values {
 		escaped[i] = escaper.Replace(v)
 	}
-	size, zippedSize := 0, 64 // the header, the end and the last block
-	for _, p := range k.parts {
-		n := 5 + len(p.text)
-		if p.deflated != nil {
-			n = 5 + len(p.deflated)
-		}
-		size += len(p.text)
-		if p.value >= 0 {
-			size += len(escaped[p.value])
-			n += len(escaped[p.value])
-		}
-		zippedSize += n
-	}
-	if !zip {
-		plain := make([]byte, 0, size)
-		for _, p := range k.parts {
-			plain = append(plain, p.text...)
-			if p.value >= 0 {
-				plain = append(plain, escaped[p.value]...)
-			}
-		}
-		return plain
-	}
-	buffer := pageBuffers.Get().(*[]byte)
-	defer pageBuffers.Put(buffer)
-	plain := slices.Grow((*buffer)[:0], size)
-	zipped := append(make([]byte, 0, zippedSize), "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"...)
+	plain, zipped := b.plain[:0], append(b.zipped[:0], "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"...)
 	stored := 0 // plain[stored:] is not in zipped yet
 	for _, p := range k.parts {
-		if p.deflated != nil {
+		if zip && p.deflated != nil {
 			zipped = append(store(zipped, plain[stored:], false), p.deflated...)
 			stored = len(plain) + len(p.text)
 		}
@@ -121,10 +99,14 @@ func (k skeleton) fill(zip bool, values ...string) []byte {
 			plain = append(plain, escaped[p.value]...)
 		}
 	}
+	b.plain, b.zipped = plain, zipped
+	if !zip {
+		return plain
+	}
 	zipped = store(zipped, plain[stored:], true)
 	zipped = binary.LittleEndian.AppendUint32(zipped, crc32.ChecksumIEEE(plain))
 	zipped = binary.LittleEndian.AppendUint32(zipped, uint32(len(plain)))
-	*buffer = plain
+	b.zipped = zipped
 	return zipped
 }
 
@@ -185,9 +167,9 @@ func (m *mapView) fill(x, y int, texts []string) {
 	m.From, m.Line, m.View, m.Miles, m.Km, m.Share = texts[0], texts[1], texts[2], texts[3], texts[4], template.URL(texts[5])
 }
 
-// fillAccepted fills the skeleton for a. It returns nil if a has something that only the template
+// fillAccepted fills the skeleton for a, in b. It returns nil if a has something that only the template
 // can show: an ID that must be escaped in an address, or no valid place.
-func (s *site) fillAccepted(to *mount, a *acceptedView, zip bool) []byte {
+func (s *site) fillAccepted(b *pageBuffer, to *mount, a *acceptedView, zip bool) []byte {
 	m := s.mapOf(typed{Lat: a.Lat, Long: a.Long, Place: a.place()})
 	if !m.Chosen || !plainID(a.ID) {
 		return nil
@@ -200,5 +182,5 @@ func (s *site) fillAccepted(to *mount, a *acceptedView, zip bool) []byte {
 	if a.Repeat {
 		k = to.repeated
 	}
-	return k.fill(zip, values[:]...)
+	return k.fill(b, zip, values[:]...)
 }

@@ -34,6 +34,7 @@ func TestSkeleton(t *testing.T) {
 		}
 		return v
 	}
+	into := map[bool]*pageBuffer{false: {}, true: {}} // used again, as the site does
 	for n := range 400 {
 		a := acceptedView{ID: someID, Email: text(), Lat: text(), Long: text(), Name: text(), Repeat: n%2 == 0}
 		key := text()
@@ -46,7 +47,7 @@ func TestSkeleton(t *testing.T) {
 			k = s.mounts.home.repeated
 		}
 		fill := func(zip bool) []byte {
-			return k.fill(zip, slices.Concat([]string{key, a.ID, a.Email, a.Lat, a.Long, a.Name, texts[0], strconv.Itoa(n), strconv.Itoa(-n)}, texts[1:])...)
+			return k.fill(into[zip], zip, slices.Concat([]string{key, a.ID, a.Email, a.Lat, a.Long, a.Name, texts[0], strconv.Itoa(n), strconv.Itoa(-n)}, texts[1:])...)
 		}
 		same(t, s, p, fill(false), fill(true))
 		if t.Failed() {
@@ -61,15 +62,15 @@ func TestFillAccepted(t *testing.T) {
 	for _, lat := range []string{"90", "-90", "32.080058", "-32.080058", "0", "-0.00001", "71.3"} {
 		for _, long := range []string{"180", "-180", "34.864535", "-145.135465", "0", "190", "-74.0060"} {
 			a := acceptedView{ID: someID, Email: hostile[0], Lat: lat, Long: long, Name: "Sant'Ágata, de’ (Goti)"}
-			same(t, s, s.complete(mainPage{Accepted: &a}), s.fillAccepted(s.mounts.home, &a, false), s.fillAccepted(s.mounts.home, &a, true))
+			same(t, s, s.complete(mainPage{Accepted: &a}), s.fillAccepted(new(pageBuffer), s.mounts.home, &a, false), s.fillAccepted(new(pageBuffer), s.mounts.home, &a, true))
 		}
 	}
 	for _, id := range hostile {
-		if page := s.fillAccepted(s.mounts.home, &acceptedView{ID: id + "/", Email: "a@b", Lat: "1", Long: "2"}, false); page != nil {
+		if page := s.fillAccepted(new(pageBuffer), s.mounts.home, &acceptedView{ID: id + "/", Email: "a@b", Lat: "1", Long: "2"}, false); page != nil {
 			t.Errorf("the ID %.40q was filled in; want the template to escape it", id)
 		}
 	}
-	if page := s.fillAccepted(s.mounts.home, &acceptedView{ID: someID, Lat: "91", Long: "x"}, false); page != nil {
+	if page := s.fillAccepted(new(pageBuffer), s.mounts.home, &acceptedView{ID: someID, Lat: "91", Long: "x"}, false); page != nil {
 		t.Error("a submission without a valid place was filled in")
 	}
 }
@@ -96,8 +97,8 @@ func same(t *testing.T, s *site, p mainPage, plain, zipped []byte) {
 func BenchmarkAccepted(b *testing.B) {
 	s := siteOn(b, &fake{}, Settings{})
 	a := acceptedView{ID: someID, Email: "ada@example.com", Lat: "40.7128", Long: "-74.0060"}
-	for b.Loop() {
-		if page := s.fillAccepted(s.mounts.home, &a, true); page == nil {
+	for to := new(pageBuffer); b.Loop(); {
+		if page := s.fillAccepted(to, s.mounts.home, &a, true); page == nil {
 			b.Fatal("not filled")
 		}
 	}
