@@ -16,12 +16,12 @@ import (
 // Step is what one stage did with a tracked event. A later Step of the same stage replaces the
 // earlier one.
 type Step struct {
-	ID     string          // event ID
-	Stage  string          // the stage's name; for the submission itself the publisher's
-	State  string          // "done", "retry" (will be tried again) or "dead" (dead letter)
-	At     time.Time       // Redis' clock, to the millisecond
-	Next   []string        // the channels it was forwarded to
-	Detail json.RawMessage // from the output or result, see Progresser; nil if there is none
+	ID     string          `json:"-"`                // event ID
+	Stage  string          `json:"stage"`            // the stage's name; for the submission itself the publisher's
+	State  string          `json:"state"`            // "done", "retry" (will be tried again) or "dead" (dead letter)
+	At     time.Time       `json:"at"`               // Redis' clock, to the millisecond
+	Next   []string        `json:"next,omitempty"`   // the channels it was forwarded to
+	Detail json.RawMessage `json:"detail,omitempty"` // from the output or result, see Progresser
 }
 
 // parseStep reads a line of the function step of the scripts.

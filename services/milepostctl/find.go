@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -84,26 +85,18 @@ func (t *tool) store() (s config.Mongo, named bool, err error) {
 
 // found is what is known of an event, for JSON.
 type found struct {
-	ID       string     `json:"id"`
-	Places   []place    `json:"places"`
-	Progress []progress `json:"progress,omitempty"`
-	Document *document  `json:"document,omitempty"`
-	Store    string     `json:"store"` // "asked", "not asked" or why it did not answer
+	ID       string            `json:"id"`
+	Places   []place           `json:"places"`
+	Problems []operate.Problem `json:"problems,omitempty"` // of the stages that still have to handle it
+	Progress []stage.Step      `json:"progress,omitempty"`
+	Document *document         `json:"document,omitempty"`
+	Store    string            `json:"store"` // "asked", "not asked" or why it did not answer
 	now      time.Time
 }
 
-// place is an [inspect.Place] with advice.
 type place struct {
 	inspect.Place
-	Stage string `json:"stage_state,omitempty"` // of the stage that has it: running, not running, paused, …
-	Why   string `json:"why,omitempty"`         // the stage is not running
-	Do    string `json:"do,omitempty"`          // the command that helps
-}
-
-type progress struct {
-	Stage string    `json:"stage"`
-	State string    `json:"state"`
-	At    time.Time `json:"at"`
+	Do string `json:"do,omitempty"` // the command that replays it
 }
 
 // document has neither address nor place: whoever may see those asks the store.
@@ -123,28 +116,18 @@ func (t *tool) search(ctx context.Context, p pipeline, docs *records.Store, id s
 		return found{}, err
 	}
 	f := found{ID: id, Store: "not asked", Places: make([]place, 0, len(places)), now: seen.At}
-	rows := operate.Rows(seen)
 	for _, p := range places {
 		x := place{Place: p}
-		for _, r := range rows {
-			if r.Stage == p.Group && r.Channel == p.Channel {
-				x.Stage, x.Why = r.State, r.Why
-			}
-		}
-		switch {
-		case p.State == inspect.Aside:
+		if p.State == inspect.Aside {
 			x.Do = operate.Replay(t.called(), inspect.DeadLetter{Channel: p.Channel, Entry: p.Entry})
-		case p.State == inspect.Pending, p.State == inspect.Waiting && x.Stage != operate.Running:
-			x.Do = operate.Command(t.called(), "status", p.Channel)
 		}
 		f.Places = append(f.Places, x)
 	}
-	steps, err := p.Progress(ctx, id)
-	if err != nil && !errors.Is(err, stage.ErrNotFound) {
+	f.Problems = slices.DeleteFunc(operate.Problems(seen, t.called()), func(x operate.Problem) bool {
+		return !slices.ContainsFunc(f.Places, func(p place) bool { return p.open() && p.Group == x.Stage && p.Channel == x.Channel })
+	})
+	if f.Progress, err = p.Progress(ctx, id); err != nil && !errors.Is(err, stage.ErrNotFound) {
 		return found{}, err
-	}
-	for _, s := range steps {
-		f.Progress = append(f.Progress, progress{s.Stage, s.State, s.At})
 	}
 	if docs != nil {
 		f.Store = "asked"
@@ -199,17 +182,14 @@ func (t *tool) foundText(f found) error {
 	var rows [][]string
 	var advice strings.Builder
 	for _, p := range f.Places {
-		group := "-"
-		if p.Group != "" {
-			group = visible(p.Group)
+		group, where := visible(p.Group), p.State
+		if p.State == inspect.Unread {
+			group, where = "-", "done"
 		}
-		cells := []string{visible(p.Channel), group, p.where(), operate.Ago(f.now, p.Since), strconv.Itoa(p.Tries), strconv.Itoa(p.Crashes)}
+		cells := []string{visible(p.Channel), group, where, operate.Ago(f.now, p.Since), strconv.Itoa(p.Tries), strconv.Itoa(p.Crashes)}
 		rows = append(rows, append(cells, p.why(f.now)...))
-		if text := p.advice(); text != "" {
-			fmt.Fprintf(&advice, "\n%s\n", text)
-		}
 		if p.Do != "" {
-			fmt.Fprintf(&advice, "    %s\n", p.Do)
+			fmt.Fprintf(&advice, "\nOnce the cause is fixed, replay it:\n    %s\n", p.Do)
 		}
 	}
 	if len(rows) > 0 {
@@ -218,16 +198,9 @@ func (t *tool) foundText(f found) error {
 			return err
 		}
 	}
+	writeProblems(&advice, f.Problems)
 	_, err := io.WriteString(t.Out, b.String()+advice.String())
 	return err
-}
-
-// where is the state in words: an entry that no stage reads is at the end of its way.
-func (p place) where() string {
-	if p.State == inspect.Unread {
-		return "done"
-	}
-	return p.State
 }
 
 // why has a line for each thing that keeps the event there.
@@ -245,32 +218,10 @@ func (p place) why(now time.Time) (parts []string) {
 	case p.State == inspect.Unread:
 		parts = append(parts, "done: no stage reads this channel")
 	}
-	if p.open() && p.Stage != "" && p.Stage != operate.Running {
-		parts = append(parts, fmt.Sprintf("%s is %s: %s", p.Group, p.Stage, printable(p.Why)))
-	}
 	return parts
 }
 
 // open is true while the stage still has to handle the event.
 func (p place) open() bool {
 	return p.State == inspect.Waiting || p.State == inspect.Pending || p.State == inspect.Retrying
-}
-
-func (p place) advice() string {
-	group := visible(p.Group)
-	switch {
-	case p.State == inspect.Aside:
-		return "Once the cause is fixed, replay it:"
-	case !p.open():
-		return ""
-	case p.Stage == operate.NotRunning:
-		return "Start " + group + ": it handles the event by itself."
-	case p.State == inspect.Retrying:
-		return "Fix the cause: " + group + " tries it again by itself, and sets it aside if it keeps failing."
-	case p.State == inspect.Pending:
-		return "If it stays there, look at the process that has it:"
-	case p.Stage != operate.Running:
-		return "Fix what " + group + " waits for: it handles the event by itself."
-	}
-	return group + " will handle it; see whether its backlog grows."
 }

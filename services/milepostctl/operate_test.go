@@ -163,7 +163,8 @@ func TestStatusSays(t *testing.T) {
 		stop()
 		id := strings.TrimSpace(must(t, o, "publish", event.RawInput, golden))
 		if out := must(t, o, "--redis", "redis://"+o.Addr, "find", id); !strings.Contains(out, "raw_input  distance  waiting  ") ||
-			!strings.Contains(out, "distance is not running: no process runs it\n\nStart distance: it handles the event by itself.\n    milepostctl --redis redis://"+o.Addr+" status raw_input\n") {
+			!strings.Contains(out, "\n! distance is not running: no process runs it; 1 event waits, the oldest for ") ||
+			!strings.HasSuffix(out, "\n  Start it: its events are kept.\n    milepostctl --redis redis://"+o.Addr+" group list raw_input\n") {
 			t.Errorf("find of an event that waits: %s", out)
 		}
 		if s := runTool(t, o, "", "find", "01a1fcf2-c249-787c-93ac-7be164ea854e"); s.code != ExitNotFound || !strings.Contains(s.err, "it went all the way") {
@@ -222,8 +223,8 @@ func TestWatch(t *testing.T) {
 	}
 
 	s = watch("distance", nil)
-	if lines := strings.Count(s.out, "\n"); s.code != ExitOK || strings.Count(s.out, "TIME") != 1 || lines != 4 || strings.Contains(s.out, "\x1b") {
-		t.Errorf("watch on a pipe: %s; want one heading, then a line a look", s)
+	if lines := strings.Count(s.out, "\n"); s.code != ExitOK || strings.Count(s.out, "STAGE") != 3 || lines != 9 || strings.Contains(s.out, "\x1b") {
+		t.Errorf("watch on a pipe: %s; want the time, a heading and a line of each look", s)
 	}
 
 	s = watch("\n", nil, "-o", "json")

@@ -29,7 +29,7 @@ events that it will retry, and its dead letters. Below, it says what is wrong an
 On a Redis Cluster these are sums; with --shards there is a line for each shard of each stage, too.
 
 The rate is measured for --sample. A number such as 100+ is a minimum: only that many were read. --watch
-repeats it every --interval until interrupted: in place on a terminal, else line by line. With --check
+repeats it every --interval until interrupted: in place on a terminal, else one below the other. With --check
 the exit status is 5 if there is an urgent problem: a stage that is paused, behind, or not running while
 events wait, or dead letters.`,
 		Example: `  milepostctl status
@@ -153,19 +153,23 @@ func (t *tool) statusOf(w io.Writer, s inspect.Seen) error {
 	if err := t.shardTable(w, s); err != nil {
 		return err
 	}
+	var b strings.Builder
+	writeProblems(&b, problems)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func writeProblems(b *strings.Builder, problems []operate.Problem) {
 	for _, p := range problems {
-		mark, command := "-", ""
+		mark := "-"
 		if p.Urgent {
 			mark = "!"
 		}
+		fmt.Fprintf(b, "\n%s %s\n  %s\n", mark, printable(p.Text), p.Do)
 		if p.Command != "" {
-			command = "    " + p.Command + "\n"
-		}
-		if _, err := fmt.Fprintf(w, "\n%s %s\n  %s\n%s", mark, printable(p.Text), p.Do, command); err != nil {
-			return err
+			fmt.Fprintf(b, "    %s\n", p.Command)
 		}
 	}
-	return nil
 }
 
 var stageHeading = []string{"STAGE", "CHANNEL", "STATE", "BACKLOG", "PENDING", "OLDEST", "RATE", "CONSUMERS", "RETRIES", "DEAD"}
@@ -217,7 +221,6 @@ func (t *tool) watch(ctx context.Context, o *inspect.Observer, seen inspect.Seen
 		fmt.Fprint(t.Out, "\x1b[2J\x1b[?25l") // clear the screen and hide the cursor, which would flicker
 		defer fmt.Fprint(t.Out, "\x1b[?25h")  // show it again
 	}
-	heading := true
 	for ctx.Err() == nil {
 		switch {
 		case err != nil && t.output == "json":
@@ -229,8 +232,8 @@ func (t *tool) watch(ctx context.Context, o *inspect.Observer, seen inspect.Seen
 		case t.output == "json":
 			err = t.statusOf(t.Out, seen)
 		default:
-			err = t.lines(seen, heading)
-			heading = false
+			fmt.Fprintln(t.Out, seen.At.Local().Format(time.DateTime))
+			err = t.statusOf(t.Out, seen)
 		}
 		if err != nil {
 			return err // the output is closed
@@ -244,24 +247,6 @@ func (t *tool) watch(ctx context.Context, o *inspect.Observer, seen inspect.Seen
 		}
 	}
 	return nil
-}
-
-// lines adds a line for each stage, for a log or a pipe.
-func (t *tool) lines(s inspect.Seen, heading bool) error {
-	var b bytes.Buffer
-	rows := stageRows(s)
-	for i := range rows {
-		rows[i] = slices.Insert(rows[i], 0, s.At.Local().Format(time.TimeOnly))
-	}
-	if err := t.table(&b, slices.Insert(slices.Clone(stageHeading), 0, "TIME"), rows); err != nil {
-		return err
-	}
-	text := b.Bytes()
-	if !heading {
-		text = text[bytes.IndexByte(text, '\n')+1:]
-	}
-	_, err := t.Out.Write(text)
-	return err
 }
 
 // redraw draws the screen from its top. It cuts lines at its width.

@@ -3,16 +3,12 @@ package doctor
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/redis/go-redis/v9"
 
@@ -104,36 +100,29 @@ func (x *examination) keys(ctx context.Context) {
 // is begin with variables.
 func remedy(err error, variables string, o *redis.Options) string {
 	var lacks *stage.RightsError
-	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var certificate x509.CertificateInvalidError
-	var plain tls.RecordHeaderError
-	var dns *net.DNSError
 	switch {
 	case errors.As(err, &lacks):
 		return lacks.Grant
-	case errors.As(err, &authority):
-		return variables + "_TLS_CA=<PEM file with the authority that signed the server's certificate>"
 	case errors.As(err, &host):
 		return "Name the server as its certificate does, in " + variables + "_URL or " + variables + "_HOST."
 	case errors.As(err, &certificate):
 		return "Give the server a certificate that is valid now and for servers."
-	case errors.As(err, &plain):
-		return "The server speaks no TLS: write redis:// in " + variables + "_URL, and unset " + variables + "_TLS_CA and " + variables + "_TLS_CERT."
-	case errors.As(err, &dns):
-		return "Correct the host's name in " + variables + "_URL or " + variables + "_HOST, or look at DNS."
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "Start it, or name another one in " + variables + "_URL."
 	}
-	msg := err.Error()
-	if _, grant, ok := strings.Cut(msg, "to allow it: "); ok {
+	if _, grant, ok := strings.Cut(err.Error(), "to allow it: "); ok {
 		return grant
 	}
-	for _, r := range []struct{ says, change string }{
+	change := advice(err, [][2]string{
 		{"knows no master", "Correct master_name= in $_URL. SENTINEL MASTERS, asked of a Sentinel, lists the names."},
 		{"Sentinel refuses", "Set $_SENTINEL_PASSWORD to the password of the Sentinels, and write a user, if they have one, before the @ of $_URL."},
 		{"the master that Sentinel names", "This machine must reach the master at the address that Sentinel gives it: replica-announce-ip in its redis.conf sets that."},
 		{"Sentinel", "$_URL must name the Sentinels, usually at port 26379, and they must run: redis://HOST:26379/0?master_name=NAME&addr=HOST:26379"},
+		{"unknown authority", "$_TLS_CA=<PEM file with the authority that signed the server's certificate>"},
+		{"no TLS", noTLS},
+		{"like a TLS handshake", noTLS},
+		{"lookup ", "Correct the host's name in $_URL or $_HOST, or look at DNS."},
+		{"connection refused", "Start it, or name another one in $_URL."},
 		{"WRONGPASS", "Correct the user or password in $_USERNAME and $_PASSWORD, or set it: ACL SETUSER @ on ><password>"},
 		{"NOAUTH", "Set $_PASSWORD, and $_USERNAME if the user is not default."},
 		{"without any password configured", "Unset $_PASSWORD and remove it from $_URL, or give the server one: CONFIG SET requirepass <password>"},
@@ -148,13 +137,20 @@ func remedy(err error, variables string, o *redis.Options) string {
 		{"max number of clients", "CONFIG SET maxclients 10000"},
 		{"DENIED", "Give the server a password, or a `bind` to a private network: it is in protected mode."},
 		{"certificate", "$_TLS_CERT=<PEM file with a client certificate that the server trusts> and $_TLS_KEY=<its key>"},
-	} {
-		if strings.Contains(msg, r.says) {
-			return strings.NewReplacer("$", variables, "@", cmp.Or(o.Username, "default")).Replace(r.change)
-		}
+		{"EOF", "If the server wants TLS, write rediss:// in $_URL, or set $_TLS_CA."},
+		{"connection reset", "If the server wants TLS, write rediss:// in $_URL, or set $_TLS_CA."},
+		{"", "Look at the network between here and there, and at the server's log."},
+	})
+	return strings.NewReplacer("$", variables, "@", cmp.Or(o.Username, "default")).Replace(change)
+}
+
+const noTLS = "The server speaks no TLS: write redis:// in $_URL, and unset $_TLS_CA and $_TLS_CERT."
+
+// advice is what a table of texts and changes says of the first text that is in err; "" if none is.
+func advice(err error, table [][2]string) string {
+	i := slices.IndexFunc(table, func(row [2]string) bool { return strings.Contains(err.Error(), row[0]) })
+	if i < 0 {
+		return ""
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-		return "If the server wants TLS, write rediss:// in " + variables + "_URL, or set " + variables + "_TLS_CA."
-	}
-	return "Look at the network between here and there, and at the server's log."
+	return table[i][1]
 }

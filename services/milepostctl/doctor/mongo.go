@@ -73,7 +73,7 @@ func mongoRemedy(ctx context.Context, err error, o *options.ClientOptions) strin
 	if o.TLSConfig != nil {
 		broken = "If the server speaks no TLS, unset MONGO_TLS_CA and MONGO_TLS_CERT, and write tls=false in MONGO_URL."
 	}
-	for _, r := range []struct{ says, change string }{
+	if change := advice(err, [][2]string{
 		{"unknown authority", "MONGO_TLS_CA=<PEM file with the authority that signed the server's certificate>"},
 		{"certificate is not valid", "Name the server as its certificate does, in MONGO_URL or MONGO_HOST."},
 		{"certificate", "MONGO_TLS_CERT=<PEM file with a client certificate that the server trusts> and MONGO_TLS_KEY=<its key>"},
@@ -81,10 +81,8 @@ func mongoRemedy(ctx context.Context, err error, o *options.ClientOptions) strin
 		{"nauthorized", "Correct MONGO_USERNAME and MONGO_PASSWORD, or grant the user readWrite on the database."},
 		{"no such host", "Correct the host's name in MONGO_URL or MONGO_HOST, or look at DNS."},
 		{"EOF", broken},
-	} {
-		if strings.Contains(err.Error(), r.says) {
-			return r.change
-		}
+	}); change != "" {
+		return change
 	}
 	if o.ReplicaSet == nil || *o.ReplicaSet == "" {
 		return "Start it, or name another one with --mongo or MONGO_URL."
