@@ -130,6 +130,7 @@ func Problems(s inspect.Seen, tool string) []Problem {
 			Do: "Their events wait. A replica of their master takes over; without one, start the master again. `redis-cli --cluster check` says more.",
 		})
 	}
+	out = append(out, ofWriters(s, tool)...)
 	for _, c := range s.Channels {
 		for _, wrong := range c.Wrong {
 			out = append(out, Problem{
@@ -155,6 +156,45 @@ func Problems(s inspect.Seen, tool string) []Problem {
 	}
 	urgent := func(p Problem) int { return map[bool]int{true: 0, false: 1}[p.Urgent] }
 	slices.SortStableFunc(out, func(a, b Problem) int { return urgent(a) - urgent(b) })
+	return out
+}
+
+// ofWriters are the problems that shards wait for their writer, or have none.
+func ofWriters(s inspect.Seen, tool string) (out []Problem) {
+	type whose struct{ channel, stage, writer string }
+	shards, events, order := map[whose]int{}, map[whose]int{}, []whose{}
+	divided := func(stage string) bool {
+		return slices.ContainsFunc(s.Shards, func(x inspect.ShardStatus) bool { return x.Writer(stage) != "" })
+	}
+	for _, x := range s.Shards {
+		for _, c := range x.Channels {
+			for _, g := range c.Groups {
+				i := slices.IndexFunc(g.Consumers, func(y inspect.ConsumerStatus) bool { return y.Name == g.Writer })
+				if g.Writer == "" && !divided(g.Name) || i >= 0 && g.Consumers[i].State == "alive" {
+					continue
+				}
+				w := whose{c.Channel, g.Name, g.Writer}
+				if shards[w]++; shards[w] == 1 {
+					order = append(order, w)
+				}
+				events[w] += g.Backlog
+			}
+		}
+	}
+	for _, w := range order {
+		p := Problem{
+			Stage: w.stage, Channel: w.channel, Urgent: true,
+			Text:    fmt.Sprintf("%d of %d shards of %s belong to %s, which is not running", shards[w], len(s.Shards), w.stage, w.writer),
+			Do:      "Start it again, with its volume. Only if its journal is lost, free the shards: what it had begun may then be written twice.",
+			Command: Command(tool, "claim", w.channel, w.stage, "--from", w.writer),
+		}
+		if w.writer == "" {
+			p.Text = fmt.Sprintf("%d of %d shards of %s have no writer", shards[w], len(s.Shards), w.stage)
+			p.Do, p.Command = "After a start it takes a moment. Otherwise run as many writers as EMAIL_WRITERS says.", ""
+		}
+		p.Text += "; " + plural(events[w], "event waits there", "events wait there")
+		out = append(out, p)
+	}
 	return out
 }
 

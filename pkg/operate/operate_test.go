@@ -81,6 +81,21 @@ func TestProblems(t *testing.T) {
 		"a foreign group": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
 			s.Channels[0].Foreign = []inspect.Foreign{{Name: "audit", Backlog: 7}, {Name: "old", Policy: "ignored", Lost: 3}}
 		}, []string{"audit, a group of another program on raw_input, has 7 entries to ack: they are kept for it, up to MAX_BACKLOG", "adopt the group", "tool group ignore raw_input audit"}},
+		"shards wait": {func(_, db *inspect.GroupStatus, s *inspect.Seen) {
+			db.Consumers = append(db.Consumers, inspect.ConsumerStatus{Name: "j", State: "away"})
+			for _, writer := range []string{"b-1-00", "j", "b-1-00", "j"} {
+				g := *db
+				g.Writer, g.Backlog = writer, 3
+				s.Shards = append(s.Shards, inspect.ShardStatus{Channels: []inspect.ChannelStatus{{Channel: "calculated_distance", Groups: []inspect.GroupStatus{g}}}})
+			}
+		}, []string{"! 2 of 4 shards of db belong to j, which is not running; 6 events wait there", "with its volume", "tool claim calculated_distance db --from j"}},
+		"a shard has no writer": {func(_, db *inspect.GroupStatus, s *inspect.Seen) {
+			for _, writer := range []string{"b-1-00", ""} {
+				g := *db
+				g.Writer = writer
+				s.Shards = append(s.Shards, inspect.ShardStatus{Channels: []inspect.ChannelStatus{{Channel: "calculated_distance", Groups: []inspect.GroupStatus{g}}}})
+			}
+		}, []string{"! 1 of 2 shards of db have no writer; 0 events wait there", "as many writers as EMAIL_WRITERS", ""}},
 		"wrong key": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
 			s.Channels[0].Wrong = []string{"the key raw_input:due is a string, not a zset"}
 		},

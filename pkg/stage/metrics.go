@@ -16,7 +16,7 @@ type metrics struct {
 	dropped, elsewhere, again                          *prometheus.CounterVec
 	handler, wait, age, batch                          *prometheus.HistogramVec
 	paused, backlog, pending, oldest, deadNow, dueNow  *prometheus.GaugeVec
-	lost, consumers                                    *prometheus.GaugeVec
+	lost, consumers, waiting                           *prometheus.GaugeVec
 }
 
 var seconds = prometheus.ExponentialBuckets(0.0001, 4, 12) // 0.1 ms to 7 min
@@ -54,12 +54,13 @@ func newMetrics() *metrics {
 		dueNow:    gauge("due_entries", "Retries of the input channel that are not due yet."),
 		lost:      gauge("lost_entries", "Entries that an optional group was trimmed past."),
 		consumers: gauge("consumers", "Consumers of the group."),
+		waiting:   gauge("shards_waiting", "Shards whose writer is not running, or that have none."),
 	}
 }
 
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.publishes, m.handledN, m.settledN, m.deadN, m.takenOver, m.adopted, m.odd, m.dropped, m.elsewhere, m.again,
-		m.handler, m.wait, m.age, m.batch, m.paused, m.backlog, m.pending, m.oldest, m.deadNow, m.dueNow, m.lost, m.consumers}
+		m.handler, m.wait, m.age, m.batch, m.paused, m.backlog, m.pending, m.oldest, m.deadNow, m.dueNow, m.lost, m.consumers, m.waiting}
 }
 
 // Describe and Collect make a Broker a prometheus.Collector: register it to export what its stages
@@ -91,7 +92,7 @@ type stageMetrics struct {
 	forwarded, retried, buried, skipped, again                   prometheus.Counter
 	handler, wait, age, batch                                    prometheus.Observer
 	paused, backlog, pending, oldest, deadNow, dueNow, lost      prometheus.Gauge
-	consumers                                                    prometheus.Gauge
+	consumers, waiting                                           prometheus.Gauge
 }
 
 func (m *metrics) stage(name string) *stageMetrics {
@@ -104,7 +105,7 @@ func (m *metrics) stage(name string) *stageMetrics {
 		handler: m.handler.WithLabelValues(name), wait: m.wait.WithLabelValues(name), age: m.age.WithLabelValues(name),
 		batch: m.batch.WithLabelValues(name), paused: m.paused.WithLabelValues(name), backlog: m.backlog.WithLabelValues(name),
 		pending: m.pending.WithLabelValues(name), oldest: m.oldest.WithLabelValues(name), deadNow: m.deadNow.WithLabelValues(name),
-		dueNow: m.dueNow.WithLabelValues(name), lost: m.lost.WithLabelValues(name),
+		dueNow: m.dueNow.WithLabelValues(name), lost: m.lost.WithLabelValues(name), waiting: m.waiting.WithLabelValues(name),
 	}
 }
 
@@ -147,6 +148,7 @@ func (m *stageMetrics) figures(r *tickReply) {
 	m.dueNow.Set(float64(r.Due))
 	m.lost.Set(float64(r.Lost))
 	m.consumers.Set(float64(r.Consumers))
+	m.waiting.Set(float64(r.waiting))
 	age := 0.0
 	if oldest := entry.Time(r.Oldest); !oldest.IsZero() {
 		age = max(0, time.Since(oldest).Seconds())

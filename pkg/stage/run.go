@@ -76,6 +76,7 @@ func (s *lane) run(ctx, live context.Context) {
 	s.chores.Go(func() { s.tickLoop(live) })
 	if s.divided() {
 		s.readOwn(ctx, starts)
+		s.readRest(live)
 	} else {
 		s.readLoop(ctx, starts)
 	}
@@ -225,7 +226,7 @@ func (s *lane) leave(ctx context.Context) error {
 			return nil
 		}
 		if s.owns() {
-			if err := s.give(ctx); err != nil {
+			if err := s.giveBefore(ctx, giveWithin); err != nil {
 				s.log.Warn("the shard stays with this writer, and waits for it", "shard", s.index, "consumer", s.name, "err", err)
 				return nil
 			}

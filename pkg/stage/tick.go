@@ -32,6 +32,7 @@ type tickReply struct {
 	Oldest                                       string
 	Writer                                       string
 	Waits                                        bool
+	waiting                                      int   // shards, of the sum of several
 	TakenOver                                    int   `json:"taken_over"`
 	AllConsumers                                 int64 `json:"all_consumers"`
 	At, Next                                     int64
@@ -179,6 +180,9 @@ func (r *tickReply) add(o *tickReply) {
 	r.Due += o.Due
 	r.Dead += o.Dead
 	r.Lost += o.Lost
+	if o.Waits {
+		r.waiting++
+	}
 	r.Consumers = max(r.Consumers, o.Consumers) // they are the same in each shard
 	if r.Oldest == "" || o.Oldest != "" && entry.Before(o.Oldest, r.Oldest) {
 		r.Oldest = o.Oldest

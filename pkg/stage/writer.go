@@ -26,8 +26,10 @@ import (
 // ErrShards: a stage has more writers than the pipeline has shards, and waiting does not help.
 var ErrShards = errors.New("not enough shards")
 
-// giveEvery is how long a writer reads on between two attempts to give up a shard.
-const giveEvery = time.Second
+const (
+	giveEvery  = time.Second     // how long a writer reads on between two attempts to give up a shard
+	giveWithin = 3 * time.Second // how long a writer that stops tries it
+)
 
 // divided tells whether the shard belongs to one consumer.
 func (s *lane) divided() bool { return s.lasting && s.together != nil }
@@ -106,6 +108,21 @@ func (s *lane) own(ctx context.Context, starts int) error {
 	return nil
 }
 
+// readRest reads what is pending and not in hand, before the drain: as after a failover, when this
+// consumer stops before it has read that anew. Else the shard could not be given up.
+func (s *lane) readRest(ctx context.Context) {
+	if !s.owns() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, giveWithin)
+	defer cancel()
+	conn := s.link.Client().Conn()
+	defer conn.Close()
+	if era, err := s.enter(ctx, conn); err == nil {
+		_ = s.pendingPass(ctx, conn, era, false) // after an error the shard stays with this writer
+	}
+}
+
 var errElsewhere = errors.New("the shard belongs to another writer")
 
 // take makes the shard this consumer's if it is free and wanted. It returns nil once all replicas
@@ -151,6 +168,24 @@ func (s *lane) give(ctx context.Context) error {
 	}
 	s.told("")
 	return nil
+}
+
+// giveBefore tries for so long to give the shard up: a replica may only be slow.
+func (s *lane) giveBefore(ctx context.Context, patience time.Duration) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for wait := (backoff{}); ; {
+		failed := s.give(ctx)
+		if failed == nil {
+			return nil
+		}
+		if ctx.Err() == nil {
+			err = failed
+		}
+		if !wait.wait(ctx) {
+			return cmp.Or(err, failed)
+		}
+	}
 }
 
 // change runs the script.

@@ -51,13 +51,7 @@ func (w *writers) owned(names ...string) {
 		}
 		now = nil
 		for _, s := range o.Shards {
-			writer := ""
-			for _, c := range s.Channels {
-				for _, g := range c.Groups {
-					writer = g.Writer
-				}
-			}
-			now = append(now, writer)
+			now = append(now, s.Writer("s"))
 		}
 		for i, writer := range now {
 			if writer != names[i%len(names)] {

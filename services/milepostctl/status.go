@@ -2,6 +2,7 @@ package milepostctl
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,8 @@ func (t *tool) status() *cobra.Command {
 		Long: `status has a line for each stage: its state, how many entries it has not settled (BACKLOG), how many of
 them are delivered (PENDING), the age of the oldest, how many it settles a second, its consumers, the
 events that it will retry, and its dead letters. Below, it says what is wrong and what to do about it.
-On a Redis Cluster these are sums; with --shards there is a line for each shard of each stage, too.
+On a Redis Cluster these are sums; with --shards there is a line for each shard of each stage, too. WRITER
+is the journal of the email process that the shard belongs to.
 
 The rate is measured for --sample. A number such as 100+ is a minimum: only that many were read. --watch
 repeats it every --interval until interrupted: in place on a terminal, else one below the other. With --check
@@ -198,11 +200,11 @@ func (t *tool) shardTable(w io.Writer, s inspect.Seen) error {
 	for _, x := range t.shardsOf(s) {
 		shard := strconv.Itoa(x.Shard)
 		if x.Away != "" {
-			rows = append(rows, append([]string{shard, "-", "-", "away"}, slices.Repeat([]string{"-"}, len(stageHeading)-3)...))
+			rows = append(rows, append([]string{shard, "-", "-", "away"}, slices.Repeat([]string{"-"}, len(stageHeading)-2)...))
 		}
 		one := inspect.Seen{Overview: inspect.Overview{At: s.At, Stages: s.Stages, Channels: x.Channels}}
-		for _, row := range stageRows(one) {
-			rows = append(rows, slices.Insert(row, 0, shard))
+		for i, row := range stageRows(one) {
+			rows = append(rows, append(slices.Insert(row, 0, shard), cmp.Or(x.Writer(operate.Rows(one)[i].Stage), "-")))
 		}
 	}
 	if len(rows) == 0 {
@@ -211,7 +213,7 @@ func (t *tool) shardTable(w io.Writer, s inspect.Seen) error {
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
 	}
-	return t.table(w, slices.Insert(slices.Clone(stageHeading), 0, "SHARD"), rows, "CONSUMERS", "PENDING", "RATE", "OLDEST")
+	return t.table(w, append(slices.Insert(slices.Clone(stageHeading), 0, "SHARD"), "WRITER"), rows, "CONSUMERS", "PENDING", "RATE", "OLDEST")
 }
 
 // watch shows what o sees until ctx ends, which is its usual end.

@@ -88,8 +88,9 @@ func (b *built) programs(t testing.TB, tags string) string {
 // pipeline is a Redis, a document store, and what the services that a test starts have in common.
 type pipeline struct {
 	t     testing.TB
-	bin   string // folder of the programs
-	log   string // sent_emails
+	bin   string   // folder of the programs
+	log   string   // sent_emails
+	logs  []string // of further writers
 	env   []string
 	redis *stagetest.Server // nil if it is replicated
 	url   string            // of Redis
@@ -373,14 +374,18 @@ type lines struct {
 	total int               // with those that are not complete
 }
 
-// sent reads the log and what it was renamed to. A complete line that is not the article's fails
+// sent reads the logs and what they were renamed to. A complete line that is not the article's fails
 // the test.
 func (p *pipeline) sent() lines {
 	p.t.Helper()
 	found := lines{of: map[string]int{}, miles: map[string]string{}}
-	files, err := filepath.Glob(p.log + "*")
-	if err != nil {
-		p.t.Fatal(err)
+	var files []string
+	for _, log := range append([]string{p.log}, p.logs...) {
+		found, err := filepath.Glob(log + "*")
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		files = append(files, found...)
 	}
 	for _, f := range files {
 		if fi, err := os.Stat(f); err != nil || fi.IsDir() { // the journal is a folder beside the log

@@ -72,6 +72,7 @@ func TestCannotStart(t *testing.T) {
 	}{
 		{all[3:], "SENT_EMAILS=/", `SENT_EMAILS: "/"`},
 		{all[3:], "OFFICE_NAME=Velo\ncity", `OFFICE_NAME: "Velo\ncity"`},
+		{all[3:], "EMAIL_WRITER=2", "EMAIL_WRITER: 2 must be less than EMAIL_WRITERS, 1"},
 		{all, "REDIS_URL=redis://127.0.0.1:1/1", "database 1 of Redis needs a key prefix (KEY_PREFIX)"},
 		{all, "ADMIN_LISTEN=" + taken, "ADMIN_LISTEN: " + taken + " is in use"},
 		{all[:1], "LISTEN=" + taken, "LISTEN: " + taken + " is in use"},

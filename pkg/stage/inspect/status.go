@@ -255,6 +255,18 @@ func (o Overview) Channel(name string) (ChannelStatus, bool) {
 	return o.Channels[i], true
 }
 
+// Writer is the consumer of a stage that the shard belongs to, "" for none.
+func (s ShardStatus) Writer(stage string) string {
+	for _, c := range s.Channels {
+		for _, g := range c.Groups {
+			if g.Name == stage && g.Writer != "" {
+				return g.Writer
+			}
+		}
+	}
+	return ""
+}
+
 // WrongKey is a key of the pipeline that another program made: its type is Is, not Want.
 type WrongKey struct{ Key, Is, Want string }
 

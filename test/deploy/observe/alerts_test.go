@@ -135,6 +135,11 @@ var alertTests = map[string][]alertTest{
 		{name: "paused for a moment", series: []string{`stage_paused{stage="db"} 0x4 1x4 0x20`}, at: 5 * time.Minute},
 		{name: "reads", series: []string{constant(`stage_paused{stage="db"}`, 0, 5*time.Minute)}, at: 5 * time.Minute},
 	},
+	"MilepostShardsWait": {
+		{name: "wait", series: []string{constant(`stage_shards_waiting{instance="a",stage="email"}`, 8, 5*time.Minute)},
+			at: 5 * time.Minute, want: []string{`{stage="email"}`}, says: "no process has read 8 shards of stage email"},
+		{name: "change their writer", series: []string{`stage_shards_waiting{stage="email"} 0x4 8x4 0x20`}, at: 5 * time.Minute},
+	},
 	"MilepostBacklogGrowing": {
 		{name: "grows", series: []string{grows(`stage_backlog_entries{instance="a",stage="distance"}`, 100, time.Hour), grows(`stage_backlog_entries{instance="b",stage="distance"}`, 100, time.Hour)},
 			at: 30 * time.Minute, want: []string{`{stage="distance"}`}, says: "has 12000 unsettled entries"},

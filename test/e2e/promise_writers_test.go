@@ -1,0 +1,190 @@
+//go:build unix
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/milepost/milepost/pkg/operate"
+	"github.com/milepost/milepost/pkg/stage/inspect"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
+)
+
+// writer makes number n of the email processes that share a cluster's shards; it is not started
+// yet.
+func (p *pipeline) writer(n int) *service {
+	p.t.Helper()
+	log := p.log
+	if n > 0 {
+		log = filepath.Join(p.t.TempDir(), "sent_emails")
+		p.logs = append(p.logs, log)
+	}
+	return p.service("email", fmt.Sprint("EMAIL_WRITER=", n), "SENT_EMAILS="+log)
+}
+
+// of sets the number of writers for the next start.
+func (s *service) of(writers int) *service {
+	s.env = append(s.env, fmt.Sprint("EMAIL_WRITERS=", writers))
+	return s
+}
+
+// journal is the name of a writer's journal.
+func (s *service) journal() (name string) {
+	s.t.Helper()
+	stagetest.Eventually(s.t, s.name+" has opened its journal", func() bool {
+		_, after, ok := strings.Cut(s.Output(), "journal=")
+		name, _, _ = strings.Cut(after, " ")
+		return ok
+	})
+	return name
+}
+
+// shardsOf waits until so many shards of email belong to a journal.
+func (p *pipeline) shardsOf(look *inspect.Pipeline, journal string, want int) {
+	p.t.Helper()
+	n, last := -1, error(nil)
+	defer func() {
+		if p.t.Failed() {
+			p.t.Logf("%d shards belong to %s; %v", n, journal, last)
+		}
+	}()
+	stagetest.Eventually(p.t, fmt.Sprintf("%d shards belong to %s", want, journal), func() bool {
+		n, last = p.shards(look, journal)
+		return last == nil && n == want
+	})
+}
+
+// shards is how many shards of email belong to a journal.
+func (p *pipeline) shards(look *inspect.Pipeline, journal string) (n int, err error) {
+	o, err := look.Overview(p.t.Context())
+	for _, s := range o.Shards {
+		if s.Away != "" {
+			return 0, errors.New(s.Away)
+		}
+		if s.Writer("email") == journal {
+			n++
+		}
+	}
+	return n, err
+}
+
+// size is how long a log is.
+func size(t testing.TB, log string) int64 {
+	t.Helper()
+	fi, err := os.Stat(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi.Size()
+}
+
+// TestPromiseWriters goes from one writer of sent_emails to two and back, under load, and kills
+// writers and masters meanwhile. Each line is in one of the two logs.
+func TestPromiseWriters(t *testing.T) {
+	t.Parallel()
+	p, c := newSharded(t, "LEASE=1s", "WAIT_REPLICAS=1")
+	services := p.start("web-api", "distance", "db")
+	first, second := p.writer(0), p.writer(1)
+	first.of(1).Start()
+	first.Ready()
+	look, l := p.look(), newLedger(p)
+	stop := l.load(64, services[0])
+	var handOvers, kills, masters, again int
+	for start, long := time.Now(), chaosFor(t, 1); handOvers == 0 || time.Since(start) < long; {
+		p.shardsOf(look, first.journal(), 16)
+		second.of(2).Start()
+		second.Ready() // though it has no shard yet
+		if rand.IntN(2) == 0 || handOvers == 0 {
+			first.Stop()
+		} else {
+			first.Kill() // in its next life it gives up what it does not want
+			kills++
+		}
+		first.of(2).Start()
+		p.shardsOf(look, second.journal(), 8)
+		p.shardsOf(look, first.journal(), 8)
+		handOvers++
+
+		p.dies(look, second, first)
+		kills++
+		if handOvers%2 == 1 {
+			p.failMaster(c, l)
+			masters++
+			c.Settled()
+		}
+		time.Sleep(rand.N(burst)) // any moment
+		again += p.leaves(look, second)
+		first.Stop()
+		first.of(1).Start()
+		p.shardsOf(look, first.journal(), 16)
+		first.Ready()
+		handOvers++
+	}
+	stop()
+	alive(t, append(services, first))
+	tell(t, "ledger: %s", l.balance())
+	tell(t, "hand-overs %d, of which a replica was too late for %d at first; writers killed %d, masters killed %d", handOvers, again, kills, masters)
+	for _, log := range append(p.logs, p.log) {
+		if size(t, log) == 0 {
+			t.Errorf("the log %s has no line", log)
+		}
+	}
+}
+
+// leaves stops a writer until it has given up its shards: while a replica is not up to date, it
+// keeps some. It returns how often that was.
+func (p *pipeline) leaves(look *inspect.Pipeline, s *service) (again int) {
+	p.t.Helper()
+	stagetest.Eventually(p.t, "the writer gives up its shards", func() bool {
+		s.Stop()
+		var kept int
+		stagetest.Eventually(p.t, "all masters answer", func() bool {
+			var err error
+			kept, err = p.shards(look, s.journal())
+			return err == nil
+		})
+		if kept == 0 {
+			return true
+		}
+		again++
+		p.t.Logf("it keeps %d shards: %s", kept, tail(s.Output(), 2))
+		s.Start()
+		s.Ready()
+		return false
+	})
+	return again
+}
+
+// dies kills a writer and starts it again, after the other has gone on without it and said whose
+// shards wait.
+func (p *pipeline) dies(look *inspect.Pipeline, victim, other *service) {
+	p.t.Helper()
+	victim.Kill()
+	journal, before := victim.journal(), size(p.t, p.log)
+	stagetest.Eventually(p.t, "the other writer says whose shards wait", func() bool {
+		return strings.Contains(other.page("/readyz"), "not running: "+journal+", whose shards 1 3 5 7 9 11 13 15 wait")
+	})
+	stagetest.Eventually(p.t, "the other writer goes on", func() bool { return size(p.t, p.log) > before })
+	stagetest.Eventually(p.t, "status says whose shards wait", func() bool {
+		seen, err := look.Observer(0).Observe(p.t.Context())
+		if err != nil {
+			return false
+		}
+		for _, x := range operate.Problems(seen, "milepostctl") {
+			if x.Urgent && strings.Contains(x.Text, "8 of 16 shards of email belong to "+journal+", which is not running") {
+				return true
+			}
+		}
+		return false
+	})
+	p.shardsOf(look, journal, 8)
+	victim.Start()
+	victim.Ready()
+}
