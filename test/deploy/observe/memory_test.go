@@ -5,34 +5,26 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
-	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
 // memory holds what Prometheus' storage would: the samples of each series, oldest first, by the
 // series' labels. Prometheus' own test storage brings its whole database and the clients of every
 // cloud.
-type memory map[string]*series
-
-type series struct {
-	labels  labels.Labels
-	samples []chunks.Sample
-}
+type memory map[string]*promql.Series
 
 // add appends a sample.
 func (m memory) add(l labels.Labels, at time.Time, v float64) {
 	s := m[l.String()]
 	if s == nil {
-		s = &series{labels: l}
+		s = &promql.Series{Metric: l}
 		m[l.String()] = s
 	}
-	s.samples = append(s.samples, sample{at.UnixMilli(), v})
+	s.Floats = append(s.Floats, promql.FPoint{T: at.UnixMilli(), F: v})
 }
 
 // every is the time between the samples of a written series, and between evaluations of a rule.
@@ -83,35 +75,21 @@ func (m memory) ask(t testing.TB, query string, at time.Time) promql.Vector {
 func (m memory) find(_ bool, _ *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
 	found := &set{}
 	for _, s := range m {
-		if !slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return !m.Matches(s.labels.Get(m.Name)) }) {
+		if !slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return !m.Matches(s.Metric.Get(m.Name)) }) {
 			found.all = append(found.all, s)
 		}
 	}
-	slices.SortFunc(found.all, func(a, b *series) int { return labels.Compare(a.labels, b.labels) })
+	slices.SortFunc(found.all, func(a, b *promql.Series) int { return labels.Compare(a.Metric, b.Metric) })
 	return found
 }
 
 // set iterates over series.
 type set struct {
-	all  []*series
+	all  []*promql.Series
 	next int
 }
 
-func (s *set) Next() bool { s.next++; return s.next <= len(s.all) }
-func (s *set) At() storage.Series {
-	return storage.NewListSeries(s.all[s.next-1].labels, s.all[s.next-1].samples)
-}
+func (s *set) Next() bool                        { s.next++; return s.next <= len(s.all) }
+func (s *set) At() storage.Series                { return promql.NewStorageSeries(*s.all[s.next-1]) }
 func (s *set) Err() error                        { return nil }
 func (s *set) Warnings() annotations.Annotations { return nil }
-
-type sample struct {
-	t int64
-	v float64
-}
-
-func (s sample) T() int64                      { return s.t }
-func (s sample) F() float64                    { return s.v }
-func (s sample) H() *histogram.Histogram       { return nil }
-func (s sample) FH() *histogram.FloatHistogram { return nil }
-func (s sample) Type() chunkenc.ValueType      { return chunkenc.ValFloat }
-func (s sample) Copy() chunks.Sample           { return s }
