@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/services/weather/openmeteo"
 )
 
 // BenchmarkAnswer compares answers from the cache with answers from a provider that takes 20 ms.
 // Wanted: 20 times as many a second.
 func BenchmarkAnswer(b *testing.B) {
-	p := provider(b)
+	p := openmeteo.Start(b)
 	p.Delay(20 * time.Millisecond)
 	o := stagetest.Real(b).Options()
 	service := replica(b, o, o, p.URL)

@@ -31,16 +31,6 @@ import (
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-func provider(t testing.TB) *openmeteo.Server {
-	t.Helper()
-	s, err := openmeteo.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
 func replica(t testing.TB, broker, answers *redis.Options, provider string) processtest.Answering {
 	t.Helper()
 	return processtest.Answer(t, broker, answers, func(ctx context.Context, d jsonapi.Deps) error {
@@ -63,7 +53,7 @@ const newYork = "/api/weather?lat=40.7128&long=-74.0060"
 
 func TestAnswers(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		p := provider(t)
+		p := openmeteo.Start(t)
 		base := replica(t, o, o, p.URL).Base
 		paris := openmeteo.Temperature(48.85341, 2.3488)
 		for i, tc := range []struct {
@@ -111,7 +101,7 @@ func TestAnswers(t *testing.T) {
 
 // A name finds places in the geocoder, and what follows a comma chooses among them.
 func TestPlaces(t *testing.T) {
-	p := provider(t)
+	p := openmeteo.Start(t)
 	o := stagetest.Embedded(t)
 	base := replica(t, o, o, p.URL).Base
 	for q, want := range map[string]string{
@@ -140,7 +130,7 @@ func TestPlaces(t *testing.T) {
 	if status, _, reason := get(t, base+"/api/weather/tokyo"); status != 502 || !strings.Contains(reason, "Internal error") {
 		t.Errorf("a 200 with an error: %d %s; want 502", status, reason)
 	}
-	p.Fail(openmeteo.None)
+	p.Fail(nil)
 	stagetest.Eventually(t, "the city is found after the error", func() bool { status, _, _ := get(t, base+"/api/weather/tokyo"); return status == 200 })
 }
 
@@ -184,7 +174,7 @@ func TestRetryAfter(t *testing.T) {
 
 // Only the centre of the cell leaves the process, never the typed place.
 func TestCellOnly(t *testing.T) {
-	p := provider(t)
+	p := openmeteo.Start(t)
 	o := stagetest.Embedded(t)
 	base := replica(t, o, o, p.URL).Base
 	get(t, base+newYork)
@@ -206,11 +196,11 @@ func TestOutage(t *testing.T) {
 		"nonsense":    {openmeteo.Nonsense, 502},
 		"empty":       {openmeteo.Empty, 502},
 		"no answer":   {openmeteo.Hangs, 504},
-		"unreachable": {openmeteo.None, 502},
+		"unreachable": {nil, 502},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := provider(t)
+			p := openmeteo.Start(t)
 			o := stagetest.Embedded(t)
 			base := replica(t, o, o, p.URL).Base
 			rdb := stagetest.Client(t, o)
@@ -227,7 +217,7 @@ func TestOutage(t *testing.T) {
 			if err := rdb.Set(t.Context(), keys[0], old[:i]+`"until":1}`, time.Hour).Err(); err != nil {
 				t.Fatal(err)
 			}
-			if tc.fault == openmeteo.None {
+			if tc.fault == nil {
 				p.Close()
 			}
 			p.Fail(tc.fault)
@@ -239,7 +229,7 @@ func TestOutage(t *testing.T) {
 			if status != tc.status || reason == "" {
 				t.Errorf("with nothing to serve: %d, %q; want %d and a reason", status, reason, tc.status)
 			}
-			if strings.Contains(reason, "latitude") || strings.Contains(reason, "127.0.0.1") && tc.fault != openmeteo.None {
+			if strings.Contains(reason, "latitude") || strings.Contains(reason, "127.0.0.1") && tc.fault != nil {
 				t.Errorf("the reason %q holds the provider's address", reason)
 			}
 		})
@@ -248,7 +238,7 @@ func TestOutage(t *testing.T) {
 
 // After several failures the provider is not asked for a moment, then asked again.
 func TestRest(t *testing.T) {
-	p := provider(t)
+	p := openmeteo.Start(t)
 	p.Fail(openmeteo.Down)
 	w := weather.NewProvider(p.URL, p.URL)
 	defer w.Close()
@@ -260,7 +250,7 @@ func TestRest(t *testing.T) {
 	if n := len(p.Queries()); n != 5 {
 		t.Errorf("%d calls, want 5 in a row and then a rest", n)
 	}
-	p.Fail(openmeteo.None)
+	p.Fail(nil)
 	stagetest.Eventually(t, "the provider is asked again", func() bool {
 		_, err := w.Temperature(t.Context(), s2.LatLngFromDegrees(1, 0))
 		return err == nil
@@ -269,7 +259,7 @@ func TestRest(t *testing.T) {
 
 // A process makes few calls at the same time, and all requests are answered.
 func TestFewAtOnce(t *testing.T) {
-	p := provider(t)
+	p := openmeteo.Start(t)
 	p.Delay(50 * time.Millisecond)
 	o := stagetest.Embedded(t)
 	base := replica(t, o, o, p.URL).Base
@@ -336,7 +326,7 @@ func TestTries(t *testing.T) {
 
 // A replica that stops before the provider has answered leaves the event to another one.
 func TestStageStops(t *testing.T) {
-	p := provider(t)
+	p := openmeteo.Start(t)
 	p.Fail(openmeteo.Hangs)
 	c := cache.Open(stagetest.Embedded(t), "", quiet)
 	defer c.Close()
@@ -363,7 +353,7 @@ func TestStageStops(t *testing.T) {
 
 // Without the cache's Redis every request asks the provider, and is answered.
 func TestCacheAway(t *testing.T) {
-	p := provider(t)
+	p := openmeteo.Start(t)
 	server := stagetest.Real(t)
 	service := replica(t, stagetest.Embedded(t), server.Options(), p.URL)
 	server.Kill()
@@ -379,7 +369,7 @@ func TestCacheAway(t *testing.T) {
 
 // Without the pipeline's Redis requests are answered, and /readyz says what the stage waits for.
 func TestBrokerAway(t *testing.T) {
-	p := provider(t)
+	p := openmeteo.Start(t)
 	nowhere := &redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))}
 	service := replica(t, nowhere, stagetest.Embedded(t), p.URL)
 	if status, _, reason := get(t, service.Base+newYork); status != 200 {
@@ -404,7 +394,7 @@ func TestOff(t *testing.T) {
 // The stage reports the temperature of each submission once for all replicas, and caches it.
 func TestStage(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		p := provider(t)
+		p := openmeteo.Start(t)
 		service := replica(t, o, o, p.URL)
 		replica(t, o, o, p.URL)
 		b := service.Broker

@@ -259,11 +259,7 @@ func TestMetrics(t *testing.T) {
 func TestMetricsStandalone(t *testing.T) {
 	t.Parallel()
 	page := metricsPage(t)
-	provider, err := openmeteo.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer provider.Close()
+	provider := openmeteo.Start(t)
 	p, s := newStandalone(t, "WEATHER_PROVIDER_URL="+provider.URL, "GEOCODING_URL="+provider.URL, "RATE_LIMIT=off", "ADDRESS_LIMIT=off")
 	waitAdopted(t, p)
 	address := regexp.MustCompile(`(?m)^  (Users|Weather) +(http://\S+?)/(users/ADDRESS|api/weather/CITY)$`)

@@ -153,11 +153,7 @@ func newWhole(t testing.TB, env ...string) (*pipeline, []*service) {
 // whole makes all services and starts a provider of weather.
 func (p *pipeline) whole() (services []*service) {
 	p.t.Helper()
-	provider, err := openmeteo.Start()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(provider.Close)
+	provider := openmeteo.Start(p.t)
 	p.env = append(p.env, "WEATHER_PROVIDER_URL="+provider.URL, "GEOCODING_URL="+provider.URL)
 	services = []*service{p.service("users"), p.service("weather")}
 	p.env = append(p.env, "USERS_URL="+services[0].url, "WEATHER_URL="+services[1].url)

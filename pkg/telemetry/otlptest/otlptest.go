@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,15 +21,14 @@ import (
 
 // Span is a delivered span. IDs are in hex; Parent is "" for the first span of a trace.
 type Span struct {
-	Service            string // service.name of its resource
-	Name               string
-	Kind               string // "server", "client", "producer", "consumer" or "internal"
-	Trace, ID, Parent  string
-	Start, End         time.Time
-	Attributes         map[string]string // as text
-	Links              []Link
-	Error              string // its status, "" if it is not an error
-	ResourceAttributes map[string]string
+	Service           string // service.name of its resource
+	Name              string
+	Kind              string // "server", "client", "producer", "consumer" or "internal"
+	Trace, ID, Parent string
+	Start, End        time.Time
+	Attributes        map[string]string // as text
+	Links             []Link
+	Error             string // its status, "" if it is not an error
 }
 
 type Link struct{ Trace, ID string }
@@ -110,24 +110,19 @@ func (c *Collector) take(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for _, of := range traces.GetResourceSpans() {
-		about := attributes(of.GetResource().GetAttributes())
+		service := attributes(of.GetResource().GetAttributes())["service.name"]
 		for _, scope := range of.GetScopeSpans() {
 			for _, s := range scope.GetSpans() {
-				c.spans = append(c.spans, span(about, s))
+				c.spans = append(c.spans, span(service, s))
 			}
 		}
 	}
 	w.Header().Set("Content-Type", "application/x-protobuf")
 }
 
-var kinds = map[tracepb.Span_SpanKind]string{
-	tracepb.Span_SPAN_KIND_SERVER: "server", tracepb.Span_SPAN_KIND_CLIENT: "client", tracepb.Span_SPAN_KIND_PRODUCER: "producer",
-	tracepb.Span_SPAN_KIND_CONSUMER: "consumer", tracepb.Span_SPAN_KIND_INTERNAL: "internal",
-}
-
-func span(about map[string]string, s *tracepb.Span) Span {
+func span(service string, s *tracepb.Span) Span {
 	out := Span{
-		Service: about["service.name"], ResourceAttributes: about, Name: s.GetName(), Kind: kinds[s.GetKind()],
+		Service: service, Name: s.GetName(), Kind: strings.ToLower(strings.TrimPrefix(s.GetKind().String(), "SPAN_KIND_")),
 		Trace: hex.EncodeToString(s.GetTraceId()), ID: hex.EncodeToString(s.GetSpanId()), Parent: hex.EncodeToString(s.GetParentSpanId()),
 		Start: time.Unix(0, int64(s.GetStartTimeUnixNano())), End: time.Unix(0, int64(s.GetEndTimeUnixNano())),
 		Attributes: attributes(s.GetAttributes()),

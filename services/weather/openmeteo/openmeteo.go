@@ -1,5 +1,5 @@
-// Package openmeteo is a stand-in for Open-Meteo's forecast and geocoding services, for tests and
-// measurements. Its answers are like theirs (https://open-meteo.com/en/docs,
+// Package openmeteo is a stand-in for Open-Meteo's forecast and geocoding services, for tests. Its
+// answers are like theirs (https://open-meteo.com/en/docs,
 // https://open-meteo.com/en/docs/geocoding-api), with the delays and faults that a test sets.
 package openmeteo
 
@@ -8,31 +8,49 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 )
 
-type Fault int
+// Fault answers in place of the stand-in.
+type Fault http.HandlerFunc
 
-const (
-	None     Fault = iota
-	Down           // 503 without a body, as from a proxy
-	Limited        // 429
-	Hangs          // no answer until the client leaves
-	Cut            // the connection breaks in the middle of the answer
-	Nonsense       // a page instead of JSON
-	Empty          // JSON without temperature and coordinates
-	Wrong          // 200 with an error
+var (
+	// Down is 503 without a body, as from a proxy.
+	Down Fault = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
+	// Limited is 429.
+	Limited Fault = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "60")
+		write(w, http.StatusTooManyRequests, problem("Minutely API request limit exceeded. Please try again in one minute."))
+	}
+	// Hangs is no answer until the client leaves.
+	Hangs Fault = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	// Cut is a connection that breaks in the middle of the answer.
+	Cut Fault = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100000")
+		write(w, http.StatusOK, map[string]any{"current": map[string]any{"temperature_2m": 1.5}})
+	}
+	// Nonsense is a page instead of JSON.
+	Nonsense Fault = func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("<!doctype html><title>Maintenance</title>"))
+	}
+	// Empty is JSON without temperature and coordinates.
+	Empty Fault = func(w http.ResponseWriter, _ *http.Request) {
+		write(w, http.StatusOK, map[string]any{"generationtime_ms": 0.1, "results": []any{map[string]any{"name": "Nowhere"}}, "current": map[string]any{}})
+	}
+	// Wrong is 200 with an error.
+	Wrong Fault = func(w http.ResponseWriter, _ *http.Request) { write(w, http.StatusOK, problem("Internal error")) }
 )
 
-// Server is a stand-in for both services.
+// Server is a stand-in for both services, at its URL.
 type Server struct {
-	URL string
+	*httptest.Server
 
 	mu      sync.Mutex
 	delay   time.Duration
@@ -40,7 +58,6 @@ type Server struct {
 	queries []string
 	now     int // requests under way
 	most    int // at the same time
-	server  *http.Server
 }
 
 type City struct {
@@ -63,22 +80,16 @@ var Cities = map[string][]City{
 	"a/b":        {{1, "A/B", 1, 1, "", "", "XX"}},
 }
 
-// Start starts the stand-in on a free port of the loopback address. The caller closes it.
-func Start() (*Server, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	s := &Server{URL: "http://" + l.Addr().String()}
+// Start starts the stand-in, which ends with the test.
+func Start(t testing.TB) *Server {
+	s := &Server{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/forecast", s.answer(forecast))
 	mux.HandleFunc("GET /v1/search", s.answer(search))
-	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go func() { _ = s.server.Serve(l) }() // it ends with Close
-	return s, nil
+	s.Server = httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return s
 }
-
-func (s *Server) Close() { _ = s.server.Close() }
 
 // Delay sets the time that answers take.
 func (s *Server) Delay(d time.Duration) {
@@ -87,7 +98,7 @@ func (s *Server) Delay(d time.Duration) {
 	s.delay = d
 }
 
-// Fail sets the fault of answers; [None] ends it.
+// Fail sets the fault of answers; nil ends it.
 func (s *Server) Fail(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,32 +137,19 @@ func (s *Server) answer(f func(r *http.Request) (int, any)) http.HandlerFunc {
 		case <-r.Context().Done():
 			return
 		}
-		status, body := f(r)
-		switch fault {
-		case Down:
-			w.WriteHeader(http.StatusServiceUnavailable)
+		if fault != nil {
+			fault(w, r)
 			return
-		case Limited:
-			status, body = http.StatusTooManyRequests, problem("Minutely API request limit exceeded. Please try again in one minute.")
-			w.Header().Set("Retry-After", "60")
-		case Hangs:
-			<-r.Context().Done()
-			return
-		case Cut:
-			w.Header().Set("Content-Length", "100000")
-		case Nonsense:
-			w.Header().Set("Content-Type", "text/html")
-			_, _ = w.Write([]byte("<!doctype html><title>Maintenance</title>"))
-			return
-		case Wrong:
-			body = problem("Internal error")
-		case Empty:
-			body = map[string]any{"generationtime_ms": 0.1, "results": []any{map[string]any{"name": "Nowhere"}}, "current": map[string]any{}}
 		}
-		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(body) // the client may have left
+		status, body := f(r)
+		write(w, status, body)
 	}
+}
+
+func write(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the client may have left
 }
 
 func problem(reason string) any { return map[string]any{"error": true, "reason": reason} }
