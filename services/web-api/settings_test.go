@@ -9,12 +9,15 @@ import (
 )
 
 func TestSettings(t *testing.T) {
-	load := func(env map[string]string) (s Settings, err error) {
+	load := func(env map[string]string) (s struct {
+		Settings
+		Reads
+	}, err error) {
 		err = config.Load(func(name string) string { return env[name] }, &s)
 		return s, err
 	}
 	s, err := load(nil)
-	if err != nil || s.Listen != "127.0.0.1:8000" || s.RateLimit != 60 || s.AddressLimit != 60 || s.StreamLimit != 32 {
+	if err != nil || s.Listen != "127.0.0.1:8000" || s.RateLimit != 60 || s.AddressLimit != 60 || s.StreamLimit != 32 || s.UsersURL != "http://127.0.0.1:8001" || s.WeatherURL != "http://127.0.0.1:8002" {
 		t.Errorf("Load of nothing = %+v, %v; want the defaults", s, err)
 	}
 	s, err = load(map[string]string{
@@ -37,7 +40,7 @@ func TestSettings(t *testing.T) {
 	}
 	for variable, value := range map[string]string{
 		"RATE_LIMIT": "0", "ADDRESS_LIMIT": "-1", "STREAM_LIMIT": "many", "TRUSTED_PROXIES": "10.0.0.0/33",
-		"TRUSTED_ORIGINS": "example.com", "LISTEN": "8000",
+		"TRUSTED_ORIGINS": "example.com", "LISTEN": "8000", "USERS_URL": "x",
 	} {
 		_, err := load(map[string]string{variable: value})
 		var wrong *config.VariableError
