@@ -63,34 +63,13 @@ func (s *Submission) UnmarshalJSON(b []byte) error {
 
 // Check returns an error for each wrong field, in the order of the fields; nil if s is right.
 func (s Submission) Check() []*FieldError {
-	var wrong []*FieldError
-	if err := s.Email.Validate(); err != nil {
-		wrong = append(wrong, &FieldError{"email", err})
-	}
-	if _, err := geodesy.ParseLatitude(s.Lat); err != nil {
-		wrong = append(wrong, &FieldError{"lat", err})
-	}
-	if _, err := geodesy.ParseLongitude(s.Long); err != nil {
-		wrong = append(wrong, &FieldError{"long", err})
-	}
-	return wrong
+	_, lat := geodesy.ParseLatitude(s.Lat)
+	_, long := geodesy.ParseLongitude(s.Long)
+	return fields(FieldError{"email", s.Email.Validate()}, FieldError{"lat", lat}, FieldError{"long", long})
 }
 
 // Validate joins the errors of Check, for [errors.As]; nil if s is right.
-func (s Submission) Validate() error {
-	var errs []error
-	for _, e := range s.Check() {
-		errs = append(errs, e)
-	}
-	return join(errs)
-}
-
-// Point returns the place in degrees. The longitude is as typed, so it may be beyond 180.
-func (s Submission) Point() (lat, long float64, err error) {
-	lat, laterr := geodesy.ParseLatitude(s.Lat)
-	long, longerr := geodesy.ParseLongitude(s.Long)
-	return lat, long, join([]error{laterr, longerr})
-}
+func (s Submission) Validate() error { return join(s.Check()) }
 
 // Result is a submission with its distance from the office. Lat and Long are empty if the stage
 // that computed the distance did not pass them on.
@@ -123,24 +102,17 @@ func (r *Result) UnmarshalJSON(b []byte) error {
 // Validate refuses a wrong address, a distance that is negative or not a number, and coordinates
 // that are set but not in range.
 func (r Result) Validate() error {
-	var errs []error
-	if err := r.Email.Validate(); err != nil {
-		errs = append(errs, &FieldError{"email", err})
-	}
+	var miles, lat, long error
 	if math.IsNaN(r.Miles) || math.IsInf(r.Miles, 0) || r.Miles < 0 {
-		errs = append(errs, &FieldError{"distance_from_velocity", fmt.Errorf("distance %v is not a number of miles", r.Miles)})
+		miles = fmt.Errorf("distance %v is not a number of miles", r.Miles)
 	}
 	if r.Lat != "" {
-		if _, err := geodesy.ParseLatitude(r.Lat); err != nil {
-			errs = append(errs, &FieldError{"lat", err})
-		}
+		_, lat = geodesy.ParseLatitude(r.Lat)
 	}
 	if r.Long != "" {
-		if _, err := geodesy.ParseLongitude(r.Long); err != nil {
-			errs = append(errs, &FieldError{"long", err})
-		}
+		_, long = geodesy.ParseLongitude(r.Long)
 	}
-	return join(errs)
+	return join(fields(FieldError{"email", r.Email.Validate()}, FieldError{"distance_from_velocity", miles}, FieldError{"lat", lat}, FieldError{"long", long}))
 }
 
 // Progress is what a watcher of the event may see: the distance, but no address or coordinates.
@@ -183,21 +155,25 @@ func (d *digits) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*string)(d))
 }
 
-// join is [errors.Join] on one line, for logs and dead letters.
-func join(errs []error) error {
-	var j joined
-	for _, err := range errs {
-		if err != nil {
-			j = append(j, err)
+// fields returns those that have an error.
+func fields(all ...FieldError) (wrong []*FieldError) {
+	for _, f := range all {
+		if f.Err != nil {
+			wrong = append(wrong, &FieldError{f.Field, f.Err})
 		}
 	}
-	if len(j) == 0 {
-		return nil
-	}
-	return j
+	return wrong
 }
 
-type joined []error
+// join is [errors.Join] on one line, for logs and dead letters.
+func join(wrong []*FieldError) error {
+	if len(wrong) == 0 {
+		return nil
+	}
+	return joined(wrong)
+}
+
+type joined []*FieldError
 
 func (j joined) Error() string {
 	s := j[0].Error()
@@ -207,4 +183,10 @@ func (j joined) Error() string {
 	return s
 }
 
-func (j joined) Unwrap() []error { return j }
+func (j joined) Unwrap() []error {
+	errs := make([]error, len(j))
+	for i, err := range j {
+		errs[i] = err
+	}
+	return errs
+}
