@@ -114,9 +114,28 @@ func (b *Broker) Prefix() string { return b.opt.Prefix }
 // reaches only the key pipeline; see Shards.
 func (b *Broker) Link() *link.Link { return b.link }
 
-// Pool returns the figures of the connection pool, and its largest size.
+// Pool returns the figures of the connection pool, and its largest size. In a cluster they are the
+// sums over the nodes; the size is that of the masters' pools.
 func (b *Broker) Pool() (*redis.PoolStats, int) {
-	return b.link.Client().PoolStats(), b.link.Client().Options().PoolSize
+	sum := *b.redis.PoolStats()
+	c := b.cluster.Load()
+	if c == nil {
+		return &sum, b.redis.Options().PoolSize
+	}
+	for _, n := range c.all() {
+		for _, client := range []*redis.Client{n.client, n.ticks} {
+			s := client.PoolStats()
+			sum.Hits += s.Hits
+			sum.Misses += s.Misses
+			sum.Timeouts += s.Timeouts
+			sum.WaitCount += s.WaitCount
+			sum.WaitDurationNs += s.WaitDurationNs
+			sum.TotalConns += s.TotalConns
+			sum.IdleConns += s.IdleConns
+			sum.StaleConns += s.StaleConns
+		}
+	}
+	return &sum, len(c.masters()) * c.opt.PoolSize
 }
 
 // Close closes the clients. Stages and publishers must have stopped.

@@ -3,6 +3,7 @@ package stage_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
@@ -70,4 +72,82 @@ func TestMetricsRedelivered(t *testing.T) {
 	start(t, second, c, got.sink())
 	stagetest.Eventually(t, "what was handed back is counted", func() bool { return figure(t, second, "stage_redelivered_total", "one") == 1 })
 	stagetest.Eventually(t, "two consumers are seen", func() bool { return figure(t, second, "stage_consumers", "one") == 2 })
+}
+
+// On a Redis Cluster each process shows the sums over all shards, a dead consumer counts once, and
+// the memory and the connections of every master are there.
+func TestMetricsCluster(t *testing.T) {
+	t.Parallel()
+	const n = 64
+	c := stagetest.ShardedOf(t, 3, false, "--maxmemory", "256mb")
+	release := make(chan struct{})
+	var both []*stage.Broker
+	for range 2 {
+		b := openCluster(t, c)
+		both = append(both, b)
+		start(t, b, stage.Config{Name: "one", In: "in"}, stage.Each(func(ctx context.Context, _ stage.Event[string]) (stage.Nothing, error) {
+			select {
+			case <-release:
+				return stage.Nothing{}, stage.Permanent(errors.New("refused"))
+			case <-ctx.Done():
+				return stage.Nothing{}, ctx.Err()
+			}
+		}))
+	}
+	links, err := both[0].Shards(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stagetest.Eventually(t, "both are in all shards", func() bool {
+		return !slices.ContainsFunc(links, func(l *link.Link) bool {
+			return len(l.Client().XInfoConsumers(t.Context(), l.Keys.Stream("in"), "one").Val()) != 2
+		})
+	})
+	for _, l := range links {
+		if err := l.Client().XGroupCreateConsumer(t.Context(), l.Keys.Stream("in"), "one", "ghost").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := publisher(t, both[0], "in")
+	for range n {
+		publish(t, p, "x")
+	}
+	shows := func(name string, want float64) {
+		t.Helper()
+		stagetest.Eventually(t, name+" is the same on both", func() bool {
+			return figure(t, both[0], "stage_"+name, "one") == want && figure(t, both[1], "stage_"+name, "one") == want
+		})
+	}
+	shows("backlog_entries", n)
+	shows("pending_entries", n)
+	shows("consumers", 2)
+	if got := figure(t, both[0], "stage_taken_over_total", "one") + figure(t, both[1], "stage_taken_over_total", "one"); got != 1 {
+		t.Errorf("one dead consumer counts %v times", got)
+	}
+	close(release)
+	shows("dead_letters", n)
+	shows("backlog_entries", 0)
+
+	r := prometheus.NewRegistry()
+	r.MustRegister(both[1])
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory := map[string]int{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if l := m.GetLabel(); len(l) == 1 && l[0].GetName() == "node" && (f.GetName() == "stage_redis_memory_max_bytes") == (m.GetGauge().GetValue() == 256<<20) {
+				memory[l[0].GetValue()]++
+			}
+		}
+	}
+	for _, s := range c.Servers {
+		if memory[s.Addr] != 2 {
+			t.Errorf("of master %s there are %d figures of memory, want what is used and the limit: %v", s.Addr, memory[s.Addr], memory)
+		}
+	}
+	if stats, most := both[1].Pool(); stats.TotalConns < uint32(len(links)) || most != 3*1000 {
+		t.Errorf("the pool has %d connections and room for %d; want one for each of %d shards at least, and the room of 3 masters", stats.TotalConns, most, len(links))
+	}
 }

@@ -150,7 +150,9 @@ func (s *lane) ticked(r *tickReply) {
 		s.pressed(o.Channel, slices.Contains(r.Full, i+1))
 	}
 	if r.TakenOver > 0 {
-		s.m.takenOver.Add(float64(r.TakenOver))
+		if s.index == 0 { // a consumer is in all shards, and is counted once
+			s.m.takenOver.Add(float64(r.TakenOver))
+		}
 		s.log.Warn("took over from consumers that are gone", "consumers", r.TakenOver)
 	}
 	s.known.Store(r.AllConsumers)

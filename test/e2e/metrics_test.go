@@ -206,6 +206,10 @@ var truth = []struct {
 	{"weather", "http_requests_total", "route=other", 1},
 	{"distance", "stage_dead_total", "stage=distance", 1},
 	{"distance", "stage_settled_total", "outcome=forward", 4},
+	{"distance", "stage_dead_letters", "stage=distance", 2},
+	{"weather", "stage_dead_letters", "stage=weather", 2},
+	{"email", "stage_backlog_entries", "stage=email", 0},
+	{"email", "stage_consumers", "stage=email", 1},
 	{"web-api", "stage_redis_memory_max_bytes", "", 512 << 20},
 	{"users", "stage_redis_memory_max_bytes", "", 512 << 20},
 	{"db", "stage_handled_total", "stage=db", 4},
@@ -216,22 +220,44 @@ var truth = []struct {
 }
 
 // TestMetrics compares the metrics of every program with deploy/METRICS.md, both ways, and their
-// values with what happened.
+// values with what happened, on one Redis and on a Redis Cluster.
 func TestMetrics(t *testing.T) {
-	t.Parallel()
-	page := metricsPage(t)
-	p, services := newWhole(t)
-	if err := p.rdb.ConfigSet(t.Context(), "maxmemory", "512mb").Err(); err != nil {
-		t.Fatal(err)
-	}
+	t.Run("one Redis", func(t *testing.T) {
+		t.Parallel()
+		p := newPipeline(t)
+		if err := p.rdb.ConfigSet(t.Context(), "maxmemory", "512mb").Err(); err != nil {
+			t.Fatal(err)
+		}
+		metrics(t, p, 1)
+	})
+	t.Run("three masters", func(t *testing.T) {
+		t.Parallel()
+		c, cache := stagetest.ShardedOf(t, 3, false, "--maxmemory", "512mb"), stagetest.Real(t)
+		metrics(t, newPipelineAt(t, c.URL(), c.Servers[0].Options(), "CACHE_REDIS_URL=redis://"+cache.Addr), 3)
+	})
+}
+
+func metrics(t *testing.T, p *pipeline, masters int) {
+	page, services := metricsPage(t), p.startWhole()
 	exercise(t, p, services[0].url, services[1].url)
 	p.idle()
+	for _, s := range services {
+		stagetest.Eventually(t, s.name+" has had a tick since", func() bool {
+			got := value(s.scrape()["stage_dead_letters"])
+			return got == 2 || s.name != "distance" && s.name != "weather"
+		})
+	}
 	by := map[string]map[string]*dto.MetricFamily{}
 	for _, s := range services {
 		by[s.name] = s.scrape()
 		check(t, s.name, by[s.name], page)
 		if used := value(by[s.name]["stage_redis_memory_used_bytes"]); used < 100<<10 || used > 256<<20 {
 			t.Errorf("%s reports that Redis uses %v bytes", s.name, used)
+		}
+		for _, name := range []string{"stage_redis_memory_used_bytes", "stage_redis_memory_max_bytes"} {
+			if n := len(by[s.name][name].GetMetric()); n != masters {
+				t.Errorf("%s reports %s of %d nodes, want %d", s.name, name, n, masters)
+			}
 		}
 	}
 	for _, want := range truth {

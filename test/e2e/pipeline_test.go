@@ -141,13 +141,18 @@ func newPipelineAt(t testing.TB, url string, at *redis.Options, env ...string) *
 func newWhole(t testing.TB, env ...string) (*pipeline, []*service) {
 	t.Helper()
 	p := newPipeline(t, env...)
+	return p, p.startWhole()
+}
+
+func (p *pipeline) startWhole() []*service {
+	p.t.Helper()
 	services := p.whole()
 	for _, s := range services {
 		s.Start()
 	}
-	alive(t, services)
-	waitAdopted(t, p)
-	return p, services
+	alive(p.t, services)
+	waitAdopted(p.t, p)
+	return services
 }
 
 // whole makes all services and starts a provider of weather.
@@ -548,7 +553,8 @@ func (p *pipeline) must(args ...string) string {
 // cli runs redis-cli on the pipeline's Redis.
 func (p *pipeline) cli(args ...string) {
 	p.t.Helper()
-	p.must(append([]string{"redis-cli", "-u", p.url}, args...)...)
+	url, _, _ := strings.Cut(p.url, "?") // redis-cli knows no addr=
+	p.must(append([]string{"redis-cli", "-u", url}, args...)...)
 }
 
 // users is the collection of the documents.

@@ -204,6 +204,8 @@ var alertTests = map[string][]alertTest{
 			want: []string{`{}`}, says: "uses 90% of its maxmemory"},
 		{name: "one of two namespaces", series: append(broker("a", 70, 100), broker(`b",namespace="shop`, 81, 100)...), at: 10 * time.Minute,
 			want: []string{`{namespace="shop"}`}, says: "uses 81% of its maxmemory"},
+		{name: "one master of a cluster", series: append(broker(`a",node="n1:6379`, 60, 100), broker(`a",node="n2:6379`, 85, 100)...), at: 10 * time.Minute,
+			want: []string{`{}`}, says: "uses 85% of its maxmemory"},
 		{name: "has room", series: broker("a", 79, 100), at: 10 * time.Minute},
 		{name: "filled for a moment", series: []string{`stage_redis_memory_used_bytes{instance="a"} 50x4 99x15 50x30`, constant(`stage_redis_memory_max_bytes{instance="a"}`, 100, time.Hour)},
 			at: 6 * time.Minute},
