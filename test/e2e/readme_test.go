@@ -86,16 +86,26 @@ func TestByHand(t *testing.T) {
 	}
 }
 
-// TestAddService adds a service as CONTRIBUTING.md says, runs it beside `make run`, sees its first
-// event, and removes it with its group.
+// TestAddService adds a service as CONTRIBUTING.md says, which changes nothing of others. It runs it
+// beside `make run`, sees its first event, and removes it with its group.
 func TestAddService(t *testing.T) {
 	t.Parallel()
 	blocks := commands(t, 2)
 	page, embedded := freeAddr(t), freeAddr(t)
 	at := newTerminal(t, []string{"LISTEN=" + page, "EMBEDDED_REDIS=" + embedded, "EMBEDDED_MONGO=" + freeAddr(t)}, "127.0.0.1:6390", embedded)
-	before, _ := at.run("git status --porcelain")
 	at.start("make run").answers(page)
-	blocks[0].try(t, at.run)
+	at.run("git add -A")
+	said := blocks[0].try(t, at.run)
+	for _, says := range []string{"services/tide/cmd/tide/main.go\n", "  docker-compose.yml\n", "Handle in services/tide/tide.go", "go test ./services/tide/..."} {
+		if !strings.Contains(said, says) {
+			t.Errorf("make new-service says %q, want %q in it", said, says)
+		}
+	}
+	const changes = "git diff --numstat; git ls-files --others --exclude-standard"
+	if out, _ := at.run(changes); out != "1\t0\tcharts/milepost/files/observability/prometheus.yml\n3\t0\tcharts/milepost/values.yaml\n7\t0\tdocker-compose.yml\n"+
+		"services/tide/cmd/tide/main.go\nservices/tide/tide.go\nservices/tide/tide_test.go\n" {
+		t.Errorf("lines that make new-service added and removed, and its files:\n%s", out)
+	}
 	listening := at.start(blocks[1].sh)
 	listening.says("stage=tide")
 	listening.says("listening on raw_input, tides")
@@ -114,7 +124,10 @@ func TestAddService(t *testing.T) {
 		out, code := remove()
 		return code == 0 && strings.Contains(out, "Retired group tide of raw_input")
 	})
-	if after, _ := at.run("git status --porcelain"); after != before {
-		t.Errorf("after make remove-service, git status says %q, want %q", after, before)
+	if out, _ := at.run(changes); out != "" {
+		t.Errorf("make remove-service left changes:\n%s", out)
+	}
+	if out, code := at.run("make remove-service NAME=weather"); code != 2 || !strings.Contains(out, "NAME: weather is a part of Milepost") {
+		t.Errorf("make remove-service of weather: exit status %d\n%s", code, out)
 	}
 }

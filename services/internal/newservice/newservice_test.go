@@ -39,69 +39,6 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// In a copy of the tree, make new-service changes only its folder and the three lists, and make
-// remove-service undoes it all. TestAddService of test/e2e also runs the service.
-func TestNewService(t *testing.T) {
-	dir := clone(t)
-	out := run(t, dir, "make", "new-service", "NAME=tide", "FROM=raw_input", "TO=tides")
-	for _, says := range []string{"services/tide/cmd/tide/main.go\n", "  docker-compose.yml\n", "Handle in services/tide/tide.go", "go test ./services/tide/..."} {
-		if !strings.Contains(out, says) {
-			t.Errorf("make new-service says %q, want %q in it", out, says)
-		}
-	}
-	var changed []string
-	for line := range strings.Lines(run(t, dir, "git", "status", "--porcelain", "--untracked-files=all")) {
-		path := strings.TrimSpace(line[3:])
-		if rest, ok := strings.CutPrefix(path, "services/tide/"); ok {
-			path = "services/tide/…"
-			if !slices.Contains([]string{"tide.go", "tide_test.go", "cmd/tide/main.go"}, rest) {
-				t.Errorf("unexpected file services/tide/%s", rest)
-			}
-		}
-		if !slices.Contains(changed, path) {
-			changed = append(changed, path)
-		}
-	}
-	slices.Sort(changed)
-	if want := []string{"charts/milepost/files/observability/prometheus.yml", "charts/milepost/values.yaml", "docker-compose.yml", "services/tide/…"}; !slices.Equal(changed, want) {
-		t.Errorf("changed: %q, want only %q", changed, want)
-	}
-	diff := run(t, dir, "git", "diff")
-	for _, line := range []string{"+  tide:\n", "+    build: {args: {SERVICE: tide}}\n", "+    adminPort: 9106\n", "names: [tide], type: A, port: 9106"} {
-		if !strings.Contains(diff, line) {
-			t.Errorf("the changes lack the line %q:\n%s", line, diff)
-		}
-	}
-	for line := range strings.Lines(diff) {
-		if strings.HasPrefix(line, "-") && !strings.HasPrefix(line, "---") {
-			t.Errorf("the changes remove %q", line)
-		}
-	}
-
-	run(t, dir, "git", "add", "services/tide") // what another service of that name must not touch
-	refused := func(says string, args ...string) {
-		t.Helper()
-		cmd := exec.Command("make", args...)
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), "MAKEFLAGS=", "MAKELEVEL=")
-		out, err := cmd.CombinedOutput()
-		if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), says) {
-			t.Errorf("make %s: %v\n%s\nwant status 2 and %q", strings.Join(args, " "), err, out, says)
-		}
-	}
-	refused("NAME: there is a services/tide already", "new-service", "NAME=tide", "FROM=raw_input")
-	refused("NAME is missing", "new-service", "FROM=raw_input")
-	refused("NAME: weather is a part of Milepost", "remove-service", "NAME=weather")
-
-	out = run(t, dir, "make", "remove-service", "NAME=tide")
-	if !strings.Contains(out, "milepostctl group retire raw_input tide") {
-		t.Errorf("make remove-service says %q, want how to retire the group", out)
-	}
-	run(t, dir, "git", "reset", "-q")
-	if out := run(t, dir, "git", "status", "--porcelain"); out != "" {
-		t.Errorf("after make remove-service: %s", out)
-	}
-}
-
 // The payload is of the channel's type, and each service's own test passes. Removed, they leave
 // nothing.
 func TestKinds(t *testing.T) {

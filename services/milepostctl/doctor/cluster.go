@@ -63,31 +63,9 @@ func (x *examination) cluster(ctx context.Context, s *server) {
 	x.clusterNodes(ctx, addrs)
 }
 
-// copies checks WAIT_REPLICAS against the replicas of the master that has the fewest.
-func (x *examination) copies(replicas int) {
-	const means = "web-api answers 201 only if WAIT_REPLICAS replicas of the shard's master have the submission. With fewer than all, a failover may lose what was answered."
-	wait := x.Limits.WaitFor
-	found := fmt.Sprintf("WAIT_REPLICAS %d, each master has at least %d", wait, replicas)
-	switch {
-	case wait > replicas:
-		x.add("replicas", Failed, found, means, "Start the missing replicas, or lower WAIT_REPLICAS: until then submissions are answered 503.")
-	case replicas == 0:
-		x.add("replicas", Warning, found, means, "Give each master a replica: without one, its shards stop until it is back.")
-	case wait < replicas:
-		x.add("replicas", Warning, found, means, fmt.Sprintf("Set WAIT_REPLICAS=%d for web-api and the tool.", replicas))
-	default:
-		x.add("replicas", OK, found, means, "")
-	}
-}
-
 // clusterNodes checks the settings of all nodes, and the memory of the fullest one.
 func (x *examination) clusterNodes(ctx context.Context, addrs []string) {
-	var nodes []*node
-	for _, addr := range addrs {
-		if n := x.node(ctx, addr); n != nil {
-			nodes = append(nodes, n)
-		}
-	}
+	nodes := x.nodes(ctx, addrs)
 	if len(nodes) == 0 {
 		return
 	}

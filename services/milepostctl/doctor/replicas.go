@@ -12,32 +12,44 @@ import (
 
 // replication checks what a failover depends on: Sentinel, and the settings of all nodes.
 func (x *examination) replication(ctx context.Context, master *server) {
-	const means = "web-api answers 201 only if WAIT_REPLICAS replicas have the submission. With fewer than all, a failover may lose what was answered: Sentinel may choose a replica that did not have it."
-	replicas, wait := 0, x.Limits.WaitFor
+	replicas := 0
 	for name, value := range master.info {
 		if strings.HasPrefix(name, "slave") && strings.Contains(value, "state=online") {
 			replicas++
 		}
 	}
-	found := fmt.Sprintf("WAIT_REPLICAS %d, replicas %d", wait, replicas)
-	switch {
-	case wait > replicas:
-		x.add("replicas", Failed, found, means, "Start the missing replicas, or lower WAIT_REPLICAS: until then every submission is answered 503.")
-	case wait < replicas || wait == 0 && x.Failover != nil:
-		x.add("replicas", Warning, found, means, fmt.Sprintf("Set WAIT_REPLICAS=%d for web-api and the tool.", max(1, replicas)))
-	default:
-		x.add("replicas", OK, found, means, "")
-	}
+	x.copies(replicas)
 	if x.Failover == nil {
 		return
 	}
-	var nodes []*node
-	for _, addr := range x.sentinels(ctx) {
+	x.failover(x.nodes(ctx, x.sentinels(ctx)))
+}
+
+// nodes asks those that answer.
+func (x *examination) nodes(ctx context.Context, addrs []string) (all []*node) {
+	for _, addr := range addrs {
 		if n := x.node(ctx, addr); n != nil {
-			nodes = append(nodes, n)
+			all = append(all, n)
 		}
 	}
-	x.nodes(nodes)
+	return all
+}
+
+// copies checks WAIT_REPLICAS against the replicas of the master, or of that which has the fewest.
+func (x *examination) copies(replicas int) {
+	const means = "web-api answers 201 only if WAIT_REPLICAS replicas of the master have the submission. With fewer than all, a failover may lose what was answered: the replica that takes over may not have it."
+	wait := x.Limits.WaitFor
+	found := fmt.Sprintf("WAIT_REPLICAS %d, replicas %d", wait, replicas)
+	switch {
+	case wait > replicas:
+		x.add("replicas", Failed, found, means, "Start the missing replicas, or lower WAIT_REPLICAS: until then submissions are answered 503.")
+	case replicas == 0 && (x.Cluster || x.Failover != nil):
+		x.add("replicas", Warning, found, means, "Give each master a replica: without one, its events wait until it is back.")
+	case wait < replicas:
+		x.add("replicas", Warning, found, means, fmt.Sprintf("Set WAIT_REPLICAS=%d for web-api and the tool.", replicas))
+	default:
+		x.add("replicas", OK, found, means, "")
+	}
 }
 
 // sentinels checks the Sentinels of the URL and returns the addresses of the master and its
@@ -116,8 +128,8 @@ type setting struct {
 
 func exactly(want string) func(string) bool { return func(v string) bool { return v == want } }
 
-// nodes checks that the nodes have the settings with which a failover loses nothing.
-func (x *examination) nodes(nodes []*node) {
+// failover checks that the nodes have the settings with which it loses nothing.
+func (x *examination) failover(nodes []*node) {
 	wait := x.Limits.WaitFor
 	if len(nodes) == 0 {
 		return
