@@ -169,6 +169,15 @@ storageClassName: {{ ternary "" . (eq . "-") | quote }}
 {{- end }}
 {{- end }}
 
+{{/* The spec of a service's claim, from (dict "root" $ "mode" its access mode "volume" persistence). */}}
+{{- define "milepost.claim" -}}
+accessModes: [{{ .mode }}]
+{{- with include "milepost.storageClass" (list .root (get .volume "storageClass")) }}{{ . | nindent 0 }}{{ end }}
+resources:
+  requests:
+    storage: {{ default "1Gi" (get .volume "size") | quote }}
+{{- end }}
+
 {{/* The enabled components with their defaults, as YAML: a map by name. */}}
 {{- define "milepost.components" -}}
 {{- $all := dict -}}

@@ -43,6 +43,18 @@ enabled components with their defaults, a map by name. */}}
 {{- fail "httpRoute.parentRefs: name the Gateway, such as [{name: public, namespace: gateways}]" -}}
 {{- end -}}
 {{- $_ := set $v "_components" (include "milepost.components" . | fromYaml) -}}
+{{- with get $v._components "email" -}}
+{{- $writers := int (default 1 (get . "writers")) -}}
+{{- if gt $writers 1 -}}
+{{- if ne $broker.mode "cluster" }}{{ fail "components.email.writers: several writers share the shards of a Redis Cluster, which is broker.mode cluster" }}{{ end -}}
+{{- if gt $writers (int $broker.cluster.shards) }}{{ fail (printf "components.email.writers: %d writers are more than broker.cluster.shards, %d" $writers (int $broker.cluster.shards)) }}{{ end -}}
+{{- if not (get .persistence "enabled") }}{{ fail "components.email.writers: each writer needs a volume of its own: set persistence.enabled" }}{{ end -}}
+{{- /* Number 0 stays where it is, with its volume; the others are the pods 1, 2, … of a StatefulSet. */ -}}
+{{- $env := merge (dict "EMAIL_WRITERS" (toString $writers)) .env -}}
+{{- $_ := set $v._components "email-writers" (merge (dict "program" "email" "first" 1 "replicas" (sub $writers 1) "env" $env) (deepCopy .)) -}}
+{{- $_ := set . "env" (merge (dict "EMAIL_WRITER" "0") $env) -}}
+{{- end -}}
+{{- end -}}
 {{- range $name, $c := $v._components -}}
 {{- if and (get $c.autoscaling "enabled") (get $c.keda "enabled") -}}
 {{- fail (printf "components.%s: autoscaling and keda are both enabled; two scalers of one service would work against each other" $name) -}}

@@ -72,6 +72,11 @@ func TestRefused(t *testing.T) {
 		"ingress: {hosts: [{paths: [x]}]}":                                                      "/ingress/hosts/0",
 		"imagePullSecrets: [{nam: x}]":                                                          "/imagePullSecrets/0",
 		"global: {imagePullSecrets: pull}":                                                      "/global/imagePullSecrets",
+		"components: {email: {writers: 2}}":                                                     "several writers share the shards of a Redis Cluster",
+		"components: {email: {writers: 0}}":                                                     "/components/email/writers",
+
+		"{broker: {mode: cluster, external: {host: r}, cluster: {shards: 2}}, components: {email: {writers: 3}}}":                         "3 writers are more than broker.cluster.shards, 2",
+		"{broker: {mode: cluster, external: {host: r}}, components: {email: {writers: 2, persistence: {enabled: false, mountPath: /a}}}}": "each writer needs a volume of its own",
 	} {
 		if _, _, err := tryRender(c, "milepost", values(t, "", over)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v; want an error with %q", over, err, says)
