@@ -79,7 +79,5 @@ func mark(err error) error {
 	return err
 }
 
-// spoilt reports whether the driver could not encode or send the record.
-func spoilt(err error) bool {
-	return errors.Is(err, driver.ErrDocumentTooLarge) || errors.As(err, &mongo.MarshalError{})
-}
+// spoilt reports whether the driver could not encode the record.
+func spoilt(err error) bool { return errors.As(err, &mongo.MarshalError{}) }

@@ -68,11 +68,7 @@ func (p *pool) monitor() *event.PoolMonitor {
 var poolDesc = prometheus.NewDesc("milepost_mongo_pool_connections",
 	"Connections to the store: open, used (by a call under way), waiting (calls that have none yet), max (that may be open).", []string{"state"}, nil)
 
-func (p *pool) Describe(ch chan<- *prometheus.Desc) {
-	ch <- poolDesc
-	p.wait.Describe(ch)
-	p.failed.Describe(ch)
-}
+func (p *pool) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(p, ch) }
 
 func (p *pool) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range map[string]int64{"open": p.open.Load(), "used": p.used.Load(), "waiting": p.waiting.Load(), "max": int64(p.max)} {
