@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -67,10 +68,14 @@ func (c *cluster) quiet(channels func() []string) bool {
 	return now < h.none.Load()
 }
 
-// silent asks all nodes whether nobody but adopters subscribes to the channels. A node that does
-// not answer may have listeners.
+// silent asks all nodes that the cluster has now whether nobody but adopters subscribes to the
+// channels. A node that does not answer may have listeners.
 func (c *cluster) silent(channels []string) bool {
-	nodes := c.all()
+	masters := c.masters()
+	nodes, err := c.view(context.Background(), masters[rand.IntN(len(masters))])
+	if err != nil {
+		return false
+	}
 	answers := make(chan bool, len(nodes))
 	for _, n := range nodes {
 		go func() { answers <- n.silent(channels) }()

@@ -4,10 +4,15 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
@@ -19,26 +24,42 @@ func newSharded(t testing.TB, env ...string) (*pipeline, *stagetest.Sharded) {
 	return newPipelineAt(t, c.URL(), c.Servers[0].Options(), env...), c
 }
 
-// TestPromiseCluster kills masters of a Redis Cluster under load, moves shards between masters,
-// adds a master, kills services meanwhile, and then balances the ledger. The replica of a master
-// must have what is answered.
+// TestPromiseCluster kills masters of a Redis Cluster under load, moves shards between masters, adds
+// a master and removes it again, kills services meanwhile, and then balances the ledger. The replica
+// of a master must have what is answered. Other programs PUBLISH and SPUBLISH all the time: what they
+// send while nothing happens arrives once, the rest once or not at all. In the long form at least 10
+// masters are killed, and redis-cli moves a quarter of all slots.
 func TestPromiseCluster(t *testing.T) {
 	t.Parallel()
 	p, c := newSharded(t, "LEASE=1s", "WAIT_REPLICAS=1")
 	services := p.start(all...)
 	l := newLedger(p)
 	stop := l.load(32, services[0])
-	start, long, short := time.Now(), chaosFor(t, 2), 2
+	others := &strangers{l: l}
+	for _, s := range c.Servers {
+		others.at = append(others.at, s.Client())
+	}
+	quiet := every(8, func(<-chan struct{}) { others.send(1, loose) })
+	start, long, rounds := time.Now(), chaosFor(t, 2), 4
+	if long > 0 {
+		rounds = 20
+	}
 	killed, moved := 0, 0
+	var added *stagetest.Server
 	var answers []time.Duration
-	for killed+moved < short || time.Since(start) < long {
+	for killed+moved < rounds || time.Since(start) < long {
 		time.Sleep(rand.N(burst)) // any moment
 		if killed > moved {
 			moved++
-			if moved == 1 {
-				p.reshard(c, c.Add())
-			} else {
-				p.reshard(c, c.Master(rand.IntN(stagetest.Slots)))
+			switch {
+			case added != nil:
+				c.Remove(added, c.Master(rand.IntN(stagetest.Slots)))
+				added = nil
+			case long > 0 && moved%4 == 3:
+				c.Reshard(c.Master(rand.IntN(stagetest.Slots)), stagetest.Slots/4)
+			default:
+				added = c.Add()
+				p.reshard(c, added)
 			}
 		} else {
 			killed++
@@ -46,9 +67,11 @@ func TestPromiseCluster(t *testing.T) {
 		}
 		services[1+rand.IntN(3)].Restart()
 		c.Settled()
+		others.settled()
 		t.Logf("%4.0f s: killed %d, moved %d; %s", time.Since(start).Seconds(), killed, moved, l.sofar())
 	}
 	stop()
+	quiet()
 	alive(t, services)
 	tell(t, "ledger: %s", l.balance())
 	slices.Sort(answers)
@@ -105,4 +128,60 @@ func (p *pipeline) reshard(c *stagetest.Sharded, to *stagetest.Server) {
 		}
 		c.Move(to, int(slot))
 	}
+}
+
+// strangers are programs that only publish, each message once at one node, every second one by
+// SPUBLISH.
+type strangers struct {
+	l  *ledger
+	at []*redis.Client
+}
+
+// send sends n messages that have this promise, and returns their addresses.
+func (s *strangers) send(n int, p promise) (addresses []string) {
+	for i := range n {
+		v, channel, payload := s.l.stranger()
+		channel = s.l.p.names + channel
+		publish := (*redis.Client).Publish
+		if i/2%2 == 1 || n == 1 && rand.IntN(2) == 0 {
+			publish = (*redis.Client).SPublish
+		}
+		var err error
+		for _, node := range rand.Perm(len(s.at)) { // of a sharded channel, some node is the right one
+			err = publish(s.at[node], context.Background(), channel, payload).Err()
+			if err == nil || !strings.HasPrefix(err.Error(), "MOVED ") && !errors.Is(err, syscall.ECONNREFUSED) {
+				break
+			}
+		}
+		if err != nil && p == bare {
+			s.l.p.t.Errorf("publish on %s: %v", channel, err)
+		}
+		s.l.note(v, p, "")
+		addresses = append(addresses, v.Email)
+	}
+	return addresses
+}
+
+// settled waits until for 3 s all messages have arrived, and then sends some that must.
+func (s *strangers) settled() {
+	t := s.l.p.t
+	arrive := func(all []string) bool {
+		sent := s.l.p.sent().of
+		return !slices.ContainsFunc(all, func(a string) bool { return sent[a] == 0 })
+	}
+	begun := time.Now()
+	for since := begun; time.Since(since) < 3*time.Second; {
+		probes, end := s.send(4, loose), time.Now().Add(2*time.Second)
+		for !arrive(probes) && time.Now().Before(end) {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if !arrive(probes) {
+			since = time.Now()
+		}
+		if time.Since(begun) > patience {
+			t.Fatalf("bare messages do not arrive for %s", patience)
+		}
+	}
+	sure := s.send(40, bare)
+	stagetest.Eventually(t, "bare messages arrive", func() bool { return arrive(sure) })
 }

@@ -3,8 +3,10 @@ package stagetest
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +72,35 @@ func (c *Sharded) Add(args ...string) *Server {
 	c.Meet(s)
 	c.Settled()
 	return s
+}
+
+// Remove gives a master's slots to another one, has all others forget it, and kills it.
+func (c *Sharded) Remove(s, to *Server) {
+	c.t.Helper()
+	for line := range strings.Lines(c.do(s, "cluster", "nodes")) {
+		f := strings.Fields(line)
+		for slot := range Slots {
+			if len(f) > 8 && strings.Contains(f[2], "myself") && has(f[8:], slot) {
+				c.Move(to, slot)
+			}
+		}
+	}
+	id := c.id(s)
+	c.Servers = slices.DeleteFunc(c.Servers, func(x *Server) bool { return x == s })
+	for _, x := range c.Servers {
+		c.do(x, "cluster", "forget", id)
+	}
+	s.Kill()
+}
+
+// Reshard has redis-cli move n slots, of all masters, to one.
+func (c *Sharded) Reshard(to *Server, n int) {
+	c.t.Helper()
+	out, err := exec.Command("redis-cli", "--cluster", "reshard", to.Addr, "--cluster-from", "all", "--cluster-to", c.id(to),
+		"--cluster-slots", strconv.Itoa(n), "--cluster-yes").CombinedOutput()
+	if err != nil {
+		c.t.Fatalf("reshard: %v: %s", err, out[max(0, len(out)-2000):])
+	}
 }
 
 // Meet makes a server known to the first one.
@@ -201,8 +232,9 @@ func (c *Sharded) End(slot int, from, to *Server) {
 		}
 		c.do(from, words...)
 	}
-	for _, s := range []*Server{to, from} {
-		c.do(s, "cluster", "setslot", slot, "node", c.id(to))
+	c.do(to, "cluster", "setslot", slot, "node", c.id(to))
+	if _, err := c.try(from, "cluster", "setslot", slot, "node", c.id(to)); err != nil && !strings.Contains(err.Error(), "only with masters") {
+		c.t.Fatalf("end the move of slot %d: %v", slot, err) // without a slot it is a replica by now
 	}
 }
 
