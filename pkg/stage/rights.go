@@ -238,7 +238,7 @@ func (s *Stage) needs(k keys.Names) []need {
 		}
 	}
 	if s.lasting && k.Base != k.Prefix {
-		needs = append(needs, on("", "", "wait 1 1", "cluster nodes")...)
+		needs = append(needs, on("", "", "wait 1 1")...)
 	}
 	for _, o := range s.cfg.Out {
 		needs = append(needs, output(k, o.Channel)...)
