@@ -63,9 +63,7 @@ func get(t *testing.T, c *cache.Cache[int64], s *source) cache.Result[int64] {
 func requests(t *testing.T, c prometheus.Collector) map[string]float64 {
 	t.Helper()
 	r := prometheus.NewPedanticRegistry()
-	if err := r.Register(c); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, r.Register(c))
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -101,9 +99,7 @@ func TestHit(t *testing.T) {
 		if r := get(t, other, &s); r != first {
 			t.Errorf("Get of another process = %+v, want %+v", r, first)
 		}
-		if err := c.Drop(t.Context(), "k"); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, c.Drop(t.Context(), "k"))
 		if r := get(t, other, &s); r.Value != 2 || r.Cached {
 			t.Errorf("Get after Drop = %+v; want 2, loaded", r)
 		}
@@ -244,9 +240,7 @@ func TestCorrupt(t *testing.T) {
 			`{"value":3,"missing":true,"until":9999999999999}`, "\x00\xff"} {
 			var s source
 			c := cache.New[int64](open(t, o), cache.Options{Name: "t"})
-			if err := rdb.Set(t.Context(), "cache:t:k", text, time.Hour).Err(); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, rdb.Set(t.Context(), "cache:t:k", text, time.Hour).Err())
 			if r := get(t, c, &s); r.Value != 1 || r.Cached {
 				t.Errorf("Get with %q in its place = %+v; want it loaded", text, r)
 			}
@@ -274,9 +268,7 @@ func TestHanging(t *testing.T) {
 	server := stagetest.Real(t)
 	client := open(t, server.Options())
 	c := cache.New[int64](client, cache.Options{Name: "t"})
-	if err := plain(t, server.Options()).Do(t.Context(), "CLIENT", "PAUSE", "60000").Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, plain(t, server.Options()).Do(t.Context(), "CLIENT", "PAUSE", "60000").Err())
 	var s source
 	get(t, c, &s)
 	if err := client.Ping(t.Context()); !errors.Is(err, cache.ErrAway) {
@@ -291,9 +283,7 @@ func TestHanging(t *testing.T) {
 // Who held the lock was killed: when it has ended, somebody else loads.
 func TestLoaderKilled(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		if err := plain(t, o).Set(t.Context(), "cache:t:k#lock", "token of the dead", 300*time.Millisecond).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, plain(t, o).Set(t.Context(), "cache:t:k#lock", "token of the dead", 300*time.Millisecond).Err())
 		var s source
 		c := cache.New[int64](open(t, o), cache.Options{Name: "t"})
 		if r := get(t, c, &s); r.Value != 1 {
@@ -345,9 +335,7 @@ func TestLongLoad(t *testing.T) {
 // Waiting for another process ends with Options.Timeout, and is no sign that Redis is away.
 func TestWaitEnds(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		if err := plain(t, o).Set(t.Context(), "cache:t:locked#lock", "another process", time.Hour).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, plain(t, o).Set(t.Context(), "cache:t:locked#lock", "another process", time.Hour).Err())
 		var s, waiting source
 		client := open(t, o)
 		c := cache.New[int64](client, cache.Options{Name: "t"})
@@ -385,17 +373,13 @@ func TestCallersDeadline(t *testing.T) {
 		{"Get", -time.Second, func(ctx context.Context) error { _, err := c.Get(ctx, "k", s.load); return err }},
 		{"Drop that Redis does not answer", 20 * time.Millisecond, drop},
 	} {
-		if err := admin.Do(t.Context(), "CLIENT", "PAUSE", "60000", "WRITE").Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, admin.Do(t.Context(), "CLIENT", "PAUSE", "60000", "WRITE").Err())
 		ctx, cancel := context.WithTimeout(t.Context(), tc.after)
 		if err := tc.call(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, cache.ErrAway) {
 			t.Errorf("%s: %v, want the caller's deadline", tc.name, err)
 		}
 		cancel()
-		if err := admin.Do(t.Context(), "CLIENT", "UNPAUSE").Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, admin.Do(t.Context(), "CLIENT", "UNPAUSE").Err())
 		for range 5 {
 			if r := get(t, c, &s); !r.Cached {
 				t.Errorf("a Get after %s is loaded, want it from the cache", tc.name)

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 func TestHosts(t *testing.T) {
@@ -36,9 +37,7 @@ func TestHosts(t *testing.T) {
 		{"*", "anything.example", true},
 	} {
 		var h config.Hosts
-		if err := h.UnmarshalText([]byte(tc.setting)); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, h.UnmarshalText([]byte(tc.setting)))
 		if got := h.Allow(tc.host); got != tc.allowed {
 			t.Errorf("ALLOWED_HOSTS=%s allows %q: %v, want %v", tc.setting, tc.host, got, tc.allowed)
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry"
 )
 
@@ -39,9 +40,7 @@ func environment(vars map[string]string) func(string) string {
 
 func TestLoad(t *testing.T) {
 	var defaults everything
-	if err := config.Load(environment(nil), &defaults); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, config.Load(environment(nil), &defaults))
 	want := everything{
 		Broker: config.Broker{
 			Redis: config.Redis{RedisHost: "127.0.0.1", RedisPort: 6379, Shards: 16},
@@ -176,9 +175,7 @@ func TestLoadSecretFile(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, content string) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, os.WriteFile(path, []byte(content), 0o600))
 		return path
 	}
 	token := file("token", "s3cret \r\n")

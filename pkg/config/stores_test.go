@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // Where Redis and MongoDB are, from separate variables and from URLs.
@@ -12,9 +13,7 @@ func TestStores(t *testing.T) {
 	load := func(env map[string]string) (r config.Redis, m config.Mongo) {
 		t.Helper()
 		for _, cfg := range []any{&r, &m} {
-			if err := config.Load(environment(env), cfg); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, config.Load(environment(env), cfg))
 		}
 		return r, m
 	}

@@ -261,17 +261,13 @@ func TestSignals(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, cmd.Start())
 			lines := bufio.NewScanner(stdout)
 			for _, want := range []string{"working", "draining"}[:tc.signals] {
 				if !lines.Scan() || lines.Text() != want {
 					t.Fatalf("the program said %q, want %q; stderr: %s", lines.Text(), want, &stderr)
 				}
-				if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-					t.Fatal(err)
-				}
+				stagetest.OK(t, cmd.Process.Signal(syscall.SIGTERM))
 			}
 			for lines.Scan() { // to the end, or Wait may close the pipe early
 			}

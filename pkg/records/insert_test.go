@@ -13,6 +13,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 func three() []records.Record {
@@ -135,9 +136,7 @@ func TestInsertManyLarge(t *testing.T) {
 // The promise of 201 stands on what the insert asks for.
 func TestInsertManyAsksForDurability(t *testing.T) {
 	server, store := serve(t, func(string, bson.Raw) bson.D { return inserted(3) })
-	if err := errors.Join(store.InsertMany(t.Context(), three())...); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, errors.Join(store.InsertMany(t.Context(), three())...))
 	for _, doc := range server.seen() {
 		concern := doc.Lookup("writeConcern").Document()
 		if w, j := concern.Lookup("w").StringValue(), concern.Lookup("j").Boolean(); w != "majority" || !j {

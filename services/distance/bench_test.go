@@ -97,8 +97,6 @@ func stageHop(b *testing.B, srv *stagetest.Server, office geodesy.Point, n int64
 	}
 	took := time.Since(start)
 	cancel()
-	if err := <-ended; err != nil {
-		b.Fatal(err)
-	}
+	stagetest.OK(b, <-ended)
 	return took
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/email/journal"
 )
 
@@ -183,9 +184,7 @@ func TestHandle(t *testing.T) {
 			tc.log.known = map[string]journal.Written{"k": {SentAt: earlier, Miles: 99}}
 			var copied strings.Builder
 			var utc Zone
-			if err := utc.UnmarshalText([]byte("UTC")); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, utc.UnmarshalText([]byte("UTC")))
 			h := Handler{
 				Store: &store, Log: &tc.log, Office: "Velocity", Zone: utc,
 				Now: func() time.Time { return evening }, Copy: func(b []byte) { copied.Write(b) },

@@ -27,9 +27,7 @@ func TestRun(t *testing.T) {
 		// address and events that are too old become dead letters.
 		g.store.put("other program", address(7), 1234.5)
 		for _, s := range []string{string(address(7)), "no address", "a@b.c\x1b[2J"} {
-			if err := g.rdb.Publish(t.Context(), event.UserEmail, s).Err(); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, g.rdb.Publish(t.Context(), event.UserEmail, s).Err())
 		}
 		stagetest.Eventually(t, "the bare address has its line", func() bool { return g.lines()[lineOf(address(7), "1234.5")] == 1 })
 		g.submit(stage.Submission{Body: address(8), At: time.Now().Add(-31 * 24 * time.Hour)})

@@ -58,9 +58,7 @@ func TestStdoutGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, c.Start())
 	defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
 	g.publish(0, 1)
 	b := make([]byte, 256)
@@ -68,9 +66,7 @@ func TestStdoutGone(t *testing.T) {
 	if err != nil || !strings.Contains(string(b[:n]), lineOf(address(0), "0.0")) {
 		t.Fatalf("standard output %q, %v; want the line", b[:n], err)
 	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, out.Close())
 	for to := 2; to < 10; to++ {
 		g.publish(to-1, to)
 		g.wantLines(0, to)

@@ -214,9 +214,7 @@ func TestOutage(t *testing.T) {
 			}
 			old := rdb.Get(t.Context(), keys[0]).Val()
 			i := strings.Index(old, `"until":`)
-			if err := rdb.Set(t.Context(), keys[0], old[:i]+`"until":1}`, time.Hour).Err(); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, rdb.Set(t.Context(), keys[0], old[:i]+`"until":1}`, time.Hour).Err())
 			if tc.fault == nil {
 				p.Close()
 			}
@@ -417,9 +415,7 @@ func TestStage(t *testing.T) {
 			var all []weather.Report
 			for _, e := range entries {
 				var r weather.Report
-				if err := json.Unmarshal([]byte(fmt.Sprint(e.Values["payload"])), &r); err != nil {
-					t.Fatal(err)
-				}
+				stagetest.OK(t, json.Unmarshal([]byte(fmt.Sprint(e.Values["payload"])), &r))
 				all = append(all, r)
 			}
 			return all

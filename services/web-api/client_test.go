@@ -11,14 +11,14 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 func TestClientAddress(t *testing.T) {
 	var trusted Networks
 	var log strings.Builder
-	if err := trusted.UnmarshalText([]byte("10.0.0.0/8, 2001:db8::/32,192.0.2.1")); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, trusted.UnmarshalText([]byte("10.0.0.0/8, 2001:db8::/32,192.0.2.1")))
 	for name, tc := range map[string]struct {
 		peer      string
 		forwarded []string

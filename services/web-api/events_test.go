@@ -143,17 +143,13 @@ func TestStream(t *testing.T) {
 		openStream(t, again+"/events?ids="+mine+"&ids="+other).until(other, "distance")
 
 		var j journey
-		if err := json.NewDecoder(get(t, again+"/events/"+mine, "*/*").Body).Decode(&j); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, json.NewDecoder(get(t, again+"/events/"+mine, "*/*").Body).Decode(&j))
 		if j.ID != mine || j.State != underWay || len(j.Steps) != 2 {
 			t.Errorf("as JSON: %+v; want two steps, under way", j)
 		}
 		var list struct{ Events []journey }
 		unknown := "01a1fc5b-0000-71ea-a26d-032c3e935701"
-		if err := json.NewDecoder(get(t, again+"/events?ids="+unknown+","+other, typeJSON).Body).Decode(&list); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, json.NewDecoder(get(t, again+"/events?ids="+unknown+","+other, typeJSON).Body).Decode(&list))
 		if len(list.Events) != 1 || list.Events[0].ID != other {
 			t.Errorf("list as JSON: %+v; want %s alone", list, other)
 		}

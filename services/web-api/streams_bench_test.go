@@ -77,9 +77,7 @@ func startProgram(b *testing.B, redis string) (base string, process *os.Process)
 	cmd := exec.Command(program)
 	cmd.Env = append(os.Environ(), "REDIS_URL=redis://"+redis, "LISTEN="+addr, "ADMIN_LISTEN=127.0.0.1:0", "RATE_LIMIT=off", "STREAM_LIMIT=off")
 	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
+	stagetest.OK(b, cmd.Start())
 	b.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // scale is how long and how hard everything is driven.
@@ -60,9 +62,7 @@ func measure(b *testing.B, fsync string, s scale) {
 	light := with(full, func(d *drive) { d.rate, d.measure = lightly, s.light })
 
 	r.stretch(b, rates, "bare", "", r.bare, edge)
-	if err := r.rdb.Del(b.Context(), "bare").Err(); err != nil {
-		b.Fatal(err)
-	}
+	stagetest.OK(b, r.rdb.Del(b.Context(), "bare").Err())
 	r.stretch(b, rates, "edge-json", "bare", r.client, edge)
 	r.stretch(b, rates, "edge-form", "edge-json", r.client, with(edge, form))
 	run(b, "drain", r.drain)
@@ -152,9 +152,7 @@ func (r *rig) drain(b *testing.B) {
 	begun := r.client.written
 	from := read(b, r.pids(), r.rdb)
 	start(b, r.stages...)
-	if err := r.client.settled(b.Context()); err != nil {
-		b.Fatal(err)
-	}
+	stagetest.OK(b, r.client.settled(b.Context()))
 	to := read(b, r.pids(), r.rdb)
 	rate(b, r.client.written-begun, to.at.Sub(from.at).Seconds())
 	cost(b, from, to, r.client.written-begun)

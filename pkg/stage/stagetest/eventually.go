@@ -20,6 +20,14 @@ func Eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
+// OK ends the test with err if there is one.
+func OK(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Run runs a stage until stop is called or the test ends, and then wants nil from it.
 func Run(t testing.TB, s interface{ Run(context.Context) error }) (stop func()) {
 	t.Helper()

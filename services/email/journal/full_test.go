@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // limit lets files grow to size bytes, -1 for no limit. A write over it is cut short there, as on a
@@ -18,16 +20,12 @@ import (
 func limit(t *testing.T, size int64) {
 	t.Helper()
 	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &l); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &l))
 	l.Cur = l.Max
 	if size >= 0 {
 		l.Cur = uint64(size)
 	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &l); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &l))
 }
 
 func size(t *testing.T, path string) int64 {

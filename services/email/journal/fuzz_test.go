@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 func sample(n int) []byte {
@@ -68,9 +70,7 @@ func FuzzSegment(f *testing.F) {
 	f.Add(append([]byte(head), append(sample(1), sample(3)[:50]...)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		path := filepath.Join(t.TempDir(), "00000001.records")
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, os.WriteFile(path, b, 0o600))
 		s, last, err := openSegment(path, 1)
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) {
@@ -97,16 +97,12 @@ func FuzzIDs(f *testing.F) {
 	for i := range 300 {
 		events[keyOf(id(i))] = Written{SentAt: noon}
 	}
-	if err := createIDs(path, "journal-x"); err != nil {
-		f.Fatal(err)
-	}
+	stagetest.OK(f, createIDs(path, "journal-x"))
 	d, err := openIDs(path, "journal-x", 1)
 	if err != nil {
 		f.Fatal(err)
 	}
-	if err := errors.Join(d.add(1, events, noon, time.Time{}), d.db.Close()); err != nil {
-		f.Fatal(err)
-	}
+	stagetest.OK(f, errors.Join(d.add(1, events, noon, time.Time{}), d.db.Close()))
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		f.Fatal(err)
@@ -121,9 +117,7 @@ func FuzzIDs(f *testing.F) {
 		b := bytes.Clone(whole)
 		b[at] ^= flip
 		path := filepath.Join(t.TempDir(), idsName)
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, os.WriteFile(path, b, 0o600))
 		d, err := openIDs(path, "journal-x", 2)
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) {

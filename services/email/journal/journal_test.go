@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -84,23 +86,17 @@ func closed(t *testing.T, j *Journal) {
 
 func put(t *testing.T, path, s string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(s), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.WriteFile(path, []byte(s), 0o644))
 }
 
 func remove(t *testing.T, path string) {
 	t.Helper()
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.Remove(path))
 }
 
 func rename(t *testing.T, path, to string) {
 	t.Helper()
-	if err := os.Rename(path, to); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.Rename(path, to))
 }
 
 func content(t *testing.T, path string) string {
@@ -215,9 +211,7 @@ func TestRename(t *testing.T) {
 	wantContent(t, path, text(lines(2, 4)))
 
 	rename(t, path, path+".2") // logrotate's "create"
-	if err := os.WriteFile(path, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.WriteFile(path, nil, 0o644))
 	write(t, j, line(4))
 	wantContent(t, path, text(lines(4, 5)))
 
@@ -230,9 +224,7 @@ func TestRename(t *testing.T) {
 func TestTruncatedLog(t *testing.T) {
 	j, path := opened(t)
 	write(t, j, lines(0, 2)...)
-	if err := os.Truncate(path, 0); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.Truncate(path, 0))
 	write(t, j, lines(2, 4)...)
 	wantContent(t, path, text(lines(2, 4))) // no hole before them
 }
@@ -331,9 +323,7 @@ func TestForget(t *testing.T) {
 
 func TestPaths(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Symlink(filepath.Join(dir, "nowhere"), filepath.Join(dir, "dangling")); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.Symlink(filepath.Join(dir, "nowhere"), filepath.Join(dir, "dangling")))
 	for _, path := range []string{dir, filepath.Join(dir, "dangling"), os.DevNull} {
 		if _, err := Open(t.Context(), Options{Path: path, Log: quiet}); !errors.Is(err, ErrPath) {
 			t.Errorf("Open(%q) = %v, want %v", path, err, ErrPath)
@@ -349,9 +339,7 @@ func TestPaths(t *testing.T) {
 	write(t, j, line(0))
 	closed(t, j)
 	link := filepath.Join(dir, "link")
-	if err := os.Symlink(path, link); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.Symlink(path, link))
 	j = open(t, link)
 	defer closed(t, j)
 	wantKnown(t, j, 1, 2)
@@ -379,26 +367,18 @@ func TestJournalPutBack(t *testing.T) {
 	back := func(what string) {
 		t.Helper()
 		kept := filepath.Join(t.TempDir(), "kept")
-		if err := os.CopyFS(kept, os.DirFS(what)); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.RemoveAll(what); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, os.CopyFS(kept, os.DirFS(what)))
+		stagetest.OK(t, os.RemoveAll(what))
 		if err := j.Probe(); err == nil {
 			t.Errorf("Probe without %s succeeded", what)
 		}
-		if err := os.CopyFS(what, os.DirFS(kept)); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, os.CopyFS(what, os.DirFS(kept)))
 		if err := j.Probe(); err != nil {
 			t.Errorf("Probe after %s was put back: %v", what, err)
 		}
 	}
 	old := filepath.Join(t.TempDir(), "old")
-	if err := os.CopyFS(old, os.DirFS(path+".journal")); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.CopyFS(old, os.DirFS(path+".journal")))
 	back(path + ".journal")
 	write(t, j, lines(2, 5)...) // into the next segment
 	back(path + ".journal")
@@ -409,15 +389,11 @@ func TestJournalPutBack(t *testing.T) {
 	wantKnown(t, j, 7, 8)
 
 	rename(t, path+".journal", path+".aside")
-	if err := os.CopyFS(path+".journal", os.DirFS(old)); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.CopyFS(path+".journal", os.DirFS(old)))
 	if err := j.Probe(); err == nil {
 		t.Error("Probe with an older journal succeeded")
 	}
-	if err := os.RemoveAll(path + ".journal"); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.RemoveAll(path+".journal"))
 	rename(t, path+".aside", path+".journal")
 	write(t, j, line(7))
 	closed(t, j)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // TestMain makes this program a writer when a test starts it again: JOURNAL_WRITER names the log.
@@ -177,9 +179,7 @@ func TestStandby(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Stderr = t.Output()
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, c.Start())
 		t.Cleanup(func() { _ = in.Close(); _ = c.Process.Kill(); _ = c.Wait() })
 		return c, bufio.NewScanner(out)
 	}
@@ -202,9 +202,7 @@ func TestStandby(t *testing.T) {
 		t.Fatal("Open got a lock that another process holds")
 	}
 	wantContent(t, path, text(lines(0, 6)))
-	if err := first.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, first.Process.Kill())
 	if got := next(out2); got != open1 {
 		t.Errorf("second writer says %q, want %q", got, open1)
 	}

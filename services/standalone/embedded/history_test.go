@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // The history of an address comes in pages, newest first, without a gap or a repeat where several
@@ -18,9 +19,7 @@ func TestHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close(t.Context()) })
-	if err := s.EnsureIndexes(t.Context(), quiet); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, s.EnsureIndexes(t.Context(), quiet))
 	if p, err := s.Profile(t.Context(), "ada@example.com"); p != (records.Profile{}) || err != nil {
 		t.Errorf("Profile in an empty store = %v, %v; want the zero Profile", p, err)
 	}
@@ -63,9 +62,7 @@ func TestHistory(t *testing.T) {
 	}
 
 	r := prometheus.NewPedanticRegistry()
-	if err := r.Register(s); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, r.Register(s))
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/standalone/embedded"
 )
 
@@ -29,9 +30,7 @@ func TestIndexIDs(t *testing.T) {
 		}
 	}
 	wantIndexed(t, store)
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, store.Close())
 	wantIndexed(t, startStore(t, dir))
 }
 

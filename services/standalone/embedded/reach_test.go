@@ -44,9 +44,7 @@ func TestStoreWithTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tc.env["MONGO_PORT"] = fmt.Sprint(port)
 			var m config.Mongo
-			if err := config.Load(func(name string) string { return tc.env[name] }, &m); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, config.Load(func(name string) string { return tc.env[name] }, &m))
 			s := open(t, m.URI())
 			if tc.says == "" {
 				mustInsert(t, s, record(1))

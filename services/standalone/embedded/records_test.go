@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/records"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/standalone/embedded"
 )
 
@@ -127,9 +128,7 @@ func TestOutage(t *testing.T) {
 	addr := l.Addr().String()
 	hang := open(t, "mongodb://"+addr+"/?serverSelectionTimeoutMS=300&connectTimeoutMS=200")
 	wantDown(t, "hangs", hang) // it accepts connections and never answers
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, l.Close())
 	s := open(t, "mongodb://"+addr+"/?serverSelectionTimeoutMS=300")
 	wantDown(t, "is away", s)
 
@@ -144,9 +143,7 @@ func TestOutage(t *testing.T) {
 		t.Errorf("EnsureIndexes begun while the store was away = %v", err)
 	}
 	mustInsert(t, s, record(1))
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, store.Close())
 	wantDown(t, "went away", s)
 
 	if store, err = embedded.StartStore(dir, addr, quiet); err != nil {
@@ -172,9 +169,7 @@ func TestReadySoon(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, l.Close())
 	s := open(t, "mongodb://"+addr+"/")
 	ask := func(d time.Duration) error {
 		err := s.Ready()

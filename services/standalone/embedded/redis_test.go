@@ -26,9 +26,7 @@ func TestRedisKeysExpire(t *testing.T) {
 	c := startRedis(t)
 	const life = time.Second
 	start := time.Now()
-	if err := c.Set(t.Context(), "k", "v", life).Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, c.Set(t.Context(), "k", "v", life).Err())
 	stagetest.Eventually(t, "the key is gone", func() bool { return c.Exists(t.Context(), "k").Val() == 0 })
 	if lived := time.Since(start); lived < life-200*time.Millisecond {
 		t.Errorf("key with a life of %v was gone after %v", life, lived)
