@@ -12,11 +12,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
 const checkPause = 500 * time.Millisecond
@@ -43,9 +43,6 @@ idempotency key. The log gets one line, for an address at example.com.`,
 			ctx, cancel := context.WithTimeout(cmd.Context(), within)
 			defer cancel()
 			return t.open(ctx, func(ctx context.Context, p pipeline) error {
-				if err := p.single("check"); err != nil {
-					return err
-				}
 				return t.through(ctx, p, strings.TrimRight(base, "/")+"/distance")
 			})
 		},
@@ -58,17 +55,11 @@ idempotency key. The log gets one line, for an address at example.com.`,
 
 // through submits until a submission is accepted, then waits for its email, until ctx ends.
 func (t *tool) through(ctx context.Context, p pipeline, url string) error {
-	rdb := t.client()
-	defer func() { _ = rdb.Close() }() // nothing was written
-	after := "0"
+	var emails *inspect.Tail
 	// In Kubernetes, policies let a new pod connect only after a moment.
-	err := t.again(ctx, func() error {
-		last, err := rdb.XRevRangeN(ctx, t.prefix+event.EmailSent, "+", "-", 1).Result()
-		if err != nil {
-			return fmt.Errorf("end of %s: %w: %w", event.EmailSent, stage.ErrUnavailable, err)
-		}
-		if len(last) > 0 {
-			after = last[0].ID
+	err := t.again(ctx, func() (err error) {
+		if emails, err = p.Tail(ctx, event.EmailSent); err != nil {
+			return fmt.Errorf("end of %s: %w", event.EmailSent, err)
 		}
 		return nil
 	})
@@ -89,19 +80,16 @@ func (t *tool) through(ctx context.Context, p pipeline, url string) error {
 		return fmt.Errorf("%s accepted event %s, but uses another Redis than %s", url, id, t.where())
 	}
 	for {
-		got, err := rdb.XRead(ctx, &redis.XReadArgs{Streams: []string{t.prefix + event.EmailSent, after}, Count: 1000, Block: checkPause}).Result()
+		news, err := emails.Next(ctx, id, min(checkPause, t.timeout/2))
 		if err != nil && !pause(ctx, checkPause/10) {
 			return interrupted(ctx, fmt.Errorf("no email for event %s; `%s find %[1]s` shows where it is", id, t.called()))
 		}
-		for _, s := range got {
-			for _, e := range s.Messages {
-				after = e.ID
-				var sent event.Sent
-				if text, _ := e.Values["payload"].(string); json.Unmarshal([]byte(text), &sent) == nil && sent.ID == id {
-					took := time.Since(accepted)
-					return t.told(fmt.Sprintf("%s was emailed %s after it was accepted", id, took.Round(time.Millisecond)),
-						map[string]any{"id": id, "seconds": took.Seconds()})
-				}
+		for _, text := range news {
+			var sent event.Sent
+			if json.Unmarshal([]byte(text), &sent) == nil && sent.ID == id {
+				took := time.Since(accepted)
+				return t.told(fmt.Sprintf("%s was emailed %s after it was accepted", id, took.Round(time.Millisecond)),
+					map[string]any{"id": id, "seconds": took.Seconds()})
 			}
 		}
 	}

@@ -85,11 +85,14 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// untouched: status of a cluster without a pipeline writes nothing.
+// untouched: status and doctor of a cluster without a pipeline write nothing.
 func untouched(t *testing.T, c *stagetest.Sharded, o *redis.Options) {
 	t.Helper()
 	if s := runTool(t, o, "", "status"); s.code != ExitAway || !strings.Contains(s.err, "none has started here yet") {
 		t.Errorf("status of a cluster without a pipeline: %s", s)
+	}
+	if s := runTool(t, o, "", "doctor"); s.code != ExitOK || !strings.Contains(s.out, "16384 of 16384 covered") || !strings.Contains(s.out, "none has started here yet") {
+		t.Errorf("doctor of a cluster without a pipeline: %s; want the nodes' settings all the same", s)
 	}
 	for _, s := range c.Servers {
 		if n := s.Client().DBSize(t.Context()).Val(); n != 0 {
@@ -124,9 +127,10 @@ func single(t *testing.T, o *redis.Options, id, entry string) {
 // examined: doctor checks the slots and the settings of each node.
 func examined(t *testing.T, c *stagetest.Sharded, o *redis.Options) {
 	t.Helper()
+	env := map[string]string{"REDIS_URL": "redis://" + o.Addr, "SHARDS": "16"}
 	find := func(check, state, found string) {
 		t.Helper()
-		out := runTool(t, o, "", "doctor", "-o", "json").out
+		out := with(t, env, "doctor", "-o", "json").out
 		if !slices.ContainsFunc(decoded[doctor.Finding](t, out), func(f doctor.Finding) bool {
 			return f.Check == check && f.State == state && strings.Contains(f.Found, found)
 		}) {
@@ -135,6 +139,10 @@ func examined(t *testing.T, c *stagetest.Sharded, o *redis.Options) {
 	}
 	find("cluster slots", "ok", "16384 of 16384 covered by 3 masters")
 	find("redis rights", "ok", "enough for web-api")
+	find("shards", "ok", "16")
+	env["SHARDS"] = "8"
+	find("shards", "fail", "SHARDS is 8, but the pipeline has 16")
+	find("slots can move", "ok", " entries; a move takes 0s and at most 512 MB")
 	find("nodes cluster-require-full-coverage", "ok", "no")
 	rdb := c.Servers[0].Client()
 	if err := rdb.ClusterDelSlots(t.Context(), 1).Err(); err != nil {
@@ -144,6 +152,13 @@ func examined(t *testing.T, c *stagetest.Sharded, o *redis.Options) {
 	if err := rdb.ClusterAddSlots(t.Context(), 1).Err(); err != nil {
 		t.Fatal(err)
 	}
+	const big = "{10}raw_input:dead" // of shard 0
+	id := c.Client().XAdd(t.Context(), &redis.XAddArgs{Stream: big, Values: []string{"payload", strings.Repeat("x", 600<<10)}}).Val()
+	for _, s := range c.Servers {
+		s.Client().ConfigSet(t.Context(), "proto-max-bulk-len", "1mb")
+	}
+	find("slots can move", "warning", "the largest stream is "+big+" of shard 0")
+	c.Client().XDel(t.Context(), big, id)
 	for name, wrong := range map[string]string{"cluster-require-full-coverage": "yes", "cluster-node-timeout": "15000"} {
 		rdb := c.Servers[1].Client()
 		before := rdb.ConfigGet(t.Context(), name).Val()[name]

@@ -313,14 +313,6 @@ func (t *tool) open(ctx context.Context, f func(context.Context, pipeline) error
 	return errors.Join(err, broker.Close())
 }
 
-// single refuses a pipeline on a Redis Cluster.
-func (p pipeline) single(command string) error {
-	if p.cluster {
-		return fmt.Errorf("%w: %s does not know a Redis Cluster yet", stage.ErrCluster, command)
-	}
-	return nil
-}
-
 type limit time.Duration
 
 func (limit) DialHook(next redis.DialHook) redis.DialHook { return next }

@@ -3,6 +3,7 @@ package milepostctl
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/services/milepostctl/doctor"
 )
 
@@ -20,7 +22,7 @@ func (t *tool) doctor() *cobra.Command {
 		Short: "Check Redis, the store and the pipeline, and say what to change",
 		Long: `doctor checks what the promises depend on. Of Redis: credentials and TLS, the rights of this user,
 version, persistence, memory and eviction, output buffers, clock and response times, and keys of other
-programs; of a Redis Cluster, the slots, and the settings of all nodes. A user with the name of a program needs no more than that program. Of the cache's Redis
+programs; of a Redis Cluster, the slots, SHARDS, the largest stream, and the settings of all nodes. A user with the name of a program needs no more than that program. Of the cache's Redis
 (CACHE_REDIS_URL): rights and eviction. Of MongoDB (--mongo,
 MONGO_URL or MONGO_HOST): version, index, clock and response times. Of the pipeline: what status
 says is wrong, dead letters near MAX_DEAD, and backlogs near MAX_BACKLOG. Set MAX_DEAD, MAX_BACKLOG and
@@ -56,12 +58,20 @@ status is 5 if a check failed; warnings alone end with 0.`,
 			if named {
 				target.Mongo = &store
 			}
-			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				target.Pipeline, target.Cluster = p.Pipeline, p.cluster
+			examine := func(ctx context.Context) error {
 				findings, away := doctor.Examine(ctx, target)
 				err := t.examined(findings, explain)
 				return cmp.Or(away, err)
+			}
+			err = t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
+				target.Pipeline, target.Cluster = p.Pipeline, p.cluster
+				return examine(ctx)
 			})
+			if target.Pipeline == nil && errors.Is(err, stage.ErrCluster) {
+				target.Without, target.Cluster = err, true
+				return examine(cmd.Context())
+			}
+			return err
 		},
 	}
 	t.mongoFlag(cmd)

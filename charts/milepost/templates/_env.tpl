@@ -18,7 +18,6 @@ component's env override the chart's own variables; no variable is there twice. 
 {{- $path := trimSuffix "/" $root.Values.ingress.path -}}
 {{- if and (eq $name "web-api") (or $root.Values.ingress.enabled $root.Values.httpRoute.enabled) $path }}{{ $_ := set $plain "BASE_PATH" $path }}{{ end -}}
 {{- if and (eq $name "web-api") $root.Values.statusPage.enabled }}{{ $_ := set $plain "STATUS_PAGE" "on" }}{{ if $root.Values.statusPage.actions }}{{ $_ := set $plain "STATUS_ACTIONS" "on" }}{{ end }}{{ end -}}
-{{- if and (has "broker" $c.uses) (eq $root.Values.broker.mode "cluster") }}{{ $_ := set $plain "SHARDS" (toString $root.Values.broker.cluster.shards) }}{{ end -}}
 {{- $stores := list -}}
 {{- range $what := $c.uses -}}
 {{- if has $what (list "broker" "cache" "mongo") -}}

@@ -156,6 +156,8 @@ into a variable of its own; the kubelet inserts it into the URL. */}}
   value: {{ include "milepost.port" (list . "broker") | quote }}
 {{- end }}
 {{- if eq .Values.broker.mode "cluster" }}
+- name: SHARDS
+  value: {{ .Values.broker.cluster.shards | int | quote }}
 - name: WAIT_REPLICAS
   value: {{ .Values.broker.cluster.waitReplicas | int | quote }}
 {{- end }}

@@ -6,8 +6,11 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/event"
 )
 
 const allSlots = 16384
@@ -71,6 +74,14 @@ func (x *examination) clusterNodes(ctx context.Context, addrs []string) {
 	}
 	oldest, fullest := nodes[0], nodes[0]
 	for _, n := range nodes {
+		timeout, _ := strconv.ParseInt(n.config["cluster-node-timeout"], 10, 64)
+		bulk, _ := strconv.ParseInt(n.config["proto-max-bulk-len"], 10, 64)
+		if t := time.Duration(timeout) * time.Millisecond; x.nodeTimeout == 0 || t < x.nodeTimeout {
+			x.nodeTimeout = t
+		}
+		if x.bulk == 0 || bulk < x.bulk {
+			x.bulk = bulk
+		}
 		if !atLeast(n.info["redis_version"], 7, 0) {
 			oldest = n
 		}
@@ -100,4 +111,36 @@ func (s *server) share() float64 {
 		return 2
 	}
 	return used / limit
+}
+
+// restores is how long a node stands still for each entry of a stream that is moved to it, as
+// measured with 100,000 entries.
+const restores = 630 * time.Nanosecond
+
+// shards checks SHARDS, and whether the largest stream can be moved to another master.
+func (x *examination) shards(ctx context.Context) {
+	const means = "A slot is moved key by key, each as one argument of at most proto-max-bulk-len bytes. Meanwhile its master stands still, and is replaced if that takes cluster-node-timeout."
+	largest, n, err := x.Pipeline.Largest(ctx, event.Channels()...)
+	if n > 0 {
+		state, found := OK, strconv.Itoa(n)
+		if want := x.Limits.Shards; want > 0 && want != n {
+			state, found = Failed, fmt.Sprintf("SHARDS is %d, but the pipeline has %d", want, n)
+		}
+		x.add("shards", state, found, "The number is fixed when the pipeline first starts. A program with another one does not start.",
+			fmt.Sprintf("Set SHARDS=%d for all programs, or let the pipeline run empty and delete the key %spipeline.", n, x.Prefix))
+	}
+	if err != nil {
+		x.add("slots can move", Unknown, err.Error(), means, "If it is for rights, allow this user to ask: ACL SETUSER … +memory|usage.")
+		return
+	}
+	still := time.Duration(largest.Entries) * restores
+	state := OK
+	if x.bulk > 0 && largest.Bytes > x.bulk/2 || x.nodeTimeout > 0 && still > x.nodeTimeout/2 {
+		state = Warning
+	}
+	found := "no stream yet"
+	if largest.Bytes > 0 {
+		found = fmt.Sprintf("the largest stream is %s of shard %d: %s, %d entries; a move takes %s and at most %s", largest.Key, largest.Shard, size(largest.Bytes), largest.Entries, still.Round(time.Millisecond), size(x.bulk))
+	}
+	x.add("slots can move", state, found, means, "Let the stages work off the backlog, or drop dead letters, before slots are moved: `milepostctl status --shards`.")
 }

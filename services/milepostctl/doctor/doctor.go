@@ -32,6 +32,7 @@ type Limits struct {
 	MaxBacklog int `env:"MAX_BACKLOG" envDefault:"1000000" min:"1" help:"as the services have it"`
 	MaxDead    int `env:"MAX_DEAD" envDefault:"100000" min:"1" help:"as the services have it"`
 	WaitFor    int `env:"WAIT_REPLICAS" envDefault:"0" min:"0" help:"as web-api has it"`
+	Shards     int `env:"SHARDS" envDefault:"0" min:"0" help:"as the services have it, on a Redis Cluster; 0: not compared"`
 }
 
 type Target struct {
@@ -43,6 +44,7 @@ type Target struct {
 	Cache    config.CacheRedis
 	Mongo    *config.Mongo // nil: not asked
 	Pipeline *inspect.Pipeline
+	Without  error // why there is no Pipeline on this Redis Cluster
 	Limits   Limits
 	Timeout  time.Duration // of each answer
 }
@@ -50,6 +52,10 @@ type Target struct {
 type examination struct {
 	Target
 	all []Finding
+
+	// Of a Redis Cluster, the least of all nodes, 0 if they do not say.
+	nodeTimeout time.Duration
+	bulk        int64 // bytes that a node takes as one argument
 }
 
 func (x *examination) add(check, state, found, means, change string) {

@@ -12,6 +12,14 @@ import (
 func (x *examination) pipeline(ctx context.Context) {
 	const means = "A stage that does not run, or a forgotten group of another program, keeps its entries, and Redis fills up. " +
 		"Without an adopter, bare PUBLISHes of other programs are lost to the stages."
+	if x.Without != nil {
+		state := Failed
+		if strings.Contains(x.Without.Error(), "none has started") {
+			state = Warning
+		}
+		x.add("pipeline", state, x.Without.Error(), means, "Start the services.")
+		return
+	}
 	seen, err := x.Pipeline.Observer(0).Observe(ctx)
 	if err != nil {
 		x.add("pipeline", Unknown, err.Error(), means, "Fix what is above first.")

@@ -48,7 +48,7 @@ func askServer(ctx context.Context, o *redis.Options, patience time.Duration) (*
 		}
 	}
 	for _, name := range []string{"appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "client-output-buffer-limit", "aof-load-truncated",
-		"replica-priority", "min-replicas-to-write", "min-replicas-max-lag", "repl-diskless-load", "cluster-require-full-coverage", "cluster-node-timeout"} {
+		"replica-priority", "min-replicas-to-write", "min-replicas-max-lag", "repl-diskless-load", "proto-max-bulk-len", "cluster-require-full-coverage", "cluster-node-timeout"} {
 		if strings.HasPrefix(name, "cluster-") && s.info["cluster_enabled"] != "1" {
 			continue
 		}
@@ -136,8 +136,14 @@ func (x *examination) broker(ctx context.Context) error {
 		x.replication(ctx, s)
 	}
 	x.clock("redis clock", func() (time.Time, error) { return s.rdb.Time(ctx).Result() })
+	if x.Without != nil {
+		return nil
+	}
 	x.rights(ctx)
 	x.keys(ctx)
+	if x.Cluster {
+		x.shards(ctx)
+	}
 	return nil
 }
 

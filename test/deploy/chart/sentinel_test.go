@@ -106,8 +106,7 @@ func TestCluster(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		tool := name == "milepost-tools" || name == "milepost-test" // it takes the number of shards as Redis has it
-		if o := cfg.Options(); o.Addr != "n0:6379" || o.Password != "s/password" || !slices.Equal(cfg.Nodes(), []string{"n1:6379", "n2:7000"}) || cfg.WaitFor != 1 || cfg.Shards != 32 && !tool {
+		if o := cfg.Options(); o.Addr != "n0:6379" || o.Password != "s/password" || !slices.Equal(cfg.Nodes(), []string{"n1:6379", "n2:7000"}) || cfg.WaitFor != 1 || cfg.Shards != 32 {
 			t.Errorf("%s: %s, password %s, further nodes %q, SHARDS %d, WAIT_REPLICAS %d", name, o.Addr, o.Password, cfg.Nodes(), cfg.Shards, cfg.WaitFor)
 		}
 	}
