@@ -4,7 +4,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // crash is a journal and its log around the writing of one batch.
@@ -163,15 +164,10 @@ func TestSyncBehind(t *testing.T) {
 			t.Errorf("the state of a record is %d; want %d", got, written)
 		}
 	}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	stagetest.Eventually(t, "the log is synced", func() bool {
 		records := content(t, filepath.Join(path+".journal", "00000001.records"))
-		if records[len(records)-1] == done {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("the log is not synced")
-		}
-	}
+		return records[len(records)-1] == done
+	})
 }
 
 // TestSyncFails: what a failed sync may have lost is written again before anything else.
