@@ -77,6 +77,7 @@ func TestCluster(t *testing.T) {
 			t.Errorf("over the limit: %v, want a LimitError", err)
 		}
 	}
+	wrongLimit(t, b, p)
 	stagetest.Eventually(t, "all events arrive", func() bool { return end.len() == len(ids) })
 	end.mu.Lock()
 	defer end.mu.Unlock()

@@ -468,8 +468,27 @@ func TestIdempotencyAndLimits(t *testing.T) {
 		if !errors.As(err, &le) || le.Retry < 19*time.Minute || le.Retry > 20*time.Minute {
 			t.Errorf("publish over the limit: %v, want a LimitError with about 20 min", err)
 		}
+		wrongLimit(t, b, p)
 		if c, err := inspect.New(b).Status(t.Context(), "in"); err != nil || c.Entries != 3 {
 			t.Errorf("stream holds %d entries (%v), want 3", c.Entries, err)
 		}
 	})
+}
+
+// wrongLimit: a limit's key that another program has made fails the submission, and is named.
+func wrongLimit(t *testing.T, b *stage.Broker, p *stage.Publisher) {
+	t.Helper()
+	links, err := b.Shards(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := links[stage.ShardOf("wrong", len(links))]
+	key := l.Keys.Limit("wrong")
+	if err := l.Client().HSet(t.Context(), key, "a", "b").Err(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.Publish(t.Context(), stage.Submission{Body: "z", Limits: []stage.Limit{{Name: "wrong", Max: 3, Per: time.Hour}}})
+	if !errors.Is(err, stage.ErrRefused) || !strings.Contains(err.Error(), key) {
+		t.Errorf("publish with a limit whose key is a hash: %v, want ErrRefused and the key", err)
+	}
 }

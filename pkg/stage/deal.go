@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -134,9 +135,10 @@ func (p *Publisher) admit(ctx context.Context, outlets []*outlet, s *Submission)
 		if err := json.Unmarshal([]byte(text), &r); err != nil {
 			return fmt.Errorf("reply of the limit script: %w", err)
 		}
-		if r.Error == "" {
-			return &LimitError{Limit: l, Retry: time.Duration(r.Wait) * time.Millisecond}
+		if r.Error != "" {
+			return o.link.Check(ctx, link.Reply(r.Error))
 		}
+		return &LimitError{Limit: l, Retry: time.Duration(r.Wait) * time.Millisecond}
 	}
 	return nil
 }

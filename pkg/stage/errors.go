@@ -27,6 +27,9 @@ var (
 	ErrNotFound = errors.New("not found")
 )
 
+// ShardError says which shard of a Redis Cluster has no master now. ErrUnavailable wraps it.
+type ShardError = link.ShardError
+
 // LimitError says that a publish would exceed one of its [Limit]s. Nothing was kept.
 type LimitError struct {
 	Limit Limit

@@ -59,7 +59,12 @@ func Main(ctx context.Context, args []string, world IO) int {
 	fmt.Fprintf(world.Err, "milepostctl: %v\n", err)
 	var variable *config.VariableError
 	switch {
-	case errors.Is(err, stage.ErrUnavailable), errors.Is(err, stage.ErrCluster):
+	case errors.As(err, new(*stage.ShardError)):
+		fmt.Fprintln(world.Err, "Only the master of this shard is away. `milepostctl status --shards` shows the others, and `milepostctl doctor` the nodes.")
+		return ExitAway
+	case errors.Is(err, stage.ErrCluster):
+		return ExitAway // it answered, and said why
+	case errors.Is(err, stage.ErrUnavailable):
 		fmt.Fprintf(world.Err, "Redis was expected at %s. Start it, or name another one with --redis or REDIS_URL; "+
 			"`make run` has one at redis://127.0.0.1:6390.\n", t.where())
 		return ExitAway

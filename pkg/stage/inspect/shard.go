@@ -18,6 +18,7 @@ func sum(shards []ShardStatus, i int) (out ChannelStatus) {
 	if len(shards) == 1 {
 		return here[0].Channels[i]
 	}
+	out.Adopted = shards[0].Away != "" // it has the lease, and does not say
 	for _, s := range here {
 		c := s.Channels[i]
 		out.Channel = c.Channel

@@ -27,6 +27,17 @@ var ErrUnavailable = errors.New("redis is away")
 // key is of a wrong type.
 var ErrRefused = errors.New("redis refuses")
 
+// ShardError: the master of one shard of a Redis Cluster is away. Others may work.
+type ShardError struct {
+	Shard string // such as "shard 3"
+	Err   error
+}
+
+func (e *ShardError) Error() string { return e.Shard + ": " + e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *ShardError) Unwrap() error { return e.Err }
+
 // Reply is an error that Redis replied inside a script, for Check.
 type Reply string
 
@@ -180,14 +191,14 @@ func (l *Link) Check(ctx context.Context, err error) error {
 		if l.Lost != nil {
 			l.Lost()
 		}
-		if l.Name != "" {
-			err = fmt.Errorf("%s: %w", l.Name, err)
-		}
 		if strings.Contains(err.Error(), "unauthenticated") {
 			err = errors.New("NOAUTH Authentication required")
 		}
 		if errors.Is(err, context.DeadlineExceeded) && l.Client().Options().TLSConfig != nil {
 			err = fmt.Errorf("%w; does the server speak TLS on this port?", err)
+		}
+		if l.Name != "" {
+			err = &ShardError{l.Name, err}
 		}
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case Refused(err):
