@@ -272,11 +272,12 @@ func BenchmarkCopied(b *testing.B) {
 }
 
 // BenchmarkShards has a publisher and two stages move events over a single Redis and over a cluster
-// of three masters, where nobody listens: Redis' CPU for each event, and the busiest master's
-// share.
+// of three masters, without and with one ordinary subscriber: Redis' CPU for each event, and the
+// busiest master's share.
 func BenchmarkShards(b *testing.B) {
-	for _, masters := range []int{1, 3} {
-		b.Run(fmt.Sprintf("masters=%d", masters), func(b *testing.B) {
+	for _, c := range []struct{ masters, listeners int }{{1, 0}, {3, 0}, {1, 1}, {3, 1}} {
+		masters := c.masters
+		b.Run(fmt.Sprintf("masters=%d/listeners=%d", masters, c.listeners), func(b *testing.B) {
 			var servers []*stagetest.Server
 			if masters == 1 {
 				servers = []*stagetest.Server{stagetest.Real(b, stagetest.Durable...)}
@@ -305,6 +306,17 @@ func BenchmarkShards(b *testing.B) {
 					b.Fatal(err)
 				}
 				stagetest.Run(b, s)
+			}
+			if c.listeners > 0 {
+				sub := servers[0].Client().Subscribe(b.Context(), "in", "mid")
+				b.Cleanup(func() { sub.Close() })
+				go func() {
+					for {
+						if _, err := sub.Receive(b.Context()); err != nil {
+							return
+						}
+					}
+				}()
 			}
 			p := broker.Publisher("edge", "in")
 			b.Cleanup(func() { p.Close() })
