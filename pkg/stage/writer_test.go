@@ -151,7 +151,7 @@ func TestClusterWriters(t *testing.T) {
 
 	signal(t, syscall.SIGSTOP, replicas...)
 	stopA()
-	_, _ = w.run("b", 1, 2)
+	_, stopB = w.run("b", 1, 2)
 	a, _ = w.run("a", 0, 2) // it has all shards, of its earlier life, and gives up half of them
 	w.publish(p, 64)
 	w.balance()
@@ -161,6 +161,18 @@ func TestClusterWriters(t *testing.T) {
 	w.publish(p, 64)
 	w.balance()
 	stagetest.Eventually(t, "both say nothing", func() bool { return a.Shards() == "writer 0 of 2, 8 of 16 shards" })
+
+	signal(t, syscall.SIGSTOP, replicas...)
+	stopB()
+	signal(t, syscall.SIGCONT, replicas...)
+	w.publish(p, 64)
+	if _, err := inspect.New(w.b).Claim(t.Context(), "in", "s", "b"); err != nil { // its journal is lost
+		t.Fatal(err)
+	}
+	w.owned("a", "")
+	w.run("c", 1, 2)
+	w.owned("a", "c")
+	w.balance()
 }
 
 func signal(t *testing.T, s syscall.Signal, servers ...*stagetest.Server) {

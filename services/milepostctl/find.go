@@ -90,7 +90,8 @@ type found struct {
 	Problems []operate.Problem `json:"problems,omitempty"` // of the stages that still have to handle it
 	Progress []stage.Step      `json:"progress,omitempty"`
 	Document *document         `json:"document,omitempty"`
-	Store    string            `json:"store"` // "asked", "not asked" or why it did not answer
+	Store    string            `json:"store"`            // "asked", "not asked" or why it did not answer
+	Writer   string            `json:"writer,omitempty"` // on a Redis Cluster, the journal of the email process that its shard belongs to
 	now      time.Time
 }
 
@@ -116,6 +117,9 @@ func (t *tool) search(ctx context.Context, p pipeline, docs *records.Store, id s
 		return found{}, err
 	}
 	f := found{ID: id, Store: "not asked", Places: make([]place, 0, len(places)), now: seen.At}
+	if n := len(seen.Shards); n > 0 {
+		f.Writer = seen.Shards[stage.ShardOf(id, n)].Writer("email")
+	}
 	for _, p := range places {
 		x := place{Place: p}
 		if p.State == inspect.Aside {
@@ -173,6 +177,9 @@ func (t *tool) foundText(f found) error {
 		b.WriteString("document   none\n")
 	default:
 		fmt.Fprintf(&b, "document   %s\n", printable(f.Store))
+	}
+	if f.Writer != "" {
+		fmt.Fprintf(&b, "writer     %s: its log has the line, or will have it\n", visible(f.Writer))
 	}
 	label := "progress"
 	for _, p := range f.Progress {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,10 +98,12 @@ func TestPromiseWriters(t *testing.T) {
 	look, l := p.look(), newLedger(p)
 	stop := l.load(64, services[0])
 	var handOvers, kills, masters, again int
+	var took []time.Duration // from the signal to the writer until both have their shards
 	for start, long := time.Now(), chaosFor(t, 1); handOvers == 0 || time.Since(start) < long; {
 		p.shardsOf(look, first.journal(), 16)
 		second.of(2).Start()
 		second.Ready() // though it has no shard yet
+		began := time.Now()
 		if rand.IntN(2) == 0 || handOvers == 0 {
 			first.Stop()
 		} else {
@@ -110,6 +113,7 @@ func TestPromiseWriters(t *testing.T) {
 		first.of(2).Start()
 		p.shardsOf(look, second.journal(), 8)
 		p.shardsOf(look, first.journal(), 8)
+		took = append(took, time.Since(began))
 		handOvers++
 
 		p.dies(look, second, first)
@@ -126,11 +130,23 @@ func TestPromiseWriters(t *testing.T) {
 		p.shardsOf(look, first.journal(), 16)
 		first.Ready()
 		handOvers++
+		t.Logf("%4.0f s: hand-overs %d; %s", time.Since(start).Seconds(), handOvers, l.sofar())
 	}
+	standby := p.service("email", "SENT_EMAILS="+p.log)
+	standby.Start()
+	stagetest.Eventually(t, "there is a standby", func() bool { return standby.Running() && standby.up(t.Context()) == nil && strings.Contains(standby.page("/readyz"), "standby") })
+	before := size(t, p.log)
+	first.Kill()
+	kills++
+	stagetest.Eventually(t, "the standby goes on", func() bool { return size(t, p.log) > before })
+	p.shardsOf(look, first.journal(), 16)
+	t.Log("the standby has all shards")
 	stop()
-	alive(t, append(services, first))
+	alive(t, append(services, standby))
 	tell(t, "ledger: %s", l.balance())
-	tell(t, "hand-overs %d, of which a replica was too late for %d at first; writers killed %d, masters killed %d", handOvers, again, kills, masters)
+	slices.Sort(took)
+	tell(t, "hand-overs %d, of which a replica was too late for %d at first; from 1 to 2 writers: median %s, worst %s; writers killed %d, masters killed %d",
+		handOvers, again, took[len(took)/2].Round(10*time.Millisecond), took[len(took)-1].Round(10*time.Millisecond), kills, masters)
 	for _, log := range append(p.logs, p.log) {
 		if size(t, log) == 0 {
 			t.Errorf("the log %s has no line", log)
