@@ -1,17 +1,16 @@
 package telemetry_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry"
 	"github.com/milepost/milepost/pkg/telemetry/otlptest"
 )
@@ -30,24 +29,6 @@ func get(t *testing.T, url string) {
 	_ = answer.Body.Close()
 }
 
-// output is a buffer that the exporter may still write to while it is read.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 // traced does as a program does: it opens log and traces from the variables, calls run and delivers
 // the last spans. It returns the error of the variables and what was logged.
 func traced(t *testing.T, vars map[string]string, run func(*telemetry.Admin, *slog.Logger)) (logged string, err error) {
@@ -59,7 +40,7 @@ func traced(t *testing.T, vars map[string]string, run func(*telemetry.Admin, *sl
 	if err := config.Load(environment(vars), &cfg); err != nil {
 		return "", err
 	}
-	var b output
+	var b stagetest.Output // the exporter may still write to it
 	log := cfg.Logging.Open(&b, "sample")
 	tracer, flush, err := cfg.Tracing.Open(environment(vars), "sample", "v1", log)
 	if err != nil {

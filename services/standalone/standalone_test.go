@@ -1,7 +1,6 @@
 package standalone_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,24 +30,6 @@ var service = program.Program[standalone.Config]{
 	Commands: map[string]program.Command{"store": standalone.Store},
 }
 
-// output collects what a program writes.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
 // environment is a whole configuration on free ports, with its files in dir.
 func environment(t *testing.T, dir string) map[string]string {
 	t.Helper()
@@ -64,7 +45,7 @@ func environment(t *testing.T, dir string) map[string]string {
 type running struct {
 	t              *testing.T
 	env            map[string]string
-	stdout, stderr output
+	stdout, stderr stagetest.Output
 	interrupt      context.CancelFunc
 	ended          chan error
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -42,7 +41,6 @@ const (
 type Provider struct {
 	forecast, geocoding string
 	client              *http.Client
-	transport           *http.Transport
 	slots               chan struct{}
 	backoff             time.Duration
 	health              map[string]*health // by service
@@ -54,18 +52,10 @@ type Provider struct {
 // NewProvider takes the base URLs of the two services; "" switches a service off. The caller closes
 // it.
 func NewProvider(forecast, geocoding string) *Provider {
-	t := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: tryTimeout, KeepAlive: 30 * time.Second}).DialContext,
-		ForceAttemptHTTP2:     true,
-		TLSHandshakeTimeout:   tryTimeout,
-		ResponseHeaderTimeout: tryTimeout,
-		MaxConnsPerHost:       maxCalls,
-		MaxIdleConnsPerHost:   maxCalls,
-		IdleConnTimeout:       90 * time.Second,
-	}
+	t := http.DefaultTransport.(*http.Transport).Clone() // tryTimeout ends what takes long
+	t.MaxConnsPerHost, t.MaxIdleConnsPerHost = maxCalls, maxCalls
 	return &Provider{
-		forecast: forecast, geocoding: geocoding, transport: t, client: &http.Client{Transport: t},
+		forecast: forecast, geocoding: geocoding, client: &http.Client{Transport: t},
 		slots: make(chan struct{}, maxCalls), backoff: 100 * time.Millisecond,
 		health: map[string]*health{"forecast": {}, "geocoding": {}},
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -77,7 +67,7 @@ func NewProvider(forecast, geocoding string) *Provider {
 	}
 }
 
-func (p *Provider) Close() { p.transport.CloseIdleConnections() }
+func (p *Provider) Close() { p.client.CloseIdleConnections() }
 
 // Temperature returns the present temperature 2 m above the ground at a place, in °C.
 func (p *Provider) Temperature(ctx context.Context, at s2.LatLng) (float64, error) {
@@ -242,9 +232,6 @@ func (p *Provider) read(ctx context.Context, address string, answer any) (status
 	if err != nil {
 		var ue *url.Error
 		if errors.As(err, &ue) {
-			if ue.Timeout() {
-				return "timeout", ErrTimeout
-			}
 			err = ue.Err
 		}
 		return "error", fmt.Errorf("reach the provider: %w", err)

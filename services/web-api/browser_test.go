@@ -74,12 +74,19 @@ func (s stages) all() {
 	}
 }
 
-// visit opens the page of a new web-api over the broker.
-func visit(t *testing.T, browser *browsertest.Browser, settings Settings) (*browsertest.Tab, stages, string) {
+// newPipeline is a web-api and stages.
+func newPipeline(t *testing.T, settings Settings) (stages, string) {
 	t.Helper()
 	broker := openBroker(t, stagetest.Embedded(t).Addr)
 	s := startStages(t, broker)
 	base, _ := serve(t, broker, settings)
+	return s, base
+}
+
+// visit opens the page of a new web-api with stages.
+func visit(t *testing.T, browser *browsertest.Browser, settings Settings) (*browsertest.Tab, stages, string) {
+	t.Helper()
+	s, base := newPipeline(t, settings)
 	tab := browser.Open(t)
 	tab.Go(base)
 	return tab, s, base
@@ -182,9 +189,7 @@ func testErrors(t *testing.T, b *browsertest.Browser) {
 }
 
 func testNoScript(t *testing.T, b *browsertest.Browser) {
-	broker := openBroker(t, stagetest.Embedded(t).Addr)
-	s := startStages(t, broker)
-	base, _ := serve(t, broker, Settings{})
+	s, base := newPipeline(t, Settings{})
 	tab := b.Open(t)
 	tab.NoScript()
 	tab.Go(base)
@@ -419,8 +424,7 @@ func testGolden(t *testing.T, b *browsertest.Browser) {
 }
 
 func testLocation(t *testing.T, b *browsertest.Browser) {
-	broker := openBroker(t, stagetest.Embedded(t).Addr)
-	base, _ := serve(t, broker, Settings{})
+	base, _ := serve(t, openBroker(t, stagetest.Embedded(t).Addr), Settings{})
 	tab := b.Open(t)
 	tab.Locate(base, true, 35.6762, 139.6503)
 	tab.Go(base)
@@ -529,8 +533,7 @@ func testKeyboard(t *testing.T, b *browsertest.Browser) {
 // page are still ours.
 func testPlainHTTP(t *testing.T, b *browsertest.Browser) {
 	o := stagetest.Embedded(t)
-	broker := openBroker(t, o.Addr)
-	base, _ := serve(t, broker, Settings{})
+	base, _ := serve(t, openBroker(t, o.Addr), Settings{})
 	named := strings.Replace(base, "127.0.0.1", "milepost.test", 1)
 	for _, scripts := range []bool{true, false} {
 		tab := b.Open(t)
@@ -593,9 +596,7 @@ func testLost(t *testing.T, b *browsertest.Browser) {
 
 // testPolling: where no stream is to be had, the page asks again and again.
 func testPolling(t *testing.T, b *browsertest.Browser) {
-	broker := openBroker(t, stagetest.Embedded(t).Addr)
-	s := startStages(t, broker)
-	base, _ := serve(t, broker, Settings{StreamLimit: 1})
+	s, base := newPipeline(t, Settings{StreamLimit: 1})
 	openStream(t, base+"/events?ids="+someID) // the only one
 	tab := b.Open(t)
 	tab.Go(base)
@@ -610,10 +611,7 @@ func testPolling(t *testing.T, b *browsertest.Browser) {
 // testTabs: with an unfinished event, seven tabs of a visitor share one stream; a browser has six
 // connections to a site. If the tab that has it is hidden, another one takes it over.
 func testTabs(t *testing.T, b *browsertest.Browser) {
-	o := stagetest.Embedded(t)
-	broker := openBroker(t, o.Addr)
-	s := startStages(t, broker)
-	base, _ := serve(t, broker, Settings{StreamLimit: 2}) // one that closes, one that opens
+	s, base := newPipeline(t, Settings{StreamLimit: 2}) // one that closes, one that opens
 	tabs := []*browsertest.Tab{b.Open(t)}
 	for range 6 {
 		tabs = append(tabs, tabs[0].Another())
@@ -650,8 +648,7 @@ func testTabs(t *testing.T, b *browsertest.Browser) {
 
 // testBack: what was typed is there after Back, with and without scripts.
 func testBack(t *testing.T, b *browsertest.Browser) {
-	broker := openBroker(t, stagetest.Embedded(t).Addr)
-	base, _ := serve(t, broker, Settings{})
+	base, _ := serve(t, openBroker(t, stagetest.Embedded(t).Addr), Settings{})
 	for _, scripts := range []bool{true, false} {
 		tab := b.Open(t)
 		if !scripts {

@@ -39,9 +39,7 @@ func testNginx(t *testing.T, b *browsertest.Browser) {
 			if len(tc.settings.TrustedOrigins) > 0 {
 				tc.settings.TrustedOrigins = Origins{site}
 			}
-			broker := openBroker(t, stagetest.Embedded(t).Addr)
-			s := startStages(t, broker)
-			base, _ := serve(t, broker, tc.settings)
+			s, base := newPipeline(t, tc.settings)
 			startNginx(t, port, strings.ReplaceAll(tc.location, "BACKEND", strings.TrimPrefix(base, "http://")))
 			tab := b.Open(t)
 			defer tab.Expect("Cross-Origin-Opener-Policy") // ignored over plain HTTP

@@ -2,6 +2,7 @@ package stagetest
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +27,24 @@ func OK(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Output is what a program writes, to be read meanwhile. Its methods are safe for concurrent use.
+type Output struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (o *Output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.all.Write(b)
+}
+
+func (o *Output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.all.String()
 }
 
 // Run runs a stage until stop is called or the test ends, and then wants nil from it.
