@@ -48,6 +48,7 @@ func Open(o Options) (*Broker, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	def(&o.Timeout, callTimeout)
 	def(&o.Shards, 16)
 	def(&o.Lease, 3*time.Second)
 	def(&o.MaxBacklog, 1_000_000)
@@ -74,11 +75,11 @@ func Open(o Options) (*Broker, error) {
 	c.DialerRetries = 1
 	c.Protocol = 2
 	c.ContextTimeoutEnabled = true
-	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = callTimeout, callTimeout, callTimeout, callTimeout
+	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = o.Timeout, o.Timeout, o.Timeout, o.Timeout
 	c.DisableIdentity = true
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	b := &Broker{opt: o, redis: redis.NewClient(&c), log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}
-	b.link = &link.Link{Client: b.home, Keys: keys.Of(o.Prefix), Allowed: b.allowed, MaxDead: o.MaxDead, Lost: b.lost}
+	b.link = &link.Link{Client: b.home, Keys: keys.Of(o.Prefix), Allowed: b.allowed, MaxDead: o.MaxDead, Timeout: o.Timeout, Lost: b.lost}
 	return b, nil
 }
 

@@ -126,7 +126,7 @@ func (b *Broker) findShards(ctx context.Context) ([]*shard, error) {
 		s := &shard{index: i, keys: k, block: readBlockCluster, together: together{c, i}, quiet: func() bool { return c.quiet(b.outputs) },
 			maxBacklog: max(1, b.opt.MaxBacklog/n), keepEntries: max(1, b.opt.KeepEntries/n), maxDead: max(1, b.opt.MaxDead/n)}
 		s.link = &link.Link{Client: func() *redis.Client { return c.client(i) }, Keys: s.keys, Allowed: b.allowed, MaxDead: s.maxDead,
-			Lost: c.lost, Name: s.String()}
+			Timeout: b.opt.Timeout, Lost: c.lost, Name: s.String()}
 		shards[i] = s
 	}
 	if full, err := c.client(0).ConfigGet(ctx, "cluster-require-full-coverage").Result(); err == nil && full["cluster-require-full-coverage"] == "yes" {

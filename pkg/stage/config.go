@@ -13,6 +13,8 @@ import (
 type Options struct {
 	Redis *redis.Options // required: address, credentials, TLS; Open overrides retries and timeouts
 	Log   *slog.Logger   // default: slog.Default()
+	// Timeout is how long a connection, or an answer of Redis, may take. Default 5 s.
+	Timeout time.Duration
 	// Tracer makes spans of publishing, adopting and handling: one trace for each event,
 	// through all stages. Nil: no spans; an entry's traceparent is passed on.
 	Tracer trace.TracerProvider

@@ -85,8 +85,8 @@ type published struct {
 	err error
 }
 
-// Publisher makes a publisher for channel. Its first publish registers it under name, for status.
-// Close it to stop it.
+// Publisher makes a publisher for channel. Its first publish registers it under name, for status,
+// unless it is a tool's (Options.Shards -1). Close it to stop it.
 func (b *Broker) Publisher(name, channel string) *Publisher {
 	p := &Publisher{b: b, name: name, channel: channel}
 	b.outs.add(channel)
@@ -226,8 +226,8 @@ func (p *Publisher) Close() error {
 
 func (o *outlet) loop() {
 	defer close(o.ended)
-	ctx := context.Background() // each call has its own deadline, and Close waits for it
-	for registered := false; ; {
+	ctx := context.Background()                 // each call has its own deadline, and Close waits for it
+	for registered := o.p.b.opt.Shards < 0; ; { // a tool is no part of the pipeline
 		o.mu.Lock()
 		for len(o.list) == 0 && !o.closed {
 			o.wake.Wait()

@@ -294,44 +294,19 @@ type pipeline struct {
 // open opens the pipeline for f and closes it. It returns f's errors as they are. Each call to
 // Redis may take --timeout.
 func (t *tool) open(ctx context.Context, f func(context.Context, pipeline) error) error {
-	broker, err := stage.Open(stage.Options{Redis: t.options, Nodes: t.nodes, Prefix: t.prefix, Shards: -1, Log: slog.New(slog.DiscardHandler)})
+	broker, err := stage.Open(stage.Options{Redis: t.options, Nodes: t.nodes, Prefix: t.prefix, Shards: -1, Timeout: t.timeout, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
-	known := map[*redis.Client]bool{broker.Link().Client(): true}
-	broker.Link().Client().AddHook(limit(t.timeout))
 	links, what := broker.Shards(ctx)
 	if errors.Is(what, stage.ErrCluster) {
 		return errors.Join(what, broker.Close())
 	}
-	for _, l := range links {
-		if c := l.Client(); !known[c] { // of a master that has several shards
-			c.AddHook(limit(t.timeout))
-			known[c] = true
-		}
-	}
-	p := pipeline{broker, inspect.New(broker), len(links) > 0 && links[0].Name != ""}
-	err = f(ctx, p)
+	err = f(ctx, pipeline{broker, inspect.New(broker), len(links) > 0 && links[0].Name != ""})
 	if what != nil && err != nil && strings.Contains(err.Error(), "unknown command") {
 		err = what // says what answers there in place of a Redis
 	}
 	return errors.Join(err, broker.Close())
-}
-
-type limit time.Duration
-
-func (limit) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (l limit) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		ctx, cancel := context.WithTimeout(ctx, time.Duration(l))
-		defer cancel()
-		return next(ctx, cmd)
-	}
-}
-
-func (limit) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 // channel refuses a channel that neither the application nor a stage or publisher names.

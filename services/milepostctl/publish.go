@@ -62,8 +62,9 @@ With --force it publishes such a payload all the same: it becomes a dead letter 
 				if err := p.channel(ctx, channel); errors.Is(err, stage.ErrNotFound) && !force {
 					return fmt.Errorf("%w (--force publishes all the same)", err)
 				}
-				receipt, err := p.publish(ctx, channel, s)
-				if err != nil {
+				publisher := p.Publisher("milepostctl", channel)
+				receipt, err := publisher.Publish(ctx, s)
+				if err = errors.Join(err, publisher.Close()); err != nil {
 					return fmt.Errorf("publish on %s: %w", visible(channel), err)
 				}
 				if receipt.Repeat && t.output != "json" {
@@ -79,16 +80,6 @@ With --force it publishes such a payload all the same: it becomes a dead letter 
 	f.BoolVar(&s.Track, "track", false, "let the event's progress be watched for an hour")
 	f.BoolVar(&force, "force", false, "publish on an unknown channel, or a payload that no stage can decode")
 	return cmd
-}
-
-func (p pipeline) publish(ctx context.Context, channel string, s stage.Submission) (stage.Receipt, error) {
-	publisher := p.Publisher("milepostctl", channel)
-	receipt, err := publisher.Publish(ctx, s)
-	err = errors.Join(err, publisher.Close())
-	if err == nil { // the tool is not part of the pipeline, and status must not show it
-		err = p.Withdraw(ctx, "milepostctl")
-	}
-	return receipt, err
 }
 
 // decodable is why a stage of the application cannot decode the payload. Other channels take

@@ -140,18 +140,6 @@ func registered(ctx context.Context, links []*link.Link, errs []error) ([]StageI
 	return out, nil
 }
 
-// Withdraw removes a publisher that will not publish again from the registered ones. It leaves out
-// a shard that is away, unless all are.
-func (p *Pipeline) Withdraw(ctx context.Context, publisher string) error {
-	links, err := p.b.Shards(ctx)
-	if err != nil {
-		return err
-	}
-	return some(ctx, links, make([]error, len(links)), func(ctx context.Context, _ int, l *link.Link) error {
-		return l.Check(ctx, l.Client().HDel(ctx, l.Keys.Stages(), publisher).Err())
-	})
-}
-
 // Channels lists the registered channels, by name.
 func (p *Pipeline) Channels(ctx context.Context) ([]string, error) {
 	stages, err := p.Stages(ctx)
