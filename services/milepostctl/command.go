@@ -278,13 +278,6 @@ func (t *tool) called() string {
 	return operate.Tool(t.options, t.prefix)
 }
 
-// client connects to the pipeline's Redis without the runtime. The caller closes it.
-func (t *tool) client() *redis.Client {
-	options := *t.options
-	options.DialTimeout, options.ReadTimeout, options.MaxRetries, options.DialerRetries = t.timeout, t.timeout, -1, 1
-	return redis.NewClient(&options)
-}
-
 type pipeline struct {
 	*stage.Broker
 	*inspect.Pipeline

@@ -33,23 +33,21 @@ it listens.`,
 			}
 			if len(names) == 0 {
 				names = event.Channels()
-			} else if !force {
-				err := t.open(cmd.Context(), func(ctx context.Context, p pipeline) (err error) {
-					for range 10 { // a stage that is just starting names its channels a moment later
-						if err = p.channel(ctx, names...); !errors.Is(err, stage.ErrNotFound) || !pause(ctx, 200*time.Millisecond) {
-							break
-						}
+			}
+			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) (err error) {
+				for try := 0; try < 10 && !force; try++ { // a stage that is just starting names its channels a moment later
+					if err = p.channel(ctx, names...); !errors.Is(err, stage.ErrNotFound) || !pause(ctx, 200*time.Millisecond) {
+						break
 					}
-					return err
-				})
+				}
 				if errors.Is(err, stage.ErrNotFound) {
-					err = fmt.Errorf("%w (--force listens all the same)", err)
+					return fmt.Errorf("%w (--force listens all the same)", err)
 				}
 				if err != nil {
 					return err
 				}
-			}
-			return t.follow(cmd.Context(), names, count)
+				return t.follow(ctx, p.Link().Client(), names, count)
+			})
 		},
 	}
 	cmd.Flags().IntVarP(&count, "count", "n", 0, "end after this many messages (0: go on until interrupted)")
@@ -59,9 +57,7 @@ it listens.`,
 
 // follow shows count messages, or all until ctx ends. If Redis goes away meanwhile, it waits for
 // it.
-func (t *tool) follow(ctx context.Context, names []string, count int) error {
-	client := t.client()
-	defer func() { _ = client.Close() }() // nothing was written
+func (t *tool) follow(ctx context.Context, client *redis.Client, names []string, count int) error {
 	sub := client.Subscribe(ctx)
 	defer func() { _ = sub.Close() }()
 	width, full := 0, make([]string, len(names))
