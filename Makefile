@@ -89,8 +89,8 @@ race: ## run all tests under the race detector, except those that build programs
 
 .PHONY: chaos
 chaos: deps ## kill everything under load for CHAOS_SECONDS (default 300); ends with the ledgers
-	CHAOS_SECONDS=$${CHAOS_SECONDS:-300} $(GO) test -count=1 -timeout 90m -parallel 1 -v \
-		-run TestPromise ./test/e2e
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-300} $(GO) test -count=1 -timeout 90m -p 1 -parallel 1 -v \
+		-run 'TestPromise|TestClusterAdoption' ./pkg/stage ./test/e2e
 
 # Other programs can depend on one of our modules, so each must build without the workspace.
 .PHONY: alone

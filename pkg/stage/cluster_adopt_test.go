@@ -18,9 +18,10 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// TestClusterAdoption starts one adopter after another at any node, while events are published at
-// all nodes and somebody listens. It adopts no event that is in the stream already, and each bare
-// PUBLISH once. With CHAOS_SECONDS, 300 adopters.
+// TestClusterAdoption has one adopter after another at any node, while events are published at all
+// nodes and somebody listens: the one before has stopped, is told to stop while the next one runs, or
+// has lost its connection. It adopts no event that is in the stream already, and each bare PUBLISH
+// once. With CHAOS_SECONDS, 300 adopters.
 func TestClusterAdoption(t *testing.T) {
 	t.Parallel()
 	rounds := 10
@@ -52,8 +53,26 @@ func TestClusterAdoption(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	process := func() (stop func()) {
+		return start(t, openCluster(t, c), stage.Config{Name: "s", In: "in"}, got.sink())
+	}
+	stop := process()
 	for round := range rounds {
-		stop := start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
+		switch round % 3 {
+		case 0:
+			stop()
+			stop = process()
+		case 1:
+			next := process()
+			stop()
+			stop = next
+		case 2:
+			for _, rdb := range nodes {
+				if err := rdb.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
 		for probe, last := 0, ""; last == "" || !got.all(last); probe++ {
 			last = fmt.Sprintf("probe %d of round %d", probe, round)
 			bare(last)
@@ -66,10 +85,8 @@ func TestClusterAdoption(t *testing.T) {
 			bare(sure[len(sure)-1])
 		}
 		stagetest.Eventually(t, "bare messages arrive", func() bool { return got.all(sure[10*round:]...) })
-		stop()
 	}
 	end()
-	stop := start(t, b, stage.Config{Name: "s", In: "in", NoAdopt: true}, got.sink())
 	stagetest.Eventually(t, "all events arrive", func() bool { return got.all(*own...) })
 	stop()
 	for body, n := range got.count {

@@ -185,7 +185,6 @@ func (c *cluster) view(ctx context.Context, at *node) ([]*node, error) {
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, err
 	}
-	c.take(slots.Val(), at)
 	addrs := map[string]string{} // as clients shall call them
 	for _, r := range slots.Val() {
 		for _, n := range r.Nodes {
