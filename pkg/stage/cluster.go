@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -90,6 +91,8 @@ func (b *Broker) find(ctx context.Context) ([]*shard, error) {
 		}
 	case !link.Away(err):
 		err = nil
+	case errors.Is(err, io.EOF) && b.link.Client().Ping(ctx).Err() == nil: // Twemproxy ends the connection
+		err = notRedis(errors.New("it closes the connection at INFO"))
 	}
 	if err := b.link.Check(ctx, err); err != nil {
 		return nil, err

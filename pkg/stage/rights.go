@@ -2,10 +2,13 @@ package stage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage/internal/keys"
 	"github.com/milepost/milepost/pkg/stage/internal/link"
@@ -76,12 +79,19 @@ func (b *Broker) allowed(ctx context.Context, over *link.Link) error {
 	for i, n := range needs {
 		args[i] = n.command
 	}
-	reply, err := over.RunUnchecked(ctx, script.Rights, nil, args...)
-	if err != nil && (strings.Contains(err.Error(), "unknown command") || strings.Contains(err.Error(), "unsupported command")) {
+	var several []string // a proxy may refuse them, or the cluster behind it, since they are in two slots
+	if over.Keys.Base == over.Keys.Prefix {
+		several = []string{over.Keys.None(), over.Keys.Stages()}
+	}
+	reply, err := over.RunUnchecked(ctx, script.Rights, several, args...)
+	if several != nil && err != nil && link.Denied(err) && strings.Contains(err.Error(), " key") {
+		reply, err = over.RunUnchecked(ctx, script.Rights, nil, args...) // says which keys
+	}
+	if err != nil && foreign(err) {
 		if info, _ := over.Client().Info(ctx, "server").Result(); strings.Contains(info, "redis_mode:sentinel") {
 			return fmt.Errorf("%w: this is a Sentinel; name its master in the URL: ?master_name=NAME", ErrUnavailable)
 		}
-		return fmt.Errorf("%w: it runs no scripts; a proxy such as Envoy or Twemproxy cannot carry a pipeline, so name Redis itself: %w", ErrUnavailable, err)
+		return notRedis(err)
 	}
 	var missing []need
 	if err != nil && strings.Contains(err.Error(), "NOPERM") {
@@ -121,6 +131,17 @@ func (b *Broker) allowed(ctx context.Context, over *link.Link) error {
 		b.rights.err = err
 	}
 	return err
+}
+
+// notRedis is the error if something else than Redis answers with err.
+func notRedis(err error) error {
+	return fmt.Errorf("%w: it does not run scripts with several keys; a proxy such as Envoy or Twemproxy cannot carry a pipeline, so name Redis itself: %w", ErrUnavailable, err)
+}
+
+// foreign tells whether a reply to a script that fails on no Redis comes from something else.
+func foreign(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) && !link.Away(err) && !link.Refused(err) && !strings.Contains(reply.Error(), "user_script") && !strings.Contains(reply.Error(), "ing script")
 }
 
 // denied is what the user lacked at the last check.
