@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -147,7 +146,8 @@ func (c *Cache[V]) fill(ctx context.Context, key, seen string, load func(context
 	token := rand.Text()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		old, _ := parse[V](seen)
-		reply, err := beginScript.Run(whole, c.client.rdb, c.keys(key), token, lease.Milliseconds(), seen).Slice()
+		// The lock outlives the load. That of a process which was killed ends then.
+		reply, err := beginScript.Run(whole, c.client.rdb, c.keys(key), token, (c.o.Timeout + callTimeout).Milliseconds(), seen).Slice()
 		switch {
 		case ended(whole) != nil && old.Value != nil:
 			return c.stale(old), nil
@@ -157,9 +157,7 @@ func (c *Cache[V]) fill(ctx context.Context, key, seen string, load func(context
 			value, err := c.load(whole, load)
 			return c.outcome(old, value, err)
 		case reply[1] == int64(1):
-			release := c.hold(whole, key)
 			value, err := c.load(whole, load)
-			release()
 			c.save(ctx, key, token, old, value, err)
 			return c.outcome(old, value, err)
 		case reply[0] != seen:
@@ -173,24 +171,6 @@ func (c *Cache[V]) fill(ctx context.Context, key, seen string, load func(context
 		case <-time.After(pause):
 		}
 	}
-}
-
-// hold renews the lock until release is called. After a drop it may renew the lock of another
-// process, which does no harm.
-func (c *Cache[V]) hold(ctx context.Context, key string) (release func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var renewing sync.WaitGroup
-	renewing.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(lease / 3): // after an error the value may not be kept, no more
-				c.client.rdb.PExpire(ctx, c.keys(key)[1], lease)
-			}
-		}
-	})
-	return func() { cancel(); renewing.Wait() }
 }
 
 // load calls f and counts it. A panic becomes an error.

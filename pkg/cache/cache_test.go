@@ -280,7 +280,8 @@ func TestHanging(t *testing.T) {
 	}
 }
 
-// Who held the lock was killed: when it has ended, somebody else loads.
+// The process that held the lock was killed: when the lock has ended, another one loads. The lock of a
+// load outlives it.
 func TestLoaderKilled(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		stagetest.OK(t, plain(t, o).Set(t.Context(), "cache:t:k#lock", "token of the dead", 300*time.Millisecond).Err())
@@ -292,43 +293,14 @@ func TestLoaderKilled(t *testing.T) {
 		if r := get(t, c, &s); !r.Cached {
 			t.Errorf("Get = %+v; want it kept", r)
 		}
-	})
-}
-
-// A load that takes longer than the lease keeps its lock: nobody else loads, and the value is kept.
-func TestLongLoad(t *testing.T) {
-	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		rdb := plain(t, o)
-		begun, loaded := make(chan struct{}), make(chan error, 1)
-		c := cache.New[int64](open(t, o), cache.Options{Name: "t"})
-		go func() {
-			_, err := c.Get(t.Context(), "k", func(context.Context) (int64, error) {
-				close(begun)
-				// Until the lock was renewed twice, whatever the clock says.
-				for renewals, last := 0, time.Hour; renewals < 2; {
-					ttl := rdb.PTTL(context.Background(), "cache:t:k#lock").Val()
-					if ttl <= 0 {
-						return 0, errors.New("the lock is gone")
-					}
-					if ttl > last+100*time.Millisecond {
-						renewals++
-					}
-					last = ttl
-				}
-				return 1, nil
-			})
-			loaded <- err
-		}()
-		<-begun
-		var s source
-		s.loads.Store(10)
-		other := cache.New[int64](open(t, o), cache.Options{Name: "t"})
-		if r := get(t, other, &s); r.Value != 1 || !r.Cached {
-			t.Errorf("Get of another process = %+v; want what the first one loaded", r)
-		}
-		if err := <-loaded; err != nil {
-			t.Error(err)
-		}
+		_, err := c.Get(t.Context(), "other", func(ctx context.Context) (int64, error) {
+			end, _ := ctx.Deadline()
+			if lock := plain(t, o).PTTL(ctx, "cache:t:other#lock").Val(); lock < time.Until(end) {
+				t.Errorf("the lock of a load lives for %s more, the load has until %s", lock, end)
+			}
+			return 1, nil
+		})
+		stagetest.OK(t, err)
 	})
 }
 

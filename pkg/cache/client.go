@@ -26,7 +26,6 @@ var beginScript, fillScript = redis.NewScript(beginText), redis.NewScript(fillTe
 const (
 	callTimeout = 500 * time.Millisecond // of a call to Redis: a slower cache does not help
 	awayFor     = time.Second            // after a failed call, Redis is not called for this long
-	lease       = 2 * time.Second        // the lock of a process that was killed ends after this
 )
 
 // ErrAway is wrapped by the error of a call that Redis did not answer in 500 ms or refused to this
@@ -73,9 +72,8 @@ func (c *Client) Ping(ctx context.Context) error {
 	keys := []string{c.base + "cache:#ping", c.base + "cache:#ping#lock"}
 	for _, try := range []func() error{
 		func() error { return c.rdb.Get(ctx, keys[0]).Err() },
-		func() error { return beginScript.Run(ctx, c.rdb, keys, "ping", lease.Milliseconds(), "").Err() },
-		func() error { return fillScript.Run(ctx, c.rdb, keys, "ping", "", lease.Milliseconds()).Err() },
-		func() error { return c.rdb.PExpire(ctx, keys[1], lease).Err() },
+		func() error { return beginScript.Run(ctx, c.rdb, keys, "ping", callTimeout.Milliseconds(), "").Err() },
+		func() error { return fillScript.Run(ctx, c.rdb, keys, "ping", "", callTimeout.Milliseconds()).Err() },
 		func() error { return c.rdb.Del(ctx, keys...).Err() },
 	} {
 		switch err := try(); {
@@ -110,7 +108,7 @@ func (c *Client) refused(reply redis.Error) error {
 	if strings.Contains(msg, "one of the keys") || strings.Contains(msg, "access a key") {
 		keys = " ~" + c.base + "cache:*"
 	}
-	return fmt.Errorf("%w; to allow it: ACL SETUSER %s%s +get +set +del +pexpire +eval +evalsha", reply, cmp.Or(c.rdb.Options().Username, "default"), keys)
+	return fmt.Errorf("%w; to allow it: ACL SETUSER %s%s +get +set +del +eval +evalsha", reply, cmp.Or(c.rdb.Options().Username, "default"), keys)
 }
 
 // ProcessHook implements redis.Hook. It gives a command callTimeout, and refuses it if Redis was
