@@ -145,13 +145,9 @@ func examined(t *testing.T, c *stagetest.Sharded, o *redis.Options) {
 	find("slots can move", "ok", " entries; a move takes 0s and at most 512 MB")
 	find("nodes cluster-require-full-coverage", "ok", "no")
 	rdb := c.Servers[0].Client()
-	if err := rdb.ClusterDelSlots(t.Context(), 1).Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, rdb.ClusterDelSlots(t.Context(), 1).Err())
 	find("cluster slots", "fail", "16383 of 16384")
-	if err := rdb.ClusterAddSlots(t.Context(), 1).Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, rdb.ClusterAddSlots(t.Context(), 1).Err())
 	const big = "{10}raw_input:dead" // of shard 0
 	id := c.Client().XAdd(t.Context(), &redis.XAddArgs{Stream: big, Values: []string{"payload", strings.Repeat("x", 600<<10)}}).Val()
 	for _, s := range c.Servers {
@@ -162,9 +158,7 @@ func examined(t *testing.T, c *stagetest.Sharded, o *redis.Options) {
 	for name, wrong := range map[string]string{"cluster-require-full-coverage": "yes", "cluster-node-timeout": "15000"} {
 		rdb := c.Servers[1].Client()
 		before := rdb.ConfigGet(t.Context(), name).Val()[name]
-		if err := rdb.ConfigSet(t.Context(), name, wrong).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, rdb.ConfigSet(t.Context(), name, wrong).Err())
 		find("nodes "+name, "warning", c.Servers[1].Options().Addr+" has "+wrong)
 		rdb.ConfigSet(t.Context(), name, before)
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 func TestLoad(t *testing.T) {
@@ -42,9 +44,7 @@ func TestLoad(t *testing.T) {
 		}
 	}
 	var m vegeta.Metrics
-	if err := json.Unmarshal([]byte(must(t, nil, append(args, "-o", "json")...)), &m); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, json.Unmarshal([]byte(must(t, nil, append(args, "-o", "json")...)), &m))
 	l := m.Latencies
 	if m.Requests != 100 || m.StatusCodes["200"] != 75 || m.Duration <= 0 || !slices.IsSorted([]time.Duration{0, l.P50, l.P90, l.P99, l.Max}) || l.Mean > l.Max {
 		t.Errorf("load -o json: %+v", m)
@@ -75,9 +75,7 @@ func TestLoadRate(t *testing.T) {
 	}))
 	defer server.Close()
 	var m vegeta.Metrics
-	if err := json.Unmarshal([]byte(must(t, nil, "load", server.URL, "-n", "30", "--rate", "100", "-o", "json")), &m); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, json.Unmarshal([]byte(must(t, nil, "load", server.URL, "-n", "30", "--rate", "100", "-o", "json")), &m))
 	if m.Requests != 30 || m.StatusCodes["200"] != 30 || m.Duration < 280*time.Millisecond {
 		t.Errorf("30 requests at 100 a second: %+v; want 0.29 s", m)
 	}

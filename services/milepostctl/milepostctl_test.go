@@ -300,9 +300,7 @@ func TestGroups(t *testing.T) {
 			t.Errorf("claim from an unknown consumer: %s", s)
 		}
 		c := stagetest.Client(t, o)
-		if err := c.XGroupCreate(t.Context(), event.RawInput, "audit", "$").Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, c.XGroupCreate(t.Context(), event.RawInput, "audit", "$").Err())
 		for _, x := range []struct{ verb, policy, says string }{
 			{"adopt", "required", "entries of raw_input are kept until group audit has acked them\n"},
 			{"ignore", "ignored", "nothing of raw_input is kept for group audit\n"},

@@ -24,9 +24,7 @@ import (
 func conf(t *testing.T, name string) *stagetest.Server {
 	t.Helper()
 	path, err := filepath.Abs("../../charts/milepost/files/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return stagetest.Real(t, "--include", path, "--bind", "127.0.0.1", "--dir", t.TempDir())
 }
 
@@ -97,9 +95,7 @@ func TestDoctor(t *testing.T) {
 		server := stagetest.Real(t, stagetest.Durable...)
 		c := server.Client()
 		for user, rules := range map[string][]any{"noconfig": {"+@all", "-config"}, "noscripts": {"+@all", "-@scripting"}} {
-			if err := c.Do(t.Context(), append([]any{"ACL", "SETUSER", user, "on", ">geheim", "~*", "&*"}, rules...)...).Err(); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, c.Do(t.Context(), append([]any{"ACL", "SETUSER", user, "on", ">geheim", "~*", "&*"}, rules...)...).Err())
 		}
 		states, all := findings(t, map[string]string{"REDIS_URL": "redis://noconfig:geheim@" + server.Addr}, ExitOK)
 		expect(t, "CONFIG forbidden", states, all, map[string]string{
@@ -290,9 +286,7 @@ func TestDoctorReplicated(t *testing.T) {
 		"repl-diskless-load": "swapdb", "appendonly": "no", "appendfsync": "everysec",
 	}
 	for name, value := range wrong {
-		if err := replica.ConfigSet(t.Context(), name, value).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, replica.ConfigSet(t.Context(), name, value).Err())
 	}
 	_, all = findings(t, env, ExitOK)
 	for name, value := range wrong {
@@ -305,9 +299,7 @@ func TestDoctorReplicated(t *testing.T) {
 	states, all = findings(t, env, ExitOK)
 	expect(t, "no WAIT_REPLICAS", states, all, map[string]string{"replicas": doctor.Warning, "nodes min-replicas-to-write": doctor.Warning})
 	// A replica with another password, one that lost its master, and a Sentinel that is away.
-	if err := replica.ConfigSet(t.Context(), "requirepass", "other").Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, replica.ConfigSet(t.Context(), "requirepass", "other").Err())
 	c.Hold(c.Servers[2])
 	c.Sentinels[2].Kill()
 	env["WAIT_REPLICAS"] = "3"

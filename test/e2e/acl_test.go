@@ -35,17 +35,13 @@ func cutLines(page string) (before, after string, ok bool) {
 func aclFile(t testing.TB) (path string) {
 	t.Helper()
 	page, err := os.ReadFile(aclPage)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	text := "user default on nopass ~* &* +@all\n"
 	for _, m := range aclLine.FindAllStringSubmatch(string(page), -1) {
 		text += fmt.Sprintf("user %s on >secret %s\n", m[1], m[2])
 	}
 	path = t.TempDir() + "/users.acl"
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.WriteFile(path, []byte(text), 0o600))
 	return path
 }
 
@@ -73,17 +69,13 @@ func TestACL(t *testing.T) {
 	waitAdopted(t, p)
 
 	page, err := os.ReadFile(aclPage)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	if before, after, ok := cutLines(string(page)); *update {
 		err = os.WriteFile(aclPage, []byte(before+lines.String()+after), 0o644)
 	} else if !ok || !strings.Contains(string(page), lines.String()) {
 		t.Errorf("%s does not have the lines below; -update writes them\n%s", aclPage, lines.String())
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	operator := aclLine.FindAllStringSubmatch(string(page), -1)[6]
 	command(t, p.rdb, "ACL SETUSER operator on >secret "+operator[2])
 	command(t, p.rdb, "ACL LOG RESET")

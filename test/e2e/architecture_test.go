@@ -79,9 +79,7 @@ func TestArchitectureNames(t *testing.T) {
 	p.cli("PUBLISH", event.RawInput, `{"email":"bare@example.com","lat":"1","long":"2"}`)
 	p.cli("PUBLISH", event.RawInput, "no JSON")
 	watch, err := http.Get(p.web[0].url + "/events?ids=" + uuid.NewString()) // an open page
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	defer watch.Body.Close()
 	p.cli("XADD", event.UserEmail, "*", "payload", "nobody@example.com", "id", uuid.NewString(), "crashes", "1") // is tried again and again
 	p.written("ada@example.com", 1)
@@ -96,9 +94,7 @@ func TestArchitectureNames(t *testing.T) {
 func documentedChannels(t *testing.T, p *pipeline) (channels []string) {
 	t.Helper()
 	stages, err := p.look().Stages(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	writers, readers := map[string][]string{}, map[string][]string{}
 	for _, s := range stages { // by name
 		for _, out := range s.Out {

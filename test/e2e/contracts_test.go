@@ -98,14 +98,10 @@ func (k *contract) asks(base, method, template, path, body string, status int) {
 	k.t.Helper()
 	k.tried[strings.ToLower(method)+" "+template] = true
 	r, err := http.NewRequestWithContext(k.t.Context(), method, base+path, strings.NewReader(body))
-	if err != nil {
-		k.t.Fatal(err)
-	}
+	stagetest.OK(k.t, err)
 	r.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}
 	resp, err := client.Do(r)
-	if err != nil {
-		k.t.Fatal(err)
-	}
+	stagetest.OK(k.t, err)
 	defer resp.Body.Close()
 	got, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != status {
@@ -191,9 +187,7 @@ func channelsAreDescribed(t *testing.T, p *pipeline) {
 	for _, name := range slices.Sorted(maps.Keys(messages)) {
 		for _, x := range messages[name].(map[string]any)["examples"].([]any) {
 			body, err := json.Marshal(x.(map[string]any)["payload"])
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			k.valid("example of "+name, body, "components", "messages", name, "payload")
 			if own[name] != nil {
 				err = json.Unmarshal(body, own[name])
@@ -216,9 +210,7 @@ func channelsAreDescribed(t *testing.T, p *pipeline) {
 		}
 		defer func() {
 			m, err := seen.ReceiveMessage(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			body := []byte(m.Payload)
 			if message == "address" {
 				body, _ = json.Marshal(m.Payload)

@@ -53,18 +53,14 @@ func walk(t testing.TB, visit func(path string)) {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 }
 
 // read returns the text of a file of the repository.
 func read(t testing.TB, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(root, path))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return string(b)
 }
 

@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // ledger puts load on a pipeline and notes what was promised for each submission. At the end it
@@ -214,9 +215,7 @@ func (l *ledger) balance() counts {
 	}
 	wrong := l.compare(docs, l.p.sent())
 	about, err := look.Status(t.Context(), event.EmailSent)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	n := about.Added
 	// A failover may forget what was not answered 201, after its line was written, bare messages too.
 	if n != l.lines && !(l.p.redis == nil && n < l.lines && n >= l.lines-l.kept-l.bare) {

@@ -37,9 +37,7 @@ var (
 func metricsPage(t *testing.T) map[string]documented {
 	t.Helper()
 	b, err := os.ReadFile(root + "/deploy/METRICS.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	page := map[string]documented{}
 	var programs []string
 	for l := range strings.Lines(string(b)) {
@@ -225,9 +223,7 @@ func TestMetrics(t *testing.T) {
 	t.Run("one Redis", func(t *testing.T) {
 		t.Parallel()
 		p := newPipeline(t)
-		if err := p.rdb.ConfigSet(t.Context(), "maxmemory", "512mb").Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, p.rdb.ConfigSet(t.Context(), "maxmemory", "512mb").Err())
 		metrics(t, p, 1)
 	})
 	t.Run("three masters", func(t *testing.T) {

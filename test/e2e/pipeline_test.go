@@ -69,9 +69,7 @@ func (b *built) programs(t testing.TB, tags string) string {
 		t.Fatalf("no programs found: %v", err)
 	}
 	dir, err := filepath.Abs(filepath.Join(root, "bin", "test", tags))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	args := []string{"build", "-trimpath", "-ldflags", "-s -w", "-tags", tags, "-o", dir + "/"}
 	for _, m := range mains {
 		args = append(args, "./"+strings.TrimPrefix(m, root+"/"))
@@ -383,9 +381,7 @@ func (p *pipeline) sent() lines {
 	var files []string
 	for _, log := range append([]string{p.log}, p.logs...) {
 		found, err := filepath.Glob(log + "*")
-		if err != nil {
-			p.t.Fatal(err)
-		}
+		stagetest.OK(p.t, err)
 		files = append(files, found...)
 	}
 	for _, f := range files {
@@ -393,9 +389,7 @@ func (p *pipeline) sent() lines {
 			continue
 		}
 		b, err := os.ReadFile(f)
-		if err != nil {
-			p.t.Fatal(err)
-		}
+		stagetest.OK(p.t, err)
 		for text := range strings.Lines(string(b)) {
 			found.total++
 			m := line.FindStringSubmatch(strings.TrimSuffix(text, "\n"))
@@ -455,9 +449,7 @@ func (p *pipeline) look() *inspect.Pipeline {
 func (p *pipeline) open() *stage.Broker {
 	p.t.Helper()
 	b, err := stage.Open(stage.Options{Redis: p.at, Prefix: p.names, Shards: -1, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	stagetest.OK(p.t, err)
 	p.t.Cleanup(func() { b.Close() })
 	return b
 }
@@ -563,9 +555,7 @@ type users struct{ *mongo.Collection }
 func (p *pipeline) users() users {
 	p.t.Helper()
 	c, err := mongo.Connect(options.Client().ApplyURI(p.mongo).SetTimeout(30 * time.Second))
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	stagetest.OK(p.t, err)
 	p.t.Cleanup(func() { _ = c.Disconnect(context.Background()) }) // nothing is under way
 	return users{c.Database("milepost").Collection(records.Collection)}
 }
@@ -575,9 +565,7 @@ func (u users) has(t testing.TB, ids ...string) {
 	t.Helper()
 	stagetest.Eventually(t, "the documents are stored", func() bool {
 		n, err := u.CountDocuments(t.Context(), bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		return int(n) == len(ids)
 	})
 }

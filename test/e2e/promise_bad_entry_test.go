@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // TestPromiseBadEntry puts garbage on every channel, by redis-cli and by milepostctl. Each piece
@@ -49,9 +50,7 @@ func TestPromiseBadEntry(t *testing.T) {
 	var good []visit
 	for i, channel := range hops {
 		for j, g := range garbage[channel] {
-			if err := p.rdb.Publish(t.Context(), channel, g.payload).Err(); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, p.rdb.Publish(t.Context(), channel, g.payload).Err())
 			if len(g.payload) < 1000 && !strings.ContainsRune(g.payload, 0) { // what a command line can hold
 				p.must("milepostctl", "publish", channel, g.payload, "--force")
 			}

@@ -14,6 +14,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // foreign is the main of a program that takes the place of one of ours. It uses nothing of this
@@ -81,9 +83,7 @@ func exitOn(err error) {
 func (p *pipeline) foreign(name string) *process {
 	p.t.Helper()
 	self, err := os.Executable()
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	stagetest.OK(p.t, err)
 	f := newProcess(p.t, "foreign "+name, self)
 	f.env = append(f.env, "MILEPOST_FOREIGN="+name, "FOREIGN_REDIS="+p.redis.Addr, "FOREIGN_MONGO="+p.mongo, "FOREIGN_LOG="+p.log)
 	f.Start()

@@ -55,9 +55,7 @@ func python(t *testing.T) (interpreter, folder string) {
 	for _, interpreter := range []string{"/usr/bin/python3", "python3"} {
 		if exec.Command(interpreter, "-c", "import redis").Run() == nil {
 			path, err := exec.LookPath(interpreter)
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			return path, absolute(t, "../interop/python")
 		}
 	}
@@ -72,9 +70,7 @@ func node(t *testing.T) (interpreter, folder string) {
 		t.Skip("not run: node is not installed")
 	}
 	folder = t.TempDir()
-	if err := os.CopyFS(folder, os.DirFS("../interop/node")); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.CopyFS(folder, os.DirFS("../interop/node")))
 	install := exec.Command("npm", "install", "--no-audit", "--no-fund", "--no-package-lock")
 	install.Dir = folder
 	if out, err := install.CombinedOutput(); err != nil {
@@ -86,8 +82,6 @@ func node(t *testing.T) (interpreter, folder string) {
 func absolute(t *testing.T, path string) string {
 	t.Helper()
 	abs, err := filepath.Abs(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return abs
 }

@@ -118,14 +118,10 @@ func (p *pipeline) failMaster(c *stagetest.Sharded, l *ledger) time.Duration {
 // reshard moves the slots of a quarter of the shards to a master.
 func (p *pipeline) reshard(c *stagetest.Sharded, to *stagetest.Server) {
 	links, err := p.open().Shards(p.t.Context())
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	stagetest.OK(p.t, err)
 	for _, i := range rand.Perm(len(links))[:len(links)/4] {
 		slot, err := p.rdb.ClusterKeySlot(p.t.Context(), links[i].Keys.Stream("raw_input")).Result()
-		if err != nil {
-			p.t.Fatal(err)
-		}
+		stagetest.OK(p.t, err)
 		c.Move(to, int(slot))
 	}
 }

@@ -25,9 +25,7 @@ func newReplicated(t testing.TB, r stagetest.Replication, env ...string) (*pipel
 	t.Helper()
 	c := r.Start(t)
 	at, err := redis.ParseFailoverURL(c.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	w := newWire(t, c.Sentinels[0].Addr)
 	return newPipelineAt(t, strings.Replace(c.URL(), w.target, w.addr, 1), stage.Sentinel(at), env...), c, w
 }
@@ -141,9 +139,7 @@ func TestPromiseFailoverLoss(t *testing.T) {
 				}
 			}
 			if tc.cut {
-				if err := syscall.Kill(replicas[1].PID(), syscall.SIGSTOP); err != nil {
-					t.Fatal(err)
-				}
+				stagetest.OK(t, syscall.Kill(replicas[1].PID(), syscall.SIGSTOP))
 			}
 			c.Fail((*stagetest.Server).Kill)
 			lost := 0
@@ -167,8 +163,6 @@ func TestPromiseFailoverLoss(t *testing.T) {
 func (p *pipeline) has(id string) bool {
 	p.t.Helper()
 	entries, err := p.rdb.XRange(p.t.Context(), event.RawInput, "-", "+").Result()
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	stagetest.OK(p.t, err)
 	return slices.ContainsFunc(entries, func(m redis.XMessage) bool { return m.Values["id"] == id })
 }

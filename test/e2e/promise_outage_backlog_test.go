@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // TestPromiseOutageBacklog lets distance drain a backlog and one a hundred times as long (10,000
@@ -58,9 +59,7 @@ func drain(t *testing.T, n int) (rate, growth float64) {
 	var before, out int64
 	for moved := time.Now(); out < int64(n); time.Sleep(time.Millisecond) { // looks, until nothing moves any more
 		now, err := p.rdb.XLen(ctx, event.CalculatedDistance).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		if now != out {
 			if out == 0 {
 				first, before = time.Now(), now
@@ -90,8 +89,6 @@ func resident(t *testing.T, s *service) float64 {
 		t.Skip("not run: the system does not tell how much memory a process takes")
 	}
 	n, err := strconv.ParseFloat(m[1], 64)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return n
 }

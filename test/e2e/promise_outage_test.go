@@ -137,9 +137,7 @@ func TestPromiseOutageFullRedis(t *testing.T) {
 	p.store.Start()
 	tell(t, "ledger: %s", l.balance())
 
-	if err := p.rdb.Del(t.Context(), "ballast").Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, p.rdb.Del(t.Context(), "ballast").Err())
 	p.submit(golden)
 	p.written(golden.Email, 1)
 	alive(t, services)
@@ -156,15 +154,11 @@ func TestPromiseOutageFolderAway(t *testing.T) {
 	p.delivered(addresses(early...)...)
 	dir, kept := filepath.Dir(p.log), filepath.Join(t.TempDir(), "kept")
 	for _, err := range []error{os.CopyFS(kept, os.DirFS(dir)), os.RemoveAll(dir)} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 	}
 	p.submit(late...)
 	services[3].waits("paused")
-	if err := os.CopyFS(dir, os.DirFS(kept)); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.CopyFS(dir, os.DirFS(kept)))
 	p.delivered(append(addresses(early...), addresses(late...)...)...)
 	alive(t, services)
 }

@@ -74,9 +74,7 @@ func (p *pipeline) holder(group string, pid int) string {
 	p.t.Helper()
 	time.Sleep(20 * time.Millisecond) // the entries reach the consumers
 	pending, err := p.rdb.XPending(p.t.Context(), hops[0], group).Result()
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	stagetest.OK(p.t, err)
 	for name := range pending.Consumers {
 		if strings.Contains(name, fmt.Sprintf("-%d-", pid)) {
 			return name
@@ -89,9 +87,7 @@ func (p *pipeline) holder(group string, pid int) string {
 func (p *pipeline) reading(group string) (n int) {
 	p.t.Helper()
 	s, err := p.look().Status(p.t.Context(), hops[0])
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	stagetest.OK(p.t, err)
 	for _, g := range s.Groups {
 		for _, c := range g.Consumers {
 			if g.Name == group && c.State == "alive" {

@@ -80,9 +80,7 @@ func (p *pipeline) shards(look *inspect.Pipeline, journal string) (n int, err er
 func size(t testing.TB, log string) int64 {
 	t.Helper()
 	fi, err := os.Stat(log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return fi.Size()
 }
 
@@ -134,7 +132,9 @@ func TestPromiseWriters(t *testing.T) {
 	}
 	standby := p.service("email", "SENT_EMAILS="+p.log)
 	standby.Start()
-	stagetest.Eventually(t, "there is a standby", func() bool { return standby.Running() && standby.up(t.Context()) == nil && strings.Contains(standby.page("/readyz"), "standby") })
+	stagetest.Eventually(t, "there is a standby", func() bool {
+		return standby.Running() && standby.up(t.Context()) == nil && strings.Contains(standby.page("/readyz"), "standby")
+	})
 	before := size(t, p.log)
 	first.Kill()
 	kills++

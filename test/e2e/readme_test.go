@@ -54,9 +54,7 @@ func TestReadmeRun(t *testing.T) {
 	whole.Start()
 	whole.answers(page)
 	store, err := records.Open("mongodb://"+documents+"/", "milepost", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	defer store.Close(context.Background())
 	for _, email := range []string{"ada", "bob"} {
 		if _, ok, err := store.Newest(t.Context(), email+"@example.com"); !ok || err != nil {
@@ -110,9 +108,7 @@ func TestAddService(t *testing.T) {
 	listening.says("stage=tide")
 	listening.says("listening on raw_input, tides")
 	_, id, err := post(t, "http://"+page, golden, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	listening.says(`tides      {"id":"` + id + `"}`)
 
 	remove := func() (string, int) { return at.run("REDIS_URL=redis://127.0.0.1:6390 make remove-service NAME=tide") }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // refuses starts a program, which must end with status 1 and say why. It returns the output.
@@ -61,9 +63,7 @@ func TestWrongVariable(t *testing.T) {
 func TestCannotStart(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	defer l.Close()
 	taken := l.Addr().String()
 	for _, tc := range []struct {

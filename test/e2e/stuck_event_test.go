@@ -213,9 +213,7 @@ func (p *pipeline) golden(name, got string) {
 	got = same(got)
 	path := filepath.Join("testdata", "stuck", name)
 	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			p.t.Fatal(err)
-		}
+		stagetest.OK(p.t, os.WriteFile(path, []byte(got), 0o644))
 	}
 	want, err := os.ReadFile(path)
 	if err != nil || got != string(want) {

@@ -144,9 +144,7 @@ func waiting(t *testing.T, p *pipeline, n int) {
 	look := p.look()
 	stagetest.Eventually(t, fmt.Sprintf("%d events wait for email", n), func() bool {
 		s, err := look.Status(t.Context(), event.UserEmail)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		return slices.ContainsFunc(s.Groups, func(g inspect.GroupStatus) bool { return g.Name == "email" && g.Backlog == n })
 	})
 }
@@ -249,9 +247,7 @@ web-api server GET /overview
 func TestTraceCollectorAway(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and does not answer
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	defer silent.Close()
 	for name, endpoint := range map[string]string{"away": "http://127.0.0.1:1", "silent": "http://" + silent.Addr().String()} {
 		t.Run(name, func(t *testing.T) {

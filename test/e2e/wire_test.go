@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // wire is a TCP proxy between a service and what it depends on, with faults that a test switches
@@ -101,9 +103,7 @@ type strand struct {
 func newWire(t testing.TB, target string) *wire {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	w := &wire{addr: l.Addr().String(), target: target, l: l, over: make(chan struct{}), open: map[*strand]struct{}{}}
 	w.all.Go(w.accept)
 	t.Cleanup(func() {

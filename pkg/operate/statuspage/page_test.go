@@ -20,6 +20,7 @@ import (
 	"github.com/milepost/milepost/pkg/operate"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/inspect"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 var update = flag.Bool("update", false, "write the golden file anew")
@@ -35,9 +36,7 @@ func (l *look) Observe(context.Context) (inspect.Seen, error) { return l.seen, l
 func open(t *testing.T, l *look) http.Handler {
 	t.Helper()
 	h, err := Handler(l, nil, "milepostctl", slog.New(slog.NewTextHandler(t.Output(), nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return h
 }
 
@@ -89,9 +88,7 @@ func TestPage(t *testing.T) {
 	}
 	const path = "testdata/troubled.html"
 	if *update {
-		if err := os.WriteFile(path, w.Body.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, os.WriteFile(path, w.Body.Bytes(), 0o644))
 	}
 	want, err := os.ReadFile(path)
 	if err != nil || w.Body.String() != string(want) {
@@ -225,9 +222,7 @@ func TestActions(t *testing.T) {
 				act = nil
 			}
 			h, err := Handler(&look{seen: troubled()}, act, "milepostctl", slog.New(slog.NewTextHandler(t.Output(), nil)))
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			r := httptest.NewRequest(tc.method, "http://status.example"+tc.path, strings.NewReader(tc.fields))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			if tc.origin != "" {

@@ -46,9 +46,7 @@ func TestFind(t *testing.T) {
 		publish := func(body, id string) string {
 			t.Helper()
 			r, err := p.Publish(t.Context(), stage.Submission{Body: body, ID: id})
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			return r.ID
 		}
 		until := func(id string, want ...string) (places []inspect.Place) {
@@ -98,9 +96,7 @@ func TestFind(t *testing.T) {
 func find(t *testing.T, b *stage.Broker, id string) (states []string, places []inspect.Place) {
 	t.Helper()
 	places, err := inspect.New(b).Find(t.Context(), id)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	for _, p := range places {
 		states = append(states, strings.Join(strings.Fields(p.Channel+" "+p.Group+" "+p.State), " "))
 	}
@@ -111,9 +107,7 @@ func find(t *testing.T, b *stage.Broker, id string) (states []string, places []i
 func observed(t *testing.T, b *stage.Broker) {
 	t.Helper()
 	seen, err := inspect.New(b).Observer(0).Observe(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	var order []string
 	for _, s := range seen.Stages {
 		order = append(order, s.Name)
@@ -151,9 +145,7 @@ func TestObserverRates(t *testing.T) {
 			t.Fatalf("the first look: %+v, %v; want no rates", s.Channels, err)
 		}
 		first, err := shared.Observe(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		p := b.Publisher("edge", "in")
 		t.Cleanup(func() { p.Close() })
 		for range 50 {
@@ -163,9 +155,7 @@ func TestObserverRates(t *testing.T) {
 		}
 		stagetest.Eventually(t, "the rates are there", func() bool {
 			s, err := observer.Observe(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			in, _ := s.Channel("in")
 			return in.Rate != nil && *in.Rate > 0 && in.Groups[0].Rate != nil && *in.Groups[0].Rate > 0
 		})

@@ -14,9 +14,7 @@ import (
 func open(t testing.TB, o *redis.Options) *stage.Broker {
 	t.Helper()
 	b, err := stage.Open(stage.Options{Redis: o, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Lease: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	t.Cleanup(func() { b.Close() })
 	return b
 }
@@ -25,9 +23,7 @@ func open(t testing.TB, o *redis.Options) *stage.Broker {
 func start(t testing.TB, b *stage.Broker, c stage.Config, h stage.Handler) (stop func()) {
 	t.Helper()
 	s, err := b.New(c, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	stop = stagetest.Run(t, s)
 	stagetest.Eventually(t, "stage "+c.Name+" is ready", func() bool { return s.Ready() == nil })
 	return stop

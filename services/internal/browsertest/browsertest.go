@@ -63,9 +63,7 @@ func Start(t testing.TB) *Browser {
 	}
 	// Not t.TempDir: the browser's helper processes write for a moment after it has ended.
 	profile, err := os.MkdirTemp("", "milepost-chromium-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(profile),
 		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
@@ -418,15 +416,11 @@ func (tab *Tab) Looks(golden string, update bool) {
 	got := reduced(full)
 	if update {
 		var b bytes.Buffer
-		if err := errors.Join(png.Encode(&b, got), os.MkdirAll(filepath.Dir(golden), 0o755), os.WriteFile(golden, b.Bytes(), 0o644)); err != nil {
-			tab.t.Fatal(err)
-		}
+		stagetest.OK(tab.t, errors.Join(png.Encode(&b, got), os.MkdirAll(filepath.Dir(golden), 0o755), os.WriteFile(golden, b.Bytes(), 0o644)))
 		return
 	}
 	file, err := os.ReadFile(golden)
-	if err != nil {
-		tab.t.Fatal(err)
-	}
+	stagetest.OK(tab.t, err)
 	want, err := png.Decode(bytes.NewReader(file))
 	if err != nil {
 		tab.t.Fatalf("%s: %v", golden, err)

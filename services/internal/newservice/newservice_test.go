@@ -10,15 +10,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // clone copies the repository as it is here, committed or not, under git.
 func clone(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("../../..")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	dir := t.TempDir()
 	run(t, root, "sh", "-c", `git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -T - -cf - | tar -xf - -C "$0"`, dir)
 	run(t, dir, "git", "init", "-q")
@@ -126,9 +126,7 @@ func TestNoMark(t *testing.T) {
 	for path := range lists {
 		content[path] = []byte("services: {}\n")
 	}
-	if err := writeAll(dir, content); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, writeAll(dir, content))
 	if _, err := write(spec{Root: dir, Name: "tide", From: "a"}); err == nil || !strings.Contains(err.Error(), "has no line") {
 		t.Errorf("Write = %v; want that a list has no mark", err)
 	}

@@ -54,9 +54,7 @@ func Until(t testing.TB, address, text string, ended <-chan error) {
 func Broker(t testing.TB, o *redis.Options) *stage.Broker {
 	t.Helper()
 	b, err := stage.Open(stage.Options{Redis: o, Log: slog.New(slog.DiscardHandler), Lease: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	t.Cleanup(func() {
 		if err := b.Close(); err != nil {
 			t.Error(err)
@@ -69,9 +67,7 @@ func Broker(t testing.TB, o *redis.Options) *stage.Broker {
 func Stage(t testing.TB, b *stage.Broker, c stage.Config, h stage.Handler) (stop func()) {
 	t.Helper()
 	s, err := b.New(c, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	stop = stagetest.Run(t, s)
 	stagetest.Eventually(t, "stage "+c.Name+" is ready", func() bool { return s.Ready() == nil })
 	return stop
@@ -91,9 +87,7 @@ func (r runner) Run(ctx context.Context) error { return r(ctx) }
 func Serve(t testing.TB, run func(ctx context.Context, l net.Listener) error) (base string, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return "http://" + l.Addr().String(), Run(t, func(ctx context.Context) error { return run(ctx, l) })
 }
 
@@ -152,21 +146,15 @@ func (a Answering) BenchmarkGet(b *testing.B, parallelism int, path func() strin
 func GetJSON(t testing.TB, address, authorization string, answer any) (status int) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	if authorization != "" {
 		r.Header.Set("Authorization", authorization)
 	}
 	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	if err := json.Unmarshal(body, answer); err != nil {
 		t.Fatalf("GET %s answered %q: %v", address, body, err)
 	}
