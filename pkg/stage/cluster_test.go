@@ -68,6 +68,10 @@ func TestCluster(t *testing.T) {
 		if again := publish(s); again.ID != first.ID || !again.Repeat {
 			t.Errorf("a repeat under key %d: %+v, want that of %s", i, again, first.ID)
 		}
+		form := stage.Submission{Body: "form", Key: fmt.Sprint("form ", i), KeyAt: time.Now(), Limits: []stage.Limit{{Name: fmt.Sprint("form ", i), Max: 1, Per: time.Hour}}}
+		if first, again := publish(form), publish(form); again.ID != first.ID || !again.Repeat {
+			t.Errorf("form %d again: %+v, want a repeat of %s", i, again, first.ID)
+		}
 		s.Digest = "other"
 		if _, err := p.Publish(t.Context(), s); !errors.Is(err, stage.ErrKeyReused) {
 			t.Errorf("key %d for another body: %v, want ErrKeyReused", i, err)

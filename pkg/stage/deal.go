@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
@@ -98,6 +96,16 @@ func (o *outlet) works() bool {
 	return len(o.list) < settleMost && time.Since(time.Unix(0, o.away.Load())) > awayFor
 }
 
+// known tells whether the outlet's shard has the submission's key.
+func (s *Submission) known(ctx context.Context, o *outlet) (bool, error) {
+	key, field := s.keptAs(o.keys)
+	if field != "" {
+		return o.link.Client().HExists(ctx, key, field).Result()
+	}
+	n, err := o.link.Client().Exists(ctx, key).Result()
+	return n > 0, err
+}
+
 // admit checks the limits of a submission in a pipeline of several shards, where a limit and the
 // event may be on different ones. So a submission that is refused by its second limit has used up
 // its place in the first one. A repeat uses up none: its key is looked up before, on its shard. A
@@ -107,8 +115,8 @@ func (p *Publisher) admit(ctx context.Context, outlets []*outlet, s *Submission)
 	s.Limits = nil
 	if len(limits) > 0 && s.Key != "" {
 		o := outlets[ShardOf(s.ID, len(outlets))]
-		err := o.link.Client().Get(ctx, o.keys.Idempotency(s.Key)).Err()
-		if err != redis.Nil {
+		known, err := s.known(ctx, o)
+		if known || err != nil {
 			return o.link.Check(ctx, err) // a repeat: the publish script says so
 		}
 	}

@@ -277,6 +277,8 @@ func (p *Publisher) needs(k keys.Names) []need {
 	for _, pattern := range []string{k.Idempotency("*"), k.Limit("*")} {
 		needs = append(needs, on(pattern, "~"+pattern, "get %", "set % a", "pttl %", "del %")...)
 	}
+	ids := k.Base + "idempotency-at:*"
+	needs = append(needs, on(ids, "~"+ids, "hsetnx % a b", "hexists % a", "hdel % a", "expire % 1", "pttl %", "del %")...)
 	needs = append(needs, on("", "", "scan 0")...)
 	return slices.Concat(needs, on(k.Watchers(), "&"+k.Watchers(), "subscribe %"))
 }

@@ -76,6 +76,7 @@ func TestArchitectureNames(t *testing.T) {
 	p, _ := newWhole(t, "RATE_LIMIT=60", "OTEL_EXPORTER_OTLP_ENDPOINT="+otlptest.Start(t).URL)
 	p.must("curl", "-fsS", p.web[0].url+"/distance", "-H", "Idempotency-Key: one", "-H", "Content-Type: application/json",
 		"-d", `{"email":"ada@example.com","lat":"40.7128","long":"-74.0060","track":true}`)
+	p.must("curl", "-fsS", p.web[0].url+"/distance", "-d", "email=form@example.com&lat=1&long=2&idempotency_key="+uuid.Must(uuid.NewV7()).String())
 	p.cli("PUBLISH", event.RawInput, `{"email":"bare@example.com","lat":"1","long":"2"}`)
 	p.cli("PUBLISH", event.RawInput, "no JSON")
 	watch, err := http.Get(p.web[0].url + "/events?ids=" + uuid.NewString()) // an open page

@@ -35,6 +35,8 @@ package keys
 //	progress::hashes            list of these hashes in the order in which they were made
 //	progress:                   Pub/Sub channel: "<id> <line>" of all tracked events
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h
+//	idempotency-at:<start of an ID>  hash with expiry, 24 h: rest of the event ID, which was computed
+//	                            from a key whose time is known -> ""
 //	limit:<name>                string: theoretical arrival time of a rate limit, in ms
 //	pipeline                    hash: version, shards, created, secret of computed event IDs
 //	heard                       string: Redis' time of the last tick; see judge in tick.lua
@@ -78,6 +80,11 @@ func (n Names) Heard() string                      { return n.Base + "heard" }
 func (n Names) None() string                       { return n.Base + "none" }
 func (n Names) Idempotency(key string) string      { return n.Base + "idempotency:" + key }
 func (n Names) Limit(name string) string           { return n.Base + "limit:" + name }
+
+// IdempotencyAt is the hash, and its field, of an event ID that was computed from a key.
+func (n Names) IdempotencyAt(id string) (key, field string) {
+	return n.Base + "idempotency-at:" + id[:10], id[10:]
+}
 
 // Progress is the hash that has the progress of an event, and its field there. The IDs of 4 s, if
 // they are UUIDv7, begin with the same 10 characters and share a hash.

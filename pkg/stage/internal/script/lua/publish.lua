@@ -4,8 +4,8 @@
 -- ARGV  1 MAX_BACKLOG  2 publisher's name  3 '1' if no other node has
 --       listeners, '0' if some may, '' to ask Redis  4 number of messages; then for each message:
 --       id, payload, at (ms), '' if there is nothing more, else:
---       '1', traceparent or '', track ('1' or ''), index in KEYS of its idempotency key or '0',
---       digest, number of limits; for each: index in KEYS, max, period (ms)
+--       '1', traceparent or '', track ('1' or ''), index in KEYS of its idempotency key or '0', with
+--       a minus if that is a hash of IDs, digest, number of limits; for each: index in KEYS, max, period (ms)
 -- Reply for each message: 1 if it was kept, else JSON with
 --       repeat_of (ID of the first message with that key) or
 --       reused (true: the key was used for another body) or
@@ -27,7 +27,7 @@ end
 -- drop_keys() -> how many idempotency keys it dropped: of some that it comes across, the half that
 -- expires first.
 local function drop_keys()
-  local ages, keys = {}, redis.call('SCAN', math.random(0, 2^30), 'MATCH', base .. 'idempotency:*', 'COUNT', 200)[2]
+  local ages, keys = {}, redis.call('SCAN', math.random(0, 2^30), 'MATCH', base .. 'idempotency*', 'COUNT', 200)[2]
   for _, key in ipairs(keys) do ages[key] = redis.call('PTTL', key) end
   table.sort(keys, function(x, y) return ages[x] < ages[y] end)
   for i = 1, math.ceil(#keys / 2) do redis.call('DEL', keys[i]) end
@@ -68,13 +68,30 @@ else
   end
 end
 
--- known(key, digest) -> the answer if the idempotency key is known, or nil.
-local function known(key, digest)
-  local first = redis.pcall('GET', key)
-  if not first then return nil end
-  if first.err then return {error = 'WRONGKEY ' .. (wrong(key, 'string') or first.err)} end
-  local id, old = string.match(first, '^(%S+) (.*)$')
-  return old == digest and {repeat_of = id} or {reused = true}
+-- A message's idempotency key: a string, '<ID> <digest>', or in a hash the rest of an ID that says it
+-- all (kind 'hash').
+-- known(key, kind, id, digest) -> the answer if the key is known, or nil. take(...): the same, and it
+-- is known from now on. drop(...): it is not any more.
+local function known(key, kind, id, digest)
+  local first
+  if kind == 'hash' then first = redis.pcall('HEXISTS', key, string.sub(id, 11)) else first = redis.pcall('GET', key) end
+  if not first or first == 0 then return nil end
+  if type(first) == 'table' then return {error = 'WRONGKEY ' .. (wrong(key, kind) or first.err)} end
+  if first == 1 then return {repeat_of = id} end
+  local old_id, old = string.match(first, '^(%S+) (.*)$')
+  return old == digest and {repeat_of = old_id} or {reused = true}
+end
+local taken = {} -- hashes to which IDs were added
+local function take(key, kind, id, digest)
+  if kind == 'hash' then
+    if redis.pcall('HSETNX', key, string.sub(id, 11), '') ~= 1 then return known(key, kind, id, digest) end
+    taken[key] = true
+  elseif not redis.call('SET', key, id .. ' ' .. digest, 'NX', 'PX', 86400000) then
+    return known(key, kind, id, digest)
+  end
+end
+local function drop(key, kind, id)
+  if kind == 'hash' then redis.call('HDEL', key, string.sub(id, 11)) else redis.call('DEL', key) end
 end
 
 -- add(id, payload, at, ...) -> the answer if Redis refuses the entry, or nil.
@@ -87,11 +104,16 @@ end
 -- publish_one(id, payload, at) -> the answer if the message with the options at ARGV[a] is refused,
 -- or nil. It moves a behind the options.
 local function publish_one(id, payload, at)
-  local trace, track, key, digest, limits = ARGV[a], ARGV[a + 1], KEYS[tonumber(ARGV[a + 2])], ARGV[a + 3], tonumber(ARGV[a + 4])
+  local trace, track, index, digest, limits = ARGV[a], ARGV[a + 1], tonumber(ARGV[a + 2]), ARGV[a + 3], tonumber(ARGV[a + 4])
+  local key, kind = KEYS[math.abs(index)], index < 0 and 'hash' or 'string'
+  if index == 0 then key = nil end
   a = a + 5
   local tats = {}
-  local refused = key and known(key, digest) or stop or limited(a, limits, now, tats)
+  local refused = stop or limited(a, limits, now, tats)
   a = a + 3 * limits
+  if key then
+    if refused then refused = known(key, kind, id, digest) or refused else refused = take(key, kind, id, digest) end
+  end
   if refused then return refused end
   if trace == '' and track == '1' then
     refused = add(id, payload, at, 'track', '1')
@@ -101,8 +123,10 @@ local function publish_one(id, payload, at)
     put(fields, 'track', track)
     refused = add(id, payload, unpack(fields))
   end
-  if refused then return refused end
-  if key then redis.call('SET', key, id .. ' ' .. digest, 'PX', 86400000) end
+  if refused then
+    if key then drop(key, kind, id) end
+    return refused
+  end
   use_up(tats, now)
   if track == '1' then tracked[#tracked + 1] = id end
 end
@@ -114,6 +138,7 @@ for i = 1, n do
   reply[i] = refused and json(refused) or 1
 end
 if #kept > 0 then publish(channel, kept) end
+for key in pairs(taken) do redis.call('EXPIRE', key, 86400) end
 first_steps(publisher, now, channel, tracked)
 reply[n + 1] = single and 1 or 0
 return reply
