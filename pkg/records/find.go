@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -25,17 +26,28 @@ func (s *Store) FindByIDs(ctx context.Context, ids []string) (map[string]Record,
 	return found, err
 }
 
-// Distances returns the distances in miles of the event IDs that have a record, by ID. It costs the
-// store and the driver half of what whole records cost. A document without a distance, which
+// Distance is what a line needs of a record.
+type Distance struct {
+	Miles       float64
+	SubmittedAt time.Time // the zero Time if the document does not say
+}
+
+// Distances returns the distances of the event IDs that have a record, by ID. It costs the store
+// and the driver about half of what whole records cost. A document without a distance, which
 // another program must have stored, is skipped.
-func (s *Store) Distances(ctx context.Context, ids []string) (map[string]float64, error) {
-	docs, err := s.find(ctx, ids, options.Find().SetProjection(bson.D{{Key: distance, Value: 1}}))
-	found := make(map[string]float64, len(docs))
+func (s *Store) Distances(ctx context.Context, ids []string) (map[string]Distance, error) {
+	docs, err := s.find(ctx, ids, options.Find().SetProjection(bson.D{{Key: distance, Value: 1}, {Key: "submitted_at", Value: 1}}))
+	found := make(map[string]Distance, len(docs))
 	for _, doc := range docs {
 		id, ok := doc.Lookup("_id").StringValueOK()
-		miles, number := doc.Lookup(distance).AsFloat64OK()
+		d := Distance{}
+		var number bool
+		d.Miles, number = doc.Lookup(distance).AsFloat64OK()
+		if at, known := doc.Lookup("submitted_at").TimeOK(); known {
+			d.SubmittedAt = at
+		}
 		if ok && number {
-			found[id] = miles
+			found[id] = d
 		}
 	}
 	return found, err

@@ -171,7 +171,7 @@ func TestFindByIDsIsOneQuery(t *testing.T) {
 		t.Errorf("%d commands for two look-ups; want one question what the store is, and a query each", n)
 	}
 	miles, err := store.Distances(t.Context(), []string{"ev-0", "ev-1", "ev-2"})
-	if err != nil || len(miles) != 1 || miles["ev-1"] != three()[1].Miles {
+	if err != nil || len(miles) != 1 || miles["ev-1"].Miles != three()[1].Miles || !miles["ev-1"].SubmittedAt.Equal(three()[1].SubmittedAt) {
 		t.Errorf("Distances = %v, %v; want that of ev-1", miles, err)
 	}
 	if n := len(server.seen()); n != 4 {
@@ -201,7 +201,7 @@ func TestDistancesOfForeignDocuments(t *testing.T) {
 		t.Errorf("Newest = %+v, %v, %v; want none, since it has no distance", r, ok, err)
 	}
 	got, err := store.Distances(t.Context(), []string{"none", "text", "null", "whole", "long", "double"})
-	if want := map[string]float64{"whole": 12, "long": 13, "double": 1.5}; err != nil || !maps.Equal(got, want) {
+	if want := map[string]records.Distance{"whole": {Miles: 12}, "long": {Miles: 13}, "double": {Miles: 1.5}}; err != nil || !maps.Equal(got, want) {
 		t.Errorf("Distances = %v, %v; want %v", got, err, want)
 	}
 }

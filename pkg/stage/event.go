@@ -15,6 +15,7 @@ type Event[T any] struct {
 	Traceparent string    // W3C trace context of its handling here, else of its publishing; "" if none
 	Entry       string    // entry ID in the stream, "ms-seq"; a retry of the event has another one
 	Channel     string    // where it was read
+	OwnedSince  time.Time // when this consumer took its shard from another one; zero if shards do not belong to one
 }
 
 // Message is an output: a payload for a channel. Make it with [To].

@@ -110,6 +110,7 @@ type lane struct {
 	joined bool
 
 	writer atomic.Pointer[string] // whom the shard belongs to; nil: not known, or it is not divided
+	since  atomic.Int64           // this consumer took the shard from another, ms; 0: it did not
 	waits  atomic.Bool            // its writer is not running
 	news   chan struct{}          // writer was stored
 

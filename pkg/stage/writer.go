@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,6 +45,13 @@ func (s *lane) told(writer string) {
 	case s.news <- struct{}{}:
 	default:
 	}
+}
+
+func (s *lane) ownedSince() (at time.Time) {
+	if ms := s.since.Load(); ms > 0 {
+		at = time.UnixMilli(ms)
+	}
+	return at
 }
 
 // owns tells whether the shard belongs to this consumer, as far as is known.
@@ -133,6 +141,7 @@ func (s *lane) take(ctx context.Context) error {
 		what = "take"
 	}
 	reply, missing, err := s.everywhere(ctx, what)
+	reply, since, _ := strings.Cut(reply, " ")
 	switch {
 	case err != nil:
 		return err
@@ -142,9 +151,12 @@ func (s *lane) take(ctx context.Context) error {
 	case missing != nil:
 		return missing
 	default:
-		if reply, err = s.change(ctx, "keep"); err != nil || reply != "mine" {
+		if reply, err = s.change(ctx, "keep"); err != nil || !strings.HasPrefix(reply, "mine ") {
 			return cmp.Or(err, fmt.Errorf("%w: %s", errElsewhere, reply))
 		}
+	}
+	if at, err := strconv.ParseInt(since, 10, 64); err == nil {
+		s.since.Store(at)
 	}
 	s.told(s.name)
 	return nil

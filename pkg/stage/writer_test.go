@@ -1,12 +1,14 @@
 package stage_test
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/inspect"
@@ -27,7 +29,15 @@ func (w *writers) run(name string, number, of int) (s *stage.Stage, stop func())
 	if w.got[name] == nil {
 		w.got[name] = new(tally)
 	}
-	s, err := w.b.New(stage.Config{Name: "s", In: "in", Consumer: name, Writer: number, Writers: of}, w.got[name].sink())
+	got := w.got[name]
+	s, err := w.b.New(stage.Config{Name: "s", In: "in", Consumer: name, Writer: number, Writers: of},
+		stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+			if age := time.Since(e.OwnedSince); age < -time.Second || age > time.Hour {
+				w.t.Errorf("%s handles an event of shard %d, which it owns since %s", name, stage.ShardOf(e.ID, 16), e.OwnedSince)
+			}
+			got.add(e.ID, e.Body)
+			return stage.Nothing{}, nil
+		}))
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -15,9 +15,8 @@ import (
 
 // Store finds the distances; [records.Store] is one.
 type Store interface {
-	// Distances returns the distances in miles by event ID, for the events whose records have
-	// one.
-	Distances(ctx context.Context, ids []string) (map[string]float64, error)
+	// Distances returns the distances by event ID, for the events whose records have one.
+	Distances(ctx context.Context, ids []string) (map[string]records.Distance, error)
 	// Newest returns the newest record of email, and false if there is none.
 	Newest(ctx context.Context, email string) (records.Record, bool, error)
 	// Ping returns nil if the store answers.
@@ -54,11 +53,14 @@ type addressEvent = stage.Event[event.Address]
 var (
 	errTooOld   = errors.New("older than what the journal remembers, its line may have been written")
 	errNoRecord = errors.New("the store has no record of it yet")
+	errRepeat   = errors.New("submitted again after its shard changed its writer, so its line may be in another log")
 )
 
 // Handle writes a line for each event that has none yet and returns its news. It asks the journal
 // first: an event whose last delivery was not settled has its line already and gets the same news
 // again, with the time of that line. An event that the journal may have forgotten is a dead letter.
+//
+// So is a repeat of one that another writer may know: see repeated.
 //
 // An event without a record in the store is tried again. A log that takes no lines is a dependency
 // that is down.
@@ -120,15 +122,24 @@ func (h *Handler) distances(ctx context.Context, events []addressEvent, failed m
 			ids = append(ids, e.ID)
 		}
 	}
+	miles = make(map[string]float64, len(events))
+	var found map[string]records.Distance
 	var err error
 	if len(ids) > 0 {
-		miles, err = h.Store.Distances(ctx, ids)
+		found, err = h.Store.Distances(ctx, ids)
 	}
-	for _, id := range ids {
-		if _, ok := miles[id]; err != nil {
-			failed[id] = err
-		} else if !ok {
-			failed[id] = fmt.Errorf("event %s: %w", id, errNoRecord)
+	for _, e := range events {
+		d, ok := found[e.ID]
+		switch {
+		case e.Adopted:
+		case err != nil:
+			failed[e.ID] = err
+		case !ok:
+			failed[e.ID] = fmt.Errorf("event %s: %w", e.ID, errNoRecord)
+		case repeated(e, d.SubmittedAt):
+			failed[e.ID] = stage.Permanent(fmt.Errorf("%w: first submitted %s", errRepeat, d.SubmittedAt.UTC().Format(time.RFC3339)))
+		default:
+			miles[e.ID] = d.Miles
 		}
 	}
 	if len(ids) < len(events) {
@@ -137,11 +148,17 @@ func (h *Handler) distances(ctx context.Context, events []addressEvent, failed m
 	return miles
 }
 
+// clocks is how far the edge's clock may be ahead of Redis'.
+const clocks = time.Minute
+
+// repeated tells whether the event was submitted before, at that time of its record, when its shard
+// may have belonged to another writer, whose journal alone knows whether it has a line.
+func repeated(e addressEvent, first time.Time) bool {
+	return !e.OwnedSince.IsZero() && !first.IsZero() && first.Before(e.OwnedSince.Add(clocks)) && first.UnixMilli() != e.At.UnixMilli()
+}
+
 // newest adds the miles of the bare addresses, each looked up once.
 func (h *Handler) newest(ctx context.Context, events []addressEvent, miles map[string]float64, failed map[string]error) map[string]float64 {
-	if miles == nil {
-		miles = map[string]float64{}
-	}
 	type answer struct {
 		miles float64
 		err   error

@@ -22,7 +22,7 @@ type askedStore struct {
 	asked []string
 }
 
-func (s *askedStore) Distances(ctx context.Context, ids []string) (map[string]float64, error) {
+func (s *askedStore) Distances(ctx context.Context, ids []string) (map[string]records.Distance, error) {
 	s.asked = append(s.asked, "ids "+strings.Join(ids, " "))
 	return s.memory.Distances(ctx, ids)
 }
@@ -93,6 +93,8 @@ func ev(id string, to event.Address) addressEvent {
 
 func bare(e addressEvent) addressEvent { e.Adopted = true; return e }
 
+func owned(e addressEvent, since time.Time) addressEvent { e.OwnedSince = since; return e }
+
 func old(e addressEvent) addressEvent { e.At = evening.Add(-31 * 24 * time.Hour); return e }
 
 func eveningLine(to, miles string) string {
@@ -154,6 +156,12 @@ var handleCases = map[string]struct {
 		in:   []addressEvent{old(ev("1", ada)), old(ev("1", ada))},
 		want: []handled{{err: errTooOld}, {err: errTooOld}},
 	},
+	"submitted again, to another writer": { // the records of 1 and 2 are new, that of o is of the event's time
+		in:    []addressEvent{owned(ev("1", ada), time.Now().Add(time.Hour)), owned(ev("2", bob), evening), owned(ev("o", ada), sentAt), owned(ev("k", ada), sentAt)},
+		want:  []handled{{err: errRepeat}, now(0.5), now(3), {miles: 99, sent: earlier}},
+		text:  []string{eveningLine("bob@example.com", "0.5"), eveningLine("ada@example.com", "3.0")},
+		asked: []string{"ids 1 2 o"},
+	},
 	"store away": {
 		in:    []addressEvent{ev("1", ada), bare(ev("x", ada))},
 		away:  true,
@@ -180,6 +188,7 @@ func TestHandle(t *testing.T) {
 			store.put("1", "one@example.com", 12)
 			store.put("2", "two@example.com", 0.5)
 			store.put("n", ada, 7)
+			store.docs["o"] = records.Record{ID: "o", Email: "o@example.com", Miles: 3, SubmittedAt: evening.Add(-time.Second)}
 			store.turn(tc.away)
 			tc.log.known = map[string]journal.Written{"k": {SentAt: earlier, Miles: 99}}
 			var copied strings.Builder
@@ -197,7 +206,7 @@ func TestHandle(t *testing.T) {
 				w := tc.want[i]
 				if w.err != nil {
 					down := errors.Is(w.err, errDisk)
-					dead := errors.Is(w.err, errTooOld) || errors.Is(w.err, stage.ErrPermanent)
+					dead := errors.Is(w.err, errTooOld) || errors.Is(w.err, errRepeat) || errors.Is(w.err, stage.ErrPermanent)
 					if !errors.Is(r.Err, w.err) || len(r.Out) != 0 || errors.Is(r.Err, stage.ErrDown) != down || errors.Is(r.Err, stage.ErrPermanent) != dead {
 						t.Errorf("event %d: %+v, want %v (down %v, permanent %v)", i, r, w.err, down, dead)
 					}

@@ -62,22 +62,22 @@ func (m *memory) Ping(context.Context) error {
 	return nil
 }
 
-func (m *memory) Distances(ctx context.Context, ids []string) (map[string]float64, error) {
+func (m *memory) Distances(ctx context.Context, ids []string) (map[string]records.Distance, error) {
 	if err := m.Ping(ctx); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	found := map[string]float64{}
+	found := map[string]records.Distance{}
 	for _, id := range ids {
 		if r, ok := m.docs[id]; ok {
-			found[id] = r.Miles
+			found[id] = records.Distance{Miles: r.Miles, SubmittedAt: r.SubmittedAt}
 		} else if n, ok := strings.CutPrefix(id, numberedPrefix); ok {
 			miles, err := strconv.ParseFloat(n, 64)
 			if err != nil {
 				return nil, err
 			}
-			found[id] = miles
+			found[id] = records.Distance{Miles: miles}
 		}
 	}
 	return found, nil

@@ -3,17 +3,24 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/operate"
+	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
@@ -95,6 +102,7 @@ func TestPromiseWriters(t *testing.T) {
 	first.Ready()
 	look, l := p.look(), newLedger(p)
 	stop := l.load(64, services[0])
+	known := p.keyed(l, services[0])
 	var handOvers, kills, masters, again int
 	var took []time.Duration // from the signal to the writer until both have their shards
 	for start, long := time.Now(), chaosFor(t, 1); handOvers == 0 || time.Since(start) < long; {
@@ -114,6 +122,9 @@ func TestPromiseWriters(t *testing.T) {
 		took = append(took, time.Since(began))
 		handOvers++
 
+		if handOvers == 1 {
+			p.repeat(c, services[0], known)
+		}
 		p.dies(look, second, first)
 		kills++
 		if handOvers%2 == 1 {
@@ -176,6 +187,49 @@ func (p *pipeline) leaves(look *inspect.Pipeline, s *service) (again int) {
 		return false
 	})
 	return again
+}
+
+// keyed submits with an idempotency key an event of a shard that another writer is to get, and waits
+// for its line.
+func (p *pipeline) keyed(l *ledger, edge *service) (v visit) {
+	p.t.Helper()
+	for n := range 100 {
+		v = visit{fmt.Sprintf("again-%d@example.com", n), "1.5", "2.5"}
+		status, id, err := post(p.t, edge.url, v, v.Email)
+		if err != nil || status != http.StatusCreated {
+			p.t.Fatalf("POST /distance of %+v: %d, %v", v, status, err)
+		}
+		l.note(v, accepted, id)
+		if stage.ShardOf(id, 16)%2 == 1 {
+			break
+		}
+	}
+	p.written(v.Email, 1)
+	return v
+}
+
+// repeat submits the event again after Redis has forgotten its key. Its shard's writer does not know
+// its line, and must not write another.
+func (p *pipeline) repeat(c *stagetest.Sharded, edge *service, v visit) {
+	p.t.Helper()
+	var forgotten atomic.Int64
+	err := c.Client().ForEachMaster(p.t.Context(), func(ctx context.Context, c *redis.Client) error {
+		for _, key := range c.Keys(ctx, "*}idempotency:"+v.Email).Val() {
+			forgotten.Add(c.Del(ctx, key).Val())
+		}
+		return nil
+	})
+	if err != nil || forgotten.Load() != 1 {
+		p.t.Fatalf("%d keys of %s were there, %v; want 1", forgotten.Load(), v.Email, err)
+	}
+	status, _, err := post(p.t, edge.url, v, v.Email)
+	if err != nil || status != http.StatusCreated {
+		p.t.Fatalf("POST /distance of %+v: %d, %v", v, status, err)
+	}
+	if letter := p.dead(event.UserEmail, 1)[0]; !strings.Contains(letter.Error, "submitted again after its shard changed its writer") {
+		p.t.Errorf("the repeat's dead letter says %q", letter.Error)
+	}
+	p.must("milepostctl", "dead", "drop", event.UserEmail, "--all", "--yes")
 }
 
 // dies kills a writer and starts it again, after the other has gone on without it and said whose

@@ -56,7 +56,7 @@ func TestRecordComesBackAsItWas(t *testing.T) {
 	if got, err := s.FindByIDs(t.Context(), []string{full.ID}); err != nil || got[full.ID] != full {
 		t.Errorf("FindByIDs of one = %+v, %v; want %+v", got, err, full)
 	}
-	if miles, err := s.Distances(t.Context(), []string{full.ID, "ev-none", bare.ID}); err != nil || len(miles) != 2 || miles[full.ID] != full.Miles || miles[bare.ID] != bare.Miles {
+	if miles, err := s.Distances(t.Context(), []string{full.ID, "ev-none", bare.ID}); err != nil || len(miles) != 2 || miles[full.ID].Miles != full.Miles || miles[bare.ID].Miles != bare.Miles {
 		t.Errorf("Distances = %v, %v; want those of %+v and %+v", miles, err, full, bare)
 	}
 	if got, err := s.FindByIDs(t.Context(), nil); err != nil || len(got) != 0 {

@@ -166,10 +166,10 @@ local function liveness(group, consumer)
 end
 
 -- writer_of(value) -> name of a shard's writer, and 'free' if it has given the shard up or there was
--- none yet, 'taking' or '', from the field that writer.lua explains.
+-- none yet, 'taking' or '', from the field that writer.lua explains; and since when it has it.
 local function writer_of(value)
-  if not value then return nil, 'free' end
-  return string.match(value, '^(%S+) ?(%a*)$')
+  local name, since, state = string.match(value or '', '^(%S+) (%d+) ?(%a*)$')
+  return name, state or 'free', since
 end
 
 -- total(channel, fields) -> entries ever added, as far as our counters know.

@@ -1,31 +1,35 @@
 -- Takes a shard of a Redis Cluster for a lasting consumer, or gives it up. The field writer:<group>
--- of <channel>:groups is "<consumer>", the shard's writer; "<consumer> taking" until all replicas
--- are known to have that; "<consumer> free" once it has given the shard up. Its last writer takes
--- it again without asking the replicas: to all of them it is that one's.
+-- of <channel>:groups is "<consumer> <since>", the shard's writer and when it took it from another
+-- one (ms). "taking" follows until all replicas are known to have that, "free" once it has given
+-- the shard up. Its last writer takes it again without asking the replicas: to all of them it is
+-- that one's.
 -- KEYS  1 channel  2 <channel>:groups
 -- ARGV  1 group  2 consumer  3 'take'; 'keep', after all replicas had the taking; 'check', whether
 --       nothing is pending and the shard may be given up; 'free', after all replicas had all of
 --       that; 'look'
--- Reply 'mine', 'taking', 'pending' (what is pending keeps it from being given up), 'free', or the
+-- Reply 'mine <since>', 'taking <since>', 'pending' (what is pending keeps it from being given up), 'free', or the
 --       name of another writer
 write_first()
 local bad = wrong_of(KEYS[1], '', ':groups')
 if bad then return refusal(bad) end
 local group, consumer, what = ARGV[1], ARGV[2], ARGV[3]
 local field = 'writer:' .. group
-local name, state = writer_of(redis.call('HGET', KEYS[2], field))
-local function set(to, reply)
-  redis.call('HSET', KEYS[2], field, to)
-  return reply
+local name, state, since = writer_of(redis.call('HGET', KEYS[2], field))
+local function set(to)
+  name, state = consumer, to
+  redis.call('HSET', KEYS[2], field, consumer .. ' ' .. since .. (to == '' and '' or ' ' .. to))
 end
 if what == 'take' and state == 'free' then
-  if name == consumer then return set(consumer, 'mine') end
-  return set(consumer .. ' taking', 'taking')
+  local again = name == consumer
+  if not again then since = string.format('%.0f', now_ms()) end
+  set(again and '' or 'taking')
 end
 if state == 'free' then return state end
 if name ~= consumer then return name end
-if what == 'keep' then return set(consumer, 'mine') end
-if what == 'take' or what == 'look' then return state == 'taking' and state or 'mine' end
-if #redis.call('XPENDING', KEYS[1], group, '-', '+', 1, consumer) > 0 then return 'pending' end
-if what == 'free' then return set(consumer .. ' free', 'free') end
-return 'mine'
+if what == 'check' or what == 'free' then
+  if #redis.call('XPENDING', KEYS[1], group, '-', '+', 1, consumer) > 0 then return 'pending' end
+  if what == 'free' then set('free') end
+  return what == 'free' and 'free' or 'mine'
+end
+if what == 'keep' then set('') end
+return (state == '' and 'mine' or state) .. ' ' .. since
