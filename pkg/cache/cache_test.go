@@ -65,9 +65,7 @@ func requests(t *testing.T, c prometheus.Collector) map[string]float64 {
 	r := prometheus.NewPedanticRegistry()
 	stagetest.OK(t, r.Register(c))
 	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	counts := map[string]float64{}
 	for _, f := range families {
 		if f.GetName() != "milepost_cache_requests_total" {

@@ -11,9 +11,7 @@ import (
 // With the file that compose and the chart mount, a restarted cache is warm.
 func TestConf(t *testing.T) {
 	conf, err := filepath.Abs("../../charts/milepost/files/cache.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	server := stagetest.Real(t, "--include", conf, "--bind", "127.0.0.1", "--dir", t.TempDir())
 	var s source
 	c := cache.New[int64](open(t, server.Options()), cache.Options{Name: "t"})

@@ -63,9 +63,7 @@ func TestLoad(t *testing.T) {
 		"OFFICE_LONG": "-1e1", "LOG_LEVEL": "debug", "LOG_FORMAT": "json", "LISTEN": ":80", "USERS_URL": "http://users:8001/", "USERS_TOKEN": "t",
 		"SHARE": "-5", "KEEP": "720h", "MAX_TRIES": "", "INNER_SHARE": "9",
 	}), &set)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	if set.Options().Addr != "redis:6380" || set.Workers != 3 || set.Lease != time.Second || set.Adopt || set.MaxTries != 8 ||
 		set.URI() != "mongodb://a:1,b:2/?replicaSet=rs0" || set.OfficeLong != -10 || set.LogFormat != "json" || set.Listen != ":80" ||
 		set.Users != "http://users:8001" || set.Token != "t" || set.Share != -5 || set.Keep != 720*time.Hour ||

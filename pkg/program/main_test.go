@@ -83,14 +83,10 @@ func environment(vars map[string]string) func(string) string {
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
 	resp, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return resp.StatusCode, string(body)
 }
 
@@ -130,9 +126,7 @@ func TestProgram(t *testing.T) {
 	}
 	for host, status := range map[string]int{"localhost:1": 200, "10.1.2.3:9100": 200, "[fd00::1]": 200, "Shop.Example.:80": 200, "evil.example": 421, "sub.shop.example": 421} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/healthz", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		r.Host = host
 		if resp, err := http.DefaultClient.Do(r); err != nil || resp.StatusCode != status {
 			t.Errorf("GET /healthz of %s: %v, %v; want %d", host, resp, err, status)
@@ -258,9 +252,7 @@ func TestSignals(t *testing.T) {
 			var stderr bytes.Buffer
 			cmd.Stderr = &stderr
 			stdout, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			stagetest.OK(t, cmd.Start())
 			lines := bufio.NewScanner(stdout)
 			for _, want := range []string{"working", "draining"}[:tc.signals] {

@@ -16,9 +16,7 @@ import (
 // time, each on a connection that is closed after it.
 func TestStopDelay(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	const delay = time.Second
 	url, stop := start(t, map[string]string{"STOP_DELAY": delay.String()}, func(ctx context.Context, _ small, p *program.Process) error {
 		return program.Serve(ctx, l, p.Admin.Observe(http.NotFoundHandler(), nil), p.Log)
@@ -26,9 +24,7 @@ func TestStopDelay(t *testing.T) {
 	ask := func() (closes bool) {
 		t.Helper()
 		resp, err := http.Get("http://" + l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		_ = resp.Body.Close()
 		return resp.Close
 	}

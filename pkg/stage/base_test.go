@@ -17,16 +17,12 @@ import (
 func TestBase(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		b, err := Open(Options{Redis: o, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Lease: time.Second, Prefix: "base:"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		t.Cleanup(func() { b.Close() })
 		handled := make(chan string, 100)
 		run := func(c Config, h Handler) {
 			s, err := b.New(c, h)
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			stagetest.Run(t, s)
 			stagetest.Eventually(t, c.Name+" is ready", func() bool { return s.Ready() == nil })
 		}
@@ -49,9 +45,7 @@ func TestBase(t *testing.T) {
 		var good string
 		for _, body := range []string{"dead", "retry", "good"} {
 			r, err := p.Publish(t.Context(), Submission{Body: body, Track: true, Key: body, Limits: []Limit{{Name: "l", Max: 10, Per: time.Hour}}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			good = r.ID
 		}
 		if got := <-handled; got != "good" {

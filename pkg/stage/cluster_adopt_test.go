@@ -49,9 +49,7 @@ func TestClusterAdoption(t *testing.T) {
 	got := &arrivals{count: map[string]int{}}
 	var sure []string
 	bare := func(body string) {
-		if err := nodes[rand.IntN(len(nodes))].Publish(t.Context(), "in", body).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, nodes[rand.IntN(len(nodes))].Publish(t.Context(), "in", body).Err())
 	}
 	process := func() (stop func()) {
 		return start(t, openCluster(t, c), stage.Config{Name: "s", In: "in"}, got.sink())
@@ -68,9 +66,7 @@ func TestClusterAdoption(t *testing.T) {
 			stop = next
 		case 2:
 			for _, rdb := range nodes {
-				if err := rdb.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
-					t.Fatal(err)
-				}
+				stagetest.OK(t, rdb.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err())
 			}
 		}
 		for probe, last := 0, ""; last == "" || !got.all(last); probe++ {
@@ -157,9 +153,7 @@ func TestClusterSharded(t *testing.T) {
 	send := func() (body string) {
 		sent++
 		body = fmt.Sprint("message ", sent)
-		if err := rdb.SPublish(t.Context(), "shop:in", body).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, rdb.SPublish(t.Context(), "shop:in", body).Err())
 		return body
 	}
 	settled := func(what string) {
@@ -218,9 +212,7 @@ func TestClusterRights(t *testing.T) {
 	})
 	got := &arrivals{count: map[string]int{}}
 	s, err := b.New(stage.Config{Name: "s", In: "in"}, got.sink())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	stagetest.Run(t, s)
 	asked, last := map[string]bool{}, ""
 	stagetest.Eventually(t, "it has the rights that it asks for", func() bool {

@@ -53,9 +53,7 @@ func frame(r *bufio.Reader) (raw []byte, words []string, err error) {
 func proxied(t *testing.T, to string, refuse func(words []string) string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	var all sync.WaitGroup
 	t.Cleanup(func() { l.Close(); all.Wait() })
 	serve := func(c net.Conn) {

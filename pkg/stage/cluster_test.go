@@ -32,9 +32,7 @@ func flow(t *testing.T, b *stage.Broker) *tally {
 			h = stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) { return e.Body, nil })
 		}
 		s, err := b.New(c, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		stagetest.Run(t, s)
 		stagetest.Eventually(t, c.Name+" is ready", func() bool { return s.Ready() == nil })
 	}
@@ -150,9 +148,7 @@ func TestClusterMoves(t *testing.T) {
 	slots := []int{}
 	for _, tag := range []string{"3", "2", "1", "0"} { // those of two shards are among the smallest
 		slot, err := c.Client().ClusterKeySlot(t.Context(), tag).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		slots = append(slots, int(slot))
 	}
 	sent, tried := map[string]bool{}, 0
@@ -181,9 +177,7 @@ func TestClusterMoves(t *testing.T) {
 		rdb := from.Client()
 		moving, err := rdb.ClusterGetKeysInSlot(t.Context(), slot, 1000).Result()
 		_ = rdb.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		if len(moving) == 0 {
 			continue
 		}
@@ -247,9 +241,7 @@ func TestClusterMasterAway(t *testing.T) {
 	b := openCluster(t, c)
 	end := new(tally)
 	s, err := b.New(stage.Config{Name: "s", In: "in"}, end.sink())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	stagetest.Run(t, s)
 	stagetest.Eventually(t, "the stage is ready", func() bool { return s.Ready() == nil })
 	p := b.Publisher("edge", "in")
@@ -299,9 +291,7 @@ func TestClusterIdle(t *testing.T) {
 	c := stagetest.ShardedOf(t, 3, false)
 	b := openCluster(t, c, func(o *stage.Options) { o.Lease = 3 * time.Second })
 	s, err := b.New(stage.Config{Name: "s", In: "in"}, new(tally).sink())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	stagetest.Run(t, s)
 	stagetest.Eventually(t, "the stage is ready", func() bool { return s.Ready() == nil })
 	time.Sleep(2 * time.Second) // the start is over

@@ -24,9 +24,7 @@ func open(t testing.TB, o *redis.Options, change ...func(*stage.Options)) *stage
 		c(&opt)
 	}
 	b, err := stage.Open(opt)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	t.Cleanup(func() { b.Close() })
 	return b
 }
@@ -35,9 +33,7 @@ func open(t testing.TB, o *redis.Options, change ...func(*stage.Options)) *stage
 func start(t testing.TB, b *stage.Broker, c stage.Config, h stage.Handler) (stop func()) {
 	t.Helper()
 	s, err := b.New(c, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	stop = stagetest.Run(t, s)
 	stagetest.Eventually(t, "stage "+c.Name+" is ready", func() bool { return s.Ready() == nil })
 	return stop
@@ -184,9 +180,7 @@ func TestOutcomes(t *testing.T) {
 			t.Errorf("output of the third try = %q, want %q", got, "tries 2")
 		}
 		letters, err := inspect.New(b).DeadLetters(t.Context(), "in", "", 100)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		reasons := map[string]string{}
 		for _, l := range letters {
 			reasons[string(l.Payload)] = fmt.Sprintf("%s tries=%d group=%s", l.Error, l.Tries, l.Group)
@@ -504,14 +498,10 @@ func TestIdempotencyAndLimits(t *testing.T) {
 func wrongLimit(t *testing.T, b *stage.Broker, p *stage.Publisher) {
 	t.Helper()
 	links, err := b.Shards(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	l := links[stage.ShardOf("wrong", len(links))]
 	key := l.Keys.Limit("wrong")
-	if err := l.Client().HSet(t.Context(), key, "a", "b").Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, l.Client().HSet(t.Context(), key, "a", "b").Err())
 	_, err = p.Publish(t.Context(), stage.Submission{Body: "z", Limits: []stage.Limit{{Name: "wrong", Max: 3, Per: time.Hour}}})
 	if !errors.Is(err, stage.ErrRefused) || !strings.Contains(err.Error(), key) {
 		t.Errorf("publish with a limit whose key is a hash: %v, want ErrRefused and the key", err)

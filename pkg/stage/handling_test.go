@@ -153,12 +153,8 @@ func TestPublishShares(t *testing.T) {
 	p := publisher(t, b, "in")
 	publish(t, p, "first") // registers the publisher and loads the script
 	rdb := srv.Client()
-	if err := rdb.ConfigResetStat(t.Context()).Err(); err != nil {
-		t.Fatal(err)
-	}
-	if err := rdb.Do(t.Context(), "client", "pause", 500, "write").Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, rdb.ConfigResetStat(t.Context()).Err())
+	stagetest.OK(t, rdb.Do(t.Context(), "client", "pause", 500, "write").Err())
 	const n = 500
 	kept := make(chan error, n)
 	for range n {
@@ -173,9 +169,7 @@ func TestPublishShares(t *testing.T) {
 		}
 	}
 	stats, err := rdb.Info(t.Context(), "commandstats").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	if got := rdb.XLen(t.Context(), "in").Val(); got != n+1 {
 		t.Errorf("the stream has %d entries, want %d", got, n+1)
 	}

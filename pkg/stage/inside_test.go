@@ -19,12 +19,8 @@ import (
 func stageOf(t *testing.T, o *redis.Options) *lane {
 	t.Helper()
 	s, err := brokerOf(t, o).New(Config{Name: "s", In: "in"}, Each(func(context.Context, Event[string]) (Nothing, error) { return Nothing{}, nil }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.meet(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
+	stagetest.OK(t, s.meet(t.Context()))
 	l := s.all()[0]
 	if _, err := l.join(t.Context(), true); err != nil {
 		t.Fatal(err)
@@ -56,9 +52,7 @@ func TestSettledDuringReplay(t *testing.T) {
 	rdb := s.link.Client()
 	add := func() {
 		t.Helper()
-		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", "x"}}).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", "x"}}).Err())
 	}
 	conn := rdb.Conn()
 	defer conn.Close()
@@ -75,9 +69,7 @@ func TestSettledDuringReplay(t *testing.T) {
 	rdb.AddHook(afterRead(func() { s.hand.release([]settlement{{d: &first[0]}}) }))
 	again := rdb.Conn()
 	defer again.Close()
-	if err := s.pendingPass(t.Context(), again, 0, false); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, s.pendingPass(t.Context(), again, 0, false))
 	var got []string
 	for _, d := range s.queue.waiting {
 		got = append(got, d.EntryID)
@@ -108,31 +100,23 @@ func TestEra(t *testing.T) {
 		}
 		return Nothing{}, nil
 	}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	stagetest.Run(t, s)
 	add := func(body string) {
 		t.Helper()
-		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", ID: "5-5", Values: []string{"payload", body, "id", newID(), "at", "1"}}).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", ID: "5-5", Values: []string{"payload", body, "id", newID(), "at", "1"}}).Err())
 	}
 	stagetest.Eventually(t, "the stage is ready", func() bool { return s.Ready() == nil })
 	add("lost")
 	<-handled
 	// The server takes over the data of an empty one, and becomes a master again.
 	empty := strings.Split(stagetest.Real(t, "--repl-diskless-sync-delay", "0").Addr, ":")
-	if err := rdb.ReplicaOf(t.Context(), empty[0], empty[1]).Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, rdb.ReplicaOf(t.Context(), empty[0], empty[1]).Err())
 	stagetest.Eventually(t, "the entry is lost", func() bool {
 		n, err := rdb.Exists(t.Context(), "in").Result()
 		return err == nil && n == 0
 	})
-	if err := rdb.ReplicaOf(t.Context(), "no", "one").Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, rdb.ReplicaOf(t.Context(), "no", "one").Err())
 	add("other")
 	if got := <-handled; got != "other" { // the reader is in the new era, so a settler is, too
 		t.Fatalf("handled %q, want other", got)
@@ -141,13 +125,9 @@ func TestEra(t *testing.T) {
 		p, err := rdb.XPending(t.Context(), "in", "s").Result()
 		return err == nil && p.Count == 0
 	})
-	if err := rdb.XGroupSetID(t.Context(), "in", "s", "5-5").Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, rdb.XGroupSetID(t.Context(), "in", "s", "5-5").Err())
 	// The same entry pending again: the late result of the lost one must leave it so.
-	if err := rdb.Do(t.Context(), "xclaim", "in", "s", "someone", 0, "5-5", "force", "justid").Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, rdb.Do(t.Context(), "xclaim", "in", "s", "someone", 0, "5-5", "force", "justid").Err())
 	close(hold)
 	stagetest.Eventually(t, "the late result is dropped", func() bool {
 		out := &s.all()[0].out

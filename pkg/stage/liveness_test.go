@@ -23,9 +23,7 @@ import (
 func ghost(t *testing.T, rdb *redis.Client, n int64, alive time.Duration) {
 	t.Helper()
 	if alive > 0 {
-		if err := rdb.Set(t.Context(), "consumer:s:ghost", "1", alive).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, rdb.Set(t.Context(), "consumer:s:ghost", "1", alive).Err())
 	}
 	in, err := rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "s", Consumer: "ghost", Streams: []string{"in", ">"}, Count: n}).Result()
 	if err != nil || len(in) != 1 || int64(len(in[0].Messages)) != n {
@@ -87,13 +85,9 @@ func TestPauseOfRedisCondemnsNobody(t *testing.T) {
 	var got tally
 	var crashes atomic.Int64
 	start(t, other, stage.Config{Name: "s", In: "in"}, got.crashed(&crashes))
-	if err := syscall.Kill(server.PID(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, syscall.Kill(server.PID(), syscall.SIGSTOP))
 	time.Sleep(2500 * time.Millisecond) // longer than the lease, and than the ghost's key
-	if err := syscall.Kill(server.PID(), syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, syscall.Kill(server.PID(), syscall.SIGCONT))
 	stagetest.Eventually(t, "the ghost's entries are handled", func() bool { return got.len() >= 2 })
 	got.once(t, ids)
 	if n := figure(t, other, "stage_taken_over_total", "s") + figure(t, busy, "stage_taken_over_total", "s"); n != 1 || crashes.Load() != 0 {
@@ -119,12 +113,8 @@ func TestAdoptionWaitsForRoom(t *testing.T) {
 	ghost(t, rdb, 20, 3*time.Second)
 	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
 	stagetest.Eventually(t, "bare publishes are adopted", func() bool { return rdb.Exists(t.Context(), "in:adopter").Val() == 1 })
-	if err := rdb.ConfigSet(t.Context(), "maxmemory", "100kb").Err(); err != nil {
-		t.Fatal(err)
-	}
-	if err := rdb.Publish(t.Context(), "in", "bare").Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, rdb.ConfigSet(t.Context(), "maxmemory", "100kb").Err())
+	stagetest.OK(t, rdb.Publish(t.Context(), "in", "bare").Err())
 	group(t, b, "in", "s", "status says that adoption waits", func(g inspect.GroupStatus) bool {
 		return slices.ContainsFunc(g.Consumers, func(c inspect.ConsumerStatus) bool {
 			return c.Obstacle == "adoption" && strings.Contains(c.Why, "OOM")
@@ -132,9 +122,7 @@ func TestAdoptionWaitsForRoom(t *testing.T) {
 	})
 	stagetest.Eventually(t, "the ghost's entries are handled", func() bool { return got.len() == 20 })
 	got.once(t, ids)
-	if err := rdb.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
 	stagetest.Eventually(t, "the bare publish is adopted", func() bool { return got.len() == 21 })
 }
 
@@ -150,9 +138,7 @@ func TestTickLacksRights(t *testing.T) {
 	b := open(t, o)
 	var got tally
 	s, err := b.New(stage.Config{Name: "s", In: "in"}, got.sink())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	stagetest.Run(t, s)
 	stagetest.Eventually(t, "it is ready", func() bool { return s.Ready() == nil })
 	admin.Do(t.Context(), "ACL", "SETUSER", "app", "-zrangebyscore")

@@ -21,9 +21,7 @@ func fullnessOf(t testing.TB, b *Broker) map[string]float64 {
 	r := prometheus.NewPedanticRegistry()
 	r.MustRegister(b)
 	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	said := map[string]float64{}
 	for _, f := range families {
 		if name, ok := strings.CutPrefix(f.GetName(), "stage_redis_memory_"); ok {
@@ -36,9 +34,7 @@ func fullnessOf(t testing.TB, b *Broker) map[string]float64 {
 func brokerOf(t testing.TB, o *redis.Options) *Broker {
 	t.Helper()
 	b, err := Open(Options{Redis: o, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	return b
 }
@@ -79,9 +75,7 @@ func TestMemoryEmbedded(t *testing.T) {
 func TestMemoryHangs(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	var open []net.Conn
 	done := make(chan struct{})
 	go func() {

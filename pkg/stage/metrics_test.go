@@ -21,9 +21,7 @@ func figure(t testing.TB, b *stage.Broker, name, of string) float64 {
 	r := prometheus.NewRegistry()
 	r.MustRegister(b)
 	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
@@ -95,18 +93,14 @@ func TestMetricsCluster(t *testing.T) {
 		}))
 	}
 	links, err := both[0].Shards(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	stagetest.Eventually(t, "both are in all shards", func() bool {
 		return !slices.ContainsFunc(links, func(l *link.Link) bool {
 			return len(l.Client().XInfoConsumers(t.Context(), l.Keys.Stream("in"), "one").Val()) != 2
 		})
 	})
 	for _, l := range links {
-		if err := l.Client().XGroupCreateConsumer(t.Context(), l.Keys.Stream("in"), "one", "ghost").Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, l.Client().XGroupCreateConsumer(t.Context(), l.Keys.Stream("in"), "one", "ghost").Err())
 	}
 	p := publisher(t, both[0], "in")
 	for range n {
@@ -131,9 +125,7 @@ func TestMetricsCluster(t *testing.T) {
 	r := prometheus.NewRegistry()
 	r.MustRegister(both[1])
 	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	memory := map[string]int{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {

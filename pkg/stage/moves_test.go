@@ -66,9 +66,7 @@ func TestClusterScripts(t *testing.T) {
 			covered(t, all)
 		} else {
 			all = []call{{"own of the sharded channel", script.Own, []string{in.Adopter("")}, []any{"token", 60000, "SPUBLISH", in.Stream(":kept")}}}
-			if err := run(t, l, all[0]); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, run(t, l, all[0]))
 		}
 		moving, err := nodes[0].ClusterGetKeysInSlot(t.Context(), slot, 100).Result()
 		if err != nil || len(moving) == 0 {
@@ -115,9 +113,7 @@ func run(t *testing.T, l *link.Link, x call) error {
 func covered(t *testing.T, all []call) {
 	t.Helper()
 	files, err := os.ReadDir("internal/script/lua")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	for _, f := range files {
 		name := strings.TrimSuffix(f.Name(), ".lua")
 		if name != "common" && name != "status" && !slices.ContainsFunc(all, func(x call) bool { return x.name == name }) {
@@ -163,9 +159,7 @@ func contents(t *testing.T, nodes []*redis.Client, slot int) map[string]string {
 	all := map[string]string{}
 	for i, rdb := range nodes {
 		found, err := rdb.ClusterGetKeysInSlot(t.Context(), slot, 100).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		for _, key := range found {
 			pipe := rdb.Pipeline()
 			pipe.Do(t.Context(), "asking") // on the target

@@ -123,9 +123,7 @@ func TestPause(t *testing.T) {
 			return stage.Nothing{}, nil
 		})
 		s, err := b.New(c, h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		stagetest.Run(t, s)
 		ids := publish(t, publisher(t, b, "in"), numbered("", 50)...)
 		stagetest.Eventually(t, "the stage says why it does not work", func() bool {
@@ -172,9 +170,7 @@ func TestPauseForOne(t *testing.T) {
 				return stage.Nothing{}, nil
 			}))
 			rdb := stagetest.Client(t, o)
-			if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", "down", "crashes", crashes}}).Err(); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", "down", "crashes", crashes}}).Err())
 			stagetest.Eventually(t, "the stage is paused", func() bool { return figure(t, b, "stage_paused", "s") == 1 })
 			ids := publish(t, publisher(t, b, "in"), numbered("", 50)...)
 			stagetest.Eventually(t, "the others are handled", func() bool { return got.len() == len(ids) })
@@ -203,9 +199,7 @@ func TestLostGroupFloorAhead(t *testing.T) {
 			if errors.Is(err, stage.ErrBacklog) { // it has trimmed what it could
 				break
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			ids = append(ids, r.ID)
 		}
 		var after tally
@@ -229,16 +223,12 @@ func TestLostGroupAndFlush(t *testing.T) {
 			floor, _ := rdb.HGet(t.Context(), "in:floors", "s").Result()
 			return last != nil && floor == last.LastGeneratedID
 		})
-		if err := rdb.XGroupDestroy(t.Context(), "in", "s").Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, rdb.XGroupDestroy(t.Context(), "in", "s").Err())
 		ids = append(ids, publish(t, p, numbered("", 30)...)...)
 		stagetest.Eventually(t, "the group is made anew and works", func() bool { return got.len() == 60 })
 		got.once(t, ids) // from its floor: nothing settled comes again
 
-		if err := rdb.FlushAll(t.Context()).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, rdb.FlushAll(t.Context()).Err())
 		ids = append(ids, publish(t, p, numbered("", 30)...)...)
 		stagetest.Eventually(t, "it works after FLUSHALL", func() bool { return got.len() == 90 })
 		got.once(t, ids)
@@ -387,9 +377,7 @@ func TestForeignGroup(t *testing.T) {
 		}
 		more(1)
 		for _, channel := range []string{"in", "news"} {
-			if err := rdb.XGroupCreate(t.Context(), channel, "audit", "$").Err(); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, rdb.XGroupCreate(t.Context(), channel, "audit", "$").Err())
 		}
 		pipeline := inspect.New(b)
 		foreign := func(channel string) inspect.Foreign {
@@ -412,16 +400,12 @@ func TestForeignGroup(t *testing.T) {
 		}
 		more(600) // it never blocks publishing
 		kept("in", func(n int64) bool { return n <= 1100 && foreign("in").Lost > 0 })
-		if err := pipeline.AwaitGroup(t.Context(), "in", "audit"); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, pipeline.AwaitGroup(t.Context(), "in", "audit"))
 		stagetest.Eventually(t, "publishing waits for it", func() bool {
 			_, err := p.Publish(t.Context(), stage.Submission{Body: "x"})
 			return errors.Is(err, stage.ErrBacklog)
 		})
-		if err := pipeline.IgnoreGroup(t.Context(), "in", "audit"); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, pipeline.IgnoreGroup(t.Context(), "in", "audit"))
 		kept("in", func(n int64) bool { return n <= 200 })
 		for name, want := range map[string]error{"s": inspect.ErrStage, "nobody": stage.ErrNotFound} {
 			if err := pipeline.IgnoreGroup(t.Context(), "in", name); !errors.Is(err, want) {
@@ -460,9 +444,7 @@ func TestWrongKey(t *testing.T) {
 					}
 					return upper(ctx, e)
 				}))
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			p := publisher(t, b, "in")
 			ids := publish(t, p, "good", "retry", "dead")
 			if i < 2 { // the stage joins with it
@@ -505,9 +487,7 @@ func TestForwardRefused(t *testing.T) {
 		b := open(t, o)
 		rdb := stagetest.Client(t, o)
 		const last = "18446744073709551615-18446744073709551615" // no ID is greater
-		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "b", ID: last, Values: []string{"x", "y"}}).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "b", ID: last, Values: []string{"x", "y"}}).Err())
 		ids := publish(t, publisher(t, b, "in"), append(numbered("both ", 20), numbered("b ", 20)...)...)
 		s, err := b.New(stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "a"}, {Channel: "b"}}},
 			stage.EachTo(func(_ context.Context, e stage.Event[string]) ([]stage.Message, error) {
@@ -516,9 +496,7 @@ func TestForwardRefused(t *testing.T) {
 				}
 				return []stage.Message{stage.To("a", e.Body), stage.To("b", e.Body)}, nil
 			}))
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		stagetest.Run(t, s)
 		stagetest.Eventually(t, "the stage says why", func() bool {
 			err := s.Ready()
@@ -528,9 +506,7 @@ func TestForwardRefused(t *testing.T) {
 		if n := rdb.XLen(t.Context(), "a").Val(); n != 0 {
 			t.Errorf("%d entries were forwarded to one output and not to the other", n)
 		}
-		if err := rdb.Del(t.Context(), "b").Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, rdb.Del(t.Context(), "b").Err())
 		var a, bb tally
 		start(t, b, stage.Config{Name: "a", In: "a"}, a.sink())
 		start(t, b, stage.Config{Name: "b", In: "b"}, bb.sink())
@@ -560,12 +536,8 @@ func TestBadEntryRubbish(t *testing.T) {
 		for _, raw := range []string{`{"n":1}`, "", "nonsense", "\x00\xff\xfe", `{"n":"two"}`, `{"n":2,"unknown":[1]}`, big, "[]"} {
 			publish(t, p, raw)
 		}
-		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"n", "5", "odd", "\xff"}}).Err(); err != nil {
-			t.Fatal(err)
-		}
-		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", `{"n":4}`}}).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"n", "5", "odd", "\xff"}}).Err())
+		stagetest.OK(t, rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", `{"n":4}`}}).Err())
 		group(t, b, "in", "s", "all settled", settled)
 		letters, err := inspect.New(b).DeadLetters(t.Context(), "in", "", 10)
 		if len(letters) != 6 || err != nil {
@@ -591,12 +563,8 @@ func TestBadEntryTombstone(t *testing.T) {
 	publish(t, publisher(t, b, "in"), "a", "b")
 	rdb := stagetest.Client(t, o)
 	r, err := rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "s", Consumer: "ghost", Streams: []string{"in", ">"}}).Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := rdb.XDel(t.Context(), "in", r[0].Messages[0].ID).Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
+	stagetest.OK(t, rdb.XDel(t.Context(), "in", r[0].Messages[0].ID).Err())
 	var got tally
 	start(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
 	stagetest.Eventually(t, "the other is handled", func() bool { return got.len() == 1 })
@@ -634,9 +602,7 @@ func TestFullOfProgress(t *testing.T) {
 		group(t, b, "in", "s", "all settled", settled)
 	}
 	last, err := submit(-1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	r, err := p.Publish(t.Context(), last)
 	if err != nil || !r.Repeat {
 		t.Errorf("the newest key: %+v, %v; want that it is known", r, err)
@@ -751,9 +717,7 @@ func TestAloneAndPaused(t *testing.T) {
 			got.add(e.ID, e.Body)
 			return stage.Nothing{}, nil
 		}))
-		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", "x", "id", "y", "crashes", "4"}}).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []string{"payload", "x", "id", "y", "crashes", "4"}}).Err())
 		stagetest.Eventually(t, "the stage is paused", func() bool { return figure(t, b, "stage_paused", "s") == 1 })
 		if !during.Load() {
 			t.Error("nothing was noted while the entry was handled alone")

@@ -48,9 +48,7 @@ func tryRights(t *testing.T, rules string) {
 	app := *o
 	app.Username, app.Password = "app", "p@ss/word"
 	b, err := stage.Open(stage.Options{Redis: &app, Lease: time.Second, Prefix: "shop:"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	t.Cleanup(func() { b.Close() })
 	handled := make(chan string, 10)
 	s, err := b.New(stage.Config{Name: "first", In: "in", Out: []stage.Output{{Channel: "out", Unread: true}}},
@@ -58,9 +56,7 @@ func tryRights(t *testing.T, rules string) {
 			handled <- e.Body
 			return e.Body, nil
 		}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	stagetest.Run(t, s)
 	p := b.Publisher("edge", "in")
 	t.Cleanup(func() { p.Close() })
@@ -129,9 +125,7 @@ func TestRefusedWhileRunning(t *testing.T) {
 			o := server.Options()
 			o.Username, o.Password = "app", "secret"
 			b, err := stage.Open(stage.Options{Redis: o})
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			t.Cleanup(func() { b.Close() })
 			p := b.Publisher("edge", "in")
 			t.Cleanup(func() { p.Close() })

@@ -23,9 +23,7 @@ func TestSentinelBadInput(t *testing.T) {
 	closed := "127.0.0.1:1"
 	good := func() *redis.FailoverOptions {
 		o, err := redis.ParseFailoverURL(c.URL())
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		o.TLSConfig = certificates.Client(t)
 		return o
 	}
@@ -80,9 +78,7 @@ func TestSentinelMinority(t *testing.T) {
 	t.Parallel()
 	c := stagetest.Replicated(t)
 	f, err := redis.ParseFailoverURL(c.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	o := stage.Sentinel(f)
 	o.MaxRetries = -1
 	rdb := stagetest.Client(t, o)

@@ -53,9 +53,7 @@ func TestStartStop(t *testing.T) {
 	for i := range 3000 {
 		own, bare := fmt.Sprint("own ", i), fmt.Sprint("bare ", i)
 		publish(t, p, own)
-		if err := rdb.Publish(t.Context(), "in", bare).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, rdb.Publish(t.Context(), "in", bare).Err())
 		bodies = append(bodies, own+"!", bare+"!")
 	}
 	stopAll()

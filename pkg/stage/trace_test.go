@@ -31,9 +31,7 @@ func TestTraceForeignEntry(t *testing.T) {
 		return stage.Nothing{}, nil
 	}))
 	rdb := stagetest.Client(t, o)
-	if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []any{"payload", "x", "traceparent", "nonsense"}}).Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "in", Values: []any{"payload", "x", "traceparent", "nonsense"}}).Err())
 	var attempts []sdktrace.ReadOnlySpan
 	stagetest.Eventually(t, "both attempts have ended", func() bool {
 		attempts = slices.DeleteFunc(recorder.Ended(), func(s sdktrace.ReadOnlySpan) bool { return s.Name() != "process in" })

@@ -23,13 +23,9 @@ func TestObserve(t *testing.T) {
 		t.Error("an answer came over a connection that was cut")
 	}
 	r, err := http.NewRequest("BREW", s.URL+"/broken", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	_ = answer.Body.Close()
 
 	page := ""

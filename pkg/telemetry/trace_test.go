@@ -23,9 +23,7 @@ func environment(vars map[string]string) func(string) string {
 func get(t *testing.T, url string) {
 	t.Helper()
 	answer, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	_ = answer.Body.Close()
 }
 
@@ -102,22 +100,16 @@ func TestTraces(t *testing.T) {
 		edge := hello(t, admin, log, func(r *http.Request) bool { return r.Header.Get("X-Proxy") != "" }, inner.URL+"/users/ada@example.com")
 		for _, from := range []string{"", "proxy"} {
 			r, err := http.NewRequest(http.MethodGet, edge.URL+"/ask", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			r.Header.Set("traceparent", outside)
 			r.Header.Set("X-Proxy", from)
 			answer, err := http.DefaultClient.Do(r)
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			_ = answer.Body.Close()
 		}
 		get(t, edge.URL+"/broken")
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	spans := collector.Spans() // all of them: the end of a program flushes
 	var names []string
 	for _, s := range spans {

@@ -194,15 +194,11 @@ func (g *rig) settled() []inspect.DeadLetter {
 	p := inspect.New(g.broker)
 	stagetest.Eventually(g.t, "everything is settled", func() bool {
 		s, err := p.Status(context.Background(), event.UserEmail)
-		if err != nil {
-			g.t.Fatal(err)
-		}
+		stagetest.OK(g.t, err)
 		return len(s.Groups) == 1 && s.Groups[0].Backlog == 0
 	})
 	dead, err := p.DeadLetters(context.Background(), event.UserEmail, "", 100)
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	stagetest.OK(g.t, err)
 	return dead
 }
 
@@ -210,9 +206,7 @@ func (g *rig) settled() []inspect.DeadLetter {
 func (g *rig) news() map[string]int {
 	g.t.Helper()
 	entries, err := g.rdb.XRange(context.Background(), event.EmailSent, "-", "+").Result()
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	stagetest.OK(g.t, err)
 	seen := map[string]int{}
 	for _, e := range entries {
 		id, _ := e.Values["id"].(string)

@@ -55,9 +55,7 @@ func TestStdoutGone(t *testing.T) {
 	c := exec.Command(os.Args[0])
 	c.Env = append(os.Environ(), "EMAIL_REDIS="+g.redis.Addr, "SENT_EMAILS="+g.path)
 	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	stagetest.OK(t, c.Start())
 	defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
 	g.publish(0, 1)

@@ -118,9 +118,7 @@ func (r *running) post(email, lat, long string) (id string) {
 	r.t.Helper()
 	body := fmt.Sprintf(`{"email":%q,"lat":%q,"long":%q}`, email, lat, long)
 	resp, err := http.Post("http://"+r.env["LISTEN"]+"/distance", "application/json", strings.NewReader(body))
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	stagetest.OK(r.t, err)
 	defer resp.Body.Close()
 	answer, _ := io.ReadAll(resp.Body)
 	var receipt struct{ ID string }
@@ -166,9 +164,7 @@ func submissionBecomesALine(t *testing.T, env map[string]string) {
 	r.until("its copy on standard output", func() bool { return newYork.MatchString(r.stdout.String()) })
 
 	docs, err := records.Open("mongodb://"+env["EMBEDDED_MONGO"]+"/", "milepost", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	got, err := docs.FindByIDs(t.Context(), []string{id})
 	_ = docs.Close(t.Context()) // or the store would wait for it
 	if doc := got[id]; err != nil || doc.Email != "ada@example.com" || doc.Lat != "40.7128" || doc.Long != "-74.0060" {
@@ -205,9 +201,7 @@ func TestTaken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			env := environment(t, t.TempDir())
 			l, err := net.Listen("tcp", env[name])
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			err = service.Start(t.Context(), nil, func(name string) string { return env[name] }, io.Discard, io.Discard)
 			if err == nil || !strings.HasPrefix(err.Error(), name+": ") || !strings.Contains(err.Error(), env[name]) {
 				t.Errorf("with %s taken: %v; want an error that begins with %s and names the address", name, err, name)

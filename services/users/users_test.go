@@ -153,9 +153,7 @@ func TestUser(t *testing.T) {
 		base := serve(t, o, o, &s, "").Base
 		for range 3 {
 			response, err := http.Get(base + ada)
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			body, err := io.ReadAll(response.Body)
 			response.Body.Close()
 			want := `{"user":{"email":"ada@example.com","submissions":3,"first_at":"2023-11-14T22:13:20Z","last_at":"2023-11-14T22:13:20Z"},"submissions":[` +

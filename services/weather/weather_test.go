@@ -401,17 +401,13 @@ func TestStage(t *testing.T) {
 		rdb := stagetest.Client(t, o)
 		publish := func() string {
 			r, err := pub.Publish(t.Context(), stage.Submission{Track: true, Body: event.Submission{Email: "ada@example.com", Lat: "40.7128", Long: "-74.0060"}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			return r.ID
 		}
 		settled := func() bool { return service.Settled(event.RawInput) }
 		reports := func() []weather.Report {
 			entries, err := rdb.XRange(t.Context(), event.WeatherReport, "-", "+").Result()
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			var all []weather.Report
 			for _, e := range entries {
 				var r weather.Report

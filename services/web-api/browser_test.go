@@ -445,9 +445,7 @@ func testLocation(t *testing.T, b *browsertest.Browser) {
 // testSameRules holds the page's reading of places to the table that the server passes, too.
 func testSameRules(t *testing.T, b *browsertest.Browser) {
 	table, err := os.ReadFile("coordinates/testdata/coordinates.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	tab, _, _ := visit(t, b, Settings{})
 	var wrong []string
 	tab.Eval(fmt.Sprintf(`import(document.querySelector('link[href$="coordinates.js"]').href).then(({parse}) => {

@@ -46,14 +46,10 @@ func get(t testing.TB, url, accept string) *http.Response {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	r, err := http.NewRequestWithContext(ctx, "GET", url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	r.Header.Set("Accept", accept)
 	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	t.Cleanup(func() { _ = resp.Body.Close() })
 	return resp
 }
@@ -236,9 +232,7 @@ func TestStopAnswers(t *testing.T) {
 	addr := stagetest.Real(t).Addr
 	base, stop := serve(t, openBroker(t, addr), Settings{})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	defer conn.Close()
 	answer := bufio.NewReader(conn)
 	expect := func(status string) {

@@ -59,9 +59,7 @@ func entries(t testing.TB, addr string) []string {
 	t.Helper()
 	rdb := stagetest.Client(t, &redis.Options{Addr: addr})
 	all, err := rdb.XRange(context.Background(), "raw_input", "-", "+").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	payloads := make([]string, 0, len(all))
 	for _, e := range all {
 		payloads = append(payloads, fmt.Sprint(e.Values["payload"]))

@@ -35,22 +35,16 @@ const (
 func post(t testing.TB, base, kind, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
 	r, err := http.NewRequest("POST", base+"/distance", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	r.Header.Set("Content-Type", kind)
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return resp, string(answer)
 }
 
@@ -89,9 +83,7 @@ func TestSubmit(t *testing.T) {
 		var multi bytes.Buffer
 		w := multipart.NewWriter(&multi)
 		for name, value := range map[string]string{"email": "kim@example.com", "lat": "3", "long": "4"} {
-			if err := w.WriteField(name, value); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, w.WriteField(name, value))
 		}
 		w.Close()
 		if resp, answer := post(t, base, w.FormDataContentType(), multi.String()); resp.StatusCode != 201 {
@@ -184,9 +176,7 @@ func TestBodyLength(t *testing.T) {
 	base, _ := serve(t, openBroker(t, stagetest.Embedded(t).Addr), Settings{})
 	for length, want := range map[int]int{10_000_000_000: 413, 100: 0} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		defer conn.Close()
 		fmt.Fprintf(conn, "POST /distance HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", typeJSON, length)
 		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil { // reading the body may take 15 s
@@ -194,9 +184,7 @@ func TestBodyLength(t *testing.T) {
 		}
 		if want == 0 {
 			fmt.Fprint(conn, `{"email":`)
-			if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, conn.(*net.TCPConn).CloseWrite())
 		}
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if want == 0 && !errors.Is(err, io.ErrUnexpectedEOF) || want != 0 && (err != nil || resp.StatusCode != want) {
@@ -264,9 +252,7 @@ func TestOneTimeKey(t *testing.T) {
 func TestRateLimit(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		var proxies Networks
-		if err := proxies.UnmarshalText([]byte("127.0.0.1")); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, proxies.UnmarshalText([]byte("127.0.0.1")))
 		settings := Settings{RateLimit: 3, AddressLimit: 5, TrustedProxies: proxies}
 		one, _ := serve(t, openBroker(t, addr), settings)
 		two, _ := serve(t, openBroker(t, addr), settings)

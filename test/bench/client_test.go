@@ -32,9 +32,7 @@ func newDoor(t *testing.T, line func(d *door, email string) string, status func(
 	t.Helper()
 	d := &door{log: filepath.Join(t.TempDir(), "sent_emails"), seen: map[string]int{}}
 	f, err := os.Create(d.log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	t.Cleanup(func() { f.Close() })
 	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var in struct{ Email, Lat, Long string }
@@ -112,9 +110,7 @@ func TestClientServerGone(t *testing.T) {
 func TestFollow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	w, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	defer w.Close()
 	c := newClient(t, "", path)
 	c.sent = make([]int64, 7)

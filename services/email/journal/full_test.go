@@ -31,9 +31,7 @@ func limit(t *testing.T, size int64) {
 func size(t *testing.T, path string) int64 {
 	t.Helper()
 	fi, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return fi.Size()
 }
 
@@ -141,9 +139,7 @@ func TestFullDisk(t *testing.T) {
 	ballast := filepath.Join(dir, "ballast")
 	fill := func() {
 		f, err := os.Create(ballast)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		defer f.Close()
 		for err == nil {
 			_, err = f.Write(make([]byte, 4096))

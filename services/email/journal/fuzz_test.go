@@ -42,9 +42,7 @@ func FuzzDecodeRecord(f *testing.F) {
 			return
 		}
 		again, err := r.encode()
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		if r.state == done {
 			again[len(again)-1] = done
 		} else {

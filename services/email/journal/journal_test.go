@@ -102,9 +102,7 @@ func rename(t *testing.T, path, to string) {
 func content(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return string(b)
 }
 
@@ -142,9 +140,7 @@ func TestWriteOnce(t *testing.T) {
 	j, path := opened(t)
 	first := write(t, j, lines(0, 3)...)
 	again, err := j.Write(noon.Add(time.Hour), []Line{line(3), line(1), line(3), line(0)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	if again[1] != first[1] || again[3] != first[0] {
 		t.Errorf("known events got %v and %v, want what was written first, %v and %v", again[1], again[3], first[1], first[0])
 	}

@@ -138,9 +138,7 @@ func TestKillPoints(t *testing.T) {
 func wantLines(t *testing.T, path string, events int) {
 	t.Helper()
 	files, err := filepath.Glob(path + "*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	seen := map[string]int{}
 	for _, f := range files {
 		if fi, err := os.Stat(f); err != nil || fi.IsDir() {
@@ -171,13 +169,9 @@ func TestStandby(t *testing.T) {
 	start := func(events int) (*exec.Cmd, *bufio.Scanner) {
 		c := command(os.Args[0], path, events, "JOURNAL_HOLD=1")
 		out, err := c.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		in, err := c.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		c.Stderr = t.Output()
 		stagetest.OK(t, c.Start())
 		t.Cleanup(func() { _ = in.Close(); _ = c.Process.Kill(); _ = c.Wait() })

@@ -15,9 +15,7 @@ import (
 // were submitted in one millisecond.
 func TestHistory(t *testing.T) {
 	s, err := records.Open(startStore(t, t.TempDir()).URL(), "milepost", 4)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	t.Cleanup(func() { _ = s.Close(t.Context()) })
 	stagetest.OK(t, s.EnsureIndexes(t.Context(), quiet))
 	if p, err := s.Profile(t.Context(), "ada@example.com"); p != (records.Profile{}) || err != nil {
@@ -64,9 +62,7 @@ func TestHistory(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
 	stagetest.OK(t, r.Register(s))
 	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	got := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {

@@ -18,9 +18,7 @@ import (
 func TestIndexIDs(t *testing.T) {
 	dir := t.TempDir()
 	store, err := embedded.StartStore(dir, "127.0.0.1:0", quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	if plan := lookupPlan(t, store); strings.Contains(plan, "milepost_id") {
 		t.Fatalf("plan before IndexIDs = %s; want no index of ours", plan)
 	}
@@ -49,9 +47,7 @@ func wantIndexed(t *testing.T, store *embedded.Store) {
 func lookupPlan(t *testing.T, store *embedded.Store) string {
 	t.Helper()
 	c, err := mongo.Connect(options.Client().ApplyURI(store.URL()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	defer func() { _ = c.Disconnect(context.WithoutCancel(t.Context())) }()
 	plan, err := c.Database("milepost").RunCommand(t.Context(), bson.D{{Key: "explain", Value: bson.D{
 		{Key: "find", Value: records.Collection}, {Key: "filter", Value: bson.D{{Key: "_id", Value: "ev-1"}}},

@@ -26,9 +26,7 @@ func TestStoreWithTLS(t *testing.T) {
 		Listener: ferretdb.ListenerConfig{TLS: fmt.Sprintf("127.0.0.1:%d", port), TLSCertFile: c.Cert, TLSKeyFile: c.Key, TLSCAFile: c.CA},
 		Handler:  "sqlite", SQLiteURL: "file:" + t.TempDir() + "/", Logger: quiet,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = db.Run(ctx) }() // it always returns nil
@@ -88,9 +86,7 @@ func TestStoreWaitsForDNS(t *testing.T) {
 func serveDNS(t *testing.T, port string) (addr string) {
 	t.Helper()
 	l, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	var n uint16
 	if _, err := fmt.Sscan(port, &n); err != nil {

@@ -93,9 +93,7 @@ func count(t *testing.T, s *records.Store, all []records.Record) int {
 		ids[i] = r.ID
 	}
 	got, err := s.FindByIDs(t.Context(), ids)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return len(got)
 }
 
@@ -122,9 +120,7 @@ func TestNewest(t *testing.T) {
 // client works again when the store is back.
 func TestOutage(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	addr := l.Addr().String()
 	hang := open(t, "mongodb://"+addr+"/?serverSelectionTimeoutMS=300&connectTimeoutMS=200")
 	wantDown(t, "hangs", hang) // it accepts connections and never answers
@@ -136,9 +132,7 @@ func TestOutage(t *testing.T) {
 	made := make(chan error, 1)
 	go func() { made <- s.EnsureIndexes(t.Context(), quiet) }()
 	store, err := embedded.StartStore(dir, addr, quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	if err := <-made; err != nil {
 		t.Errorf("EnsureIndexes begun while the store was away = %v", err)
 	}
@@ -165,9 +159,7 @@ func TestOutage(t *testing.T) {
 // the driver alone would look every ten.
 func TestReadySoon(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	addr := l.Addr().String()
 	stagetest.OK(t, l.Close())
 	s := open(t, "mongodb://"+addr+"/")
@@ -182,9 +174,7 @@ func TestReadySoon(t *testing.T) {
 		t.Error("Ready() = nil without a store")
 	}
 	store, err := embedded.StartStore(t.TempDir(), addr, quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	defer store.Close()
 	if err := ask(2 * time.Second); err != nil {
 		t.Errorf("2 s after the store came: Ready() = %v", err)

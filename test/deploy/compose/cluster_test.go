@@ -27,9 +27,7 @@ type clusterNode struct {
 func (n *clusterNode) script(t *testing.T, word string) *exec.Cmd {
 	t.Helper()
 	path, err := filepath.Abs(filepath.Join(root, "deploy/compose/cluster.sh"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	cmd := exec.Command("sh", path, word)
 	cmd.Dir, cmd.Env = n.dir, append(os.Environ(), n.env...)
 	return cmd
@@ -40,9 +38,7 @@ func (n *clusterNode) start(t *testing.T) {
 	n.cmd = n.script(t, "node")
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	n.cmd.Stdout, n.cmd.Stderr = &n.said, &n.said
-	if err := n.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, n.cmd.Start())
 }
 
 func (n *clusterNode) kill() {
@@ -67,9 +63,7 @@ func clusterScript(t *testing.T, password string) {
 	ctx := t.Context()
 	stagetest.Real(t).Kill() // skips or fails where there is no redis-server
 	files, err := filepath.Abs(filepath.Join(root, "charts/milepost/files"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	var nodes []*clusterNode
 	var addrs []string
 	for range 6 {
@@ -129,9 +123,7 @@ func clusterScript(t *testing.T, password string) {
 	}
 	settled("first start", addrs[:3]...)
 	for i := range 50 {
-		if err := rdb.Set(ctx, fmt.Sprint("key", i), "kept", 0).Err(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, rdb.Set(ctx, fmt.Sprint("key", i), "kept", 0).Err())
 	}
 	if err := rdb.HSet(ctx, "pipeline", "shards", 16).Err(); err != nil { // as a program's start does
 		t.Fatal(err)

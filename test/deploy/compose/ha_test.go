@@ -87,16 +87,12 @@ type haPod struct {
 func (p *haPod) start(t *testing.T, script string) {
 	t.Helper()
 	for what, dir := range map[string]string{"node": p.dir, "sentinel": filepath.Join(p.dir, "sentinel")} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, os.MkdirAll(dir, 0o755))
 		me := map[string]string{"node": p.addr, "sentinel": p.sentinel}[what]
 		cmd := exec.Command("sh", script, what)
 		cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Setpgid: true}
 		cmd.Env = append(append(os.Environ(), p.env...), "ME="+me, "NODE_CONF="+filepath.Join(dir, "node.conf"))
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, cmd.Start())
 		p.running = append(p.running, cmd)
 	}
 }
@@ -109,9 +105,7 @@ func (p *haPod) kill(t *testing.T, lost bool) {
 	}
 	p.running = nil
 	if lost {
-		if err := os.RemoveAll(p.dir); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, os.RemoveAll(p.dir))
 	}
 }
 
@@ -127,9 +121,7 @@ func newHAPods(t *testing.T) *haPods {
 	t.Helper()
 	stagetest.Real(t).Kill() // skips or fails where there is no redis-server
 	files, err := filepath.Abs(filepath.Join(root, "charts/milepost/files"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	h := &haPods{t: t, script: filepath.Join(files, "ha.sh")}
 	var nodes, sentinels []string
 	for range 3 {
@@ -209,13 +201,9 @@ func TestHAScript(t *testing.T) {
 	h := newHAPods(t)
 	// The first node may have the data of a broker that was alone. It waits for the others.
 	old := newServer(t, "broker.conf")
-	if err := old.start("").Set(ctx, "kept", "yes", 0).Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, old.start("").Set(ctx, "kept", "yes", 0).Err())
 	old.kill()
-	if err := os.CopyFS(h.pods[0].dir, os.DirFS(old.dir)); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.CopyFS(h.pods[0].dir, os.DirFS(old.dir)))
 	h.start(0, 1)
 	stagetest.Eventually(t, "a node waits for the others", func() bool {
 		s := redis.NewSentinelClient(&redis.Options{Addr: h.pods[0].sentinel, Password: h.rdb.Options().Password})

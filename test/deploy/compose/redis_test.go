@@ -34,16 +34,12 @@ func newServer(t *testing.T, conf string, env ...string) *server {
 	t.Helper()
 	stagetest.Real(t).Kill() // skips or fails where there is no redis-server
 	file, err := filepath.Abs(filepath.Join(root, "charts/milepost/files", conf))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	s := &server{t: t, dir: t.TempDir(), conf: filepath.Join(t.TempDir(), conf), env: env}
 	port := stagetest.FreePort(t)
 	s.addr = fmt.Sprintf("127.0.0.1:%d", port)
 	text := fmt.Sprintf("include %s\nport %d\nbind 127.0.0.1\n", file, port) // only where it listens is another place
-	if err := os.WriteFile(s.conf, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.WriteFile(s.conf, []byte(text), 0o644))
 	t.Cleanup(s.kill)
 	return s
 }
@@ -51,9 +47,7 @@ func newServer(t *testing.T, conf string, env ...string) *server {
 // command is redis.sh with the configuration.
 func (s *server) command(ctx context.Context) *exec.Cmd {
 	script, err := filepath.Abs(filepath.Join(root, "charts/milepost/files/redis.sh"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	stagetest.OK(s.t, err)
 	c := exec.CommandContext(ctx, "sh", script, s.conf)
 	c.Dir, c.Env = s.dir, append(os.Environ(), s.env...)
 	return c
@@ -65,9 +59,7 @@ func (s *server) start(password string) *redis.Client {
 	s.said = &strings.Builder{}
 	s.cmd = s.command(context.Background())
 	s.cmd.Stdout, s.cmd.Stderr = s.said, s.said
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
+	stagetest.OK(s.t, s.cmd.Start())
 	c := redis.NewClient(&redis.Options{Addr: s.addr, Password: password, MaxRetries: -1})
 	s.t.Cleanup(func() { _ = c.Close() }) // nothing of it is needed any more
 	up := false
@@ -115,9 +107,7 @@ func TestRedisMendsItsLog(t *testing.T) {
 	ctx := t.Context()
 	s := newServer(t, "broker.conf")
 	c := s.start("")
-	if err := c.Set(ctx, "before", 1, 0).Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, c.Set(ctx, "before", 1, 0).Err())
 	log := s.log()
 	whole := size(t, log)
 	if _, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error {
@@ -129,14 +119,10 @@ func TestRedisMendsItsLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.kill()
-	if err := os.Truncate(log, whole+(size(t, log)-whole)/2); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.Truncate(log, whole+(size(t, log)-whole)/2))
 
 	c = s.start("")
-	if err := c.Set(ctx, "after", 1, 0).Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, c.Set(ctx, "after", 1, 0).Err())
 	s.kill()
 	c = s.start("")
 	if keys, err := c.Keys(ctx, "*").Result(); err != nil || len(keys) != 2 || c.Exists(ctx, "before", "after").Val() != 2 {
@@ -148,14 +134,10 @@ func TestRedisMendsItsLog(t *testing.T) {
 func TestRedisRefusesGarbage(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "broker.conf")
-	if err := s.start("").Set(t.Context(), "before", 1, 0).Err(); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, s.start("").Set(t.Context(), "before", 1, 0).Err())
 	s.kill()
 	manifest := filepath.Join(s.dir, "appendonlydir", "appendonly.aof.manifest")
-	if err := os.WriteFile(manifest, []byte("nonsense\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, os.WriteFile(manifest, []byte("nonsense\n"), 0o644))
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	out, err := s.command(ctx).CombinedOutput()
@@ -177,8 +159,6 @@ func (s *server) log() string {
 func size(t *testing.T, path string) int64 {
 	t.Helper()
 	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return info.Size()
 }

@@ -28,14 +28,10 @@ func TestProgram(t *testing.T) {
 	processtest.Until(t, "http://"+env["ADMIN_LISTEN"]+"/metrics", `milepost_mongo_pool_connections{state="max"} 10`, ended)
 	processtest.Until(t, "http://"+env["LISTEN"]+"/users/ada@example.com", "USERS_TOKEN", ended)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+env["LISTEN"]+"/users/ada@example.com", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	r.Header.Set("Authorization", "Bearer secret")
 	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("GET without a store = %d, Retry-After %q; want 503", resp.StatusCode, resp.Header.Get("Retry-After"))
