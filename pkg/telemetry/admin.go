@@ -66,6 +66,12 @@ func (a *Admin) WatchNote(name string, ready func() (note string, err error)) {
 	a.checks = append(a.checks, check{name, ready})
 }
 
+func (a *Admin) watched() []check {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.checks)
+}
+
 // Show serves h at / and under /status.
 func (a *Admin) Show(h http.Handler) { a.page.Store(&h) }
 
@@ -82,13 +88,9 @@ func (a *Admin) Stop() { a.stopping.Store(true) }
 
 // Ready calls all checks. report has a line for each; ok is true if all are ready.
 func (a *Admin) Ready() (report string, ok bool) {
-	a.mu.Lock()
-	checks := slices.Clone(a.checks)
-	a.mu.Unlock()
-	ok = true
+	checks := a.watched()
 	var b strings.Builder
-	if len(checks) == 0 {
-		ok = false
+	if ok = len(checks) > 0; !ok {
 		b.WriteString("starting\n")
 	}
 	for _, c := range checks {
@@ -178,10 +180,7 @@ var readyDesc = prometheus.NewDesc("milepost_ready", "1 if the check is ready, e
 func (r readiness) Describe(ch chan<- *prometheus.Desc) { ch <- readyDesc }
 
 func (r readiness) Collect(ch chan<- prometheus.Metric) {
-	r.mu.Lock()
-	checks := slices.Clone(r.checks)
-	r.mu.Unlock()
-	for _, c := range checks {
+	for _, c := range r.watched() {
 		up := 0.0
 		if _, err := c.ready(); err == nil {
 			up = 1

@@ -17,6 +17,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/pkg/telemetry"
 	"github.com/milepost/milepost/services/distance"
+	"github.com/milepost/milepost/services/internal/processtest"
 )
 
 // BenchmarkHop moves events from raw_input to calculated_distance: with the real stage and its
@@ -86,17 +87,14 @@ func stageHop(b *testing.B, srv *stagetest.Server, office geodesy.Point, n int64
 	}
 	defer broker.Close()
 	rdb := srv.Client()
-	ctx, cancel := context.WithCancel(b.Context())
-	ended := make(chan error, 1)
 	start := time.Now()
-	go func() {
-		ended <- distance.Run(ctx, distance.Deps{Broker: broker, Office: office, Admin: telemetry.NewAdmin()})
-	}()
-	for rdb.XLen(ctx, event.CalculatedDistance).Val() < n {
+	stop := processtest.Run(b, func(ctx context.Context) error {
+		return distance.Run(ctx, distance.Deps{Broker: broker, Office: office, Admin: telemetry.NewAdmin()})
+	})
+	for rdb.XLen(b.Context(), event.CalculatedDistance).Val() < n {
 		time.Sleep(time.Millisecond) // as rarely as the time measured allows
 	}
 	took := time.Since(start)
-	cancel()
-	stagetest.OK(b, <-ended)
+	stop()
 	return took
 }

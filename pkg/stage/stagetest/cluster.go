@@ -116,14 +116,12 @@ func (c *Sharded) Meet(s *Server) {
 func (c *Sharded) Settled() {
 	c.t.Helper()
 	c.eventually("all slots are served", func() bool {
-		return !slices.ContainsFunc(c.Servers, func(s *Server) bool {
+		running := slices.DeleteFunc(slices.Clone(c.Servers), (*Server).killed)
+		return !slices.ContainsFunc(running, func(s *Server) bool {
 			text, err := c.try(s, "cluster", "info")
-			if err != nil && s.killed() {
-				return false
-			}
 			links, _ := c.try(s, "cluster", "nodes")
 			return err != nil || !strings.Contains(text, "cluster_state:ok") || !strings.Contains(text, "cluster_slots_ok:16384") ||
-				strings.Count(links, " connected") < len(c.Servers)-c.dead() || strings.Contains(links, "handshake")
+				strings.Count(links, " connected") < len(running) || strings.Contains(links, "handshake")
 		})
 	})
 }
@@ -135,15 +133,6 @@ func (s *Server) killed() bool {
 	default:
 		return false
 	}
-}
-
-func (c *Sharded) dead() (n int) {
-	for _, s := range c.Servers {
-		if s.killed() {
-			n++
-		}
-	}
-	return n
 }
 
 // URL names a node, and the others with addr=, as REDIS_URL does.
