@@ -19,9 +19,9 @@ import (
 )
 
 // TestClusterAdoption has one adopter after another at any node, while events are published at all
-// nodes and somebody listens: the one before has stopped, is told to stop while the next one runs, or
-// has lost its connection. It adopts no event that is in the stream already, and each bare PUBLISH
-// once. With CHAOS_SECONDS, 300 adopters.
+// nodes and somebody listens: the one before has stopped, is told to stop while the next one runs,
+// or has lost its connection. It adopts no event that is in the stream already, and each bare
+// PUBLISH once. With CHAOS_SECONDS, 300 adopters.
 func TestClusterAdoption(t *testing.T) {
 	t.Parallel()
 	rounds := 10

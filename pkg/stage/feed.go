@@ -26,8 +26,8 @@ import (
 //
 //   - A script announces each message by its content, the first 12 hex digits of its SHA-1. The
 //     adopter counts what was announced and has not come.
-//   - The marker is published at each node. An adopter adopts nothing until its marker has come from
-//     all nodes. Before that, the announcement of a message may have passed before it subscribed.
+//   - The marker is published at each node. An adopter adopts nothing until its marker has come
+//     from all nodes. Before that, a message's announcement may have passed before it subscribed.
 //   - The first foreign marker from any node ends an adoption. A message comes after the markers of
 //     its own node, at each subscriber in the same order. So no message has two adopters.
 //   - If the nodes change, an adopter starts over. Between two adoptions bare messages are lost, as
@@ -174,13 +174,12 @@ func (a *adoption) watch(ctx context.Context) {
 	}
 }
 
-// view asks a node which nodes may publish to its subscribers: all that it knows, but for those that
-// the cluster gave up. A node that is cut off from most masters is an error.
+// view asks a node which nodes may publish to its subscribers: all that it knows, but for those
+// that the cluster gave up. A node that is cut off from most masters is an error.
 func (c *cluster) view(ctx context.Context, at *node) ([]*node, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	pipe := at.ticks.Pipeline()
-	//lint:ignore SA1019 CLUSTER SHARDS is not in Redis 6
 	slots, text := pipe.ClusterSlots(ctx), pipe.ClusterNodes(ctx)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, err
@@ -242,7 +241,7 @@ func markOf(payload string) (m mark) {
 
 // content counts what was announced and has not come, how often each. One that was announced, and
 // did not come within one or two times contentFor, is forgotten: it was lost between two nodes. The
-// time is that of the replies to PING, so that a process that stood still forgets nothing too early.
+// time is that of the replies to PING: a process that stood still forgets nothing too early.
 type content struct {
 	now, before map[mark]int
 	pongs       int // in contentFor

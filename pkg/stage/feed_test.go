@@ -6,92 +6,101 @@ import (
 	"testing"
 )
 
-// FuzzOwnershipCluster: adopters come and go at any moment, at subscribers that hear each node in
-// its order and the nodes in any order. No announced message is adopted, and no bare one twice. One
-// that comes while the only adopter is settled is adopted.
+// pubsub is what some nodes published, each in its order, and who hears it.
+type pubsub struct {
+	log     [3][]message
+	all     []*subscriber
+	adopted map[string]int
+	markers []func() // of candidates, still to be published
+}
+
+type message struct{ kept, text string }
+
+// subscriber hears each node in its order, and the nodes in any order.
+type subscriber struct {
+	ownership
+	next  [3]int // of the log
+	ended bool
+}
+
+// subscribe adds a candidate. What was published just now may still come.
+func (p *pubsub) subscribe(r *rand.Rand, token string) {
+	s := &subscriber{ownership: ownership{token: token, missing: map[string]bool{}, content: &content{now: map[mark]int{}, pongs: 1}}}
+	for x := range p.log {
+		s.next[x] = r.IntN(len(p.log[x]) + 1)
+		s.missing[fmt.Sprint(x)] = true
+		p.markers = append(p.markers, func() { p.log[x] = append(p.log[x], message{kept: fmt.Sprintf("owner:%s %d", token, x)}) })
+	}
+	p.all = append(p.all, s)
+}
+
+// hear has a subscriber take the next message of a node, and tells whether there was one.
+func (p *pubsub) hear(s *subscriber, at int) bool {
+	if s.next[at] == len(p.log[at]) {
+		return false
+	}
+	m := p.log[at][s.next[at]]
+	s.next[at]++
+	switch {
+	case s.ended:
+	case m.kept != "":
+		s.ended = s.kept(m.kept)
+	case s.adopts(m.text):
+		p.adopted[m.text]++
+	}
+	return true
+}
+
+// FuzzOwnershipCluster: adopters come and go at any moment. No announced message is adopted, and no
+// bare one twice. What comes while the only adopter is settled is adopted.
 func FuzzOwnershipCluster(f *testing.F) {
 	for seed := range uint64(20) {
 		f.Add(seed, uint16(400))
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, n uint16) {
-		const nodes = 3
-		type message struct{ kept, text string }
-		type subscriber struct {
-			ownership
-			next  [nodes]int // of the log
-			ended bool
-		}
-		var (
-			r       = rand.New(rand.NewPCG(seed, 1))
-			log     [nodes][]message
-			all     []*subscriber
-			adopted = map[string]int{}
-			sure    = map[string]bool{}
-			markers []func() // of candidates, still to be published
-		)
-		hear := func(s *subscriber, at int) {
-			m := log[at][s.next[at]]
-			s.next[at]++
-			switch {
-			case s.ended:
-			case m.kept != "":
-				s.ended = s.kept(m.kept)
-			case s.adopts(m.text):
-				adopted[m.text]++
-			}
-		}
+		r := rand.New(rand.NewPCG(seed, 1))
+		p := pubsub{adopted: map[string]int{}}
+		sure := map[string]bool{}
 		for i := range int(n) % 2000 {
-			at := r.IntN(nodes)
+			at := r.IntN(len(p.log))
 			switch r.IntN(8) {
-			case 0: // a candidate, whose markers are published one after another
-				if r.IntN(10) > 0 {
-					break
+			case 0:
+				if r.IntN(10) == 0 {
+					p.subscribe(r, fmt.Sprint(i))
 				}
-				s := &subscriber{ownership: ownership{token: fmt.Sprint(i), missing: map[string]bool{}, content: &content{now: map[mark]int{}, pongs: 1}}}
-				for x := range nodes {
-					s.next[x] = r.IntN(len(log[x]) + 1) // what was published just now may still come
-					s.missing[fmt.Sprint(x)] = true
-					markers = append(markers, func() { log[x] = append(log[x], message{kept: fmt.Sprintf("owner:%s %d", s.token, x)}) })
-				}
-				all = append(all, s)
 			case 1:
-				if len(markers) > 0 {
-					x := r.IntN(len(markers))
-					markers[x]()
-					markers = append(markers[:x], markers[x+1:]...)
+				if len(p.markers) > 0 {
+					x := r.IntN(len(p.markers))
+					p.markers[x]()
+					p.markers = append(p.markers[:x], p.markers[x+1:]...)
 				}
 			case 2: // a script
 				text := fmt.Sprint("own ", i, " of ", r.IntN(5))
-				log[at] = append(log[at], message{kept: announcement(text)}, message{text: text})
+				p.log[at] = append(p.log[at], message{kept: announcement(text)}, message{text: text})
 			case 3:
 				text := fmt.Sprint("bare ", i)
-				log[at] = append(log[at], message{text: text})
-				if len(markers) == 0 && len(all) > 0 && all[len(all)-1].mine {
-					sure[text] = true
-				}
+				p.log[at] = append(p.log[at], message{text: text})
+				sure[text] = len(p.markers) == 0 && len(p.all) == 1 && p.all[0].mine
 			default:
-				for _, s := range all {
-					if x := r.IntN(nodes); s.next[x] < len(log[x]) {
-						hear(s, x)
-					}
+				for _, s := range p.all {
+					p.hear(s, r.IntN(len(p.log)))
 				}
 			}
 		}
-		for _, s := range all {
-			for x := range nodes {
-				for s.next[x] < len(log[x]) {
-					hear(s, x)
+		for _, s := range p.all {
+			for x := range p.log {
+				for p.hear(s, x) {
 				}
 			}
 		}
-		for text, n := range adopted {
+		for text, n := range p.adopted {
 			if n > 1 || text[:3] == "own" {
 				t.Fatalf("%q was adopted %d times", text, n)
 			}
 		}
-		for text := range sure {
-			if adopted[text] != 1 && len(all) == 1 {
-				t.Fatalf("%q was adopted %d times by a settled adopter", text, adopted[text])
+		for text, is := range sure {
+			if is && len(p.all) == 1 && p.adopted[text] != 1 {
+				t.Fatalf("%q was adopted %d times by a settled adopter", text, p.adopted[text])
 			}
 		}
 	})

@@ -24,11 +24,11 @@ func newSharded(t testing.TB, env ...string) (*pipeline, *stagetest.Sharded) {
 	return newPipelineAt(t, c.URL(), c.Servers[0].Options(), env...), c
 }
 
-// TestPromiseCluster kills masters of a Redis Cluster under load, moves shards between masters, adds
-// a master and removes it again, kills services meanwhile, and then balances the ledger. The replica
-// of a master must have what is answered. Other programs PUBLISH and SPUBLISH all the time: what they
-// send while nothing happens arrives once, the rest once or not at all. In the long form at least 10
-// masters are killed, and redis-cli moves a quarter of all slots.
+// TestPromiseCluster kills masters of a Redis Cluster under load, moves shards between masters,
+// adds a master and removes it again, kills services meanwhile, and then balances the ledger. The
+// replica of a master must have what is answered. Other programs PUBLISH and SPUBLISH all the time:
+// what they send while nothing happens arrives once, the rest once or not at all. In the long form
+// at least 10 masters are killed, and redis-cli moves a quarter of all slots.
 func TestPromiseCluster(t *testing.T) {
 	t.Parallel()
 	p, c := newSharded(t, "LEASE=1s", "WAIT_REPLICAS=1")
