@@ -62,7 +62,7 @@ func Run(ctx context.Context, d Deps) error {
 	if err != nil {
 		return err
 	}
-	now := newFigures()
+	now := newFigures(number)
 	for _, c := range now.all {
 		if err := d.Admin.Registry().Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)

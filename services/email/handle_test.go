@@ -247,7 +247,7 @@ func TestProbe(t *testing.T) {
 // TestCopier: a reader that blocks or fails delays nothing.
 func TestCopier(t *testing.T) {
 	r, w := io.Pipe() // blocks, since nobody reads
-	c := newCopier(w, newFigures().dropped, quiet)
+	c := newCopier(w, newFigures(0).dropped, quiet)
 	for range 3 * copierBatches {
 		c.write([]byte("line\n"))
 	}
@@ -257,7 +257,7 @@ func TestCopier(t *testing.T) {
 	c.close()
 
 	var got strings.Builder
-	c = newCopier(&got, newFigures().dropped, quiet)
+	c = newCopier(&got, newFigures(0).dropped, quiet)
 	for range 10 {
 		c.write([]byte("line\n"))
 	}

@@ -1,6 +1,7 @@
 package email
 
 import (
+	"strconv"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +17,8 @@ type figures struct {
 	all     []prometheus.Collector
 }
 
-func newFigures() *figures {
+// newFigures are those of writer number.
+func newFigures(number int) *figures {
 	f := &figures{dropped: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "milepost_email_copies_dropped_total", Help: "Batches of log lines that standard output did not take.",
 	})}
@@ -28,8 +30,10 @@ func newFigures() *figures {
 	}
 	f.all = []prometheus.Collector{
 		f.dropped,
-		gauge("writer", "1 if this process writes the log, 0 while it is a standby or opens the journal.",
-			func(journal.Stats) float64 { return 1 }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "milepost_email_writer", Help: "1 if this process writes the log, 0 while it is a standby or opens the journal.",
+			ConstLabels: prometheus.Labels{"writer": strconv.Itoa(number)},
+		}, f.ask(func(journal.Stats) float64 { return 1 })),
 		counter("log_lines_total", "Lines written to the log.",
 			func(s journal.Stats) float64 { return float64(s.Lines) }),
 		counter("log_rotations_total", "Times the log was found renamed or removed, and a new file begun.",

@@ -245,6 +245,8 @@ var alertTests = map[string][]alertTest{
 	"MilepostNoLogWriter": {
 		{name: "two stand by", series: []string{constant(`milepost_email_writer{instance="a"}`, 0, 5*time.Minute), constant(`milepost_email_writer{instance="b"}`, 0, 5*time.Minute)},
 			at: 4 * time.Minute, want: []string{`{}`}, says: "Emails wait"},
+		{name: "one of two numbers stands by", series: []string{constant(`milepost_email_writer{writer="0"}`, 1, 5*time.Minute), constant(`milepost_email_writer{writer="1"}`, 0, 5*time.Minute)},
+			at: 4 * time.Minute, want: []string{`{writer="1"}`}},
 		{name: "one writes", series: []string{constant(`milepost_email_writer{instance="a"}`, 1, 5*time.Minute), constant(`milepost_email_writer{instance="b"}`, 0, 5*time.Minute)}, at: 4 * time.Minute},
 		{name: "change of writers", series: []string{`milepost_email_writer{instance="a"} 1x5 stale`, `milepost_email_writer{instance="b"} 0x8 1x20`}, at: 4 * time.Minute},
 	},
@@ -252,6 +254,7 @@ var alertTests = map[string][]alertTest{
 		{name: "two write", series: []string{constant(`milepost_email_writer{instance="a"}`, 1, 5*time.Minute), constant(`milepost_email_writer{instance="b"}`, 1, 5*time.Minute)},
 			at: 4 * time.Minute, want: []string{`{}`}, says: "2 email processes report"},
 		{name: "one writes", series: []string{constant(`milepost_email_writer{instance="a"}`, 1, 5*time.Minute), constant(`milepost_email_writer{instance="b"}`, 0, 5*time.Minute)}, at: 4 * time.Minute},
+		{name: "two writers of a cluster", series: []string{constant(`milepost_email_writer{instance="a",writer="0"}`, 1, 5*time.Minute), constant(`milepost_email_writer{instance="b",writer="1"}`, 1, 5*time.Minute)}, at: 4 * time.Minute},
 		{name: "two namespaces", series: []string{constant(`milepost_email_writer{namespace="a"}`, 1, 5*time.Minute), constant(`milepost_email_writer{namespace="b"}`, 1, 5*time.Minute)}, at: 4 * time.Minute},
 	},
 	"MilepostTargetDown": {
