@@ -7,8 +7,8 @@
 -- ARGV  1 group  2 consumer  3 'take'; 'keep', after all replicas had the taking; 'check', whether
 --       nothing is pending and the shard may be given up; 'free', after all replicas had all of
 --       that; 'look'
--- Reply 'mine <since>', 'taking <since>', 'pending' (what is pending keeps it from being given up), 'free', or the
---       name of another writer
+-- Reply 'mine <since>', 'taking <since>', 'pending' (what is pending keeps it from being given up),
+--       'free', or the name of another writer
 write_first()
 local bad = wrong_of(KEYS[1], '', ':groups')
 if bad then return refusal(bad) end
