@@ -274,9 +274,17 @@ func TestClusterMasterAway(t *testing.T) {
 		t.Errorf("Ping while two masters answer: %v", err)
 	}
 	stagetest.Eventually(t, "what the others got arrives", func() bool { return end.len() >= len(kept)-16 })
+	late, err := b.New(stage.Config{Name: "late", In: "in"}, new(tally).sink())
+	stagetest.OK(t, err)
+	stagetest.Run(t, late)
+	stagetest.Eventually(t, "a stage that starts now has ticked", func() bool { return figure(t, b, "stage_consumers", "late") == 1 })
+	if lost, ok := findFigure(t, b, "stage_lost_entries", "late"); ok {
+		t.Errorf("stage_lost_entries is %v although a shard is away: what the shard has lost is missing, and would look like a new loss", lost)
+	}
 	c.Servers[1].Start()
 	c.Settled()
 	stagetest.Eventually(t, "the stage is ready again", func() bool { return s.Ready() == nil })
+	stagetest.Eventually(t, "what was lost is known again", func() bool { _, ok := findFigure(t, b, "stage_lost_entries", "late"); return ok })
 	stagetest.Eventually(t, "everything arrives", func() bool { return end.len() >= len(kept) })
 	for _, id := range kept {
 		if n := end.seen[id]; n != 1 {

@@ -91,8 +91,9 @@ type stageMetrics struct {
 	handledN, deadN, takenOver, adopted, odd, dropped, elsewhere prometheus.Counter
 	forwarded, retried, buried, skipped, again                   prometheus.Counter
 	handler, wait, age, batch                                    prometheus.Observer
-	paused, backlog, pending, oldest, deadNow, dueNow, lost      prometheus.Gauge
+	paused, backlog, pending, oldest, deadNow, dueNow            prometheus.Gauge
 	consumers, waiting                                           prometheus.Gauge
+	lost                                                         *prometheus.GaugeVec // has no value until all shards have ticked
 }
 
 func (m *metrics) stage(name string) *stageMetrics {
@@ -105,7 +106,7 @@ func (m *metrics) stage(name string) *stageMetrics {
 		handler: m.handler.WithLabelValues(name), wait: m.wait.WithLabelValues(name), age: m.age.WithLabelValues(name),
 		batch: m.batch.WithLabelValues(name), paused: m.paused.WithLabelValues(name), backlog: m.backlog.WithLabelValues(name),
 		pending: m.pending.WithLabelValues(name), oldest: m.oldest.WithLabelValues(name), deadNow: m.deadNow.WithLabelValues(name),
-		dueNow: m.dueNow.WithLabelValues(name), lost: m.lost.WithLabelValues(name), waiting: m.waiting.WithLabelValues(name),
+		dueNow: m.dueNow.WithLabelValues(name), lost: m.lost.MustCurryWith(prometheus.Labels{"stage": name}), waiting: m.waiting.WithLabelValues(name),
 	}
 }
 
@@ -146,7 +147,9 @@ func (m *stageMetrics) figures(r *tickReply) {
 	m.pending.Set(float64(r.Pending))
 	m.deadNow.Set(float64(r.Dead))
 	m.dueNow.Set(float64(r.Due))
-	m.lost.Set(float64(r.Lost))
+	if r.whole { // a sum that grows when a shard comes back would look like a loss
+		m.lost.WithLabelValues().Set(float64(r.Lost))
+	}
 	m.consumers.Set(float64(r.Consumers))
 	m.waiting.Set(float64(r.waiting))
 	age := 0.0

@@ -18,6 +18,15 @@ import (
 // figure is a metric of the stage as the broker reports it.
 func figure(t testing.TB, b *stage.Broker, name, of string) float64 {
 	t.Helper()
+	value, ok := findFigure(t, b, name, of)
+	if !ok {
+		t.Fatalf("no %s of stage %s", name, of)
+	}
+	return value
+}
+
+func findFigure(t testing.TB, b *stage.Broker, name, of string) (value float64, ok bool) {
+	t.Helper()
 	r := prometheus.NewRegistry()
 	r.MustRegister(b)
 	families, err := r.Gather()
@@ -26,13 +35,12 @@ func figure(t testing.TB, b *stage.Broker, name, of string) float64 {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
 				if f.GetName() == name && l.GetName() == "stage" && l.GetValue() == of {
-					return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+					return m.GetCounter().GetValue() + m.GetGauge().GetValue(), true
 				}
 			}
 		}
 	}
-	t.Fatalf("no %s of stage %s", name, of)
-	return 0
+	return 0, false
 }
 
 // What comes again is counted: a retry, and what a stopped consumer handed back. So are a group's

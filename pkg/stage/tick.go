@@ -33,6 +33,7 @@ type tickReply struct {
 	Writer                                       string
 	Waits                                        bool
 	waiting                                      int   // shards, of the sum of several
+	whole                                        bool  // the sum has all shards
 	TakenOver                                    int   `json:"taken_over"`
 	AllConsumers                                 int64 `json:"all_consumers"`
 	At, Next                                     int64
@@ -168,9 +169,10 @@ func (s *lane) count(r *tickReply) {
 	s.figures.Lock()
 	defer s.figures.Unlock()
 	s.last = *r
-	var all tickReply
+	all := tickReply{whole: true}
 	for _, l := range s.all() {
 		all.add(&l.last)
+		all.whole = all.whole && l.last.At > 0
 	}
 	s.m.figures(&all)
 }
