@@ -143,6 +143,8 @@ bench: build ## measure for 20 minutes on an idle Linux machine, into dist/bench
 	@$(GO) test ./test/bench -run '^$$' -bench Pipeline -benchtime 1x -count 3 -timeout 90m -args $(BENCHFLAGS) | tee dist/bench/pipeline.txt
 	@grep -q '^PASS' dist/bench/pipeline.txt
 	@$(MAKE) --no-print-directory bench-go
+	@$(GO) run golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da \
+		-filter '.unit:(events/s OR of-bare OR of-edge-json OR of-json OR line-p50-ms OR line-p99-ms OR cpu-s/1000 OR redis-B-left/event)' dist/bench/pipeline.txt
 
 .PHONY: bench-go
 bench-go: ## run the Go benchmarks, into dist/bench/go.txt for benchstat

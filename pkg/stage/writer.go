@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -99,9 +100,11 @@ func (s *lane) own(ctx context.Context, starts int) error {
 		s.hand.empty(ctx)
 		return s.give(ctx)
 	}
+	var watching sync.WaitGroup
+	defer watching.Wait()
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
-	go func() {
+	watching.Go(func() {
 		for reading.Err() == nil {
 			select {
 			case <-reading.Done():
@@ -111,7 +114,7 @@ func (s *lane) own(ctx context.Context, starts int) error {
 				}
 			}
 		}
-	}()
+	})
 	s.readLoop(reading, starts)
 	return nil
 }
