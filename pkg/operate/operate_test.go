@@ -30,77 +30,80 @@ func seen(change func(distance, db *inspect.GroupStatus, s *inspect.Seen)) inspe
 	return s
 }
 
+// problems has changes of a pipeline in which all is well, and what Problems says of each.
+var problems = map[string]struct {
+	change func(distance, db *inspect.GroupStatus, s *inspect.Seen)
+	want   []string // "! " if urgent, the text, what to do, the command
+}{
+	"all well": {func(_, _ *inspect.GroupStatus, _ *inspect.Seen) {}, nil},
+	"nobody runs it": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
+		db.Consumers[0].State, db.Backlog, db.Oldest = "gone", 3, now.Add(-150*time.Second)
+	}, []string{"! db is not running: no process runs it; 3 events wait, the oldest for 2m30s", "Start it", "tool group list calculated_distance"}},
+	"nobody runs it and nothing waits": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers = nil },
+		[]string{"db is not running: no process runs it", "Start it", "tool group retire calculated_distance db"}},
+	"a lasting consumer is away": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].State = "away" },
+		[]string{"db is not running: its consumer b-1-00 is away", "Start it", "tool group retire calculated_distance db"}},
+	"paused": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
+		db.Consumers[0].Obstacle, db.Consumers[0].Why = "paused", "mongo: refused"
+	},
+		[]string{"! db is paused: mongo: refused", "continues by itself", ""}},
+	"starting": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].Obstacle = "starting" },
+		[]string{"db is waiting: starting", "by itself", ""}},
+	"one replica of two works": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
+		db.Consumers = append(db.Consumers, inspect.ConsumerStatus{Name: "c", State: "alive", Obstacle: "starting"})
+	}, nil},
+	"output full": {func(distance, _ *inspect.GroupStatus, _ *inspect.Seen) {
+		distance.Consumers[0].Obstacle = "held up"
+		distance.Consumers[0].Why = "calculated_distance: too many events are waiting"
+	}, []string{"! distance is held up: calculated_distance: too many events are waiting", "when there is room", ""}},
+	"behind": {func(distance, _ *inspect.GroupStatus, _ *inspect.Seen) {
+		distance.Backlog, distance.Oldest, distance.OldestEvent = 1, now.Add(-2*time.Minute), "ev 1"
+	}, []string{"! distance is behind; 1 event waits, the oldest for 2m0s", "add replicas", "tool find 'ev 1'"}},
+	"retries": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
+		s.Channels[1].Due = 2
+		s.Retries = []inspect.Retry{{Channel: "calculated_distance", Group: "db", ID: "ev-1", Error: "not today"}, {Channel: "calculated_distance", Group: "db", ID: "ev-2"}}
+	}, []string{"2 events of db will be tried again: 1 × no error is known; 1 × not today", "growing pauses", "tool find ev-1"}},
+	"dead": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
+		s.Channels[0].Dead = 1
+		s.Dead = []inspect.DeadLetter{{Channel: "raw_input", Group: "distance", Error: "no sense"}}
+	}, []string{"! 1 event was set aside by distance: no sense", "replay", "tool dead list raw_input --group distance"}},
+	"dead, for several reasons": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
+		s.Channels[0].Dead = 6
+		for _, d := range []inspect.DeadLetter{{ID: "a", Error: "once"}, {ID: "b", Error: "event b: no b"}, {ID: "c", Error: "event c: no c"}, {Error: "x"}, {Error: "y"}, {Error: "x"}} {
+			d.Channel, d.Group = "raw_input", "distance"
+			s.Dead = append(s.Dead, d)
+		}
+	}, []string{"! 6 events were set aside by distance: 2 × no …; 2 × x; 1 × once; 1 other reason", "replay", "tool dead list raw_input --group distance"}},
+	"not adopted": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) { s.Channels[0].Adopted = false },
+		[]string{"no stage adopts bare PUBLISHes on raw_input, so messages of other programs are not kept", "ADOPT=on", ""}},
+	"lost": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Optional, db.Lost = true, 7 },
+		[]string{"db is optional and was too far behind: it will never see 7 events", "MAX_BACKLOG", ""}},
+	"a foreign group": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
+		s.Channels[0].Foreign = []inspect.Foreign{{Name: "audit", Backlog: 7}, {Name: "old", Policy: "ignored", Lost: 3}}
+	}, []string{"audit, a group of another program on raw_input, has 7 entries to ack: they are kept for it, up to MAX_BACKLOG", "adopt the group", "tool group ignore raw_input audit"}},
+	"shards wait": {func(_, db *inspect.GroupStatus, s *inspect.Seen) {
+		db.Consumers = append(db.Consumers, inspect.ConsumerStatus{Name: "j", State: "away"})
+		for _, writer := range []string{"b-1-00", "j", "b-1-00", "j"} {
+			g := *db
+			g.Writer, g.Backlog = writer, 3
+			s.Shards = append(s.Shards, inspect.ShardStatus{Channels: []inspect.ChannelStatus{{Channel: "calculated_distance", Groups: []inspect.GroupStatus{g}}}})
+		}
+	}, []string{"! 2 of 4 shards of db belong to j, which is not running; 6 events wait there", "with its volume", "tool claim calculated_distance db --from j"}},
+	"a shard has no writer": {func(_, db *inspect.GroupStatus, s *inspect.Seen) {
+		for _, writer := range []string{"b-1-00", ""} {
+			g := *db
+			g.Writer = writer
+			s.Shards = append(s.Shards, inspect.ShardStatus{Channels: []inspect.ChannelStatus{{Channel: "calculated_distance", Groups: []inspect.GroupStatus{g}}}})
+		}
+	}, []string{"! 1 of 2 shards of db have no writer; 0 events wait there", "as many writers as EMAIL_WRITERS", ""}},
+	"wrong key": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
+		s.Channels[0].Wrong = []string{"the key raw_input:due is a string, not a zset"}
+	},
+		[]string{"! the key raw_input:due is a string, not a zset, so the stages of raw_input wait", "Another program made it", ""}},
+}
+
 func TestProblems(t *testing.T) {
-	for name, tc := range map[string]struct {
-		change func(distance, db *inspect.GroupStatus, s *inspect.Seen)
-		want   []string // "! " if urgent, the text, what to do, the command
-	}{
-		"all well": {func(_, _ *inspect.GroupStatus, _ *inspect.Seen) {}, nil},
-		"nobody runs it": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
-			db.Consumers[0].State, db.Backlog, db.Oldest = "gone", 3, now.Add(-150*time.Second)
-		}, []string{"! db is not running: no process runs it; 3 events wait, the oldest for 2m30s", "Start it", "tool group list calculated_distance"}},
-		"nobody runs it and nothing waits": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers = nil },
-			[]string{"db is not running: no process runs it", "Start it", "tool group retire calculated_distance db"}},
-		"a lasting consumer is away": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].State = "away" },
-			[]string{"db is not running: its consumer b-1-00 is away", "Start it", "tool group retire calculated_distance db"}},
-		"paused": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
-			db.Consumers[0].Obstacle, db.Consumers[0].Why = "paused", "mongo: refused"
-		},
-			[]string{"! db is paused: mongo: refused", "continues by itself", ""}},
-		"starting": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].Obstacle = "starting" },
-			[]string{"db is waiting: starting", "by itself", ""}},
-		"one replica of two works": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
-			db.Consumers = append(db.Consumers, inspect.ConsumerStatus{Name: "c", State: "alive", Obstacle: "starting"})
-		}, nil},
-		"output full": {func(distance, _ *inspect.GroupStatus, _ *inspect.Seen) {
-			distance.Consumers[0].Obstacle = "held up"
-			distance.Consumers[0].Why = "calculated_distance: too many events are waiting"
-		}, []string{"! distance is held up: calculated_distance: too many events are waiting", "when there is room", ""}},
-		"behind": {func(distance, _ *inspect.GroupStatus, _ *inspect.Seen) {
-			distance.Backlog, distance.Oldest, distance.OldestEvent = 1, now.Add(-2*time.Minute), "ev 1"
-		}, []string{"! distance is behind; 1 event waits, the oldest for 2m0s", "add replicas", "tool find 'ev 1'"}},
-		"retries": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
-			s.Channels[1].Due = 2
-			s.Retries = []inspect.Retry{{Channel: "calculated_distance", Group: "db", ID: "ev-1", Error: "not today"}, {Channel: "calculated_distance", Group: "db", ID: "ev-2"}}
-		}, []string{"2 events of db will be tried again: 1 × no error is known; 1 × not today", "growing pauses", "tool find ev-1"}},
-		"dead": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
-			s.Channels[0].Dead = 1
-			s.Dead = []inspect.DeadLetter{{Channel: "raw_input", Group: "distance", Error: "no sense"}}
-		}, []string{"! 1 event was set aside by distance: no sense", "replay", "tool dead list raw_input --group distance"}},
-		"dead, for several reasons": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
-			s.Channels[0].Dead = 6
-			for _, d := range []inspect.DeadLetter{{ID: "a", Error: "once"}, {ID: "b", Error: "event b: no b"}, {ID: "c", Error: "event c: no c"}, {Error: "x"}, {Error: "y"}, {Error: "x"}} {
-				d.Channel, d.Group = "raw_input", "distance"
-				s.Dead = append(s.Dead, d)
-			}
-		}, []string{"! 6 events were set aside by distance: 2 × no …; 2 × x; 1 × once; 1 other reason", "replay", "tool dead list raw_input --group distance"}},
-		"not adopted": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) { s.Channels[0].Adopted = false },
-			[]string{"no stage adopts bare PUBLISHes on raw_input, so messages of other programs are not kept", "ADOPT=on", ""}},
-		"lost": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Optional, db.Lost = true, 7 },
-			[]string{"db is optional and was too far behind: it will never see 7 events", "MAX_BACKLOG", ""}},
-		"a foreign group": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
-			s.Channels[0].Foreign = []inspect.Foreign{{Name: "audit", Backlog: 7}, {Name: "old", Policy: "ignored", Lost: 3}}
-		}, []string{"audit, a group of another program on raw_input, has 7 entries to ack: they are kept for it, up to MAX_BACKLOG", "adopt the group", "tool group ignore raw_input audit"}},
-		"shards wait": {func(_, db *inspect.GroupStatus, s *inspect.Seen) {
-			db.Consumers = append(db.Consumers, inspect.ConsumerStatus{Name: "j", State: "away"})
-			for _, writer := range []string{"b-1-00", "j", "b-1-00", "j"} {
-				g := *db
-				g.Writer, g.Backlog = writer, 3
-				s.Shards = append(s.Shards, inspect.ShardStatus{Channels: []inspect.ChannelStatus{{Channel: "calculated_distance", Groups: []inspect.GroupStatus{g}}}})
-			}
-		}, []string{"! 2 of 4 shards of db belong to j, which is not running; 6 events wait there", "with its volume", "tool claim calculated_distance db --from j"}},
-		"a shard has no writer": {func(_, db *inspect.GroupStatus, s *inspect.Seen) {
-			for _, writer := range []string{"b-1-00", ""} {
-				g := *db
-				g.Writer = writer
-				s.Shards = append(s.Shards, inspect.ShardStatus{Channels: []inspect.ChannelStatus{{Channel: "calculated_distance", Groups: []inspect.GroupStatus{g}}}})
-			}
-		}, []string{"! 1 of 2 shards of db have no writer; 0 events wait there", "as many writers as EMAIL_WRITERS", ""}},
-		"wrong key": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
-			s.Channels[0].Wrong = []string{"the key raw_input:due is a string, not a zset"}
-		},
-			[]string{"! the key raw_input:due is a string, not a zset, so the stages of raw_input wait", "Another program made it", ""}},
-	} {
+	for name, tc := range problems {
 		t.Run(name, func(t *testing.T) {
 			got := operate.Problems(seen(tc.change), "tool")
 			if tc.want == nil {

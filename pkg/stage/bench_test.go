@@ -308,15 +308,7 @@ func BenchmarkShards(b *testing.B) {
 				stagetest.Run(b, s)
 			}
 			if c.listeners > 0 {
-				sub := servers[0].Client().Subscribe(b.Context(), "in", "mid")
-				b.Cleanup(func() { sub.Close() })
-				go func() {
-					for {
-						if _, err := sub.Receive(b.Context()); err != nil {
-							return
-						}
-					}
-				}()
+				listen(b, servers[0], "in", "mid")
 			}
 			p := broker.Publisher("edge", "in")
 			b.Cleanup(func() { p.Close() })
@@ -354,6 +346,19 @@ func BenchmarkShards(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// listen subscribes to channels until the benchmark ends.
+func listen(b *testing.B, s *stagetest.Server, channels ...string) {
+	sub := s.Client().Subscribe(b.Context(), channels...)
+	b.Cleanup(func() { sub.Close() })
+	go func() {
+		for {
+			if _, err := sub.Receive(b.Context()); err != nil {
+				return
+			}
+		}
+	}()
 }
 
 // cpu is the seconds of CPU that a server has used.

@@ -452,30 +452,7 @@ func TestIdempotencyAndLimits(t *testing.T) {
 			t.Error("an ID beside a key was taken")
 		}
 		limit := stage.Limit{Name: "me", Max: 3, Per: time.Hour}
-		// Of a key whose time is known, only the event ID is kept. A repeat is one, whatever else
-		// would refuse it.
-		form := stage.Submission{Body: "z", Key: "k5", KeyAt: time.UnixMilli(0x0123456789ab), Limits: []stage.Limit{{Name: "form", Max: 1, Per: time.Hour}}}
-		accepted, err := p.Publish(t.Context(), form)
-		if err != nil || accepted.Repeat {
-			t.Fatalf("first form = %+v, %v", accepted, err)
-		}
-		if r, err := other.Publish(t.Context(), form); err != nil || !r.Repeat || r.ID != accepted.ID {
-			t.Errorf("the form again = %+v, %v; want a repeat of %s", r, err, accepted.ID)
-		}
-		next := form
-		next.Key = "k6"
-		for range 2 { // what is refused is not known afterwards
-			if _, err := p.Publish(t.Context(), next); !errors.As(err, new(*stage.LimitError)) {
-				t.Errorf("another form over the limit: %v, want a LimitError", err)
-			}
-		}
-		if ttl := rdb.TTL(t.Context(), "idempotency-at:01234567-8").Val(); ttl < 23*time.Hour || ttl > 24*time.Hour {
-			t.Errorf("the form's key expires after %s, want 24 h", ttl)
-		}
-		rdb.Set(t.Context(), "idempotency-at:01234567-8", "another program's", 0)
-		if _, err := p.Publish(t.Context(), stage.Submission{Body: "z", Key: "k7", KeyAt: form.KeyAt}); !errors.Is(err, stage.ErrRefused) {
-			t.Errorf("a form over a key of another type: %v, want ErrRefused", err)
-		}
+		formKey(t, p, other, rdb)
 		rdb.Del(t.Context(), "in")
 		for i := range 3 {
 			if _, err := p.Publish(t.Context(), stage.Submission{Body: "z", Limits: []stage.Limit{limit}}); err != nil {
@@ -492,6 +469,34 @@ func TestIdempotencyAndLimits(t *testing.T) {
 			t.Errorf("stream holds %d entries (%v), want 3", c.Entries, err)
 		}
 	})
+}
+
+// formKey: of a key whose time is known, only the event ID is kept. A repeat is one, whatever else
+// would refuse it.
+func formKey(t *testing.T, p, other *stage.Publisher, rdb *redis.Client) {
+	t.Helper()
+	form := stage.Submission{Body: "z", Key: "k5", KeyAt: time.UnixMilli(0x0123456789ab), Limits: []stage.Limit{{Name: "form", Max: 1, Per: time.Hour}}}
+	accepted, err := p.Publish(t.Context(), form)
+	if err != nil || accepted.Repeat {
+		t.Fatalf("first form = %+v, %v", accepted, err)
+	}
+	if r, err := other.Publish(t.Context(), form); err != nil || !r.Repeat || r.ID != accepted.ID {
+		t.Errorf("the form again = %+v, %v; want a repeat of %s", r, err, accepted.ID)
+	}
+	next := form
+	next.Key = "k6"
+	for range 2 { // what is refused is not known afterwards
+		if _, err := p.Publish(t.Context(), next); !errors.As(err, new(*stage.LimitError)) {
+			t.Errorf("another form over the limit: %v, want a LimitError", err)
+		}
+	}
+	if ttl := rdb.TTL(t.Context(), "idempotency-at:01234567-8").Val(); ttl < 23*time.Hour || ttl > 24*time.Hour {
+		t.Errorf("the form's key expires after %s, want 24 h", ttl)
+	}
+	rdb.Set(t.Context(), "idempotency-at:01234567-8", "another program's", 0)
+	if _, err := p.Publish(t.Context(), stage.Submission{Body: "z", Key: "k7", KeyAt: form.KeyAt}); !errors.Is(err, stage.ErrRefused) {
+		t.Errorf("a form over a key of another type: %v, want ErrRefused", err)
+	}
 }
 
 // wrongLimit: a limit's key that another program has made fails the submission, and is named.

@@ -58,14 +58,10 @@ func TestClusterScript(t *testing.T) {
 	}
 }
 
-func clusterScript(t *testing.T, password string) {
-	t.Parallel()
-	ctx := t.Context()
-	stagetest.Real(t).Kill() // skips or fails where there is no redis-server
+// sixNodes are the nodes of docker-compose.cluster.yml, not started, and their addresses.
+func sixNodes(t *testing.T, password string) (nodes []*clusterNode, addrs []string) {
 	files, err := filepath.Abs(filepath.Join(root, "charts/milepost/files"))
 	stagetest.OK(t, err)
-	var nodes []*clusterNode
-	var addrs []string
 	for range 6 {
 		n := &clusterNode{dir: t.TempDir(), addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))}
 		nodes, addrs = append(nodes, n), append(addrs, n.addr)
@@ -80,6 +76,14 @@ func clusterScript(t *testing.T, password string) {
 		n.env = []string{"ME=" + n.addr, "NODES=" + strings.Join(addrs, " "), "REDIS_PASSWORD=" + password, "REDISCLI_AUTH=" + password,
 			"BROKER_CONF=" + filepath.Join(files, "broker.conf"), "NODE_CONF=" + filepath.Join(n.dir, "node.conf"), "REDIS_SH=" + filepath.Join(files, "redis.sh")}
 	}
+	return nodes, addrs
+}
+
+func clusterScript(t *testing.T, password string) {
+	t.Parallel()
+	ctx := t.Context()
+	stagetest.Real(t).Kill() // skips or fails where there is no redis-server
+	nodes, addrs := sixNodes(t, password)
 	open := func() *redis.ClusterClient {
 		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, Password: password})
 	}
@@ -92,6 +96,7 @@ func clusterScript(t *testing.T, password string) {
 			if slices.ContainsFunc(nodes, func(n *clusterNode) bool { return n.script(t, "ready").Run() != nil }) {
 				return false
 			}
+			var err error
 			//lint:ignore SA1019 as the programs do
 			slots, err = rdb.ClusterSlots(ctx).Result()
 			return err == nil && len(slots) == 3 && !slices.ContainsFunc(slots, func(r redis.ClusterSlot) bool { return len(r.Nodes) != 2 })
