@@ -612,6 +612,7 @@ func TestFullOfProgress(t *testing.T) {
 	}
 	stop()
 	rdb := srv.Client()
+	stagetest.OK(t, rdb.Set(t.Context(), "idempotency-mine", "another program's", 0).Err())
 	body = strings.Repeat("x", 4000)
 	for n := 0; ; n++ {
 		_, err := submit(20*round + n)
@@ -621,6 +622,9 @@ func TestFullOfProgress(t *testing.T) {
 		if err != nil || n > 10*round {
 			t.Fatalf("number %d that waits: %v", n, err)
 		}
+	}
+	if v, err := rdb.Get(t.Context(), "idempotency-mine").Result(); err != nil || v != "another program's" {
+		t.Errorf("to make room, the key idempotency-mine of another program was dropped: %q, %v", v, err)
 	}
 	known := int64(0)
 	for _, key := range rdb.Keys(t.Context(), "idempotency-at:*").Val() {

@@ -4,8 +4,9 @@
 -- ARGV  1 MAX_BACKLOG  2 publisher's name  3 '1' if no other node has
 --       listeners, '0' if some may, '' to ask Redis  4 number of messages; then for each message:
 --       id, payload, at (ms), '' if there is nothing more, else:
---       '1', traceparent or '', track ('1' or ''), index in KEYS of its idempotency key or '0', with
---       a minus if that is a hash of IDs, digest, number of limits; for each: index in KEYS, max, period (ms)
+--       '1', traceparent or '', track ('1' or ''), index in KEYS of its idempotency key or '0',
+--       with a minus if that is a hash of IDs, digest, number of limits; for each limit:
+--       index in KEYS, max, period (ms)
 -- Reply for each message: 1 if it was kept, else JSON with
 --       repeat_of (ID of the first message with that key) or
 --       reused (true: the key was used for another body) or
@@ -27,8 +28,14 @@ end
 -- drop_keys() -> how many idempotency keys it dropped: of some that it comes across, the half that
 -- expires first.
 local function drop_keys()
-  local ages, keys = {}, redis.call('SCAN', math.random(0, 2^30), 'MATCH', base .. 'idempotency*', 'COUNT', 200)[2]
-  for _, key in ipairs(keys) do ages[key] = redis.call('PTTL', key) end
+  local ages, keys = {}, {}
+  for _, key in ipairs(redis.call('SCAN', math.random(0, 2^30), 'MATCH', base .. 'idempotency*', 'COUNT', 200)[2]) do
+    local name = string.sub(key, #base + 1)
+    if string.find(name, '^idempotency:') or string.find(name, '^idempotency%-at:') then
+      keys[#keys + 1] = key
+      ages[key] = redis.call('PTTL', key)
+    end
+  end
   table.sort(keys, function(x, y) return ages[x] < ages[y] end)
   for i = 1, math.ceil(#keys / 2) do redis.call('DEL', keys[i]) end
   return #keys
@@ -68,10 +75,10 @@ else
   end
 end
 
--- A message's idempotency key: a string, '<ID> <digest>', or in a hash the rest of an ID that says it
--- all (kind 'hash').
--- known(key, kind, id, digest) -> the answer if the key is known, or nil. take(...): the same, and it
--- is known from now on. drop(...): it is not any more.
+-- A message's idempotency key is a string, '<ID> <digest>', or a field of a hash (kind 'hash'): the
+-- rest of an event ID that was computed from key and body.
+-- known(key, kind, id, digest) -> the answer if the key is known, or nil. take(...) -> the same; a
+-- key that was not known is known from then on. drop(...): the key is not known any more.
 local function known(key, kind, id, digest)
   local first
   if kind == 'hash' then first = redis.pcall('HEXISTS', key, string.sub(id, 11)) else first = redis.pcall('GET', key) end
