@@ -15,16 +15,16 @@ type Writers struct {
 
 // number is this process's, from 0.
 func (w Writers) number(host string) (n int, err error) {
-	n = w.Writer
-	if most := cmp.Or(w.Writers, 1); most == 1 {
+	n, most := w.Writer, cmp.Or(w.Writers, 1)
+	if most == 1 {
 		n = max(n, 0)
 	} else if n < 0 {
 		if n, err = strconv.Atoi(host[strings.LastIndexByte(host, '-')+1:]); err != nil {
 			return 0, fmt.Errorf("EMAIL_WRITER: it is needed if EMAIL_WRITERS is %d, since the host name %q does not end with a number", most, host)
 		}
 	}
-	if n >= cmp.Or(w.Writers, 1) {
-		return 0, fmt.Errorf("EMAIL_WRITER: %d must be less than EMAIL_WRITERS, %d", n, cmp.Or(w.Writers, 1))
+	if n >= most {
+		return 0, fmt.Errorf("EMAIL_WRITER: %d must be less than EMAIL_WRITERS, %d", n, most)
 	}
 	return n, nil
 }

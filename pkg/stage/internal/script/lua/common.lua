@@ -165,11 +165,16 @@ local function liveness(group, consumer)
   return ttl == -1 and 'away' or 'gone'
 end
 
--- writer_of(value) -> name of a shard's writer, and 'free' if it has given the shard up or there was
--- none yet, 'taking' or '', from the field that writer.lua explains; and since when it has it.
-local function writer_of(value)
+-- last_writer(value) -> name of a shard's writer, also of one that has given the shard up; 'free' if
+-- it has or there was none yet, 'taking', or ''; and since when it has the shard. value is the field
+-- that writer.lua explains. writer(value) -> the writer that has the shard, or nil.
+local function last_writer(value)
   local name, since, state = string.match(value or '', '^(%S+) (%d+) ?(%a*)$')
   return name, state or 'free', since
+end
+local function writer(value)
+  local name, state = last_writer(value)
+  return state ~= 'free' and name or nil
 end
 
 -- total(channel, fields) -> entries ever added, as far as our counters know.

@@ -10,7 +10,8 @@ if not in_redis(KEYS[1])[ARGV[1]] then return 0 end
 local n = requeue(KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), nil)
 if n == 0 and forget(KEYS[1], ARGV[1], ARGV[2]) then
   local field = 'writer:' .. ARGV[1]
-  local name, state = writer_of(redis.call('HGET', KEYS[1] .. ':groups', field))
-  if name == ARGV[2] and state ~= 'free' then redis.call('HDEL', KEYS[1] .. ':groups', field) end
+  if writer(redis.call('HGET', KEYS[1] .. ':groups', field)) == ARGV[2] then
+    redis.call('HDEL', KEYS[1] .. ':groups', field)
+  end
 end
 return n

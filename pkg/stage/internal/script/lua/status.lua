@@ -35,8 +35,7 @@ local function look_group(channel, g, fields, r)
     name = g.name, optional = not g.required, backlog = waiting(channel, fields, g.name), pending = 0,
     settled = count(fields, 'done:' .. g.name), lost = count(fields, 'lost:' .. g.name), consumers = {},
   }
-  local writer, state = writer_of(fields['writer:' .. g.name])
-  if state ~= 'free' then out.writer = writer end
+  out.writer = writer(fields['writer:' .. g.name])
   if not r then return record(out) end
   out.pending = r.pending
   local id, entry = oldest(channel, g.name, r.pending, r.last)

@@ -105,9 +105,8 @@ if alive then
   out.taken_over, out.more = taken, out.more or more
 end
 if lasting and cluster then
-  local name, state = writer_of(redis.call('HGET', channel .. ':groups', 'writer:' .. group))
-  if state ~= 'free' then out.writer = name end
-  out.waits = not out.writer or liveness(group, name) ~= 'alive'
+  out.writer = writer(redis.call('HGET', channel .. ':groups', 'writer:' .. group))
+  out.waits = not out.writer or liveness(group, out.writer) ~= 'alive'
   -- A call that came too late may have left an entry to a consumer that had given the shard up.
   if out.writer ~= consumer then requeue(channel, group, consumer, most, max_dead, nil) end
 end

@@ -14,7 +14,7 @@ local bad = wrong_of(KEYS[1], '', ':groups')
 if bad then return refusal(bad) end
 local group, consumer, what = ARGV[1], ARGV[2], ARGV[3]
 local field = 'writer:' .. group
-local name, state, since = writer_of(redis.call('HGET', KEYS[2], field))
+local name, state, since = last_writer(redis.call('HGET', KEYS[2], field))
 local function set(to)
   name, state = consumer, to
   redis.call('HSET', KEYS[2], field, consumer .. ' ' .. since .. (to == '' and '' or ' ' .. to))
