@@ -1,9 +1,11 @@
 #!/bin/sh
 # A node of a Redis Cluster, for docker-compose.cluster.yml:
 #   cluster.sh node    starts a Redis in the working folder
-#   cluster.sh ready   tells whether the cluster serves all slots, and this node some of them or it has its master's data
-# ME is the address of this one, NODES are those of all, as host:port. The first node makes them a
-# cluster when all answer and none has a key. Keep the folders: they hold the data and the node's ID.
+#   cluster.sh ready   succeeds if the cluster serves all slots, and this node is a master with some of
+#                      them, or a replica that has its master's data
+# ME is the address of this node, NODES are the addresses of all, as host:port. The first node makes
+# them a cluster when all answer and none has a key. Keep the folders: they hold the data and the
+# nodes' IDs.
 set -eu
 umask 077
 [ -n "${REDISCLI_AUTH:-}" ] || unset REDISCLI_AUTH # redis-cli --cluster would send the empty one
@@ -22,7 +24,7 @@ empty() {
 	done
 }
 
-# found makes the cluster; a try before may have been cut off. From then on there is a file "founded".
+# found makes the cluster, and then the file "founded". An earlier try may have been cut off.
 found() {
 	until empty; do sleep 1; done
 	for n in $NODES; do ask "$n" cluster reset hard; done

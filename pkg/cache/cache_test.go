@@ -278,8 +278,8 @@ func TestHanging(t *testing.T) {
 	}
 }
 
-// The process that held the lock was killed: when the lock has ended, another one loads. The lock of a
-// load outlives it.
+// The process that held the lock was killed: when the lock has ended, another one loads. The lock
+// of a load outlives it.
 func TestLoaderKilled(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		stagetest.OK(t, plain(t, o).Set(t.Context(), "cache:t:k#lock", "token of the dead", 300*time.Millisecond).Err())

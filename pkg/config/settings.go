@@ -268,8 +268,8 @@ func (u RedisURL) parse() (at place, err error) {
 		}
 	}
 	if q.Get("master_name") != "" {
-		// As in all of go-redis, the user and password before the @ are Sentinel's, those in
-		// the query are Redis'.
+		// As in all of go-redis, the user and password before the @ are Sentinel's, those
+		// in the query are Redis'.
 		if at.failover, err = redis.ParseFailoverURL(one); err == nil && p.Port() == "" {
 			at.failover.SentinelAddrs[0] = net.JoinHostPort(p.Hostname(), "26379") // the client would take Redis' own port
 		}

@@ -29,8 +29,8 @@ type payload[T any] interface {
 	Validate() error
 }
 
-// fuzz holds ReadPayload to encoding/json. What is taken may pass and is right, and comes back as it
-// was when it is written and read again.
+// fuzz holds ReadPayload to encoding/json. What is taken may pass and is right, and comes back as
+// it was when it is written and read again.
 func fuzz[T interface {
 	comparable
 	Validate() error

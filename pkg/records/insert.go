@@ -17,9 +17,9 @@ const (
 )
 
 // InsertMany stores records, unordered, in one round trip unless they are large, and returns one
-// error per record. It is nil if a majority of the store's members has the record in its journal, or
-// if its event ID was stored before; else [Down] and [ErrRefused] tell what kind of error it is. An
-// error of one record does not affect the others.
+// error per record. It is nil if a majority of the store's members has the record in its journal,
+// or if its event ID was stored before; else [Down] and [ErrRefused] tell what kind of error it is.
+// An error of one record does not affect the others.
 func (s *Store) InsertMany(ctx context.Context, records []Record) []error {
 	size, n := 0, len(records)
 	for _, r := range records {

@@ -116,8 +116,8 @@ func TestInsertManyFindsTheSpoiler(t *testing.T) {
 	}
 }
 
-// A large record has a command of its own, and one that is too large for a message does not keep the
-// others.
+// A large record has a command of its own, and one that is too large for a message does not keep
+// the others.
 func TestInsertManyLarge(t *testing.T) {
 	server, store := serve(t, func(string, bson.Raw) bson.D { return inserted(1) })
 	all := three()

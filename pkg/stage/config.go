@@ -63,10 +63,11 @@ type Config struct {
 	// falls silent.
 	Consumer string
 
-	// Writer and Writers divide the shards of a Redis Cluster among lasting consumers, each with
-	// its own name: this one, number Writer from 0, wants the shards whose number modulo Writers
-	// is Writer. A shard changes hands only if its last writer has given it up. Default 0 of 1.
-	// Run fails with ErrShards if there are more writers than shards; a single Redis has one.
+	// Writer and Writers divide the shards of a Redis Cluster among lasting consumers, each
+	// with its own name: this one, number Writer from 0, wants the shards whose number modulo
+	// Writers is Writer. A shard changes hands only if its last writer has given it up. Default
+	// 0 of 1. Run fails with ErrShards if there are more writers than shards; a single Redis
+	// has one.
 	Writer, Writers int
 
 	Workers    int           // handler calls at once. Default 64 (one-event handlers), 1 (batch handlers)

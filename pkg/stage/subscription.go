@@ -15,9 +15,9 @@ type lastHeard struct{ ns atomic.Int64 }
 func (l *lastHeard) now()               { l.ns.Store(time.Now().UnixNano()) }
 func (l *lastHeard) ago() time.Duration { return time.Since(time.Unix(0, l.ns.Load())) }
 
-// guard closes sub when ctx ends, or when it is broken without saying so: it pings every
-// pings, if that is not 0, and nothing came for a lease and a call's time. After this process itself was frozen, what came
-// meanwhile has to be read first.
+// guard closes sub when ctx ends, or when nothing came for a lease and a call's time: then it is
+// broken without saying so. It sends a PING once in pings; with 0 it sends none. After this process
+// itself was frozen, what came meanwhile has to be read first.
 func (b *Broker) guard(ctx context.Context, sub *redis.PubSub, heard *lastHeard, pings time.Duration) {
 	defer sub.Close()
 	t := time.NewTicker(cmp.Or(pings, b.opt.Lease))

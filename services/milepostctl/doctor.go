@@ -22,9 +22,10 @@ func (t *tool) doctor() *cobra.Command {
 		Short: "Check Redis, the store and the pipeline, and say what to change",
 		Long: `doctor checks what the promises depend on. Of Redis: credentials and TLS, the rights of this user,
 version, persistence, memory and eviction, output buffers, clock and response times, and keys of other
-programs; of a Redis Cluster, the slots, SHARDS, the largest stream, and the settings of all nodes. A user with the name of a program needs no more than that program. Of the cache's Redis
-(CACHE_REDIS_URL): rights and eviction. Of MongoDB (--mongo,
-MONGO_URL or MONGO_HOST): version, index, clock and response times. Of the pipeline: what status
+programs; of a Redis Cluster, the slots, SHARDS, the largest stream, and the settings of all nodes. A
+user with the name of a program needs no more than that program. Of the cache's Redis
+(CACHE_REDIS_URL): rights and eviction. Of MongoDB (--mongo, MONGO_URL or MONGO_HOST): version, index,
+clock and response times. Of the pipeline: what status
 says is wrong, dead letters near MAX_DEAD, and backlogs near MAX_BACKLOG. Set MAX_DEAD, MAX_BACKLOG and
 WAIT_REPLICAS as the services have them.
 

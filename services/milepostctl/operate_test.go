@@ -145,8 +145,8 @@ func TestDoctorBad(t *testing.T) {
 	}
 }
 
-// TestStatusSays: status and find of a stage that was never there, runs, and has stopped. TestStuckEvent
-// of test/e2e goes on from here.
+// TestStatusSays: status and find of a stage that was never there, runs, and has stopped.
+// TestStuckEvent of test/e2e goes on from here.
 func TestStatusSays(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		if s := runTool(t, o, "", "status", "--sample", "0"); s.code != ExitOK || s.out != "no stage has ever run here\n" {

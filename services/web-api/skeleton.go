@@ -167,8 +167,8 @@ func (m *mapView) fill(x, y int, texts []string) {
 	m.From, m.Line, m.View, m.Miles, m.Km, m.Share = texts[0], texts[1], texts[2], texts[3], texts[4], template.URL(texts[5])
 }
 
-// fillAccepted fills the skeleton for a, in b. It returns nil if a has something that only the template
-// can show: an ID that must be escaped in an address, or no valid place.
+// fillAccepted fills the skeleton for a, in b. It returns nil if a has something that only the
+// template can show: an ID that must be escaped in an address, or no valid place.
 func (s *site) fillAccepted(b *pageBuffer, to *mount, a *acceptedView, zip bool) []byte {
 	m := s.mapOf(typed{Lat: a.Lat, Long: a.Long, Place: a.place()})
 	if !m.Chosen || !plainID(a.ID) {

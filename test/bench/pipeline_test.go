@@ -32,8 +32,9 @@ const (
 	lightly = 100 // submissions a second that leave the machine mostly idle
 )
 
-// BenchmarkPipeline measures one stretch after the other, for each durability of Redis. of-NAME is a
-// stretch's rate, divided by that of another. Run it with -benchtime 1x; a -count gives more rounds.
+// BenchmarkPipeline measures one stretch after the other, for each durability of Redis. of-NAME is
+// a stretch's rate, divided by that of another. Run it with -benchtime 1x; a -count gives more
+// rounds.
 func BenchmarkPipeline(b *testing.B) {
 	s := whole
 	if testing.Short() {

@@ -75,8 +75,9 @@ func TestBench(t *testing.T) {
 				continue
 			}
 			positive(at, "cpu-s/1000", "distance-MB", "db-MB", "email-MB")
-			// In short runs entries of one window are counted in another; on their way they
-			// are all added to three streams, acknowledged by three stages and published.
+			// In short runs entries of one window are counted in another; on their way
+			// they are all added to three streams, acknowledged by three stages and
+			// published.
 			if n := all[at]["redis-commands/event"]; n < 6 || n > 200 {
 				t.Errorf("%s: %v Redis commands an event", at, n)
 			}

@@ -217,7 +217,8 @@ func (l *ledger) balance() counts {
 	about, err := look.Status(t.Context(), event.EmailSent)
 	stagetest.OK(t, err)
 	n := about.Added
-	// A failover may forget what was not answered 201, after its line was written, bare messages too.
+	// A failover may forget what was not answered 201, after its line was written, bare
+	// messages too.
 	if n != l.lines && !(l.p.redis == nil && n < l.lines && n >= l.lines-l.kept-l.bare) {
 		wrong = append(wrong, fmt.Sprintf("%d messages on %s, want one for each of %d lines", n, event.EmailSent, l.lines))
 	}

@@ -373,8 +373,8 @@ type lines struct {
 	total int               // with those that are not complete
 }
 
-// sent reads the logs and what they were renamed to. A complete line that is not the article's fails
-// the test.
+// sent reads the logs and what they were renamed to. A complete line that is not the article's
+// fails the test.
 func (p *pipeline) sent() lines {
 	p.t.Helper()
 	found := lines{of: map[string]int{}, miles: map[string]string{}}

@@ -189,8 +189,8 @@ func (p *pipeline) leaves(look *inspect.Pipeline, s *service) (again int) {
 	return again
 }
 
-// keyed submits with an idempotency key an event of a shard that another writer is to get, and waits
-// for its line.
+// keyed submits with an idempotency key an event of a shard that another writer is to get, and
+// waits for its line.
 func (p *pipeline) keyed(l *ledger, edge *service) (v visit) {
 	p.t.Helper()
 	for n := range 100 {
@@ -208,8 +208,8 @@ func (p *pipeline) keyed(l *ledger, edge *service) (v visit) {
 	return v
 }
 
-// repeat submits the event again after Redis has forgotten its key. Its shard's writer does not know
-// its line, and must not write another.
+// repeat submits the event again after Redis has forgotten its key. Its shard's writer does not
+// know its line, and must not write another.
 func (p *pipeline) repeat(c *stagetest.Sharded, edge *service, v visit) {
 	p.t.Helper()
 	var forgotten atomic.Int64

@@ -84,8 +84,8 @@ func TestByHand(t *testing.T) {
 	}
 }
 
-// TestAddService adds a service as CONTRIBUTING.md says, which changes nothing of others. It runs it
-// beside `make run`, sees its first event, and removes it with its group.
+// TestAddService adds a service as CONTRIBUTING.md says, which changes nothing of others. It runs
+// it beside `make run`, sees its first event, and removes it with its group.
 func TestAddService(t *testing.T) {
 	t.Parallel()
 	blocks := commands(t, 2)

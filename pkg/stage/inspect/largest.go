@@ -13,8 +13,8 @@ type Stream struct {
 	Bytes, Entries int64
 }
 
-// Largest returns the stream with the most bytes among those of the channels and their dead letters,
-// and the number of shards. Shards that are away are left out; it is an error if all are.
+// Largest returns the stream with the most bytes among those of the channels and their dead
+// letters, and the number of shards. Shards that are away are left out; it is an error if all are.
 func (p *Pipeline) Largest(ctx context.Context, channels ...string) (most Stream, shards int, err error) {
 	links, err := p.b.Shards(ctx)
 	if err != nil {

@@ -56,8 +56,8 @@ type GroupStatus struct {
 	Rate        *float64         `json:"rate"`                   // entries settled a second, or nil
 	Lost        int              `json:"lost"`                   // entries trimmed unsettled
 	Consumers   []ConsumerStatus `json:"consumers"`
-	// Writer is the consumer that a shard of a Redis Cluster belongs to, if consumers are lasting.
-	// The sum of the shards has none.
+	// Writer is the consumer that a shard of a Redis Cluster belongs to, if consumers are
+	// lasting. The sum of the shards has none.
 	Writer string `json:"writer,omitempty"`
 }
 

@@ -80,8 +80,8 @@ func TestSentinelPolicies(t *testing.T) {
 	}
 }
 
-// With broker.mode=cluster every program finds the nodes, with SHARDS, password and WAIT_REPLICAS; the
-// policies open the ports of all of them, and the chart runs no broker.
+// With broker.mode=cluster every program finds the nodes, with SHARDS, password and WAIT_REPLICAS;
+// the policies open the ports of all of them, and the chart runs no broker.
 func TestCluster(t *testing.T) {
 	all := rendered(t, "milepost", `{broker: {mode: cluster, external: {host: n0}, cluster: {nodes: [n1, "n2:7000"], shards: 32, waitReplicas: 1}, auth: {enabled: true, existingSecret: s}}, tools: {enabled: true}}`)
 	var policies []*networkingv1.NetworkPolicy

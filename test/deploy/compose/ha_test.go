@@ -17,9 +17,9 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// TestReplicated: with docker-compose.ha.yml every program finds the master by three Sentinels, with
-// docker-compose.cluster.yml the nodes of a Redis Cluster, and the new containers are as hardened as
-// the others.
+// TestReplicated: with docker-compose.ha.yml every program finds the master by three Sentinels,
+// with docker-compose.cluster.yml the nodes of a Redis Cluster, and the new containers are as
+// hardened as the others.
 func TestReplicated(t *testing.T) {
 	for file, tc := range map[string]struct{ nodes, sentinels, wait int }{
 		"docker-compose.ha.yml":      {nodes: 3, sentinels: 3, wait: 1},
@@ -51,8 +51,8 @@ func TestReplicated(t *testing.T) {
 			}
 			addressed := 0
 			for name, s := range p.Services {
-				// A name would do until its container stops: from then on Sentinel hangs in looking
-				// it up.
+				// A name would do until its container stops: from then on Sentinel
+				// hangs in looking it up.
 				me := s.Environment["ME"]
 				if me == nil {
 					continue

@@ -35,7 +35,7 @@ package keys
 //	progress::hashes            list of these hashes in the order in which they were made
 //	progress:                   Pub/Sub channel: "<id> <line>" of all tracked events
 //	idempotency:<key>           string: "<event ID> <digest>", for 24 h
-//	idempotency-at:<start of an ID>  hash with expiry, 24 h: rest of the event ID, which was computed
+//	idempotency-at:<start of an ID>  hash with expiry, 24 h: rest of the event ID, computed
 //	                            from a key whose time is known -> ""
 //	limit:<name>                string: theoretical arrival time of a rate limit, in ms
 //	pipeline                    hash: version, shards, created, secret of computed event IDs
