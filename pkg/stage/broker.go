@@ -79,6 +79,7 @@ func Open(o Options) (*Broker, error) {
 	c.DisableIdentity = true
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	b := &Broker{opt: o, redis: redis.NewClient(&c), log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}
+	b.rights.last = map[string]verdict{}
 	b.link = &link.Link{Client: b.home, Keys: keys.Of(o.Prefix), Allowed: b.allowed, MaxDead: o.MaxDead, Timeout: o.Timeout, Lost: b.lost}
 	return b, nil
 }

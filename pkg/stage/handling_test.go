@@ -110,10 +110,12 @@ func TestRetryHoldsNothing(t *testing.T) {
 		c := stage.Config{Name: "s", In: "in", Workers: 1, Prefetch: 1, BackoffMin: time.Millisecond}
 		var got tally
 		var third atomic.Bool
+		var made atomic.Int32 // tries of the bad event: the wait may be over before the stage stops
 		p := publisher(t, b, "in")
 		stop := start(t, b, c, stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
 			if e.Body == "bad" {
-				if e.Tries == 2 {
+				made.Add(1)
+				if e.Tries >= 2 {
 					third.Store(true)
 					return stage.Nothing{}, stage.RetryAfter(errors.New("much later"), 2*time.Second)
 				}
@@ -139,8 +141,8 @@ func TestRetryHoldsNothing(t *testing.T) {
 			}
 			return stage.Nothing{}, nil
 		}))
-		if n := <-tries; n != 3 {
-			t.Errorf("after a restart the event has %d tries, want 3", n)
+		if n := <-tries; n != int(made.Load()) {
+			t.Errorf("after a restart the event has %d tries, want %d", n, made.Load())
 		}
 	})
 }

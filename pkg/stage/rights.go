@@ -21,7 +21,13 @@ import (
 type rights struct {
 	mu    sync.Mutex
 	needs []func(keys.Names) []need
-	err   error // of the last check, if the user lacks rights
+	last  map[string]verdict // by the base of a shard's keys
+}
+
+// verdict is what a shard's last check said.
+type verdict struct {
+	err     error // if the user lacks rights
+	granted int   // how many checks have found all rights
 }
 
 // need is a command in words, and the ACL rules that allow it.
@@ -74,7 +80,7 @@ func (b *Broker) needs(k keys.Names) (all []need) {
 // allowed asks Redis whether the user may do all that the stages and publishers need, and whether
 // Redis takes writes.
 func (b *Broker) allowed(ctx context.Context, over *link.Link) error {
-	needs := b.needs(over.Keys)
+	needs, before := b.needs(over.Keys), b.verdict(over)
 	args := make([]any, len(needs))
 	for i, n := range needs {
 		args[i] = n.command
@@ -121,16 +127,37 @@ func (b *Broker) allowed(ctx context.Context, over *link.Link) error {
 	if len(missing) > 0 {
 		err = b.lacking(over, missing, has, reset)
 	}
+	b.judge(over, before, len(missing) > 0, err)
+	return err
+}
+
+func (b *Broker) verdict(over *link.Link) verdict {
 	b.rights.mu.Lock()
 	defer b.rights.mu.Unlock()
-	if len(missing) > 0 && (b.rights.err == nil || b.rights.err.Error() != err.Error()) {
-		b.log.Error("the rights in redis do not suffice", "err", err)
+	return b.rights.last[over.Keys.Base]
+}
+
+// judge keeps what a check said that began when the verdict was before. Checks run side by side: a
+// refusal does not count if another check has found all rights in the meantime.
+func (b *Broker) judge(over *link.Link, before verdict, lacks bool, err error) {
+	b.rights.mu.Lock()
+	defer b.rights.mu.Unlock()
+	now := b.rights.last[over.Keys.Base]
+	switch {
+	case !lacks:
+		now.err = nil
+		if err == nil {
+			now.granted++
+		}
+	case now.granted != before.granted:
+		return
+	default:
+		if now.err == nil || now.err.Error() != err.Error() {
+			b.log.Error("the rights in redis do not suffice", "err", err)
+		}
+		now.err = err
 	}
-	b.rights.err = nil
-	if len(missing) > 0 {
-		b.rights.err = err
-	}
-	return err
+	b.rights.last[over.Keys.Base] = now
 }
 
 // notRedis is the error if something else than Redis answers with err.
@@ -144,11 +171,16 @@ func foreign(err error) bool {
 	return errors.As(err, &reply) && !link.Away(err) && !link.Refused(err) && !strings.Contains(reply.Error(), "user_script") && !strings.Contains(reply.Error(), "ing script")
 }
 
-// denied is what the user lacked at the last check.
+// denied is what the user lacked at the last check of some shard.
 func (b *Broker) denied() error {
 	b.rights.mu.Lock()
 	defer b.rights.mu.Unlock()
-	return b.rights.err
+	for _, v := range b.rights.last {
+		if v.err != nil {
+			return v.err
+		}
+	}
+	return nil
 }
 
 // lacking names what is missing. has are the kinds of rules ("~", "&") that need no more; reset are
