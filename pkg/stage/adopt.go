@@ -193,8 +193,7 @@ func (f *feed) adopt(ctx, live context.Context) error {
 		helpers.Go(func() { a.watch(helping) })
 	}
 	for _, s := range f.s.b.all() {
-		b := &inbox{shard: s}
-		b.wake.L = &b.mu
+		b := &inbox{shard: s, gathering: gather(adoptMost, 1, (*adopted).bytes)}
 		a.inbox = append(a.inbox, b)
 		f.writers.Go(func() { a.write(live, b) })
 	}
@@ -329,12 +328,8 @@ func (s *lane) successor() bool {
 // inbox holds messages on their way into a shard's stream.
 type inbox struct {
 	*shard
-	batch int // number of the last batch that was written
-
-	mu     sync.Mutex
-	wake   sync.Cond
-	list   []adopted
-	closed bool
+	*gathering[adopted]
+	number int // of the last batch
 }
 
 type adopted struct {
@@ -342,33 +337,7 @@ type adopted struct {
 	size                     int // of the payload, if it is too large and only its begin is here; else 0
 }
 
-func (b *inbox) close() {
-	b.mu.Lock()
-	b.closed = true
-	b.mu.Unlock()
-	b.wake.Signal()
-}
-
-// next waits for messages and returns them without removing them; none when the inbox is closed and
-// empty.
-func (b *inbox) next() []adopted {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for len(b.list) == 0 && !b.closed {
-		b.wake.Wait()
-	}
-	n := fitting(b.list, adoptMost, func(m *adopted) int { return len(m.payload) })
-	return b.list[:n:n]
-}
-
-// remove removes the first messages, which next returned.
-func (b *inbox) remove(n int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.list = b.list[n:]; len(b.list) == 0 {
-		b.list = nil
-	}
-}
+func (m *adopted) bytes() int { return len(m.payload) }
 
 // add never waits: Redis ends a subscription whose messages are not taken. Over adoptBytes a
 // message is dropped and counted.
@@ -386,22 +355,18 @@ func (a *adoption) add(payload string) {
 		return
 	}
 	m.traceparent = a.s.adopted(m.id)
-	b := a.inbox[ShardOf(m.id, len(a.inbox))]
-	b.mu.Lock()
-	b.list = append(b.list, m)
-	b.mu.Unlock()
-	b.wake.Signal()
+	a.inbox[ShardOf(m.id, len(a.inbox))].add(m)
 }
 
 // write adds messages to the stream until the inbox is closed and empty, or ctx ends.
 func (a *adoption) write(ctx context.Context, b *inbox) {
 	for {
-		batch := b.next()
+		batch := b.take()
 		if len(batch) == 0 {
 			return
 		}
-		b.batch++
-		args, large, bytes := []any{b.batch, a.s.cfg.Name, b.maxDead, len(batch)}, 0, 0
+		b.number++
+		args, large, bytes := []any{b.number, a.s.cfg.Name, b.maxDead, len(batch)}, 0, 0
 		for _, m := range batch {
 			size := ""
 			if m.size > 0 {
@@ -419,7 +384,7 @@ func (a *adoption) write(ctx context.Context, b *inbox) {
 		}
 		a.s.m.adopted.Add(float64(len(batch) - large))
 		a.s.m.deadN.Add(float64(large))
-		b.remove(len(batch))
+		b.done(batch)
 		a.bytes.Add(-int64(bytes))
 	}
 }

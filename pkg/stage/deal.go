@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/milepost/milepost/pkg/stage/internal/link"
@@ -14,11 +13,8 @@ import (
 // dealer gives submissions that may go to any shard to the shards in turn, a whole batch each: a
 // script alone takes Redis 24 µs, and each submission in it 0.6 µs.
 type dealer struct {
+	*gathering[publishing]
 	outlets []*outlet
-	mu      sync.Mutex
-	wake    sync.Cond
-	list    []publishing
-	closed  bool
 	ended   chan struct{}
 }
 
@@ -28,46 +24,16 @@ const (
 )
 
 func newDealer(outlets []*outlet) *dealer {
-	d := &dealer{outlets: outlets, ended: make(chan struct{})}
-	d.wake.L = &d.mu
+	d := &dealer{gathering: gather(scriptMost, 1, (*publishing).size), outlets: outlets, ended: make(chan struct{})}
 	go d.loop()
 	return d
-}
-
-func (d *dealer) add(x publishing) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return ErrClosed
-	}
-	d.list = append(d.list, x)
-	d.wake.Signal()
-	return nil
-}
-
-// close hands out what has gathered.
-func (d *dealer) close() {
-	d.mu.Lock()
-	d.closed = true
-	d.mu.Unlock()
-	d.wake.Signal()
-	<-d.ended
 }
 
 func (d *dealer) loop() {
 	defer close(d.ended)
 	for turn := 0; ; {
-		d.mu.Lock()
-		for len(d.list) == 0 && !d.closed {
-			d.wake.Wait()
-		}
-		n := fitting(d.list, settleMost, func(x *publishing) int { return len(x.payload) })
-		batch := d.list[:n:n]
-		if d.list = d.list[n:]; len(d.list) == 0 {
-			d.list = nil
-		}
-		d.mu.Unlock()
-		if n == 0 {
+		batch := d.take()
+		if len(batch) == 0 {
 			return
 		}
 		for range d.outlets { // if all failed, each gets its turn all the same
@@ -78,22 +44,21 @@ func (d *dealer) loop() {
 		for i := range batch {
 			batch[i].s.ID = idFor(batch[i].s.ID, turn, len(d.outlets))
 		}
-		batch[n-1].done = make(chan struct{})
-		if d.outlets[turn].add(batch...) != nil {
-			continue // closed; Publish was not to be called any more
+		done := make(chan struct{})
+		batch[len(batch)-1].done = done
+		if d.outlets[turn].add(batch...) { // else closed: Publish was not to be called any more
+			select {
+			case <-done:
+			case <-time.After(dealWait):
+			}
 		}
-		select {
-		case <-batch[n-1].done:
-		case <-time.After(dealWait):
-		}
+		d.done(batch)
 	}
 }
 
 // works tells whether the shard did not fail just now, and has no backlog of submissions.
 func (o *outlet) works() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.list) < settleMost && time.Since(time.Unix(0, o.away.Load())) > awayFor
+	return o.waiting() < scriptMost && time.Since(time.Unix(0, o.away.Load())) > awayFor
 }
 
 // known tells whether the outlet's shard has the submission's key.

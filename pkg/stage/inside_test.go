@@ -130,7 +130,7 @@ func TestEra(t *testing.T) {
 	stagetest.OK(t, rdb.Do(t.Context(), "xclaim", "in", "s", "someone", 0, "5-5", "force", "justid").Err())
 	close(hold)
 	stagetest.Eventually(t, "the late result is dropped", func() bool {
-		out := &s.all()[0].out
+		out := s.all()[0].out
 		out.mu.Lock()
 		defer out.mu.Unlock()
 		s.queue.mu.Lock()
@@ -267,7 +267,7 @@ func TestRepeatedScripts(t *testing.T) {
 
 // A script call, a read and the hand are bounded by bytes too; one that alone is larger goes alone.
 func TestBoundedByBytes(t *testing.T) {
-	list := []int{batchBytes / 2, batchBytes / 2, 1, 2 * batchBytes, 1}
+	list := []int{scriptBytes / 2, scriptBytes / 2, 1, 2 * scriptBytes, 1}
 	var got []int
 	for rest := list; len(rest) > 0; {
 		n := fitting(rest, 4, func(n *int) int { return *n })

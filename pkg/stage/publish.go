@@ -64,14 +64,10 @@ type Publisher struct {
 // outlet publishes on one shard.
 type outlet struct {
 	*shard
-	p *Publisher
-
-	mu     sync.Mutex
-	wake   sync.Cond
-	list   []publishing
-	closed bool
-	ended  chan struct{}
-	away   atomic.Int64 // Unix nanoseconds of the last failure; 0 if a script succeeded since
+	*gathering[publishing]
+	p     *Publisher
+	ended chan struct{}
+	away  atomic.Int64 // Unix nanoseconds of the last failure; 0 if a script succeeded since
 }
 
 type publishing struct {
@@ -80,6 +76,8 @@ type publishing struct {
 	answer  chan published // buffered: the caller may have left
 	done    chan struct{}  // if not nil, closed with the answer
 }
+
+func (x *publishing) size() int { return len(x.payload) }
 
 type published struct {
 	Receipt
@@ -115,10 +113,8 @@ func (p *Publisher) open(ctx context.Context) ([]*outlet, error) {
 	}
 	outlets := make([]*outlet, len(shards))
 	for i, s := range shards {
-		o := &outlet{shard: s, p: p, ended: make(chan struct{})}
-		o.wake.L = &o.mu
-		outlets[i] = o
-		go o.loop()
+		outlets[i] = &outlet{shard: s, gathering: gather(scriptMost, 1, (*publishing).size), p: p, ended: make(chan struct{})}
+		go outlets[i].loop()
 	}
 	if len(outlets) > 1 {
 		p.dealer = newDealer(outlets)
@@ -164,21 +160,17 @@ func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err e
 		defer func() { endSpan(span, err) }()
 	}
 	x := publishing{s: s, payload: payload, answer: make(chan published, 1)}
-	switch {
-	case len(outlets) == 1:
-		err = outlets[0].add(x)
-	default:
+	if len(outlets) > 1 {
 		if err = p.admit(ctx, outlets, &x.s); err != nil {
 			return Receipt{}, err
 		}
-		if deal {
-			err = p.dealer.add(x)
-		} else {
-			err = outlets[ShardOf(s.ID, len(outlets))].add(x)
-		}
 	}
-	if err != nil {
-		return Receipt{}, err
+	to := outlets[ShardOf(s.ID, len(outlets))].gathering
+	if deal {
+		to = p.dealer.gathering
+	}
+	if !to.add(x) {
+		return Receipt{}, ErrClosed
 	}
 	select {
 	case a := <-x.answer:
@@ -188,19 +180,6 @@ func (p *Publisher) Publish(ctx context.Context, s Submission) (_ Receipt, err e
 	}
 }
 
-// add has the submissions published with the next script.
-func (o *outlet) add(x ...publishing) error {
-	o.mu.Lock()
-	if o.closed {
-		o.mu.Unlock()
-		return ErrClosed
-	}
-	o.list = append(o.list, x...)
-	o.mu.Unlock()
-	o.wake.Signal()
-	return nil
-}
-
 // Close publishes what has gathered, and then stops.
 func (p *Publisher) Close() error {
 	p.mu.Lock()
@@ -208,16 +187,14 @@ func (p *Publisher) Close() error {
 	p.mu.Unlock()
 	if p.dealer != nil {
 		p.dealer.close()
+		<-p.dealer.ended
 	}
 	outlets := p.outlets.Load()
 	if outlets == nil {
 		return nil
 	}
 	for _, o := range *outlets {
-		o.mu.Lock()
-		o.closed = true
-		o.mu.Unlock()
-		o.wake.Signal()
+		o.close()
 	}
 	for _, o := range *outlets {
 		<-o.ended
@@ -229,29 +206,15 @@ func (o *outlet) loop() {
 	defer close(o.ended)
 	ctx := context.Background()                 // each call has its own deadline, and Close waits for it
 	for registered := o.p.b.opt.Shards < 0; ; { // a tool is no part of the pipeline
-		o.mu.Lock()
-		for len(o.list) == 0 && !o.closed {
-			o.wake.Wait()
-		}
-		n := fitting(o.list, settleMost, func(x *publishing) int { return len(x.payload) })
-		batch := o.list[:n:n]
-		if o.list = o.list[n:]; len(o.list) == 0 {
-			o.list = nil
-		}
-		o.mu.Unlock()
-		if n == 0 {
+		batch := o.take()
+		if len(batch) == 0 {
 			return
 		}
 		if !registered && o.link.Ready(ctx) == nil {
 			registered = o.register(ctx)
 		}
 		o.publish(ctx, batch)
-		clear(batch)
-		o.mu.Lock()
-		if o.list == nil {
-			o.list = batch[:0]
-		}
-		o.mu.Unlock()
+		o.done(batch)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,23 +13,8 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
-const (
-	settleMost = 256      // entries in one script call: about a millisecond of Redis' time
-	batchBytes = 1 << 20  // payloads in one script call, unless one alone is larger
-	entryMost  = 64 << 10 // of a payload that is adopted; what a dead letter keeps of one
-)
-
-// fitting is how many of list, from the front, one script call takes: at most most and batchBytes,
-// but the first in any case.
-func fitting[T any](list []T, most int, size func(*T) int) int {
-	bytes := 0
-	for i := range list[:min(most, len(list))] {
-		if bytes += size(&list[i]); bytes > batchBytes && i > 0 {
-			return i
-		}
-	}
-	return min(most, len(list))
-}
+// entryMost is how many bytes of a payload are adopted, and how many a dead letter keeps.
+const entryMost = 64 << 10
 
 type outcome byte
 
@@ -93,71 +77,6 @@ func (b *bytesArg) MarshalBinary() ([]byte, error) { return *b, nil }
 // that Redis has work while the first one's reply travels. What comes slower gathers meanwhile.
 const settleAtOnce = 2
 
-// settlements gathers what is to be settled while a script is under way.
-type settlements struct {
-	mu     sync.Mutex
-	wake   sync.Cond
-	list   []settlement
-	under  int // scripts under way
-	closed bool
-}
-
-func (q *settlements) init() { q.wake.L = &q.mu }
-
-// due tells whether a batch may be taken.
-func (q *settlements) due() bool {
-	return q.closed || len(q.list) > 0 && q.under == 0 || len(q.list) >= settleMost && q.under < settleAtOnce
-}
-
-func (q *settlements) add(x settlement) {
-	q.mu.Lock()
-	q.list = append(q.list, x)
-	due := q.due()
-	q.mu.Unlock()
-	if due {
-		q.wake.Signal()
-	}
-}
-
-func (q *settlements) close() {
-	q.mu.Lock()
-	q.closed = true
-	q.mu.Unlock()
-	q.wake.Broadcast()
-}
-
-// take waits for settlements and returns up to settleMost, whose script is under way until done. It
-// returns none when the list is closed and empty.
-func (q *settlements) take() []settlement {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for !q.due() {
-		q.wake.Wait()
-	}
-	n := fitting(q.list, settleMost, (*settlement).size)
-	if n == 0 {
-		return nil
-	}
-	q.under++
-	batch := make([]settlement, n)
-	copy(batch, q.list)
-	clear(q.list[:n])
-	if q.list = q.list[n:]; len(q.list) == 0 {
-		q.list = nil
-	}
-	return batch
-}
-
-func (q *settlements) done() {
-	q.mu.Lock()
-	q.under--
-	due := q.due()
-	q.mu.Unlock()
-	if due {
-		q.wake.Signal()
-	}
-}
-
 // settler settles over a connection of its own, since it must know the connection's era.
 type settler struct {
 	s    *lane
@@ -180,7 +99,7 @@ func (s *lane) settleLoop(ctx context.Context) {
 			return
 		}
 		ok := t.settle(ctx, batch)
-		s.out.done()
+		s.out.done(batch)
 		if !ok {
 			return
 		}

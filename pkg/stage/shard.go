@@ -104,7 +104,7 @@ type lane struct {
 	hand   hand
 	replay replay
 	eras   eras
-	out    settlements
+	out    *gathering[settlement]
 	gate   gate
 	last   tickReply // guarded by Stage.figures
 	joined bool
@@ -124,10 +124,10 @@ type lane struct {
 func (s *Stage) enlist(shards []*shard) {
 	lanes := make([]*lane, len(shards))
 	for i, x := range shards {
-		l := &lane{Stage: s, shard: x, free: make(chan struct{}, 1), poke: make(chan struct{}, 1), news: make(chan struct{}, 1)}
+		l := &lane{Stage: s, shard: x, out: gather(scriptMost, settleAtOnce, (*settlement).size),
+			free: make(chan struct{}, 1), poke: make(chan struct{}, 1), news: make(chan struct{}, 1)}
 		l.token.Store("")
 		l.gate.init()
-		l.out.init()
 		l.hand.init(min(s.cfg.Prefetch, max(readMost, s.cfg.Prefetch/len(shards))), handBytes/len(shards))
 		l.gate.shut(starting, "", nil)
 		lanes[i] = l
