@@ -18,7 +18,6 @@ help: ## list the commands
 
 .PHONY: run
 run: ## run the whole pipeline in one process, on embedded stores: the page, the log, the channels
-	@CGO_ENABLED=0 $(GO) build -o bin/ports ./services/standalone/ports && bin/ports
 	@[ -x bin/standalone ] || echo "make run: compiling; the first time takes two to five minutes on two cores"
 	@(while sleep 60 >/dev/null 2>&1; do echo "make run: still compiling"; done) >&2 & p=$$!; \
 	CGO_ENABLED=0 $(GO) build $(BUILD) -o bin/standalone ./services/standalone/cmd/standalone; s=$$?; \

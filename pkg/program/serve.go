@@ -35,7 +35,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 		stopped <- s.Shutdown(live)
 	})
 	log.Info("serving", "url", "http://"+l.Addr().String()+"/")
-	err := s.Serve(wholeListener{l})
+	err := s.Serve(l)
 	if stop() { // the listener broke, and ctx has not ended
 		return errors.Join(fmt.Errorf("serve %s: %w", l.Addr(), err), s.Close())
 	}
