@@ -21,21 +21,29 @@ type mapView struct {
 	OfficeLat        float64
 	OfficeLong       float64
 
-	Chosen    bool   // there is a place to draw
-	From      string // its name, or its coordinates
-	X, Y      int
-	Line      string // the way; without a place the line of all places at the distance
-	View      string // the SVG viewBox: the world, or closer if the way is short
+	Chosen bool // there is a place to draw
+	spot
 	Miles, Km string // the distance; "" if it is not known
 	Hint      string // while there is no distance
-	Share     template.URL
-	miles     float64
+}
+
+// spot is what the map has of a place.
+type spot struct {
+	Lat      string       `json:"lat"` // decimal degrees
+	Long     string       `json:"long"`
+	From     string       `json:"from"` // its name, or its coordinates
+	Distance float64      `json:"miles"`
+	X        int          `json:"x"`
+	Y        int          `json:"y"`
+	Line     string       `json:"line"`  // the way; without a place the line of all places at the distance
+	View     string       `json:"view"`  // the SVG viewBox: the world, or closer if the way is short
+	Share    template.URL `json:"share"` // the page to share
 }
 
 // mapOf returns the map with the office and, if t has a valid one, the place and its distance.
 func (s *site) mapOf(t typed) mapView {
 	m := mapView{
-		Office: s.office.Name, OfficeLat: s.office.Point.Lat.Degrees(), OfficeLong: s.office.Point.Lng.Degrees(), View: world,
+		Office: s.office.Name, OfficeLat: s.office.Point.Lat.Degrees(), OfficeLong: s.office.Point.Lng.Degrees(), spot: spot{View: world},
 		Hint: "Choose a place to see the distance.",
 	}
 	m.OfficeX, m.OfficeY = onMap(s.office.Point)
@@ -44,7 +52,7 @@ func (s *site) mapOf(t typed) mapView {
 	if err != nil {
 		return m
 	}
-	m.Chosen = true
+	m.Chosen, m.Lat, m.Long = true, lat, long
 	m.Line, m.View = line(s.office.Point, point)
 	m.X, m.Y = onMap(point)
 	at, name := lat+","+long, t.name(lat, long)
@@ -54,7 +62,7 @@ func (s *site) mapOf(t typed) mapView {
 	}
 	m.Share = template.URL("/from?at=" + url.QueryEscape(at))
 	if miles, err := geodesy.Miles(s.office.Point, point); err == nil {
-		m.miles, m.Miles, m.Km = miles, grouped(miles), grouped(miles*kmPerMile)
+		m.Distance, m.Miles, m.Km = miles, grouped(miles), grouped(miles*kmPerMile)
 	}
 	return m
 }

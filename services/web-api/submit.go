@@ -15,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/geodesy"
 	"github.com/milepost/milepost/pkg/stage"
 )
 
@@ -32,28 +33,40 @@ func (s *site) form(c echo.Context) error {
 }
 
 // from is GET /from?at=40.7128,-74.0060,New York: a page to share, with the map and the distance.
+// The page with the form asks for the same in JSON, also by ?lat=&long=, as they were typed; the
+// answer is 204 while they are no place.
 func (s *site) from(c echo.Context) error {
-	m := s.mapOf(typedAt(c.QueryParam("at")))
-	if m.Miles == "" {
-		return echo.NewHTTPError(http.StatusNotFound, "this link names no place")
+	t, typing := typedAt(c.QueryParam("at")), c.QueryParams().Has("lat")
+	if typing {
+		t = typed{Lat: c.QueryParam("lat"), Long: c.QueryParam("long")}
 	}
-	if prefersJSON(c.Request()) {
-		return c.JSON(http.StatusOK, map[string]float64{"miles": m.miles})
+	m := s.mapOf(t)
+	switch {
+	case m.Miles != "" && prefersJSON(c.Request()):
+		return c.JSON(http.StatusOK, m.spot)
+	case m.Miles != "":
+		return s.page(c, http.StatusOK, "way", wayPage{Title: "From " + m.From + " to " + m.Office, Map: m})
+	case typing:
+		return c.NoContent(http.StatusNoContent)
 	}
-	return s.page(c, http.StatusOK, "way", wayPage{Title: "From " + m.From + " to " + m.Office, Map: m})
+	return echo.NewHTTPError(http.StatusNotFound, "this link names no place")
 }
 
-// typedAt is the place in an address: a pair of coordinates, with a name or without.
-func typedAt(at string) (t typed) {
+// typedAt is the place in an address: a pair of coordinates, with a name or without. The comma of
+// 1,2 stands between two of them, else whatever a field may hold is read.
+func typedAt(at string) typed {
 	if lat, long, name := named(at); name != "" {
 		return typed{Lat: lat, Long: long, Place: at}
 	}
-	if at != "" {
-		if lat, long, wrong := place(at, ""); wrong == nil {
-			t.Lat, t.Long = lat, long
+	lat, long, _ := strings.Cut(at, ",")
+	lat, long = strings.TrimSpace(lat), strings.TrimSpace(long)
+	if _, err := geodesy.Parse(lat, long); err != nil {
+		var wrong []*event.FieldError
+		if lat, long, wrong = place(at, ""); wrong != nil {
+			return typed{}
 		}
 	}
-	return t
+	return typed{Lat: lat, Long: long}
 }
 
 // toForm is GET /distance, where a reload or a bookmark of an accepted page leads.

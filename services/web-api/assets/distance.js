@@ -1,36 +1,7 @@
-// Distances as the server computes them, and the sign that shows one.
+// The sign with the distance, in miles or kilometres.
 
 const store = "milepost.units";
 const units = { miles: { name: "miles", per: 1 }, km: { name: "kilometres", per: 1.609344 } };
-const radians = Math.PI / 180;
-
-// between returns the miles of the shortest way over the WGS 84 ellipsoid (T. Vincenty, Survey
-// Review 23 (1975) 88-93). It returns NaN near the antipode, where the formula does not converge.
-export function between(p, q) {
-  const a = 6378137, f = 1 / 298.257223563, b = a * (1 - f);
-  const u1 = Math.atan((1 - f) * Math.tan(p.lat * radians)), u2 = Math.atan((1 - f) * Math.tan(q.lat * radians));
-  const [s1, c1, s2, c2] = [Math.sin(u1), Math.cos(u1), Math.sin(u2), Math.cos(u2)];
-  const away = (q.long - p.long - 360 * Math.round((q.long - p.long) / 360)) * radians;
-  let l = away;
-  for (let i = 0; i < 200; i++) {
-    const sl = Math.sin(l), cl = Math.cos(l);
-    const sin = Math.hypot(c2 * sl, c1 * s2 - s1 * c2 * cl), cos = s1 * s2 + c1 * c2 * cl;
-    if (sin === 0) return cos > 0 ? 0 : NaN;
-    const sigma = Math.atan2(sin, cos), sa = c1 * c2 * sl / sin, c2a = 1 - sa * sa;
-    const mid = c2a ? cos - 2 * s1 * s2 / c2a : 0;
-    const c = f / 16 * c2a * (4 + f * (4 - 3 * c2a));
-    const before = l;
-    l = away + (1 - c) * f * sa * (sigma + c * sin * (mid + c * cos * (2 * mid * mid - 1)));
-    if (Math.abs(l) > Math.PI) return NaN;
-    if (Math.abs(l - before) < 1e-12) {
-      const k = c2a * (a * a - b * b) / (b * b);
-      const A = 1 + k / 16384 * (4096 + k * (k * (320 - 175 * k) - 768)), B = k / 1024 * (256 + k * (k * (74 - 47 * k) - 128));
-      const d = B * sin * (mid + B / 4 * (cos * (2 * mid * mid - 1) - B / 6 * mid * (4 * sin * sin - 3) * (4 * mid * mid - 3)));
-      return b * A * (sigma - d) / 1609.344;
-    }
-  }
-  return NaN;
-}
 
 let unit = "miles";
 try {

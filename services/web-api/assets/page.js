@@ -1,7 +1,6 @@
 // The page: submit without a reload, choose a place, list this browser's submissions. Without
 // JavaScript the page works by plain posts. Cards and forms come from the server's HTML.
 import * as cities from "./cities.js";
-import * as coordinates from "./coordinates.js";
 import * as distance from "./distance.js";
 import * as map from "./map.js";
 import { Follower } from "./follower.js";
@@ -15,6 +14,7 @@ const storeName = "milepost.submissions";
 
 const root = document.documentElement;
 const news = document.getElementById("news");
+let asking = new AbortController(); // of the question for a place
 let blank = null; // a card without any step but the first, to be cloned
 const cards = new Map(); // event ID -> {card, steps}
 const follower = new Follower(onStep, (id) => late(cards.get(id).card), onUnknown);
@@ -35,13 +35,13 @@ function startWay() {
   const shared = new URLSearchParams(location.search).get("at");
   map.start();
   if (!card) {
-    if (shared && map.office) look(...named(shared), shared);
+    if (shared && map.office) look({ at: shared });
     return;
   }
   document.getElementById("reload")?.setAttribute("hidden", "");
   cards.set(card.dataset.id, { card, steps: [] });
   const own = load().find((e) => e.id === card.dataset.id); // this browser knows the place
-  if (own) look(coordinates.read(own.lat, own.long), title(own), [own.lat, own.long, own.name].filter(Boolean).join());
+  if (own) look(placeOf(own));
   else ring();
   draw(card, []);
   follower.follow(card.dataset.id);
@@ -53,7 +53,7 @@ function ring(miles = null) {
   if (miles === null && text) miles = Number(text.replaceAll(",", ""));
   if (miles === null) return;
   distance.sign(miles, "The place");
-  map.show(null, "", miles);
+  map.show(null, miles);
 }
 
 // ---- the page with the form
@@ -83,21 +83,9 @@ function startEntry() {
     fill(...event.submitter.value.split(","));
   });
   form.addEventListener("input", (event) => {
-    if (event.target.name !== "email") preview();
+    if (event.target.name !== "email") preview(event.inputType === "insertFromPaste");
   });
-  for (const field of [form.lat, form.long]) {
-    field.addEventListener("paste", (event) => {
-      const pair = coordinates.split(event.clipboardData?.getData("text") ?? "");
-      if (!pair) return;
-      event.preventDefault();
-      fill(...pair);
-    });
-    field.addEventListener("change", () => {
-      const other = field === form.lat ? form.long : form.lat;
-      const pair = coordinates.split(field.value, other.value);
-      if (pair) fill(...pair);
-    });
-  }
+  for (const field of [form.lat, form.long]) field.addEventListener("change", () => preview(true));
   cities.start(fill);
   offerLocation();
 }
@@ -111,40 +99,41 @@ function fill(lat, long, name) {
   preview();
 }
 
-// named splits "latitude,longitude,name".
-function named(at) {
-  const [lat, long, ...name] = at.split(",");
-  return [coordinates.read(lat, long ?? ""), name.join(",") || (long ? `${lat}, ${long}` : at)];
-}
-
-// preview shows the place that is in the form.
-function preview() {
+// preview shows the place that is in the form. Settled: it is complete, and the fields get its
+// decimal degrees, so that each has its own if one held both.
+async function preview(settled = false) {
   const { lat, long, place } = document.getElementById("form");
-  const spot = coordinates.read(lat.value, long.value);
-  const text = coordinates.parse(lat.value, long.value);
   if (!place.value.startsWith(`${lat.value},${long.value},`)) place.value = "";
-  look(spot, place.value.split(",").slice(2).join(",") || [lat.value, long.value].map((v) => v.trim()).filter(Boolean).join(", "), place.value || [text.lat, text.long].join());
+  if (!lat.value && !long.value) {
+    asking.abort();
+    return show(null);
+  }
+  const spot = await look(place.value ? { at: place.value } : { lat: lat.value, long: long.value });
+  if (settled && spot) [lat.value, long.value] = [spot.lat, spot.long];
 }
 
-// look shows a place, or none: on the map, on the sign, in the link to share.
-async function look(spot, name, place) {
-  map.show(spot, name);
+// look asks the server for a place and shows it. It returns null if there is none.
+async function look(query) {
+  asking.abort();
+  asking = new AbortController();
+  try {
+    const response = await fetch(at("/from?") + new URLSearchParams(query), { headers: { Accept: "application/json" }, signal: asking.signal });
+    const spot = response.status === 200 ? await response.json() : null;
+    show(spot);
+    return spot;
+  } catch (error) {
+    if (error.name !== "AbortError") show(null); // the server could not be reached
+    return null;
+  }
+}
+
+// show shows a place, or none: on the map, on the sign, in the link to share.
+function show(spot) {
+  map.show(spot);
+  distance.sign(spot?.miles ?? null, spot?.from);
   const link = document.getElementById("share");
   link.hidden = !spot;
-  if (!spot) return distance.sign(null);
-  link.href = at("/from?at=" + encodeURIComponent(place));
-  let miles = distance.between(map.office, spot);
-  if (Number.isNaN(miles)) miles = await ask(link.href);
-  distance.sign(miles, name);
-}
-
-// ask asks the server for a distance that the formula here does not give.
-async function ask(address) {
-  try {
-    return (await (await fetch(address, { headers: { Accept: "application/json" } })).json()).miles;
-  } catch {
-    return null; // the server could not be reached
-  }
+  if (spot) link.href = at(spot.share);
 }
 
 // share makes the link share itself, or go to the clipboard.
@@ -250,7 +239,12 @@ function accepted(card) {
   add(entry, "now");
   showList();
   showWeather(cards.get(id).card);
-  look(coordinates.read(lat, long), title(entry), [lat, long, name].filter(Boolean).join());
+  look(placeOf(entry));
+}
+
+// placeOf is the question for the place of an entry.
+function placeOf({ lat, long, name }) {
+  return { at: [lat, long, name].filter(Boolean).join() };
 }
 
 // title is what an entry of the list is called.

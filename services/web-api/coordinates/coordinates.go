@@ -1,8 +1,6 @@
 // Package coordinates reads a place as people write it: decimal degrees, degrees with minutes and
-// seconds, hemispheres, a pair in one field, a link copied from a map.
-//
-// assets/coordinates.js reads the same grammar in the browser. testdata/coordinates.json has an
-// example for each rule; both must give its answers.
+// seconds, hemispheres, a pair in one field, a link copied from a map. testdata/coordinates.json
+// has an example for each rule.
 package coordinates
 
 import (
@@ -63,7 +61,6 @@ func shown(text string) string {
 
 type Reason string
 
-// The reasons. assets/coordinates.js has the same.
 const (
 	Missing           Reason = "missing"             // nothing was typed
 	NotANumber        Reason = "not-a-number"        // no rule reads it

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// example is a line of the table that this package and assets/coordinates.js must both pass.
+// example is a line of the table.
 type example struct {
 	Lat, Long string
 	Want      []float64         // degrees, or
