@@ -39,9 +39,6 @@ type IO struct {
 	Out, Err io.Writer
 	Getenv   func(string) string
 	Terminal bool // In is a terminal: a person can answer
-
-	// Screen is the size of the terminal that Out is, in characters; nil if Out is none.
-	Screen func() (width, height int)
 }
 
 // Main runs the tool with the arguments after its name and returns its exit code.
@@ -141,7 +138,6 @@ type tool struct {
 
 	output  string
 	timeout time.Duration
-	shards  bool // status shows each
 
 	options  *redis.Options
 	failover *redis.FailoverOptions // nil for a single Redis
@@ -184,8 +180,7 @@ dead letter, group or channel; 4 Redis cannot be reached; 5 doctor or status --c
 	f.StringVar(&t.prefix, "prefix", "", "what stands before the pipeline's keys and channels (default: KEY_PREFIX)")
 	f.StringVarP(&t.output, "output", "o", "text", "text for people, json for programs (one object a line)")
 	f.DurationVar(&t.timeout, "timeout", 10*time.Second, "how long Redis may take to answer")
-	root.AddCommand(t.publish(), t.listen(), t.dead(), t.status(), t.find(), t.doctor(), t.group(), t.claim(), t.check(), t.load(),
-		t.manual())
+	root.AddCommand(t.publish(), t.listen(), t.dead(), t.status(), t.find(), t.doctor(), t.group(), t.claim(), t.check(), t.load())
 	root.InitDefaultCompletionCmd()
 	parent(root)
 	for _, c := range root.Commands() {

@@ -169,7 +169,7 @@ func (t *tool) listLetters(ctx context.Context, p pipeline, channels []string, f
 		l.add(t.letter(d), d.Channel, d.Entry, visible(d.Group), operate.Ago(time.Now(), d.Dead), visible(d.Error), visible(d.ID), short(d.Payload))
 	}
 	err := l.end("no dead letters in "+cmp.Or(strings.Join(channels, ", "), "any channel"),
-		[]string{"CHANNEL", "ENTRY", "GROUP", "AGE", "ERROR", "EVENT", "PAYLOAD"}, "PAYLOAD", "EVENT", "ERROR")
+		"CHANNEL", "ENTRY", "GROUP", "AGE", "ERROR", "EVENT", "PAYLOAD")
 	if more {
 		fmt.Fprintf(t.Err, "only the first %d; --limit 0 lists all\n", limit)
 	}

@@ -1,8 +1,6 @@
 package milepostctl
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,14 +10,6 @@ import (
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
-
-// on runs the tool on a terminal of width columns, with a variable set.
-func on(t *testing.T, o *redis.Options, width int, variable string, args ...string) said {
-	t.Helper()
-	return runIn(t.Context(), IO{Screen: func() (int, int) { return width, 24 }, Getenv: func(name string) string {
-		return map[string]string{"REDIS_URL": "redis://" + o.Addr, variable: "1"}[name]
-	}}, args...)
-}
 
 // TestDeadFile exports dead letters, drops them, imports them twice, and replays them.
 func TestDeadFile(t *testing.T) {
@@ -35,10 +25,6 @@ func TestDeadFile(t *testing.T) {
 		if only := must(t, o, "dead", "export", event.RawInput, "--id", ids[1]); strings.Count(only, "\n") != 1 || !strings.Contains(only, ids[1]) {
 			t.Errorf("dead export of one event: %q", only)
 		}
-		if s := runTool(t, o, "", "find", "--email", "ada@example.com"); s.code != ExitOK || !strings.Contains(s.out, ids[0]) || strings.Contains(s.out, ids[1]) {
-			t.Errorf("find --email: %s; want the event %s alone", s, ids[0])
-		}
-		fits(t, o, ids[0])
 		must(t, o, "dead", "drop", event.RawInput, "--all", "-y")
 		const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 		file = strings.Replace(file, `"track":true`, `"track":true,"traceparent":"`+trace+`"`, 1)
@@ -70,56 +56,4 @@ func TestDeadFile(t *testing.T) {
 			t.Errorf("%d entries have the trace and the track of the dead letter, want 1", kept)
 		}
 	})
-}
-
-// fits runs what writes tables on terminals of three widths. The rarest columns give way.
-func fits(t *testing.T, o *redis.Options, id string) {
-	t.Helper()
-	for _, tc := range []struct{ command, always, wide string }{
-		{"dead list", "refused", "PAYLOAD"},
-		{"group list", "distance", "LOST"},
-		{"find " + id, "set aside", "CRASHES"},
-		{"status --sample 0", "DEAD", "CONSUMERS"},
-	} {
-		for _, width := range []int{60, 80, 200} {
-			s := on(t, o, width, "NO_COLOR", strings.Fields(tc.command)...)
-			for line := range strings.Lines(s.out) {
-				n := len([]rune(strings.TrimSuffix(line, "\n")))
-				table := strings.HasPrefix(line, "raw_input") || strings.HasPrefix(line, "distance") || strings.HasPrefix(line, "CHANNEL") || strings.HasPrefix(line, "STAGE")
-				if table && n > width {
-					t.Errorf("%s on %d columns has a line of %d: %q", tc.command, width, n, line)
-				}
-			}
-			if !strings.Contains(s.out, tc.always) || width == 200 && !strings.Contains(s.out, tc.wide) {
-				t.Errorf("%s on %d columns:\n%s", tc.command, width, s.out)
-			}
-		}
-	}
-}
-
-// TestColour: states have colours on a terminal, unless NO_COLOR is set.
-func TestColour(t *testing.T) {
-	o := stagetest.Embedded(t)
-	running(t, o, func(string) error { return nil })
-	for env, want := range map[string]bool{"": true, "NO_COLOR": false} {
-		if s := on(t, o, 100, env, "status", "--sample", "0"); strings.Contains(s.out, "\x1b[32mrunning\x1b[0m  0") != want || strings.Contains(s.out, "\x1b") != want {
-			t.Errorf("status with %q: %s", env, s)
-		}
-	}
-	if out := must(t, o, "status", "--sample", "0"); strings.Contains(out, "\x1b") {
-		t.Errorf("status without a terminal has colours: %q", out)
-	}
-}
-
-func TestManual(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "manual")
-	must(t, nil, "manual", dir)
-	for name, part := range map[string]string{
-		"milepostctl.1": "Exit status", "milepostctl-dead-replay.1": "milepostctl dead replay", "milepostctl.bash": "__milepostctl", "_milepostctl": "#compdef",
-		"milepostctl.fish": "complete -c milepostctl", "milepostctl.ps1": "Register-ArgumentCompleter",
-	} {
-		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.Contains(string(b), part) {
-			t.Errorf("%s: %v; want a file with %q", name, err, part)
-		}
-	}
 }

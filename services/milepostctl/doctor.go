@@ -52,7 +52,6 @@ status is 5 if a check failed; warnings alone end with 0.`,
 			if err != nil {
 				return err
 			}
-			t.paint()
 			target := doctor.Target{
 				Redis: t.options, Failover: t.failover, Nodes: t.nodes, Prefix: t.prefix, Cache: cache, Limits: l, Timeout: t.timeout,
 			}
@@ -95,7 +94,7 @@ func (t *tool) examined(findings []doctor.Finding, explain bool) error {
 			fmt.Fprintf(&text, "  To do: %s\n", f.Change)
 		}
 	}
-	err := l.end("", []string{"STATE", "CHECK", "FOUND"}, "FOUND")
+	err := l.end("", "STATE", "CHECK", "FOUND")
 	if err == nil && t.output != "json" {
 		_, err = io.WriteString(t.Out, text.String())
 	}

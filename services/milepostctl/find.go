@@ -21,30 +21,19 @@ import (
 )
 
 func (t *tool) find() *cobra.Command {
-	var email string
 	cmd := &cobra.Command{
 		Use:   "find EVENT",
-		Short: "Show where an event is, since when, and why; or the events of an address",
+		Short: "Show where an event is, since when, and why",
 		Long: `find looks for an event by its ID: in the streams, among the retries and the dead letters, in the progress
 of events that are watched, and in MongoDB if --mongo, MONGO_URL or MONGO_HOST names one. It shows which
 stage has the event, since when, how often it failed, the error, and the command that helps.
 
 Entries leave a stream soon after every stage has settled them. So an event that went all the way is
-found by its document, for an hour by its progress if it was watched, and otherwise not at all.
-
-With --email, find lists the newest 100 events of an address: those with a document, if the store is named,
-and dead letters.`,
+found by its document, for an hour by its progress if it was watched, and otherwise not at all.`,
 		Example: `  milepostctl find 01a1fcf2-c249-787c-93ac-7be164ea854e
-  milepostctl find 01a1fcf2-c249-787c-93ac-7be164ea854e --mongo mongodb://127.0.0.1:27017/ --output json
-  milepostctl find --email ada@example.com --mongo mongodb://127.0.0.1:27017/`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if email == "" {
-				return needs("EVENT")(cmd, args)
-			}
-			return needs()(cmd, args)
-		},
+  milepostctl find 01a1fcf2-c249-787c-93ac-7be164ea854e --mongo mongodb://127.0.0.1:27017/ --output json`,
+		Args: needs("EVENT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t.paint()
 			var docs *records.Store
 			if store, named, err := t.store(); err != nil {
 				return err
@@ -55,9 +44,6 @@ and dead letters.`,
 				defer func() { _ = docs.Close(context.WithoutCancel(cmd.Context())) }() // nothing was written
 			}
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
-				if email != "" {
-					return t.ofAddress(ctx, p, docs, email)
-				}
 				f, err := t.search(ctx, p, docs, args[0])
 				if err != nil {
 					return err
@@ -67,7 +53,6 @@ and dead letters.`,
 		},
 	}
 	t.mongoFlag(cmd)
-	cmd.Flags().StringVar(&email, "email", "", "list the events of this address instead")
 	return cmd
 }
 
@@ -201,9 +186,7 @@ func (t *tool) foundText(f found) error {
 	}
 	if len(rows) > 0 {
 		b.WriteByte('\n')
-		if err := t.table(&b, []string{"CHANNEL", "STAGE", "WHERE", "SINCE", "TRIES", "CRASHES"}, rows, "CRASHES", "TRIES"); err != nil {
-			return err
-		}
+		table(&b, []string{"CHANNEL", "STAGE", "WHERE", "SINCE", "TRIES", "CRASHES"}, rows)
 	}
 	writeProblems(&advice, f.Problems)
 	_, err := io.WriteString(t.Out, b.String()+advice.String())

@@ -104,7 +104,7 @@ func (t *tool) groupList() *cobra.Command {
 					}
 				}
 				return l.end("no groups: no stage has read any of these channels yet",
-					[]string{"CHANNEL", "GROUP", "POLICY", "BACKLOG", "PENDING", "OLDEST", "SETTLED", "LOST"}, "LOST", "SETTLED", "POLICY")
+					"CHANNEL", "GROUP", "POLICY", "BACKLOG", "PENDING", "OLDEST", "SETTLED", "LOST")
 			})
 		},
 	}

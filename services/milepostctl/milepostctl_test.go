@@ -375,7 +375,7 @@ func (w *signalWriter) Write(p []byte) (int, error) {
 func TestRedisAway(t *testing.T) {
 	away := &redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))}
 	for _, args := range [][]string{
-		{"status"}, {"status", "--watch"}, {"find", "01a1fcf2-c249-787c-93ac-7be164ea854e"}, {"doctor"}, {"listen"}, {"check"}, {"dead", "list"}, {"dead", "drop", "raw_input", "1-1", "-y"}, {"publish", "user:email", "ada@example.com"},
+		{"status"}, {"find", "01a1fcf2-c249-787c-93ac-7be164ea854e"}, {"doctor"}, {"listen"}, {"check"}, {"dead", "list"}, {"dead", "drop", "raw_input", "1-1", "-y"}, {"publish", "user:email", "ada@example.com"},
 		{"group", "skip", "raw_input", "distance", "-y"}, {"claim", "user:email", "email", "--from", "x", "-y"},
 	} {
 		s := runTool(t, away, "", args...)
@@ -405,9 +405,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"listen", "--count", "-1"}, "--count"},
 		{[]string{"status", "-o", "yaml"}, `"yaml" is not one of text, json`},
 		{[]string{"status", "--timeout", "0s"}, "--timeout"},
-		{[]string{"status", "--watch", "--interval", "1ms"}, "--interval"},
 		{[]string{"status", "--sample", "-1s"}, "--sample"},
-		{[]string{"status", "--watch", "--check"}, "--check"},
 		{[]string{"find"}, "EVENT is missing"},
 		{[]string{"find", "x", "--mongo", "http://u:geheim@h"}, `--mongo: "http://u:****@h" is not a MongoDB URL`},
 		{[]string{"claim", "user:email", "email"}, "from"},

@@ -1,16 +1,11 @@
 package milepostctl
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -167,74 +162,6 @@ func TestStatusSays(t *testing.T) {
 			t.Errorf("find of an event that is nowhere: %s", s)
 		}
 	})
-}
-
-// screen is a terminal that tells when it has been drawn n times.
-type screen struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-	mark string
-	left int
-	done func()
-}
-
-func (s *screen) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.left -= bytes.Count(p, []byte(s.mark)); s.left <= 0 {
-		s.done()
-	}
-	return s.text.Write(p)
-}
-
-// TestWatch interrupts a watch on a terminal, on a pipe and as JSON: it ends well in each case.
-func TestWatch(t *testing.T) {
-	o := stagetest.Embedded(t)
-	running(t, o, func(string) error { return nil })
-	watch := func(mark string, size func() (int, int), args ...string) said {
-		t.Helper()
-		ctx, interrupt := context.WithTimeout(t.Context(), time.Minute)
-		defer interrupt()
-		out := &screen{mark: mark, left: 3, done: interrupt}
-		s := runIn(ctx, IO{Out: out, Getenv: at(o), Screen: size}, append([]string{"status", "--watch", "--interval", "100ms"}, args...)...)
-		s.out = out.text.String()
-		return s
-	}
-
-	s := watch("\x1b[H", func() (int, int) { return 40, 10 })
-	frames := strings.Split(s.out, "\x1b[H")
-	if s.code != ExitOK || len(frames) != 4 || !strings.HasPrefix(s.out, "\x1b[2J\x1b[?25l") || !strings.HasSuffix(s.out, "\x1b[?25h") {
-		t.Errorf("watch on a terminal: %s; want three frames in place and the cursor back", s)
-	}
-	for _, f := range frames[1:] {
-		lines := strings.Split(strings.TrimSuffix(f, "\x1b[J"), "\n")
-		if len(lines) > 10 || !strings.Contains(f, "distance  raw_input") {
-			t.Errorf("a frame of %d lines on a screen of 10:\n%q", len(lines), f)
-		}
-		for _, l := range lines {
-			if len(regexp.MustCompile(`\x1b\[[0-9;]*[Km]`).ReplaceAllString(l, "")) > 40 && !strings.Contains(l, "\x1b[J") {
-				t.Errorf("a line is wider than the screen: %q", l)
-			}
-		}
-	}
-
-	s = watch("distance", nil)
-	if lines := strings.Count(s.out, "\n"); s.code != ExitOK || strings.Count(s.out, "STAGE") != 3 || lines != 9 || strings.Contains(s.out, "\x1b") {
-		t.Errorf("watch on a pipe: %s; want the time, a heading and a line of each look", s)
-	}
-
-	s = watch("\n", nil, "-o", "json")
-	for _, seen := range decoded[struct {
-		At     time.Time
-		Stages []struct{ Stage string }
-	}](t, s.out) {
-		if seen.At.IsZero() || len(seen.Stages) != 1 {
-			t.Errorf("watch -o json: %+v", seen)
-		}
-	}
-	if s.code != ExitOK {
-		t.Errorf("watch -o json: %s", s)
-	}
 }
 
 // TestComplete asks as a shell does.

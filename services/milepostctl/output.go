@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,10 +13,8 @@ import (
 )
 
 // json writes v on a line of its own.
-func (t *tool) json(v any) error { return jsonTo(t.Out, v) }
-
-func jsonTo(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+func (t *tool) json(v any) error {
+	enc := json.NewEncoder(t.Out)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }
@@ -41,92 +38,39 @@ func (l *listing) add(object any, row ...string) {
 }
 
 // end writes the table, or none if there is no row.
-func (l *listing) end(none string, heading []string, give ...string) error {
-	switch {
-	case l.output == "json" || l.err != nil:
+func (l *listing) end(none string, heading ...string) error {
+	if l.output == "json" || l.err != nil {
 		return l.err
-	case l.n == 0:
-		_, err := fmt.Fprintln(l.Out, none)
-		return err
-	}
-	return l.table(l.Out, heading, l.rows, give...)
-}
-
-// narrow is the fewest characters to which table cuts a cell.
-const narrow = 16
-
-// table writes rows under a heading, in columns. Cells beyond the heading are lines below their
-// row. On a terminal that is too narrow, the columns of give give way, the first one first: it is
-// cut, or left out if that is not enough.
-func (t *tool) table(w io.Writer, heading []string, rows [][]string, give ...string) error {
-	all := append([][]string{heading}, rows...)
-	widths, total := make([]int, len(heading)), -2
-	for i := range heading {
-		for _, row := range all {
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
-		}
-		total += widths[i] + 2
-	}
-	screen := total
-	if t.Screen != nil {
-		screen, _ = t.Screen()
-	}
-	for _, name := range give {
-		i, over := slices.Index(heading, name), total-screen
-		switch {
-		case over <= 0:
-		case widths[i]-over >= narrow:
-			widths[i], total = widths[i]-over, screen
-		default:
-			widths[i], total = 0, total-widths[i]-2
-		}
 	}
 	var b strings.Builder
-	for _, row := range all {
-		var line strings.Builder
-		for i, width := range widths {
-			cell := []rune(row[i])
-			if width > 0 && len(cell) > width {
-				cell = append(cell[:width-1], '…')
-			}
-			if width > 0 {
-				fmt.Fprintf(&line, "%-*s  ", width, string(cell))
-			}
-		}
-		fmt.Fprintln(&b, strings.TrimRight(line.String(), " "))
-		for _, below := range row[len(heading):] {
-			fmt.Fprintf(&b, "  %s\n", below)
-		}
+	if l.n == 0 {
+		b.WriteString(none + "\n")
+	} else {
+		table(&b, heading, l.rows)
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(l.Out, b.String())
 	return err
 }
 
-// Words in a table's cell, and lines, that a terminal shows in colour.
-var (
-	good   = regexp.MustCompile(`(?m)(^|  )(running|ok|settled|done)(  )`)
-	middle = regexp.MustCompile(`(?m)(^|  )(waiting|held up|retrying|pending|warning|unknown)(  )`)
-	bad    = regexp.MustCompile(`(?m)(^|  )(not running|paused|set aside|fail)(  )`)
-	alarm  = regexp.MustCompile(`(?m)^()(! .*?)(\x1b\[K)?$`)
-)
-
-type painter struct{ io.Writer }
-
-func (p painter) Write(b []byte) (int, error) {
-	text := good.ReplaceAll(b, []byte("$1\x1b[32m$2\x1b[0m$3"))
-	text = middle.ReplaceAll(text, []byte("$1\x1b[33m$2\x1b[0m$3"))
-	text = bad.ReplaceAll(text, []byte("$1\x1b[31m$2\x1b[0m$3"))
-	text = alarm.ReplaceAll(text, []byte("$1\x1b[1;31m$2\x1b[0m$3"))
-	if _, err := p.Writer.Write(text); err != nil {
-		return 0, err
+// table writes rows under a heading, in columns. Cells beyond the heading are lines below their
+// row.
+func table(b *strings.Builder, heading []string, rows [][]string) {
+	widths := make([]int, len(heading))
+	rows = slices.Insert(slices.Clone(rows), 0, heading)
+	for _, row := range rows {
+		for i := range heading {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
 	}
-	return len(b), nil
-}
-
-// paint colours the words for states on a terminal, unless NO_COLOR is set (no-color.org).
-func (t *tool) paint() {
-	if t.Screen != nil && t.output == "text" && t.Getenv("NO_COLOR") == "" && t.Getenv("TERM") != "dumb" {
-		t.Out = painter{t.Out}
+	for _, row := range rows {
+		line := ""
+		for i, width := range widths {
+			line += fmt.Sprintf("%-*s  ", width, row[i])
+		}
+		fmt.Fprintln(b, strings.TrimRight(line, " "))
+		for _, below := range row[len(heading):] {
+			fmt.Fprintf(b, "  %s\n", below)
+		}
 	}
 }
 

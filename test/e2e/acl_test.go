@@ -153,10 +153,10 @@ func (p *pipeline) useAll(services []*service) {
 		s.Start()
 	}
 	alive(p.t, services)
-	p.submit(golden)
+	id := p.submit(golden)[0]
 	p.written(golden.Email, 1)
 	for _, args := range [][]string{
-		{"status"}, {"doctor"}, {"dead", "list"}, {"group", "list"}, {"find", "--email", golden.Email}, {"publish", "email:sent", "{}"},
+		{"status"}, {"doctor"}, {"dead", "list"}, {"group", "list"}, {"find", id}, {"publish", "email:sent", "{}"},
 	} {
 		env := []string{"REDIS_URL=" + p.url, "REDIS_USERNAME=operator", "REDIS_PASSWORD=secret", "MONGO_URL=" + p.mongo}
 		stagetest.Eventually(p.t, fmt.Sprintf("milepostctl %q works for the operator", args), func() bool { // slow answers are no lack of rights

@@ -18,14 +18,5 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	world := milepostctl.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Terminal: term.IsTerminal(int(os.Stdin.Fd()))}
-	if screen := int(os.Stdout.Fd()); term.IsTerminal(screen) {
-		world.Screen = func() (width, height int) {
-			width, height, err := term.GetSize(screen)
-			if err != nil {
-				return 80, 24
-			}
-			return width, height
-		}
-	}
 	os.Exit(milepostctl.Main(ctx, os.Args[1:], world))
 }
