@@ -1,12 +1,21 @@
-// Follows the events of this page over one stream. A hidden page has none: over HTTP/1.1 a browser
-// has six connections to a site, and a stream keeps one.
+// Follows the events of this page over one stream for all pages of the browser: over HTTP/1.1 it
+// has six connections to a site, and a stream keeps one. The visible page that holds the lock has
+// the stream and passes each step on; a hidden page has none. Where there are no locks (plain
+// HTTP), each visible page has its own.
 import { at } from "./progress.js";
 
 const lateAfter = 3000; // ms without a step until the card says what it waits for
 const most = 50; // event IDs in one request
+const lock = "milepost.stream";
 
 export class Follower {
   #ids = new Set();
+  #me = Math.random().toString(36).slice(2);
+  #others = new Map(); // other visible page -> the event IDs that it follows
+  #channel = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(lock);
+  #gone = false; // the page is being left
+  #asking = null; // AbortController of the request for the lock
+  #release = null; // gives the lock back
   #source = null;
   #streamed = new Set(); // the event IDs of the stream
   #polling = 0;
@@ -25,10 +34,15 @@ export class Follower {
     this.#onStep = onStep;
     this.#onQuiet = onQuiet;
     this.#onUnknown = onUnknown;
-    addEventListener("pagehide", () => this.#close());
-    addEventListener("pageshow", (event) => event.persisted && this.#wake());
-    addEventListener("online", () => this.#source && this.#open()); // the old connection may seem alive for long
+    addEventListener("pagehide", () => { this.#gone = true; this.#update(); });
+    addEventListener("pageshow", (event) => {
+      if (!event.persisted) return;
+      this.#gone = false;
+      this.#wake();
+    });
+    addEventListener("online", () => this.#release && this.#open()); // the old connection may seem alive for long
     document.addEventListener("visibilitychange", () => this.#wake());
+    this.#channel?.addEventListener("message", ({ data }) => this.#told(data));
   }
 
   follow(id) {
@@ -52,7 +66,7 @@ export class Follower {
   }
 
   get #active() {
-    return this.#ids.size > 0 && !document.hidden;
+    return this.#ids.size > 0 && !document.hidden && !this.#gone;
   }
 
   // wake asks for what a hidden page may have missed.
@@ -61,35 +75,78 @@ export class Follower {
     this.#update();
   }
 
-  // update opens the stream, anew if it lacks an event, or closes it.
+  // update takes part in the stream, or leaves it, and tells the other pages.
   #update() {
+    this.#channel?.postMessage({ page: this.#me, ids: this.#active ? [...this.#ids] : [] });
     if (!this.#active) {
+      this.#asking?.abort();
+      this.#asking = null;
       this.#close();
       clearInterval(this.#watching);
       this.#watching = 0;
+      this.#release?.();
+      this.#release = null;
       return;
     }
     if (!this.#watching) {
       this.#heard = Date.now();
       this.#watching = setInterval(() => this.#watch(), 1000);
     }
-    if (!this.#polling && this.#latest().some((id) => !this.#streamed.has(id))) this.#open();
+    if (this.#release) this.#follow();
+    else if (!this.#asking) this.#lead();
   }
 
-  // latest are as many event IDs as one request may have.
-  #latest() {
-    return [...this.#ids].slice(-most);
+  // lead waits for the lock and then opens the stream.
+  #lead() {
+    if (!navigator.locks || !this.#channel) {
+      this.#release = () => {};
+      this.#open();
+      return;
+    }
+    const asking = new AbortController();
+    this.#asking = asking;
+    navigator.locks.request(lock, { signal: asking.signal }, () => new Promise((release) => {
+      if (asking.signal.aborted) {
+        release();
+        return;
+      }
+      this.#asking = null;
+      this.#release = release;
+      this.#others.clear();
+      this.#channel.postMessage({ who: true });
+      this.#open();
+    })).catch(() => {}); // aborted: the page was hidden meanwhile
+  }
+
+  // told handles what another page says.
+  #told({ page, ids, who, step }) {
+    if (step) this.#hear(step);
+    if (who && this.#active) this.#channel.postMessage({ page: this.#me, ids: [...this.#ids] });
+    if (!page) return;
+    if (ids.length > 0) this.#others.set(page, ids);
+    else this.#others.delete(page);
+    if (this.#release) this.#follow();
+  }
+
+  // all are the event IDs of all visible pages, at most as many as one request may have.
+  #all() {
+    return [...new Set([...[...this.#others.values()].flat(), ...this.#ids])].slice(-most);
+  }
+
+  // follow opens the stream anew if it lacks an event.
+  #follow() {
+    if (!this.#polling && this.#all().some((id) => !this.#streamed.has(id))) this.#open();
   }
 
   #open() {
     this.#close();
-    const ids = this.#latest();
+    const ids = this.#all();
     this.#streamed = new Set(ids);
     const source = new EventSource(at("/events?ids=" + ids.join(",")));
     this.#source = source;
     this.#heard = Date.now();
     source.addEventListener("open", () => { this.#failures = 0; });
-    source.addEventListener("step", (event) => this.#hear(JSON.parse(event.data)));
+    source.addEventListener("step", (event) => this.#pass(JSON.parse(event.data)));
     source.addEventListener("error", () => {
       // The browser connects again by itself, unless the answer was no stream. Poll if a proxy
       // never lets one through.
@@ -100,9 +157,13 @@ export class Follower {
   #close() {
     this.#source?.close();
     this.#source = null;
-    this.#streamed.clear();
     clearInterval(this.#polling);
     this.#polling = 0;
+  }
+
+  #pass(step) {
+    this.#channel?.postMessage({ step });
+    this.#hear(step);
   }
 
   #hear(step) {
@@ -125,7 +186,7 @@ export class Follower {
     }
   }
 
-  async #ask(ids = this.#latest()) {
+  async #ask(ids = [...this.#ids].slice(-most)) {
     const response = await fetch(at("/events?ids=" + ids.join(",")), { headers: { Accept: "application/json" } });
     if (!response.ok) throw new Error(response.statusText);
     const { events } = await response.json();
@@ -143,7 +204,7 @@ export class Follower {
       } catch {
         return; // try again in two seconds
       }
-      if (++times === 5) {
+      if (++times === 5 && this.#release) {
         this.#failures = 0;
         this.#open();
       }
