@@ -72,11 +72,11 @@ test: deps alone ## run all tests, after make deps; what could not be tested is 
 	trap 'rm -rf "$$TMPDIR"' EXIT; trap 'exit 130' INT TERM; \
 	status=0; raced=none; \
 	if [ "$$($(GO) env CGO_ENABLED)" = 1 ]; then raced='pkg/stage pkg/cache'; \
-		echo "$(GO) test -race ./pkg/stage ./pkg/cache"; $(GO) test -race -count=1 -parallel 8 ./pkg/stage ./pkg/cache || status=$$?; fi; \
+		echo "$(GO) test -race ./pkg/stage ./pkg/cache"; $(GO) test -race -count=1 -parallel 8 -timeout 30m ./pkg/stage ./pkg/cache || status=$$?; fi; \
 	echo "$(GO) test ./..."; \
 	all=$$($(GO) list $(LONGEST) $(patsubst %,./%/...,$(MODULES))) || status=$$?; \
 	for p in $$raced; do all=$$(echo "$$all" | grep -v "/$$p$$"); done; \
-	$(GO) test -count=1 -parallel 4 -timeout 12m $(TESTFLAGS) $$all || status=$$?; \
+	$(GO) test -count=1 -parallel 4 -timeout 30m $(TESTFLAGS) $$all || status=$$?; \
 	$(MISSING) | { title='NOT TESTED HERE'; while IFS='|' read -r any package what; do \
 		if [ -n "$$title" ]; then printf '\n%s\n' "$$title"; title=; fi; \
 		printf '  %s\n    there is no %s; on Debian or Ubuntu: apt-get install %s\n' "$$what" "$${any%% *}" "$$package"; done; }; \

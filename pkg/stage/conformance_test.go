@@ -56,6 +56,9 @@ func (c *tally) add(id, body string) {
 	c.body[id] = body
 }
 
+// times is how often an event arrived.
+func (c *tally) times(id string) int { c.mu.Lock(); defer c.mu.Unlock(); return c.seen[id] }
+
 func (c *tally) len() int { c.mu.Lock(); defer c.mu.Unlock(); return len(c.seen) }
 
 // bodies counts deliveries by body.

@@ -352,7 +352,7 @@ func TestDeadLetters(t *testing.T) {
 // after AwaitGroup without that limit, and after IgnoreGroup at once.
 func TestForeignGroup(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		b := open(t, o, func(o *stage.Options) { o.MaxBacklog, o.KeepEntries = 1000, 200 })
+		b := open(t, o, func(o *stage.Options) { o.MaxBacklog, o.KeepEntries = 250, 50 })
 		rdb := stagetest.Client(t, o)
 		var got tally
 		start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "news", Unread: true}}}, stage.Each(func(ctx context.Context, e stage.Event[string]) (string, error) {
@@ -388,25 +388,25 @@ func TestForeignGroup(t *testing.T) {
 			}
 			return c.Foreign[0]
 		}
-		more(900)
+		more(225)
 		time.Sleep(1100 * time.Millisecond) // a tick has passed
 		for _, channel := range []string{"in", "news"} {
-			if n := rdb.XLen(t.Context(), channel).Val(); n < 900 {
-				t.Errorf("%s has %d entries, want the 900 that audit has not acked", channel, n)
+			if n := rdb.XLen(t.Context(), channel).Val(); n < 225 {
+				t.Errorf("%s has %d entries, want the 225 that audit has not acked", channel, n)
 			}
 			if f := foreign(channel); f.Policy != "" || f.Backlog == 0 || f.Lost != 0 {
 				t.Errorf("audit on %s = %+v; want a backlog, nothing lost, no policy", channel, f)
 			}
 		}
-		more(600) // it never blocks publishing
-		kept("in", func(n int64) bool { return n <= 1100 && foreign("in").Lost > 0 })
+		more(150) // it never blocks publishing
+		kept("in", func(n int64) bool { return n <= 275 && foreign("in").Lost > 0 })
 		stagetest.OK(t, pipeline.AwaitGroup(t.Context(), "in", "audit"))
 		stagetest.Eventually(t, "publishing waits for it", func() bool {
 			_, err := p.Publish(t.Context(), stage.Submission{Body: "x"})
 			return errors.Is(err, stage.ErrBacklog)
 		})
 		stagetest.OK(t, pipeline.IgnoreGroup(t.Context(), "in", "audit"))
-		kept("in", func(n int64) bool { return n <= 200 })
+		kept("in", func(n int64) bool { return n <= 50 })
 		for name, want := range map[string]error{"s": inspect.ErrStage, "nobody": stage.ErrNotFound} {
 			if err := pipeline.IgnoreGroup(t.Context(), "in", name); !errors.Is(err, want) {
 				t.Errorf("IgnoreGroup(%s) = %v, want %v", name, err, want)
@@ -470,8 +470,8 @@ func TestWrongKey(t *testing.T) {
 			stagetest.Eventually(t, "all arrive in spite of "+key, func() bool { return len(got.missing([]string{"good!", "retry!"})) == 0 })
 			stagetest.Eventually(t, "the dead letter is there", func() bool { n, _ := inspect.New(b).DeadCount(t.Context(), "in"); return n == 1 })
 			for _, id := range ids[:2] {
-				if got.seen[id] != 1 {
-					t.Errorf("%s: event %s arrived %d times, want 1", key, id, got.seen[id])
+				if n := got.times(id); n != 1 {
+					t.Errorf("%s: event %s arrived %d times, want 1", key, id, n)
 				}
 			}
 			end()

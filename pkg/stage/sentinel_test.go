@@ -61,6 +61,7 @@ func TestSentinelBadInput(t *testing.T) {
 			}
 			b := open(t, o, func(o *stage.Options) { o.WaitReplicas = tc.wait })
 			var err error
+			defer func() { t.Logf("Ping = %v", err) }()
 			stagetest.Eventually(t, "Ping says "+tc.want, func() bool {
 				err = b.Ping(t.Context())
 				return err == nil && tc.want == "" || err != nil && tc.want != "" && strings.Contains(err.Error(), tc.want)

@@ -98,9 +98,7 @@ func (w *writers) balance() {
 	for _, id := range w.sent {
 		n := 0
 		for _, c := range w.got {
-			c.mu.Lock()
-			n += c.seen[id]
-			c.mu.Unlock()
+			n += c.times(id)
 		}
 		if n != 1 {
 			w.t.Errorf("event %s was handled %d times, want once", id, n)

@@ -66,7 +66,7 @@ func TestACL(t *testing.T) {
 		fmt.Fprintf(&lines, "ACL SETUSER %s reset on >PASSWORD %s\n", s.name, strings.Join(rules, " "))
 	}
 	alive(t, services)
-	waitAdopted(t, p)
+	p.adopted(all...)
 
 	page, err := os.ReadFile(aclPage)
 	stagetest.OK(t, err)

@@ -192,7 +192,7 @@ type finding struct{ Check, State, Found, Change string }
 // doctor runs the operator's tool with an environment.
 func (p *pipeline) doctor(env []string) map[string]finding {
 	p.t.Helper()
-	out, code := run(p.t, p.t.TempDir(), slices.Concat(env, []string{"PATH=" + p.bin}), p.bin+"/milepostctl", "doctor", "--timeout", "2s", "--output", "json")
+	out, code := run(p.t, p.t.TempDir(), slices.Concat(env, []string{"PATH=" + p.bin}), p.bin+"/milepostctl", "doctor", "--output", "json")
 	all := map[string]finding{}
 	for line := range strings.Lines(out) {
 		var f finding

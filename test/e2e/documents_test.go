@@ -128,7 +128,8 @@ var differing = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z| [+-]\d{4})?`), "TIME"},
 	{regexp.MustCompile(`\d\d:\d\d:\d\d,\d{3}`), "TIME"},
 	{regexp.MustCompile(`\b(\d+m)?\d+s\b`), "AGE"},
-	{regexp.MustCompile(`"(entries|added)": \d+`), `"$1": N`}, // settled entries are trimmed at any moment
+	{regexp.MustCompile(`"(entries|added|settled)": \d+`), `"$1": N`}, // settled entries are trimmed at any moment
+	{regexp.MustCompile(`((?m:^tries)|"tries":|set aside +AGE|required +0 +0 +-)( +)[1-9]\d*`), "$1${2}N"},
 	{regexp.MustCompile(`"rate": (null|[0-9.e+-]+)`), `"rate": N`},
 	{regexp.MustCompile(`redis://127\.0\.0\.1:\d+`), "REDIS"},
 	{regexp.MustCompile(`  +`), "  "},

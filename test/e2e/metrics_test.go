@@ -283,7 +283,6 @@ func TestMetricsStandalone(t *testing.T) {
 	page := metricsPage(t)
 	provider := openmeteo.Start(t)
 	p, s := newStandalone(t, "WEATHER_PROVIDER_URL="+provider.URL, "GEOCODING_URL="+provider.URL, "RATE_LIMIT=off", "ADDRESS_LIMIT=off")
-	waitAdopted(t, p)
 	address := regexp.MustCompile(`(?m)^  (Users|Weather) +(http://\S+?)/(users/ADDRESS|api/weather/CITY)$`)
 	var at [][]string
 	stagetest.Eventually(t, "standalone says where users and weather are", func() bool {

@@ -19,7 +19,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -149,7 +148,7 @@ func (p *pipeline) startWhole() []*service {
 		s.Start()
 	}
 	alive(p.t, services)
-	waitAdopted(p.t, p)
+	p.adopted(all...)
 	return services
 }
 
@@ -228,7 +227,8 @@ func (p *pipeline) service(name string, env ...string) *service {
 	return s
 }
 
-// start starts a process of each named program and waits until all are ready.
+// start starts a process of each named program and waits until all are ready and bare PUBLISHes on
+// their channels are adopted.
 func (p *pipeline) start(names ...string) []*service {
 	p.t.Helper()
 	all := make([]*service, len(names))
@@ -239,7 +239,22 @@ func (p *pipeline) start(names ...string) []*service {
 	for _, s := range all {
 		s.Ready()
 	}
+	p.adopted(names...)
 	return all
+}
+
+// adopted waits until bare PUBLISHes are adopted on the channels that the programs read.
+func (p *pipeline) adopted(programs ...string) {
+	p.t.Helper()
+	look := p.look()
+	for i, channel := range hops {
+		if slices.Contains(programs, all[i+1]) || slices.Contains(programs, "standalone") {
+			stagetest.Eventually(p.t, "bare PUBLISHes on "+channel+" are adopted", func() bool {
+				s, err := look.Status(p.t.Context(), channel)
+				return err == nil && s.Adopted
+			})
+		}
+	}
 }
 
 // all are the four programs of the pipeline.
@@ -289,7 +304,7 @@ func (s *service) waits(for_ string) {
 
 // client asks services. Each request has a connection of its own: processes come and go on the same
 // port.
-var client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+var client = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // visit is a submission as JSON writes it.
 type visit struct {
@@ -554,7 +569,7 @@ type users struct{ *mongo.Collection }
 
 func (p *pipeline) users() users {
 	p.t.Helper()
-	c, err := mongo.Connect(options.Client().ApplyURI(p.mongo).SetTimeout(30 * time.Second))
+	c, err := mongo.Connect(options.Client().ApplyURI(p.mongo).SetTimeout(patience))
 	stagetest.OK(p.t, err)
 	p.t.Cleanup(func() { _ = c.Disconnect(context.Background()) }) // nothing is under way
 	return users{c.Database("milepost").Collection(records.Collection)}

@@ -69,10 +69,12 @@ func TestPromiseExactlyOnceRedises(t *testing.T) {
 			}
 			for _, c := range all {
 				alive(t, slices.Collect(maps.Values(c.services)))
-				waitAdopted(t, c.p)
+				c.p.adopted("distance", "db")
 				stops = append(stops, c.publish(20)) // nobody is killed now
 			}
-			time.Sleep(time.Second) // of bare PUBLISHes
+			for _, c := range all {
+				stagetest.Eventually(t, "bare PUBLISHes are heard", func() bool { return c.sofar().bare > 20 })
+			}
 			for _, stop := range stops {
 				stop()
 			}

@@ -195,10 +195,7 @@ func (p *pipeline) keyed(l *ledger, edge *service) (v visit) {
 	p.t.Helper()
 	for n := range 100 {
 		v = visit{fmt.Sprintf("again-%d@example.com", n), "1.5", "2.5"}
-		status, id, err := post(p.t, edge.url, v, v.Email)
-		if err != nil || status != http.StatusCreated {
-			p.t.Fatalf("POST /distance of %+v: %d, %v", v, status, err)
-		}
+		id := p.submitKeyed(edge, v)
 		l.note(v, accepted, id)
 		if stage.ShardOf(id, 16)%2 == 1 {
 			break
@@ -206,6 +203,20 @@ func (p *pipeline) keyed(l *ledger, edge *service) (v visit) {
 	}
 	p.written(v.Email, 1)
 	return v
+}
+
+// submitKeyed submits with the address as the idempotency key, again while the answer is 503.
+func (p *pipeline) submitKeyed(edge *service, v visit) (id string) {
+	p.t.Helper()
+	stagetest.Eventually(p.t, "the submission of "+v.Email+" is accepted", func() bool {
+		status, answered, err := post(p.t, edge.url, v, v.Email)
+		if err != nil || status != http.StatusCreated && status != http.StatusServiceUnavailable {
+			p.t.Fatalf("POST /distance of %+v: %d, %v; want 201, or 503 for a while", v, status, err)
+		}
+		id = answered
+		return status == http.StatusCreated
+	})
+	return id
 }
 
 // repeat submits the event again after Redis has forgotten its key. Its shard's writer does not
@@ -222,10 +233,7 @@ func (p *pipeline) repeat(c *stagetest.Sharded, edge *service, v visit) {
 	if err != nil || forgotten.Load() != 1 {
 		p.t.Fatalf("%d keys of %s were there, %v; want 1", forgotten.Load(), v.Email, err)
 	}
-	status, _, err := post(p.t, edge.url, v, v.Email)
-	if err != nil || status != http.StatusCreated {
-		p.t.Fatalf("POST /distance of %+v: %d, %v", v, status, err)
-	}
+	p.submitKeyed(edge, v)
 	if letter := p.dead(event.UserEmail, 1)[0]; !strings.Contains(letter.Error, "submitted again after its shard changed its writer") {
 		p.t.Errorf("the repeat's dead letter says %q", letter.Error)
 	}

@@ -152,9 +152,10 @@ func (c *Sharded) Addrs() (all []string) {
 	return all
 }
 
-// Client is one for the whole cluster; the test closes it by itself.
+// Client is one for the whole cluster, closed when the test ends. It waits long for an answer: a second
+// try would publish twice.
 func (c *Sharded) Client() *redis.ClusterClient {
-	x := redis.NewClusterClient(&redis.ClusterOptions{Addrs: append(c.Addrs(), c.Servers[0].Addr)})
+	x := redis.NewClusterClient(&redis.ClusterOptions{Addrs: append(c.Addrs(), c.Servers[0].Addr), ReadTimeout: patience})
 	c.t.Cleanup(func() { _ = x.Close() })
 	return x
 }
@@ -198,7 +199,7 @@ func (c *Sharded) Begin(slot int, to *Server) {
 func (c *Sharded) MoveKey(key string, from, to *Server) {
 	c.t.Helper()
 	host, port, _ := strings.Cut(to.Addr, ":")
-	c.do(from, "migrate", host, port, key, 0, 5000)
+	c.do(from, "migrate", host, port, key, 0, patience.Milliseconds())
 }
 
 // End moves the rest of a slot's keys, and gives the slot to its new master.
@@ -215,7 +216,7 @@ func (c *Sharded) End(slot int, from, to *Server) {
 		if len(found) == 0 {
 			break
 		}
-		words := []any{"migrate", host, port, "", 0, 5000, "keys"}
+		words := []any{"migrate", host, port, "", 0, patience.Milliseconds(), "keys"}
 		for _, k := range found {
 			words = append(words, k)
 		}
@@ -262,9 +263,9 @@ func (c *Sharded) try(s *Server, words ...any) (string, error) {
 func (c *Sharded) eventually(what string, ok func() bool) {
 	c.t.Helper()
 	for start := time.Now(); !ok(); time.Sleep(50 * time.Millisecond) {
-		if time.Since(start) > time.Minute {
+		if time.Since(start) > patience {
 			info, _ := c.try(c.Servers[0], "cluster", "nodes")
-			c.t.Fatalf("cluster: %s: not within a minute\n%s", what, info)
+			c.t.Fatalf("cluster: %s: not within %s\n%s", what, patience, info)
 		}
 	}
 }

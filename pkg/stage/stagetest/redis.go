@@ -95,7 +95,7 @@ func (s *Server) Start() {
 		if err == nil {
 			return
 		}
-		if time.Since(start) > 30*time.Second {
+		if time.Since(start) > patience {
 			log, _ := os.ReadFile(s.log)
 			s.t.Fatalf("redis-server %s: %v\n%s", strings.Join(s.args, " "), err, log)
 		}

@@ -17,7 +17,7 @@ import (
 // MasterName is what the Sentinels of [Replicated] call their master.
 const MasterName = "pipeline"
 
-// Cluster is a master, its replicas, and three Sentinels that call the master down after a second.
+// Cluster is a master, its replicas, and three Sentinels that call the master down after 3 s.
 type Cluster struct {
 	Servers   []*Server // the first was the master at the start
 	Sentinels []*Server
@@ -82,7 +82,7 @@ func (r Replication) sentinel(t testing.TB, master string) *Server {
 	monitor := strings.ReplaceAll(master, ":", " ")
 	lines := []string{
 		fmt.Sprint("port ", port), "bind 127.0.0.1", "dir " + dir, "logfile " + s.log, "sentinel monitor " + MasterName + " " + monitor + " 2",
-		"sentinel down-after-milliseconds " + MasterName + " 1000", "sentinel failover-timeout " + MasterName + " 1000", "sentinel parallel-syncs " + MasterName + " 2",
+		"sentinel down-after-milliseconds " + MasterName + " 3000", "sentinel failover-timeout " + MasterName + " 1000", "sentinel parallel-syncs " + MasterName + " 2",
 	}
 	if c := r.Certificates; c != nil {
 		s.tls = c.Client(t)
@@ -206,10 +206,7 @@ func (s *Server) followed(replicas int) bool {
 // have made it. The old one is killed, if it is not dead, and comes back as a replica.
 func (c *Cluster) Fail(down func(master *Server)) *Server {
 	c.t.Helper()
-	old := c.Master()
-	if old == nil {
-		c.t.Fatal("the Sentinels do not agree on a master")
-	}
+	old := c.next(nil)
 	down(old)
 	next := c.next(old)
 	old.Kill()
@@ -221,7 +218,7 @@ func (c *Cluster) Fail(down func(master *Server)) *Server {
 // Switch has a Sentinel replace the master, which lives on, and returns the next one.
 func (c *Cluster) Switch() *Server {
 	c.t.Helper()
-	old := c.Master()
+	old := c.next(nil)
 	Eventually(c.t, "a Sentinel begins a failover", func() bool {
 		_, err := sentinel(c.Sentinels[0], func(q *redis.SentinelClient) (string, error) {
 			return q.Failover(context.Background(), MasterName).Result()
@@ -234,7 +231,7 @@ func (c *Cluster) Switch() *Server {
 // Hold keeps replicas from getting anything more from the master.
 func (c *Cluster) Hold(replicas ...*Server) {
 	c.t.Helper()
-	ctx, m := context.Background(), c.Master().Client()
+	ctx, m := context.Background(), c.next(nil).Client()
 	defer m.Close()
 	if err := m.Do(ctx, "acl", "setuser", "default", "-psync", "-sync").Err(); err != nil {
 		c.t.Fatal(err)
@@ -251,10 +248,10 @@ func (c *Cluster) Hold(replicas ...*Server) {
 	}
 }
 
-// next waits for another master than old.
+// next waits until the Sentinels agree on another master than old.
 func (c *Cluster) next(old *Server) (next *Server) {
 	c.t.Helper()
-	Eventually(c.t, "the Sentinels have made another master", func() bool {
+	Eventually(c.t, "the Sentinels agree on the next master", func() bool {
 		next = c.Master()
 		return next != nil && next != old
 	})

@@ -39,7 +39,7 @@ import (
 var axe string
 
 // patience is how long one action of the browser may take.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Browser is a Chromium with an empty profile.
 type Browser struct{ ctx context.Context }
