@@ -75,7 +75,7 @@ func startProgram(b *testing.B, redis string) (base string, process *os.Process)
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(b))
 	cmd := exec.Command(program)
-	cmd.Env = append(os.Environ(), "REDIS_URL=redis://"+redis, "LISTEN="+addr, "ADMIN_LISTEN=127.0.0.1:0", "RATE_LIMIT=off", "STREAM_LIMIT=off")
+	cmd.Env = append(os.Environ(), "REDIS_URL=redis://"+redis, "LISTEN="+addr, "ADMIN_LISTEN=127.0.0.1:0", "RATE_LIMIT=off", "ADDRESS_LIMIT=off", "STREAM_LIMIT=off")
 	cmd.Stderr = os.Stderr
 	stagetest.OK(b, cmd.Start())
 	b.Cleanup(func() {
