@@ -87,7 +87,7 @@ func (a Address) Validate() error {
 		return addressError(fmt.Sprintf("email address has %d bytes, at most %d are allowed", len(s), maxAddress))
 	case plain(s):
 		return nil
-	case !utf8.ValidString(s):
+	case strings.ContainsRune(s, utf8.RuneError): // also U+FFFD, by which decoders replace bad bytes
 		return addressError("email address is not UTF-8")
 	}
 	for _, r := range s {

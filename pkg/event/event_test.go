@@ -62,6 +62,8 @@ func TestSubmission(t *testing.T) {
 		"number too large":  {payload: `{"email":"ada@example.com","lat":1,"long":1e999}`, says: `longitude "1e999" is not a finite number`},
 		"latitude 91":       {payload: `{"email":"ada@example.com","lat":91,"long":0}`, says: `latitude "91" is not in [-90, 90]`},
 		"several":           {payload: `{"email":"ada","lat":"91","long":"x"}`, says: `email address is not of the form ada@example.com; latitude "91" is not in [-90, 90]; longitude "x" is not a number`},
+		"bad byte":          {payload: "{\"email\":\"ad\xe9@example.com\",\"lat\":1,\"long\":1}", says: "email address is not UTF-8"},
+		"half a surrogate":  {payload: `{"email":"ad\ud800@example.com","lat":1,"long":1}`, says: "email address is not UTF-8"},
 		"forged log line":   {payload: `{"email":"ada@example.com\r\nroot INFO","lat":1,"long":1}`, says: "forbidden character U+000D"},
 		"more than a value": {payload: `{"email":"ada@example.com","lat":1,"long":1}{}`, says: "after top-level value"},
 	} {
