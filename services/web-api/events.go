@@ -39,7 +39,7 @@ func (s *site) event(c echo.Context) error {
 }
 
 var errUnknownEvent = echo.NewHTTPError(http.StatusNotFound,
-	"no progress is known for this submission; it is kept for one hour, and only if the client asked for it")
+	"no progress is known for this submission; it is kept for one hour")
 
 // events is GET /events?ids=: one stream for all events of a page, or JSON for a client that polls.
 func (s *site) events(c echo.Context) error {

@@ -208,9 +208,9 @@ func (o *overview) get(ctx context.Context, timeout time.Duration, base config.H
 
 // reason says to a visitor why a part is missing. What other systems said stays in the log.
 func reason(what string, err error) string {
-	service, behind := "the users service", "the store behind it does not answer"
+	service, behind := "the users service", "the store"
 	if what == "weather" {
-		service, behind = "the weather service", "its provider does not answer"
+		service, behind = "the weather service", "the provider"
 	}
 	var status refused
 	var timeout net.Error
@@ -220,7 +220,7 @@ func reason(what string, err error) string {
 	case errors.As(err, &status) && status == http.StatusServiceUnavailable && what == "weather":
 		return "weather is switched off"
 	case errors.As(err, &status) && status >= 502 && status <= 504:
-		return service + ": " + behind
+		return behind + " of " + service + " does not answer"
 	case errors.As(err, &status):
 		return fmt.Sprintf("%s refused the question (%d)", service, int(status))
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():

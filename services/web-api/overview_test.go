@@ -111,7 +111,7 @@ func TestOverviewWithoutAPart(t *testing.T) {
 		broken http.HandlerFunc // the users service
 		why    string
 	}{
-		"store down":    {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, "the users service: the store behind it does not answer"},
+		"store down":    {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, "the store of the users service does not answer"},
 		"wrong token":   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, "the users service refused the question (401)"},
 		"no JSON":       {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, "the users service is away"},
 		"cut off":       {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "the users service is away"},

@@ -24,6 +24,6 @@ func testWeather(t *testing.T, b *browsertest.Browser) {
 	weather.do(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	fillIn(tab)
 	tab.Click(submitButton)
-	tab.Until(`document.querySelector(".card .weather")?.innerText === "The weather there is not available: the weather service: its provider does not answer."`)
+	tab.Until(`document.querySelector(".card .weather")?.innerText === "The weather there is not available: the provider of the weather service does not answer."`)
 	tab.NoOverflow("no weather")
 }

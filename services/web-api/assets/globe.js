@@ -235,13 +235,13 @@ export class Globe {
     const drawn = this.#way.slice(0, Math.max(2, Math.ceil(this.#way.length * this.#grown)));
     this.#stroke([drawn], see, c.casing, 6);
     this.#stroke([drawn], see, c.way, 3);
-    this.#dots(see, c, size);
     pen.restore();
     pen.strokeStyle = c.shore;
     pen.lineWidth = 1.5;
     pen.beginPath();
     pen.arc(middle, middle, rim, 0, 7);
     pen.stroke();
+    this.#dots(see, c, middle, rim);
     if (this.#options.choose && canvas.matches(":focus-visible")) {
       pen.strokeStyle = c.ink;
       pen.lineWidth = 2;
@@ -302,25 +302,27 @@ export class Globe {
     pen.stroke();
   }
 
-  #dots(see, c, size) {
+  // dots draws the ends of the way, with a name beside, above or below each.
+  #dots(see, c, middle, rim) {
     const pen = this.#pen, ends = [{ at: see(this.#office), name: this.#options.name, fill: c.paper, ring: c.office }];
     if (this.#place && this.#grown > 0.95) ends.push({ at: see(this.#place), name: this.#name, fill: c.way, ring: c.casing });
     pen.font = "600 15px Overpass, system-ui, sans-serif";
     pen.textBaseline = "middle";
     ends.forEach(({ at: [x, y, z], name, fill, ring }, i) => {
-      if (z < 0) return;
+      if (z < 0 || Math.hypot(x - middle, y - middle) > rim) return;
       pen.beginPath();
       pen.arc(x, y, 6.5, 0, 7);
       Object.assign(pen, { fillStyle: fill, strokeStyle: ring, lineWidth: 3.5 });
       pen.fill();
       pen.stroke();
       const wide = pen.measureText(name).width;
-      const half = Math.sqrt(Math.max(0, (size / 2 - 8) ** 2 - (y - size / 2) ** 2)); // of the disc at this height
+      const half = (top) => Math.sqrt(Math.max(0, (rim - 4) ** 2 - (Math.abs(top - middle) + 9) ** 2)); // of the disc, for a name there
       const right = ends.length > 1 ? x >= ends[1 - i].at[0] : true;
       let left = right ? x + 14 : x - 14 - wide, top = y + 1;
-      if (left + wide > size / 2 + half || left < size / 2 - half) { // above or below the dot
+      if (left + wide > middle + half(top) || left < middle - half(top)) { // above or below the dot
         top = y + (ends.length > 1 && y > ends[1 - i].at[1] + 12 ? 22 : -20);
-        left = clamp(x - wide / 2, size / 2 - half + 4, size / 2 + half - 4 - wide);
+        const inside = Math.max(half(top), wide / 2);
+        left = clamp(x - wide / 2, middle - inside, middle + inside - wide);
       }
       Object.assign(pen, { fillStyle: c.ink, strokeStyle: c.paper, lineWidth: 4, lineJoin: "round" });
       pen.strokeText(name, left, top);
