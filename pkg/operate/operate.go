@@ -120,6 +120,9 @@ type Problem struct {
 // late is how long an entry may wait before it is worth a word.
 const late = time.Minute
 
+// otherKey is what to do about a key of the pipeline that has a wrong type.
+const otherKey = "Another program made the key. Give that program another key or database, and rename or delete this one: the stages go on by themselves."
+
 // Problems lists what is wrong: urgent problems first, then in the order of the flow. The commands
 // begin with tool, see [Tool].
 func Problems(s inspect.Seen, tool string) []Problem {
@@ -135,7 +138,7 @@ func Problems(s inspect.Seen, tool string) []Problem {
 		for _, wrong := range c.Wrong {
 			out = append(out, Problem{
 				Channel: c.Channel, Urgent: true, Text: wrong + ", so the stages of " + c.Channel + " wait",
-				Do: "Another program made it. Give that program another key or database, and rename or delete this key: the stages go on by themselves.",
+				Do: otherKey,
 			})
 		}
 		for _, f := range c.Foreign {
@@ -232,6 +235,8 @@ func ofState(s inspect.Seen, r Row, tool string) []Problem {
 	case r.State == NotRunning:
 		p.Do = "Start it: its events are kept. If it is gone for good, retire its group."
 		p.Command = Command(tool, "group", "retire", r.Channel, r.Stage)
+	case strings.Contains(r.Why, "WRONGKEY"):
+		p.Urgent, p.Do = true, otherKey
 	case r.State != Running:
 		p.Urgent, p.Do = r.State != Busy, map[string]string{
 			Paused: "Fix what it depends on: it continues by itself.",

@@ -49,6 +49,10 @@ var problems = map[string]struct {
 		[]string{"! db is paused: mongo: refused", "continues by itself", ""}},
 	"starting": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].Obstacle = "starting" },
 		[]string{"db is waiting: starting", "by itself", ""}},
+	"a key of all stages has a wrong type": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
+		db.Consumers[0].Obstacle, db.Consumers[0].Why = "chores", "redis refuses: WRONGKEY the key heard is a list, not a string"
+	},
+		[]string{"! db is waiting: chores: redis refuses: WRONGKEY the key heard is a list, not a string", "rename or delete", ""}},
 	"one replica of two works": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
 		db.Consumers = append(db.Consumers, inspect.ConsumerStatus{Name: "c", State: "alive", Obstacle: "starting"})
 	}, nil},
@@ -99,7 +103,7 @@ var problems = map[string]struct {
 	"wrong key": {func(_, _ *inspect.GroupStatus, s *inspect.Seen) {
 		s.Channels[0].Wrong = []string{"the key raw_input:due is a string, not a zset"}
 	},
-		[]string{"! the key raw_input:due is a string, not a zset, so the stages of raw_input wait", "Another program made it", ""}},
+		[]string{"! the key raw_input:due is a string, not a zset, so the stages of raw_input wait", "Another program made the key", ""}},
 }
 
 func TestProblems(t *testing.T) {

@@ -456,6 +456,9 @@ func TestWrongKey(t *testing.T) {
 				err := s.Ready()
 				return err != nil && strings.Contains(err.Error(), want)
 			})
+			if _, err := inspect.New(b).Overview(t.Context()); key == "stages" && (err == nil || !strings.Contains(err.Error(), "the key "+prefix+key)) {
+				t.Errorf("Overview = %v, want an error that names the key %s%s", err, prefix, key)
+			}
 			if strings.HasPrefix(key, "in:") {
 				if c, err := inspect.New(b).Status(t.Context(), "in"); err != nil || len(c.Wrong) != 1 || !strings.HasPrefix(c.Wrong[0], want) {
 					t.Errorf("Status = %+v, %v; want %q", c, err, want)
