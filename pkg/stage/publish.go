@@ -20,7 +20,7 @@ import (
 // Submission is one event to publish at the edge of the pipeline.
 type Submission struct {
 	ID          string    // event ID; "" makes a UUIDv7; not beside Key
-	Body        any       // encoded as codec.go says
+	Body        any       // published as JSON; a string or []byte as the bare bytes
 	At          time.Time // zero means now
 	Track       bool      // record its progress for an hour
 	Traceparent string    // W3C trace context that it belongs to; "" means that of Publish's ctx
