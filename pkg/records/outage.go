@@ -8,6 +8,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 )
 
 // ErrRefused is wrapped by the error of a record that the store will never accept.
@@ -68,6 +69,20 @@ func Down(err error) bool {
 		return true
 	}
 	return slices.ContainsFunc(outages, se.HasErrorCode)
+}
+
+// Cause returns why a server cannot be used instead of the driver's error that it found none, whose
+// text is the state of all servers. Other errors it returns as they are.
+func Cause(err error) error {
+	var none topology.ServerSelectionError
+	if errors.As(err, &none) {
+		for _, server := range none.Desc.Servers {
+			if server.LastError != nil {
+				return server.LastError
+			}
+		}
+	}
+	return err
 }
 
 // mark adds ErrRefused to an error that no retry will fix.

@@ -105,7 +105,7 @@ func (s *Store) Ping(ctx context.Context) error {
 		err = users.Database().Client().Ping(ctx, readpref.Primary())
 	}
 	if err != nil {
-		return fmt.Errorf("mongo: %w", err)
+		return fmt.Errorf("mongo: %w", Cause(err))
 	}
 	return nil
 }

@@ -119,7 +119,7 @@ func registered(ctx context.Context, links []*link.Link, errs []error) ([]StageI
 	found := make([]map[string]string, len(links))
 	err := some(ctx, links, errs, func(ctx context.Context, i int, l *link.Link) (err error) {
 		found[i], err = l.Client().HGetAll(ctx, l.Keys.Stages()).Result()
-		if err = l.Check(ctx, err); err != nil {
+		if err = l.Check(ctx, err); errors.Is(err, stage.ErrRefused) {
 			err = fmt.Errorf("read the key %s: %w", l.Keys.Stages(), err)
 		}
 		return err

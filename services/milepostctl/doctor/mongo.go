@@ -43,7 +43,7 @@ func (x *examination) store(ctx context.Context) {
 		return db.RunCommand(ctx, bson.D{{Key: command, Value: 1}}).Decode(into)
 	}
 	if err := run("hello", &hello); err != nil {
-		x.add("mongo answers", Failed, err.Error(), means, mongoRemedy(ctx, err, o))
+		x.add("mongo answers", Failed, records.Cause(err).Error(), means, mongoRemedy(ctx, err, o))
 		return
 	}
 	x.times("mongo answers", func() error { return run("ping", &bson.M{}) })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -127,6 +128,9 @@ func TestOutage(t *testing.T) {
 	stagetest.OK(t, l.Close())
 	s := open(t, "mongodb://"+addr+"/?serverSelectionTimeoutMS=300")
 	wantDown(t, "is away", s)
+	if err := s.Ping(t.Context()); !strings.HasPrefix(err.Error(), "mongo: dial tcp ") {
+		t.Errorf("Ping without a store = %v, want only why it cannot be reached", err)
+	}
 
 	dir := t.TempDir()
 	made := make(chan error, 1)
