@@ -82,6 +82,24 @@ func (c *tally) missing(bodies []string) (out []string) {
 	return out
 }
 
+// all tells whether every body has arrived.
+func (c *tally) all(bodies ...string) bool { return len(c.missing(bodies)) == 0 }
+
+// eachOnce checks that each body that arrived was one event. A slow consumer may be taken to be gone,
+// and its event handled again.
+func (c *tally) eachOnce(t testing.TB) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ids := map[string]string{}
+	for id, body := range c.body {
+		if other, twice := ids[body]; twice {
+			t.Errorf("%q arrived as the events %s and %s, want one", body, id, other)
+		}
+		ids[body] = id
+	}
+}
+
 // sink is a stage at the end of a pipeline.
 func (c *tally) sink() stage.Handler {
 	return stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
@@ -278,11 +296,11 @@ func TestAdoptionDisturbed(t *testing.T) {
 		for _, body := range bodies {
 			rdb.Publish(t.Context(), "in", body)
 		}
-		stagetest.Eventually(t, "all 50 are adopted", func() bool { return len(got.missing(bodies)) == 0 })
+		stagetest.Eventually(t, "all 50 are adopted", func() bool { return got.all(bodies...) })
 		rdb.Publish(t.Context(), "in:kept", "5000")
 		stagetest.Eventually(t, "both numbers are counted", func() bool { return figure(t, b, "stage_kept_resets_total", "s") == 2 })
 		rdb.Publish(t.Context(), "in", "after")
-		stagetest.Eventually(t, "adoption goes on", func() bool { return len(got.missing([]string{"after"})) == 0 })
+		stagetest.Eventually(t, "adoption goes on", func() bool { return got.all("after") })
 		rdb.Set(t.Context(), "in:adopter", "x", 0)
 		stagetest.Eventually(t, "a stage has the lease again", func() bool { owner := rdb.Get(t.Context(), "in:adopter").Val(); return owner != "" && owner != "x" })
 	})
@@ -320,7 +338,7 @@ func TestAdoptionHandedOver(t *testing.T) {
 		}
 		end()
 		<-ended
-		stagetest.Eventually(t, "all arrive", func() bool { return len(got.missing(bodies)) == 0 })
+		stagetest.Eventually(t, "all arrive", func() bool { return got.all(bodies...) })
 	})
 }
 
@@ -359,7 +377,7 @@ func TestHeard(t *testing.T) {
 		}
 		all.Wait()
 		p.Close()
-		stagetest.Eventually(t, "all arrive", func() bool { return len(got.missing(own))+len(got.missing(bares)) == 0 })
+		stagetest.Eventually(t, "all arrive", func() bool { return got.all(own...) && got.all(bares...) })
 		for body, times := range got.bodies() {
 			if times != 1 {
 				t.Errorf("%q arrived %d times, want 1", body, times)

@@ -470,7 +470,7 @@ func TestWrongKey(t *testing.T) {
 			rdb.Del(t.Context(), prefix+key)
 			var got tally
 			end := start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
-			stagetest.Eventually(t, "all arrive in spite of "+key, func() bool { return len(got.missing([]string{"good!", "retry!"})) == 0 })
+			stagetest.Eventually(t, "all arrive in spite of "+key, func() bool { return got.all("good!", "retry!") })
 			stagetest.Eventually(t, "the dead letter is there", func() bool { n, _ := inspect.New(b).DeadCount(t.Context(), "in"); return n == 1 })
 			for _, id := range ids[:2] {
 				if n := got.times(id); n != 1 {

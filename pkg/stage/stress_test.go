@@ -47,7 +47,7 @@ func TestStartStop(t *testing.T) {
 	rdb := srv.Client()
 	stagetest.Eventually(t, "someone adopts", func() bool {
 		rdb.Publish(t.Context(), "in", "probe")
-		return len(got.missing([]string{"probe!"})) == 0
+		return got.all("probe!")
 	})
 	var bodies []string
 	for i := range 3000 {
@@ -58,7 +58,7 @@ func TestStartStop(t *testing.T) {
 	}
 	stopAll()
 	rolling.Wait()
-	stagetest.Eventually(t, "all arrive", func() bool { return len(got.missing(bodies)) == 0 })
+	stagetest.Eventually(t, "all arrive", func() bool { return got.all(bodies...) })
 	for body, n := range got.bodies() {
 		if n != 1 && body != "probe!" {
 			t.Errorf("%q arrived %d times, want 1", body, n)
