@@ -147,7 +147,7 @@ func (c *Cache[V]) fill(ctx context.Context, key, seen string, load func(context
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		old, _ := parse[V](seen)
 		// The lock outlives the load. That of a process which was killed ends then.
-		reply, err := beginScript.Run(whole, c.client.rdb, c.keys(key), token, (c.o.Timeout + callTimeout).Milliseconds(), seen).Slice()
+		reply, err := beginScript.Run(whole, c.client.rdb, c.keys(key), token, (c.o.Timeout + c.client.limit).Milliseconds(), seen).Slice()
 		switch {
 		case ended(whole) != nil && old.Value != nil:
 			return c.stale(old), nil

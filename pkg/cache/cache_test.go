@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,8 +22,10 @@ import (
 
 var errBroken = errors.New("broken")
 
+// open opens a client that waits for a slow machine, unless o says how long it waits.
 func open(t testing.TB, o *redis.Options) *cache.Client {
 	t.Helper()
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, time.Minute)
 	c := cache.Open(o, "", slog.New(slog.NewTextHandler(io.Discard, nil)))
 	t.Cleanup(func() { _ = c.Close() })
 	return c
@@ -192,7 +195,7 @@ func TestMissing(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		var s source
 		s.fail(fmt.Errorf("atlantis: %w", cache.ErrMissing))
-		c := cache.New[int64](open(t, o), cache.Options{Name: "t", Missing: 300 * time.Millisecond, TTL: time.Hour, Stale: time.Hour})
+		c := cache.New[int64](open(t, o), cache.Options{Name: "t", Missing: time.Hour, TTL: time.Hour, Stale: time.Hour})
 		for range 3 {
 			if _, err := c.Get(t.Context(), "k", s.load); !errors.Is(err, cache.ErrMissing) {
 				t.Errorf("Get = %v, want ErrMissing", err)
@@ -200,6 +203,10 @@ func TestMissing(t *testing.T) {
 		}
 		if n := s.loads.Load(); n != 1 {
 			t.Errorf("3 Gets of nothing caused %d loads, want 1", n)
+		}
+		c = cache.New[int64](open(t, o), cache.Options{Name: "u", Missing: 100 * time.Millisecond, TTL: time.Hour, Stale: time.Hour})
+		if _, err := c.Get(t.Context(), "k", s.load); !errors.Is(err, cache.ErrMissing) {
+			t.Errorf("Get = %v, want ErrMissing", err)
 		}
 		s.fails.Store(nil)
 		stagetest.Eventually(t, "it is looked for again", func() bool {
@@ -264,7 +271,9 @@ func TestRedisRefuses(t *testing.T) {
 // A Redis that takes connections and never answers costs one time limit, not one a call.
 func TestHanging(t *testing.T) {
 	server := stagetest.Real(t)
-	client := open(t, server.Options())
+	o := server.Options()
+	o.ReadTimeout = 500 * time.Millisecond
+	client := open(t, o)
 	c := cache.New[int64](client, cache.Options{Name: "t"})
 	stagetest.OK(t, plain(t, server.Options()).Do(t.Context(), "CLIENT", "PAUSE", "60000").Err())
 	var s source

@@ -24,25 +24,27 @@ var fillText string
 var beginScript, fillScript = redis.NewScript(beginText), redis.NewScript(fillText)
 
 const (
-	callTimeout = 500 * time.Millisecond // of a call to Redis: a slower cache does not help
+	callTimeout = 500 * time.Millisecond // default time limit of a call to Redis: a slower cache does not help
 	awayFor     = time.Second            // after a failed call, Redis is not called for this long
 )
 
-// ErrAway is wrapped by the error of a call that Redis did not answer in 500 ms or refused to this
+// ErrAway is wrapped by the error of a call that Redis did not answer in time or refused to this
 // user or to all, and of all calls in the second after it.
 var ErrAway = errors.New("the cache is away")
 
 // Client is a connection to the Redis that holds caches. Its methods are safe for concurrent use.
 type Client struct {
-	rdb  *redis.Client
-	base string // in front of every key
-	log  *slog.Logger
-	away atomic.Int64          // Redis is not called before this Unix nanosecond; 0 while it answers
-	why  atomic.Pointer[error] // what the last failed call said
+	rdb   *redis.Client
+	limit time.Duration // of the time of a call
+	base  string        // in front of every key
+	log   *slog.Logger
+	away  atomic.Int64          // Redis is not called before this Unix nanosecond; 0 while it answers
+	why   atomic.Pointer[error] // what the last failed call said
 }
 
-// Open prepares a client and does not connect. Of o it takes address, credentials and TLS. prefix
-// stands before every key. The caller closes it.
+// Open prepares a client and does not connect. Of o it takes address, credentials, TLS, and
+// ReadTimeout, the time limit of a call (default 500 ms). prefix stands before every key. The caller
+// closes it.
 func Open(o *redis.Options, prefix string, log *slog.Logger) *Client {
 	if log == nil {
 		log = slog.Default()
@@ -51,12 +53,15 @@ func Open(o *redis.Options, prefix string, log *slog.Logger) *Client {
 	c.MaxRetries = -1 // if Redis fails, the value is loaded instead
 	c.DialerRetries = 1
 	c.ContextTimeoutEnabled = true
-	c.DialTimeout, c.ReadTimeout, c.WriteTimeout = callTimeout, callTimeout, callTimeout
-	c.PoolTimeout = callTimeout / 2                    // ends before the call does
+	if c.ReadTimeout <= 0 {
+		c.ReadTimeout = callTimeout
+	}
+	c.DialTimeout, c.WriteTimeout = c.ReadTimeout, c.ReadTimeout
+	c.PoolTimeout = c.ReadTimeout / 2                  // ends before the call does
 	c.ReadBufferSize, c.WriteBufferSize = 4<<10, 4<<10 // entries are small
 	c.DisableIdentity = true
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	client := &Client{rdb: redis.NewClient(&c), base: prefix, log: log}
+	client := &Client{rdb: redis.NewClient(&c), limit: c.ReadTimeout, base: prefix, log: log}
 	client.rdb.AddHook(client)
 	return client
 }
@@ -111,7 +116,7 @@ func (c *Client) refused(reply redis.Error) error {
 	return fmt.Errorf("%w; to allow it: ACL SETUSER %s%s +get +set +del +eval +evalsha", reply, cmp.Or(c.rdb.Options().Username, "default"), keys)
 }
 
-// ProcessHook implements redis.Hook. It gives a command callTimeout, and refuses it if Redis was
+// ProcessHook implements redis.Hook. It limits the time of a command, and refuses it if Redis was
 // away less than awayFor ago. If ctx has ended, the error is that of ctx, and says nothing about
 // Redis.
 func (c *Client) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
@@ -119,7 +124,7 @@ func (c *Client) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if time.Now().UnixNano() < c.away.Load() {
 			return fmt.Errorf("%w: %w", ErrAway, *c.why.Load())
 		}
-		short, cancel := context.WithTimeout(ctx, callTimeout)
+		short, cancel := context.WithTimeout(ctx, c.limit)
 		defer cancel()
 		err := next(short, cmd)
 		answered := err == nil

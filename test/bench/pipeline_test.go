@@ -51,8 +51,8 @@ func BenchmarkPipeline(b *testing.B) {
 func measure(b *testing.B, fsync string, s scale) {
 	r := open(b, fsync)
 	// The stages make their groups, so that the edge publishes for the same readers as later.
-	start(b, r.stages...)
-	stop(b, r.stages...)
+	start(r.stages...)
+	stop(r.stages...)
 	rates := map[string]float64{}
 	edge := drive{posting: asJSON, connections: s.connections, warm: s.warm, measure: s.edge, rate: s.edgeRate}
 	full := drive{posting: asForm, connections: s.connections, warm: s.warm, measure: s.sustain, outstanding: s.outstanding}
@@ -73,7 +73,7 @@ func measure(b *testing.B, fsync string, s scale) {
 	r.stretch(b, rates, "form", "json", r.client, full)
 	r.stretch(b, rates, "form-32", "", r.client, with(full, fewer))
 	run(b, "idle", func(b *testing.B) { r.idle(b, s.edge) })
-	stop(b, r.stages...)
+	stop(r.stages...)
 	run(b, "ledger", func(b *testing.B) {
 		ledgerOf(b, r.client)
 		if c := r.client; c.accepted != c.written || c.doubled > 0 {
@@ -152,7 +152,7 @@ func times(b *testing.B, what string, sorted []time.Duration) {
 func (r *rig) drain(b *testing.B) {
 	begun := r.client.written
 	from := read(b, r.pids(), r.rdb)
-	start(b, r.stages...)
+	start(r.stages...)
 	stagetest.OK(b, r.client.settled(b.Context()))
 	to := read(b, r.pids(), r.rdb)
 	rate(b, r.client.written-begun, to.at.Sub(from.at).Seconds())

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 var (
@@ -44,13 +46,11 @@ type rig struct {
 	dir, log string
 	server   *stagetest.Server
 	rdb      *redis.Client
-	programs []*program // all but the stages
-	stages   []*program
+	programs []*process.Process // all but the stages
+	stages   []*process.Process
 	client   *client // posts to web-api
 	bare     *client // posts to the bare handler
 }
-
-func address(b testing.TB) string { return fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(b)) }
 
 // newRig starts a Redis. Everything ends with the benchmark.
 func newRig(b *testing.B, fsync, db string) *rig {
@@ -70,24 +70,62 @@ func newRig(b *testing.B, fsync, db string) *rig {
 		b.Fatal(err)
 	}
 	empty(b, db)
-	b.Cleanup(func() {
-		stop(b, slices.Concat(r.programs, r.stages)...)
-		empty(b, db)
-		for _, p := range slices.Concat(r.programs, r.stages) {
-			if text, _ := os.ReadFile(p.output()); b.Failed() {
-				b.Logf("the end of %s's output:\n%s", p.name, text[max(0, len(text)-2000):])
-			}
-		}
-	})
+	b.Cleanup(func() { empty(b, db) })
 	return r
 }
 
-func (r *rig) program(b testing.TB, name string, up func(context.Context) error, args ...string) *program {
+// program makes a program of `make bench`; it is not started yet.
+func (r *rig) program(b testing.TB, name string, up func(context.Context) error, args ...string) *process.Process {
 	path, err := filepath.Abs(filepath.Join(*bin, name))
-	if err != nil {
-		b.Fatal(err)
+	stagetest.OK(b, err)
+	p := process.New(b, name, path, args...)
+	p.Up = up
+	return p
+}
+
+// start starts the programs that do not run, and waits until all are up.
+func start(all ...*process.Process) {
+	for _, p := range all {
+		if !p.Running() {
+			p.Start()
+		}
 	}
-	return &program{name: name, path: path, args: args, dir: r.dir, up: up}
+	for _, p := range all {
+		p.Ready()
+	}
+}
+
+// stop lets the programs drain, one after the other.
+func stop(all ...*process.Process) {
+	for _, p := range all {
+		p.Stop()
+	}
+}
+
+// ready asks a program's admin port.
+func ready(admin string) func(context.Context) error {
+	return func(context.Context) error {
+		answer, err := http.Get("http://" + admin + "/readyz")
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			return fmt.Errorf("readyz: %s", answer.Status)
+		}
+		return nil
+	}
+}
+
+// listening asks only whether a port accepts connections.
+func listening(address string) func(context.Context) error {
+	return func(context.Context) error {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
 }
 
 // open prepares everything and starts what is no stage.
@@ -96,18 +134,18 @@ func open(b *testing.B, fsync string) *rig {
 	r := newRig(b, fsync, database)
 	store := os.Getenv("MONGO_URL")
 	if store == "" {
-		at := address(b)
+		at := process.Addr(b)
 		r.programs = append(r.programs, r.program(b, "standalone", listening(at), "store", "--listen", at, "--data", filepath.Join(r.dir, "documents")))
 		store = "mongodb://" + at + "/"
 	}
-	web, bare := address(b), address(b)
+	web, bare := process.Addr(b), process.Addr(b)
 	for _, name := range services {
-		admin := address(b)
+		admin := process.Addr(b)
 		p := r.program(b, name, ready(admin))
-		p.env = append([]string{
+		p.Env = slices.Concat(p.Env, []string{
 			"ADMIN_LISTEN=" + admin, "REDIS_URL=redis://" + r.server.Addr, "MONGO_URL=" + store, "MONGO_DATABASE=" + database,
 			"SENT_EMAILS=" + r.log, "RATE_LIMIT=off", "ADDRESS_LIMIT=off", "LISTEN=" + web, "LOG_LEVEL=warn",
-		}, more...)
+		}, more)
 		if name == "web-api" {
 			r.programs = append(r.programs, p)
 		} else {
@@ -115,7 +153,7 @@ func open(b *testing.B, fsync string) *rig {
 		}
 	}
 	r.programs = append(r.programs, r.program(b, "bare-echo", listening(bare), bare, r.server.Addr))
-	start(b, r.programs...)
+	start(r.programs...)
 	r.client, r.bare = newClient(b, web, r.log), newClient(b, bare, "")
 	return r
 }
@@ -125,18 +163,18 @@ func openPeer(b *testing.B, fsync string) *rig {
 	b.Helper()
 	db := database + "_" + peer
 	r := newRig(b, fsync, db)
-	web := address(b)
+	web := process.Addr(b)
 	host, port, _ := net.SplitHostPort(r.server.Addr)
 	for _, name := range services {
 		p := r.program(b, peer, func(context.Context) error { return nil }, name) // a stream keeps what comes before
-		p.name = name
-		p.env = []string{"REDIS_HOST=" + host, "REDIS_PORT=" + port, "MONGO_URL=" + os.Getenv("MONGO_URL"), "MONGO_DATABASE=" + db, "SENT_EMAILS=" + r.log, "LISTEN=" + web}
+		p.Name = name
+		p.Env = append(p.Env, "REDIS_HOST="+host, "REDIS_PORT="+port, "MONGO_URL="+os.Getenv("MONGO_URL"), "MONGO_DATABASE="+db, "SENT_EMAILS="+r.log, "LISTEN="+web)
 		if name == "web-api" {
-			p.up = listening(web)
+			p.Up = listening(web)
 		}
 		r.stages = append(r.stages, p)
 	}
-	start(b, r.stages...)
+	start(r.stages...)
 	r.client = newClient(b, web, r.log)
 	return r
 }
@@ -145,8 +183,8 @@ func openPeer(b *testing.B, fsync string) *rig {
 func (r *rig) pids() map[string]int {
 	pids := map[string]int{"client": os.Getpid(), "redis": r.server.PID()}
 	for _, p := range slices.Concat(r.programs, r.stages) {
-		if p.running() {
-			pids[p.name] = p.cmd.Process.Pid
+		if p.Running() {
+			pids[p.Name] = p.PID()
 		}
 	}
 	if *storePID != 0 {

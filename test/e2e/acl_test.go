@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 // aclPage has the smallest rights of each program.
@@ -54,7 +55,7 @@ func TestACL(t *testing.T) {
 	p.named = true
 	services := p.whole()
 	for _, s := range services {
-		command(t, p.rdb, "ACL SETUSER "+s.name+" on >secret")
+		command(t, p.rdb, "ACL SETUSER "+s.Name+" on >secret")
 		s.Start()
 	}
 	var lines strings.Builder
@@ -63,7 +64,7 @@ func TestACL(t *testing.T) {
 		slices.SortFunc(rules, func(a, b string) int { // keys, channels, commands
 			return cmp.Or(strings.Index("~&+", a[:1])-strings.Index("~&+", b[:1]), strings.Compare(a, b))
 		})
-		fmt.Fprintf(&lines, "ACL SETUSER %s reset on >PASSWORD %s\n", s.name, strings.Join(rules, " "))
+		fmt.Fprintf(&lines, "ACL SETUSER %s reset on >PASSWORD %s\n", s.Name, strings.Join(rules, " "))
 	}
 	alive(t, services)
 	p.adopted(all...)
@@ -105,7 +106,7 @@ func command(t testing.TB, rdb *redis.Client, line string) {
 // the rules. The service says the same.
 func (p *pipeline) granted(s *service) (rules []string) {
 	p.t.Helper()
-	env := []string{"REDIS_URL=" + p.url, "REDIS_USERNAME=" + s.name, "REDIS_PASSWORD=secret"}
+	env := []string{"REDIS_URL=" + p.url, "REDIS_USERNAME=" + s.Name, "REDIS_PASSWORD=secret"}
 	for {
 		found := p.doctor(env)
 		f := found["redis answers"] // PING, for doctor alone
@@ -118,7 +119,7 @@ func (p *pipeline) granted(s *service) (rules []string) {
 			return rules
 		}
 		if f.Check == "redis rights" {
-			stagetest.Eventually(p.t, s.name+" asks for what doctor names: "+f.Change, func() bool {
+			stagetest.Eventually(p.t, s.Name+" asks for what doctor names: "+f.Change, func() bool {
 				_, body, err := ask(p.t.Context(), http.MethodGet, "http://"+s.admin+"/readyz")
 				return err == nil && strings.Contains(body, f.Change+"\n")
 			})
@@ -160,7 +161,7 @@ func (p *pipeline) useAll(services []*service) {
 	} {
 		env := []string{"REDIS_URL=" + p.url, "REDIS_USERNAME=operator", "REDIS_PASSWORD=secret", "MONGO_URL=" + p.mongo}
 		stagetest.Eventually(p.t, fmt.Sprintf("milepostctl %q works for the operator", args), func() bool { // slow answers are no lack of rights
-			out, code := run(p.t, p.t.TempDir(), env, append([]string{p.bin + "/milepostctl"}, args...)...)
+			out, code := process.Run(p.t, p.t.TempDir(), env, append([]string{p.bin + "/milepostctl"}, args...)...)
 			if code != 0 {
 				p.t.Logf("exit status %d\n%s", code, out)
 			}

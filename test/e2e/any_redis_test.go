@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 // anyRedis is a Redis that is set wrongly, or that the programs are told of wrongly.
@@ -139,7 +140,7 @@ func (x anyRedis) run(t *testing.T) {
 	}
 	for _, s := range services {
 		if strings.Contains(s.Output(), "geheim") {
-			t.Errorf("%s logs the password", s.name)
+			t.Errorf("%s logs the password", s.Name)
 		}
 	}
 	if x.ready != "" && x.check != "redis keys" { // for which only stages wait
@@ -192,7 +193,7 @@ type finding struct{ Check, State, Found, Change string }
 // doctor runs the operator's tool with an environment.
 func (p *pipeline) doctor(env []string) map[string]finding {
 	p.t.Helper()
-	out, code := run(p.t, p.t.TempDir(), slices.Concat(env, []string{"PATH=" + p.bin}), p.bin+"/milepostctl", "doctor", "--output", "json")
+	out, code := process.Run(p.t, p.t.TempDir(), slices.Concat(env, []string{"PATH=" + p.bin}), p.bin+"/milepostctl", "doctor", "--output", "json")
 	all := map[string]finding{}
 	for line := range strings.Lines(out) {
 		var f finding

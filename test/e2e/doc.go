@@ -15,5 +15,5 @@
 //
 // The other tests hold the documents: documents (how), readme, architecture, stuck_event, metrics,
 // trace, refuse_to_start. The rest is what they all use: pipeline (programs, submissions, the log),
-// process, ledger and wire (a connection with faults).
+// ledger and wire (a connection with faults).
 package e2e

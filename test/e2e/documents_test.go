@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 // block is a block of shell commands in a document.
@@ -225,11 +226,11 @@ func newTerminal(t *testing.T, env []string, replace ...string) *terminal {
 }
 
 // start starts commands in the background. Signals go to all processes that they start.
-func (c *terminal) start(commands string) *process {
+func (c *terminal) start(commands string) *process.Process {
 	c.t.Helper()
 	commands = c.ports.Replace(commands)
-	p := newProcess(c.t, commands, "/bin/sh", "-ec", commands)
-	p.dir, p.env, p.group = c.dir, c.env, true
+	p := process.New(c.t, commands, "/bin/sh", "-ec", commands)
+	p.Dir, p.Env, p.Group = c.dir, c.env, true
 	c.t.Logf("$ %s", commands)
 	p.Start()
 	return p
@@ -242,7 +243,7 @@ func (c *terminal) run(command string) (output string, code int) {
 		c.exported += c.ports.Replace(command)
 		return "", 0
 	}
-	return run(c.t, c.dir, c.env, "/bin/sh", "-ec", c.exported+c.ports.Replace(command))
+	return process.Run(c.t, c.dir, c.env, "/bin/sh", "-ec", c.exported+c.ports.Replace(command))
 }
 
 // logged counts the lines of sent_emails.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 // ledger puts load on a pipeline and notes what was promised for each submission. At the end it
@@ -198,8 +199,8 @@ func (l *ledger) balance() counts {
 		if now := fmt.Sprint(left, sum.lines); now != seen {
 			seen, moved = now, time.Now()
 		}
-		if time.Since(moved) > patience {
-			t.Errorf("nothing has moved for %s. %s%s", patience, sum, what)
+		if time.Since(moved) > process.Patience {
+			t.Errorf("nothing has moved for %s. %s%s", process.Patience, sum, what)
 			break
 		}
 		time.Sleep(100 * time.Millisecond) // between two looks, so that quiet means something

@@ -78,21 +78,21 @@ func metricsPage(t *testing.T) map[string]documented {
 
 // scrape parses a service's /metrics. Prometheus' linter must find nothing.
 func (s *service) scrape() map[string]*dto.MetricFamily {
-	s.t.Helper()
+	s.T.Helper()
 	text := s.page("/metrics")
 	problems, err := promlint.New(strings.NewReader(text)).Lint()
 	if err != nil {
-		s.t.Errorf("/metrics of %s: %v", s.name, err)
+		s.T.Errorf("/metrics of %s: %v", s.Name, err)
 	}
 	for _, p := range problems {
 		if !strings.HasPrefix(p.Metric, "go_") { // the Go client's own
-			s.t.Errorf("/metrics of %s: %s: %s", s.name, p.Metric, p.Text)
+			s.T.Errorf("/metrics of %s: %s: %s", s.Name, p.Metric, p.Text)
 		}
 	}
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
 	if err != nil {
-		s.t.Fatalf("/metrics of %s: %v", s.name, err)
+		s.T.Fatalf("/metrics of %s: %v", s.Name, err)
 	}
 	return families
 }
@@ -238,21 +238,21 @@ func metrics(t *testing.T, p *pipeline, masters int) {
 	exercise(t, p, services[0].url, services[1].url)
 	p.idle()
 	for _, s := range services {
-		stagetest.Eventually(t, s.name+" has had a tick since", func() bool {
+		stagetest.Eventually(t, s.Name+" has had a tick since", func() bool {
 			got := value(s.scrape()["stage_dead_letters"])
-			return got == 2 || s.name != "distance" && s.name != "weather"
+			return got == 2 || s.Name != "distance" && s.Name != "weather"
 		})
 	}
 	by := map[string]map[string]*dto.MetricFamily{}
 	for _, s := range services {
-		by[s.name] = s.scrape()
-		check(t, s.name, by[s.name], page)
-		if used := value(by[s.name]["stage_redis_memory_used_bytes"]); used < 100<<10 || used > 256<<20 {
-			t.Errorf("%s reports that Redis uses %v bytes", s.name, used)
+		by[s.Name] = s.scrape()
+		check(t, s.Name, by[s.Name], page)
+		if used := value(by[s.Name]["stage_redis_memory_used_bytes"]); used < 100<<10 || used > 256<<20 {
+			t.Errorf("%s reports that Redis uses %v bytes", s.Name, used)
 		}
 		for _, name := range []string{"stage_redis_memory_used_bytes", "stage_redis_memory_max_bytes"} {
-			if n := len(by[s.name][name].GetMetric()); n != masters {
-				t.Errorf("%s reports %s of %d nodes, want %d", s.name, name, n, masters)
+			if n := len(by[s.Name][name].GetMetric()); n != masters {
+				t.Errorf("%s reports %s of %d nodes, want %d", s.Name, name, n, masters)
 			}
 		}
 	}
@@ -320,7 +320,7 @@ func noAddress(t *testing.T, s *service) {
 		}
 		for _, name := range []string{"visitor", "good-", "ada@", "bare@", "nobody"} {
 			if strings.Contains(l, name) {
-				t.Errorf("%s logs an address: %s", s.name, l)
+				t.Errorf("%s logs an address: %s", s.Name, l)
 			}
 		}
 	}

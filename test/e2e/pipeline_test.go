@@ -31,6 +31,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/weather/openmeteo"
+	"github.com/milepost/milepost/test/process"
 )
 
 func TestMain(m *testing.M) {
@@ -95,7 +96,7 @@ type pipeline struct {
 	rdb   *redis.Client     // for looking
 	names string            // KEY_PREFIX
 	named bool              // each program has a user of Redis with its own name, and the password secret
-	store *process
+	store *process.Process
 	mongo string // URL of the store
 	web   []*service
 }
@@ -168,19 +169,19 @@ func (p *pipeline) whole() (services []*service) {
 // newStandalone starts standalone, and returns a pipeline that knows its addresses.
 func newStandalone(t testing.TB, env ...string) (*pipeline, *service) {
 	t.Helper()
-	p := &pipeline{t: t, bin: builds.programs(t, ""), log: filepath.Join(t.TempDir(), "sent_emails"), redis: &stagetest.Server{Addr: freeAddr(t)}}
+	p := &pipeline{t: t, bin: builds.programs(t, ""), log: filepath.Join(t.TempDir(), "sent_emails"), redis: &stagetest.Server{Addr: process.Addr(t)}}
 	p.url, p.at = "redis://"+p.redis.Addr, p.redis.Options()
-	p.env = append(env, "EMBEDDED_REDIS="+p.redis.Addr, "EMBEDDED_MONGO="+freeAddr(t), "DATA="+t.TempDir(), "SENT_EMAILS="+p.log)
+	p.env = append(env, "EMBEDDED_REDIS="+p.redis.Addr, "EMBEDDED_MONGO="+process.Addr(t), "DATA="+t.TempDir(), "SENT_EMAILS="+p.log)
 	return p, p.start("standalone")[0]
 }
 
 // newStore makes a document store of its own process; it is not started yet.
-func newStore(t testing.TB, bin string) (store *process, url string) {
+func newStore(t testing.TB, bin string) (store *process.Process, url string) {
 	t.Helper()
-	addr := freeAddr(t)
-	store = newProcess(t, "store", filepath.Join(bin, "standalone"), "store", "--listen", addr, "--data", t.TempDir())
+	addr := process.Addr(t)
+	store = process.New(t, "store", filepath.Join(bin, "standalone"), "store", "--listen", addr, "--data", t.TempDir())
 	url = "mongodb://" + addr + "/"
-	store.up = func(ctx context.Context) error {
+	store.Up = func(ctx context.Context) error {
 		s, err := records.Open(url, "milepost", 0)
 		if err != nil {
 			return err
@@ -193,7 +194,7 @@ func newStore(t testing.TB, bin string) (store *process, url string) {
 
 // service is one of the programs at work.
 type service struct {
-	*process
+	*process.Process
 	admin string // its admin port
 	url   string // where one that answers requests is reached
 }
@@ -201,23 +202,23 @@ type service struct {
 // service makes a process of a program; it is not started yet. Env goes before the pipeline's.
 func (p *pipeline) service(name string, env ...string) *service {
 	p.t.Helper()
-	s := &service{admin: freeAddr(p.t), process: newProcess(p.t, name, filepath.Join(p.bin, name))}
-	s.env = append(s.env, p.env...)
-	s.env = append(s.env, "ADMIN_LISTEN="+s.admin)
+	s := &service{admin: process.Addr(p.t), Process: process.New(p.t, name, filepath.Join(p.bin, name))}
+	s.Env = append(s.Env, p.env...)
+	s.Env = append(s.Env, "ADMIN_LISTEN="+s.admin)
 	if p.named {
-		s.env = append(s.env, "REDIS_USERNAME="+name, "REDIS_PASSWORD=secret")
+		s.Env = append(s.Env, "REDIS_USERNAME="+name, "REDIS_PASSWORD=secret")
 	}
 	switch name {
 	case "web-api", "users", "weather", "standalone":
-		listen := freeAddr(p.t)
+		listen := process.Addr(p.t)
 		s.url = "http://" + listen
-		s.env = append(s.env, "LISTEN="+listen)
+		s.Env = append(s.Env, "LISTEN="+listen)
 	}
 	if name == "web-api" || name == "standalone" {
 		p.web = append(p.web, s)
 	}
-	s.env = append(s.env, env...)
-	s.up = func(ctx context.Context) error {
+	s.Env = append(s.Env, env...)
+	s.Up = func(ctx context.Context) error {
 		status, body, err := ask(ctx, http.MethodGet, "http://"+s.admin+"/readyz")
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("readyz: %s", body)
@@ -277,34 +278,34 @@ func ask(ctx context.Context, method, url string) (status int, body string, err 
 
 // page is what the service's admin port answers at path. It must be there.
 func (s *service) page(path string) string {
-	s.t.Helper()
-	status, body, err := ask(s.t.Context(), http.MethodGet, "http://"+s.admin+path)
+	s.T.Helper()
+	status, body, err := ask(s.T.Context(), http.MethodGet, "http://"+s.admin+path)
 	if err != nil || status != http.StatusOK {
-		s.t.Fatalf("GET %s of %s: %d, %v\n%s", path, s.name, status, err, body)
+		s.T.Fatalf("GET %s of %s: %d, %v\n%s", path, s.Name, status, err, body)
 	}
 	return body
 }
 
 // waits waits until /readyz answers 503 and names what the service waits for.
 func (s *service) waits(for_ string) {
-	s.t.Helper()
+	s.T.Helper()
 	var status int
 	var body string
 	var err error
 	defer func() {
-		if s.t.Failed() {
-			s.t.Logf("/readyz of %s: %d %s%v", s.name, status, body, err)
+		if s.T.Failed() {
+			s.T.Logf("/readyz of %s: %d %s%v", s.Name, status, body, err)
 		}
 	}()
-	stagetest.Eventually(s.t, s.name+" waits for "+for_, func() bool {
-		status, body, err = ask(s.t.Context(), http.MethodGet, "http://"+s.admin+"/readyz")
+	stagetest.Eventually(s.T, s.Name+" waits for "+for_, func() bool {
+		status, body, err = ask(s.T.Context(), http.MethodGet, "http://"+s.admin+"/readyz")
 		return err == nil && status == http.StatusServiceUnavailable && strings.Contains(body, for_)
 	})
 }
 
 // client asks services. Each request has a connection of its own: processes come and go on the same
 // port.
-var client = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+var client = &http.Client{Timeout: process.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // visit is a submission as JSON writes it.
 type visit struct {
@@ -532,7 +533,7 @@ func alive(t testing.TB, services []*service) {
 	t.Helper()
 	for _, s := range services {
 		if !s.Running() {
-			t.Errorf("%s has ended", s.name)
+			t.Errorf("%s has ended", s.Name)
 			continue
 		}
 		s.Ready()
@@ -544,7 +545,7 @@ func alive(t testing.TB, services []*service) {
 func (p *pipeline) run(args ...string) (output string, code int) {
 	p.t.Helper()
 	env := []string{"PATH=" + p.bin + ":" + os.Getenv("PATH"), "REDIS_URL=" + p.url, "TZ=UTC"}
-	return run(p.t, filepath.Dir(p.log), env, append([]string{"/bin/sh", "-c", `exec "$@"`, "sh"}, args...)...)
+	return process.Run(p.t, filepath.Dir(p.log), env, append([]string{"/bin/sh", "-c", `exec "$@"`, "sh"}, args...)...)
 }
 
 // must is run for a program that must succeed. It returns the output.
@@ -569,7 +570,7 @@ type users struct{ *mongo.Collection }
 
 func (p *pipeline) users() users {
 	p.t.Helper()
-	c, err := mongo.Connect(options.Client().ApplyURI(p.mongo).SetTimeout(patience))
+	c, err := mongo.Connect(options.Client().ApplyURI(p.mongo).SetTimeout(process.Patience))
 	stagetest.OK(p.t, err)
 	p.t.Cleanup(func() { _ = c.Disconnect(context.Background()) }) // nothing is under way
 	return users{c.Database("milepost").Collection(records.Collection)}

@@ -16,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 // foreign is the main of a program that takes the place of one of ours. It uses nothing of this
@@ -80,14 +81,14 @@ func exitOn(err error) {
 }
 
 // foreign starts a foreign program in place of a service and waits until it listens.
-func (p *pipeline) foreign(name string) *process {
+func (p *pipeline) foreign(name string) *process.Process {
 	p.t.Helper()
 	self, err := os.Executable()
 	stagetest.OK(p.t, err)
-	f := newProcess(p.t, "foreign "+name, self)
-	f.env = append(f.env, "MILEPOST_FOREIGN="+name, "FOREIGN_REDIS="+p.redis.Addr, "FOREIGN_MONGO="+p.mongo, "FOREIGN_LOG="+p.log)
+	f := process.New(p.t, "foreign "+name, self)
+	f.Env = append(f.Env, "MILEPOST_FOREIGN="+name, "FOREIGN_REDIS="+p.redis.Addr, "FOREIGN_MONGO="+p.mongo, "FOREIGN_LOG="+p.log)
 	f.Start()
-	f.says("subscribed")
+	f.Says("subscribed")
 	return f
 }
 

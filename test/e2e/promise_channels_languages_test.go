@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 // TestPromiseChannelsLanguages lets the programs of test/interop stand in for distance and listen,
@@ -24,13 +25,13 @@ func TestPromiseChannelsLanguages(t *testing.T) {
 			t.Parallel()
 			interpreter, folder := l.find(t)
 			p := newPipeline(t)
-			script := func(name string) *process {
-				s := newProcess(t, name, interpreter, filepath.Join(folder, name+l.ending))
-				s.env = append(s.env, "REDIS_URL=redis://"+p.redis.Addr)
+			script := func(name string) *process.Process {
+				s := process.New(t, name, interpreter, filepath.Join(folder, name+l.ending))
+				s.Env = append(s.Env, "REDIS_URL=redis://"+p.redis.Addr)
 				s.Start()
 				return s
 			}
-			script("distance").says("listening on raw_input")
+			script("distance").Says("listening on raw_input")
 			listener := script("listen")
 			stagetest.Eventually(t, "the listener has subscribed", func() bool {
 				return p.must("redis-cli", "-u", "redis://"+p.redis.Addr, "PUBSUB", "NUMSUB", "email:sent") == "email:sent\n1\n"
@@ -44,7 +45,7 @@ func TestPromiseChannelsLanguages(t *testing.T) {
 				t.Errorf("%s is told %s miles, want about 5,680", golden.Email, miles)
 			}
 			for _, channel := range []string{"raw_input", "calculated_distance", "user:email", "email:sent"} {
-				listener.says(channel + " ")
+				listener.Says(channel + " ")
 			}
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 // newSharded is newPipeline on a Redis Cluster of three masters, each with a replica.
@@ -173,7 +174,7 @@ func (s *strangers) settled() {
 		if arrive(probes) {
 			continue
 		}
-		if since, wait = time.Now(), wait*3/2; wait > patience {
+		if since, wait = time.Now(), wait*3/2; wait > process.Patience {
 			t.Fatalf("bare messages do not arrive within %s", wait)
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/milepost/milepost/test/process"
 )
 
 // chaosFor is how long the long form of a test goes on that gets so many fifths of the time, 0 for
@@ -221,7 +223,7 @@ func (c *chaos) kill(name string) (how string) {
 		c.p.t.Fatalf("%s ended by itself with status %d", name, s.Wait())
 	} else if ok && rand.IntN(4) == 0 {
 		how = "while draining"
-		s.signal(syscall.SIGTERM)
+		s.Signal(syscall.SIGTERM)
 		time.Sleep(rand.N(10 * time.Millisecond)) // any moment of the drain
 	}
 	c.victims[name].Kill()
@@ -275,8 +277,8 @@ func (c *chaos) killOnWire(x wirePoint) {
 	trap := c.wires[x.asking].lay(x.text, x.after)
 	select {
 	case <-trap.sprung:
-	case <-time.After(patience):
-		t.Fatalf("%s sent no request with %q within %s", x.asking, x.text, patience)
+	case <-time.After(process.Patience):
+		t.Fatalf("%s sent no request with %q within %s", x.asking, x.text, process.Patience)
 	}
 	pending := c.p.pending("")
 	c.victims[x.victim].Kill()
@@ -292,14 +294,14 @@ func (c *chaos) killExactly(x point) {
 	t := c.p.t
 	s := c.services[x.service]
 	s.Kill()
-	path, env := s.path, s.env
-	s.path = filepath.Join(c.exact, x.service)
+	path, env := s.Path, s.Env
+	s.Path = filepath.Join(c.exact, x.service)
 	for i, at := range strings.Fields(x.at) {
 		nth := 1
 		if i == 0 {
 			nth += rand.IntN(3)
 		}
-		s.env = append(slices.Clip(env), fmt.Sprintf("MILEPOST_KILL=%s:%d", at, nth))
+		s.Env = append(slices.Clip(env), fmt.Sprintf("MILEPOST_KILL=%s:%d", at, nth))
 		s.Start()
 		if code := s.Wait(); code != -1 {
 			t.Fatalf("%s, which was to die at %s, ended with status %d", x.service, at, code)
@@ -309,6 +311,6 @@ func (c *chaos) killExactly(x point) {
 			c.rotate()
 		}
 	}
-	s.path, s.env = path, env
+	s.Path, s.Env = path, env
 	s.Start()
 }

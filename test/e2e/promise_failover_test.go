@@ -17,6 +17,7 @@ import (
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 // newReplicated is newPipeline with Redis replicated, behind Sentinel. The services ask the first
@@ -95,7 +96,7 @@ func (l *ledger) resumes() (after [2]time.Duration) {
 		if i == 0 {
 			time.Sleep(100 * time.Millisecond) // answers on their way
 		}
-		for before := count(); count() == before && time.Since(start) < patience; {
+		for before := count(); count() == before && time.Since(start) < process.Patience; {
 			time.Sleep(20 * time.Millisecond)
 		}
 		after[i] = time.Since(start).Round(10 * time.Millisecond)

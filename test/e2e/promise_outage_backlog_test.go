@@ -13,6 +13,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 // TestPromiseOutageBacklog lets distance drain a backlog and one a hundred times as long (10,000
@@ -66,8 +67,8 @@ func drain(t *testing.T, n int) (rate, growth float64) {
 			}
 			out, last, moved = now, time.Now(), time.Now()
 		}
-		if time.Since(moved) > patience {
-			t.Fatalf("nothing has moved for %s; %d of %d events came through", patience, out, n)
+		if time.Since(moved) > process.Patience {
+			t.Fatalf("nothing has moved for %s; %d of %d events came through", process.Patience, out, n)
 		}
 	}
 	growth = resident(t, distance) - idle

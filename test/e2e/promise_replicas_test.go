@@ -92,7 +92,7 @@ func TestPromiseReplicas(t *testing.T) {
 func shared(t *testing.T, services ...*service) {
 	t.Helper()
 	for _, s := range services {
-		stagetest.Eventually(t, "the process of "+s.name+" at "+s.admin+" has settled entries", func() bool {
+		stagetest.Eventually(t, "the process of "+s.Name+" at "+s.admin+" has settled entries", func() bool {
 			return settled.MatchString(s.page("/metrics"))
 		})
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/inspect"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 // writer makes number n of the email processes that share a cluster's shards; it is not started
@@ -39,14 +40,14 @@ func (p *pipeline) writer(n int) *service {
 
 // of sets the number of writers for the next start.
 func (s *service) of(writers int) *service {
-	s.env = append(s.env, fmt.Sprint("EMAIL_WRITERS=", writers))
+	s.Env = append(s.Env, fmt.Sprint("EMAIL_WRITERS=", writers))
 	return s
 }
 
 // journal is the name of a writer's journal.
 func (s *service) journal() (name string) {
-	s.t.Helper()
-	stagetest.Eventually(s.t, s.name+" has opened its journal", func() bool {
+	s.T.Helper()
+	stagetest.Eventually(s.T, s.Name+" has opened its journal", func() bool {
 		_, after, ok := strings.Cut(s.Output(), "journal=")
 		name, _, _ = strings.Cut(after, " ")
 		return ok
@@ -144,7 +145,7 @@ func TestPromiseWriters(t *testing.T) {
 	standby := p.service("email", "SENT_EMAILS="+p.log)
 	standby.Start()
 	stagetest.Eventually(t, "there is a standby", func() bool {
-		return standby.Running() && standby.up(t.Context()) == nil && strings.Contains(standby.page("/readyz"), "standby")
+		return standby.Running() && standby.Up(t.Context()) == nil && strings.Contains(standby.page("/readyz"), "standby")
 	})
 	before := size(t, p.log)
 	first.Kill()
@@ -181,7 +182,7 @@ func (p *pipeline) leaves(look *inspect.Pipeline, s *service) (again int) {
 			return true
 		}
 		again++
-		p.t.Logf("it keeps %d shards: %s", kept, tail(s.Output(), 2))
+		p.t.Logf("it keeps %d shards: %s", kept, process.Tail(s.Output(), 2))
 		s.Start()
 		s.Ready()
 		return false

@@ -10,40 +10,42 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
-// answers waits until the page at address is there. It fails the test if the program ends before.
-func (p *process) answers(address string) {
-	p.t.Helper()
-	stagetest.Eventually(p.t, "the page is there", func() bool {
+// answers waits until the page at address is there, while the program runs: it may have to be
+// compiled first, which takes minutes on a slow machine.
+func answers(p *process.Process, address string) {
+	p.T.Helper()
+	for status := 0; status != http.StatusOK; status, _, _ = ask(p.T.Context(), http.MethodGet, "http://"+address) {
 		if !p.Running() {
-			p.t.Fatalf("%s has ended with status %d", p.name, p.Wait())
+			p.T.Fatalf("%s has ended with status %d", p.Name, p.Wait())
 		}
-		status, _, err := ask(p.t.Context(), http.MethodGet, "http://"+address)
-		return err == nil && status == http.StatusOK
-	})
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // TestReadmeRun does what the README says under "Run it".
 func TestReadmeRun(t *testing.T) {
 	t.Parallel()
 	blocks := commands(t, 3)
-	page, embedded, documents := freeAddr(t), freeAddr(t), freeAddr(t)
+	page, embedded, documents := process.Addr(t), process.Addr(t), process.Addr(t)
 	_, redisPort, _ := strings.Cut(embedded, ":")
 	at := newTerminal(t, []string{"LISTEN=" + page, "EMBEDDED_REDIS=" + embedded, "EMBEDDED_MONGO=" + documents},
 		"localhost:8000", page, "localhost:6390", embedded, "6390", redisPort)
 	whole := at.start(blocks[0].sh)
-	whole.answers(page)
+	answers(whole, page)
 	blocks[1].try(t, at.run)
 	if out := blocks[2].try(t, at.run); !strings.Contains(out, "distance") {
 		t.Errorf("group list does not name the stage distance:\n%s", out)
 	}
 	stagetest.Eventually(t, "sent_emails has the lines of what was published", func() bool { return at.logged() == 2 })
 
-	whole.signal(syscall.SIGINT)
+	whole.Signal(syscall.SIGINT)
 	whole.Wait() // make's own status is that of an interrupted make
 	for _, text := range []string{"http://" + page + "/", "redis-cli -p " + redisPort, "tail -F", filepath.Join(at.dir, "sent_emails"), "Ctrl-C", "SIGKILL"} {
 		if !strings.Contains(whole.Output(), text) {
@@ -52,7 +54,7 @@ func TestReadmeRun(t *testing.T) {
 	}
 
 	whole.Start()
-	whole.answers(page)
+	answers(whole, page)
 	store, err := records.Open("mongodb://"+documents+"/", "milepost", 0)
 	stagetest.OK(t, err)
 	defer store.Close(context.Background())
@@ -67,12 +69,12 @@ func TestReadmeRun(t *testing.T) {
 func TestByHand(t *testing.T) {
 	t.Parallel()
 	block := commands(t, 1)[0]
-	page, broker, store := freeAddr(t), freeAddr(t), freeAddr(t)
+	page, broker, store := process.Addr(t), process.Addr(t), process.Addr(t)
 	_, redisPort, _ := strings.Cut(broker, ":")
 	_, mongoPort, _ := strings.Cut(store, ":")
 	at := newTerminal(t, []string{"REDIS_PORT=" + redisPort, "MONGO_PORT=" + mongoPort, "LISTEN=" + page},
 		"--bind 127.0.0.1", "--bind 127.0.0.1 --port "+redisPort, "standalone store", "standalone store --listen "+store)
-	at.start(block.sh).answers(page)
+	answers(at.start(block.sh), page)
 	stagetest.Eventually(t, "a submission is accepted", func() bool {
 		status, _, err := post(t, "http://"+page, golden, "")
 		return err == nil && status == http.StatusCreated
@@ -89,9 +91,9 @@ func TestByHand(t *testing.T) {
 func TestAddService(t *testing.T) {
 	t.Parallel()
 	blocks := commands(t, 2)
-	page, embedded := freeAddr(t), freeAddr(t)
-	at := newTerminal(t, []string{"LISTEN=" + page, "EMBEDDED_REDIS=" + embedded, "EMBEDDED_MONGO=" + freeAddr(t)}, "127.0.0.1:6390", embedded)
-	at.start("make run").answers(page)
+	page, embedded := process.Addr(t), process.Addr(t)
+	at := newTerminal(t, []string{"LISTEN=" + page, "EMBEDDED_REDIS=" + embedded, "EMBEDDED_MONGO=" + process.Addr(t)}, "127.0.0.1:6390", embedded)
+	answers(at.start("make run"), page)
 	at.run("git add -A")
 	said := blocks[0].try(t, at.run)
 	for _, says := range []string{"services/tide/cmd/tide/main.go\n", "  docker-compose.yml\n", "Handle in services/tide/tide.go", "go test ./services/tide/..."} {
@@ -105,17 +107,17 @@ func TestAddService(t *testing.T) {
 		t.Errorf("lines that make new-service added and removed, and its files:\n%s", out)
 	}
 	listening := at.start(blocks[1].sh)
-	listening.says("stage=tide")
-	listening.says("listening on raw_input, tides")
+	listening.Says("stage=tide")
+	listening.Says("listening on raw_input, tides")
 	_, id, err := post(t, "http://"+page, golden, "")
 	stagetest.OK(t, err)
-	listening.says(`tides      {"id":"` + id + `"}`)
+	listening.Says(`tides      {"id":"` + id + `"}`)
 
 	remove := func() (string, int) { return at.run("REDIS_URL=redis://127.0.0.1:6390 make remove-service NAME=tide") }
 	if out, code := remove(); code != 2 || !strings.Contains(out, "consumers of the group are alive; stop them first") {
 		t.Errorf("make remove-service of a service that runs: exit status %d\n%s", code, out)
 	}
-	listening.signal(syscall.SIGTERM)
+	listening.Signal(syscall.SIGTERM)
 	stagetest.Eventually(t, "the stopped service is removed, and its group is retired", func() bool {
 		out, code := remove()
 		return code == 0 && strings.Contains(out, "Retired group tide of raw_input")

@@ -9,13 +9,14 @@ import (
 	"testing"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 // refuses starts a program, which must end with status 1 and say why. It returns the output.
 func refuses(t *testing.T, name, says string, env ...string) string {
 	t.Helper()
-	s := newProcess(t, name, filepath.Join(builds.programs(t, ""), name))
-	s.env = append(s.env, env...)
+	s := process.New(t, name, filepath.Join(builds.programs(t, ""), name))
+	s.Env = append(s.Env, env...)
 	s.Start()
 	code, out := s.Wait(), s.Output()
 	if code != 1 || !strings.Contains(out, says) {

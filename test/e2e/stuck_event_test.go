@@ -52,7 +52,7 @@ func TestStuckEvent(t *testing.T) {
 
 	// It has set them aside.
 	email.Stop()
-	email.env = append(email.env, "MAX_TRIES=1")
+	email.Env = append(email.Env, "MAX_TRIES=1")
 	email.Start()
 	letters := map[string]string{} // entry of each event's dead letter
 	for _, d := range p.dead(event.UserEmail, 2) {

@@ -159,7 +159,7 @@ func traceRetry(t *testing.T, p *pipeline, c traces, email *service) {
 	waiting(t, p, 1)
 	document := docs.take(t, id)
 	email.Start()
-	email.says("will be tried again")
+	email.Says("will be tried again")
 	docs.give(t, document)
 	trace := c.of(t, id)
 	writer, tries := c.first(t, trace, "email", "write sent_emails").Parent, 0
@@ -186,8 +186,8 @@ web-api server POST /distance
 `+strings.Repeat("        email consumer process user:email: error\n", tries-1)+`        users consumer process user:email
     weather consumer process raw_input
 `)
-	email.says("event=" + id)
-	email.says("trace=" + trace)
+	email.Says("event=" + id)
+	email.Says("trace=" + trace)
 }
 
 // A batch has a span of its own, which is linked with its events. Each event's trace is whole.
@@ -262,7 +262,7 @@ func TestTraceCollectorAway(t *testing.T) {
 			p.submit(first...)
 			p.delivered(addresses(first...)...)
 			for _, s := range services {
-				s.says("traces are not delivered")
+				s.Says("traces are not delivered")
 			}
 			p.submit(second...)
 			p.delivered(addresses(append(first, second...)...)...)
@@ -272,7 +272,7 @@ func TestTraceCollectorAway(t *testing.T) {
 					return !strings.Contains(l, "level=WARN") || !strings.Contains(l, "traces")
 				})
 				if len(warnings) != 1 {
-					t.Errorf("%s complains about its traces %d times, want once: %q", s.name, len(warnings), warnings)
+					t.Errorf("%s complains about its traces %d times, want once: %q", s.Name, len(warnings), warnings)
 				}
 			}
 		})
@@ -286,7 +286,7 @@ func TestTraceStandalone(t *testing.T) {
 	c := traces{otlptest.Start(t)}
 	p, s := newStandalone(t, "WEATHER_PROVIDER_URL=off", "OTEL_EXPORTER_OTLP_ENDPOINT="+c.URL, "OTEL_SERVICE_NAME=all-in-one")
 	id := p.submit(visit{"ada@example.com", "40.7", "-74"})[0]
-	s.says("Email sent to: ada@example.com")
+	s.Says("Email sent to: ada@example.com")
 	s.Stop() // which finishes what is under way and delivers the last spans
 	c.is(t, c.of(t, id), `
 all-in-one server POST /distance

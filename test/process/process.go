@@ -1,6 +1,7 @@
 //go:build unix
 
-package e2e
+// Package process starts programs for tests, ends them, and starts them again.
+package process
 
 import (
 	"bytes"
@@ -18,69 +19,69 @@ import (
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
-// patience is how long a test waits where stagetest.Eventually does not serve.
-const patience = 60 * time.Second
+// Patience is how long a test waits where stagetest.Eventually does not serve.
+const Patience = 60 * time.Second
 
-// process is a program that a test starts, ends and starts again. Its methods are for one goroutine
+// Process is a program that a test starts, ends and starts again. Its methods are for one goroutine
 // at a time.
-type process struct {
-	name  string
-	t     testing.TB
-	path  string
-	args  []string
-	env   []string // all of its environment
-	dir   string
-	group bool   // signals go to the processes that it started, too
+type Process struct {
+	T     testing.TB
+	Name  string
+	Path  string
+	Args  []string
+	Env   []string // all of its environment
+	Dir   string
+	Group bool // signals go to the processes that it started, too
+
+	// Up is nil once the process does what it is for.
+	Up func(context.Context) error
+
 	log   string // file with what it wrote to stdout and stderr, in all its lives
-
-	// up is nil once the process does what it is for.
-	up func(context.Context) error
-
 	cmd   *exec.Cmd
 	ended chan struct{}
 }
 
-// newProcess makes a process that ends with the test. If the test fails, the end of its output is
-// shown.
-func newProcess(t testing.TB, name, path string, args ...string) *process {
+// New makes a process that ends with the test and whose folder is a new one. If the test fails, the
+// end of its output is shown.
+func New(t testing.TB, name, path string, args ...string) *Process {
 	t.Helper()
-	p := &process{
-		name: name, t: t, path: path, args: args, dir: t.TempDir(),
-		env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(), "TZ=UTC"},
-		up:  func(context.Context) error { return nil },
+	p := &Process{
+		Name: name, T: t, Path: path, Args: args, Dir: t.TempDir(),
+		Env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(), "TZ=UTC"},
+		Up:  func(context.Context) error { return nil },
 	}
-	p.log = filepath.Join(p.dir, "log")
+	p.log = filepath.Join(p.Dir, "log")
 	t.Cleanup(func() {
-		if p.Running() || p.group && p.ended != nil { // of a group, the first may have ended before the others
+		if p.Running() || p.Group && p.ended != nil { // of a group, the first may have ended before the others
 			p.Kill()
 		}
 		if t.Failed() {
-			t.Logf("the end of %s's output:\n%s", name, tail(p.Output(), 40))
+			t.Logf("the end of %s's output:\n%s", name, Tail(p.Output(), 40))
 		}
 	})
 	return p
 }
 
-// tail is the last n lines of s.
-func tail(s string, n int) string {
+// Tail is the last n lines of s.
+func Tail(s string, n int) string {
 	lines := strings.SplitAfter(s, "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "")
 }
 
 // Start starts the process and does not wait for it to be up.
-func (p *process) Start() {
-	p.t.Helper()
+func (p *Process) Start() {
+	p.T.Helper()
 	if p.Running() {
-		p.t.Fatalf("%s is running already", p.name)
+		p.T.Fatalf("%s is running already", p.Name)
 	}
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	stagetest.OK(p.t, err)
+	stagetest.OK(p.T, err)
 	defer log.Close()
-	p.cmd = exec.Command(p.path, p.args...)
-	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.dir, p.env, log, log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: p.group}
+	p.cmd = exec.Command(p.Path, p.Args...)
+	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.Dir, p.Env, log, log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: p.Group}
 	if err := p.cmd.Start(); err != nil {
-		p.t.Fatalf("start %s: %v", p.name, err)
+		p.T.Fatalf("start %s: %v", p.Name, err)
 	}
 	ended := make(chan struct{})
 	p.ended = ended
@@ -91,25 +92,25 @@ func (p *process) Start() {
 }
 
 // Ready waits until the process is up.
-func (p *process) Ready() {
-	p.t.Helper()
+func (p *Process) Ready() {
+	p.T.Helper()
 	var last error
 	defer func() {
 		if last != nil {
-			p.t.Logf("%s is not up: %v", p.name, last)
+			p.T.Logf("%s is not up: %v", p.Name, last)
 		}
 	}()
-	stagetest.Eventually(p.t, p.name+" is up", func() bool {
+	stagetest.Eventually(p.T, p.Name+" is up", func() bool {
 		if !p.Running() {
-			p.t.Fatalf("%s ended with status %d before it was up", p.name, p.Wait())
+			p.T.Fatalf("%s ended with status %d before it was up", p.Name, p.Wait())
 		}
-		last = p.up(p.t.Context())
+		last = p.Up(p.T.Context())
 		return last == nil
 	})
 }
 
 // Running tells whether it was started and has not ended.
-func (p *process) Running() bool {
+func (p *Process) Running() bool {
 	if p.ended == nil {
 		return false
 	}
@@ -122,88 +123,89 @@ func (p *process) Running() bool {
 }
 
 // Stop ends the process as an operator does and waits until it has drained.
-func (p *process) Stop() {
-	p.t.Helper()
-	p.signal(syscall.SIGTERM)
+func (p *Process) Stop() {
+	p.T.Helper()
+	p.Signal(syscall.SIGTERM)
 	if code := p.Wait(); code != 0 {
-		p.t.Errorf("%s ended with status %d after SIGTERM, want 0", p.name, code)
+		p.T.Errorf("%s ended with status %d after SIGTERM, want 0", p.Name, code)
 	}
 }
 
 // Kill ends the process with SIGKILL and waits until it is gone.
-func (p *process) Kill() {
-	p.t.Helper()
-	p.signal(syscall.SIGKILL)
+func (p *Process) Kill() {
+	p.T.Helper()
+	p.Signal(syscall.SIGKILL)
 	<-p.ended
 }
 
 // Restart kills the process and starts it again, without waiting for it to be up.
-func (p *process) Restart() {
-	p.t.Helper()
+func (p *Process) Restart() {
+	p.T.Helper()
 	p.Kill()
 	p.Start()
 }
 
 // Pause freezes the process until Resume.
-func (p *process) Pause() { p.t.Helper(); p.signal(syscall.SIGSTOP) }
+func (p *Process) Pause() { p.T.Helper(); p.Signal(syscall.SIGSTOP) }
 
 // Resume lets a paused process go on.
-func (p *process) Resume() { p.t.Helper(); p.signal(syscall.SIGCONT) }
+func (p *Process) Resume() { p.T.Helper(); p.Signal(syscall.SIGCONT) }
 
-func (p *process) signal(s syscall.Signal) {
-	p.t.Helper()
+// Signal sends a signal. One that has ended gets none.
+func (p *Process) Signal(s syscall.Signal) {
+	p.T.Helper()
 	if p.ended == nil {
-		p.t.Fatalf("%s was never started", p.name)
+		p.T.Fatalf("%s was never started", p.Name)
 	}
 	err := p.cmd.Process.Signal(s)
-	if p.group {
+	if p.Group {
 		err = syscall.Kill(-p.cmd.Process.Pid, s)
 	}
 	if err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.ESRCH) {
-		p.t.Fatalf("%s to %s: %v", s, p.name, err)
+		p.T.Fatalf("%s to %s: %v", s, p.Name, err)
 	}
 }
 
 // Wait waits for the process to end and returns its exit status, -1 if a signal ended it.
-func (p *process) Wait() int {
-	p.t.Helper()
+func (p *Process) Wait() int {
+	p.T.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // a Go program shows where it hangs
 		<-p.ended
-		p.t.Fatalf("waited %s for %s to end", patience, p.name)
+		p.T.Fatalf("waited %s for %s to end", Patience, p.Name)
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
 
 // PID is its process ID, of this life or the last.
-func (p *process) PID() int { return p.cmd.Process.Pid }
+func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Output is what the process wrote so far.
-func (p *process) Output() string {
+func (p *Process) Output() string {
 	b, err := os.ReadFile(p.log)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		p.t.Errorf("output of %s: %v", p.name, err)
+		p.T.Errorf("output of %s: %v", p.Name, err)
 	}
 	return string(b)
 }
 
-// says waits until the output holds text.
-func (p *process) says(text string) {
-	p.t.Helper()
-	stagetest.Eventually(p.t, fmt.Sprintf("%s says %q", p.name, text), func() bool { return strings.Contains(p.Output(), text) })
+// Says waits until the output holds text.
+func (p *Process) Says(text string) {
+	p.T.Helper()
+	stagetest.Eventually(p.T, fmt.Sprintf("%s says %q", p.Name, text), func() bool { return strings.Contains(p.Output(), text) })
 }
 
-// freeAddr is a free loopback address.
-func freeAddr(t testing.TB) string {
+// Addr is a free loopback address.
+func Addr(t testing.TB) string {
 	t.Helper()
 	return fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))
 }
 
-// run runs a program to its end. Its output is what it writes to stdout and, if it fails, to
+// Run runs a program to its end. Its output is what it writes to stdout and, if it fails, to
 // stderr.
-func run(t testing.TB, dir string, env []string, args ...string) (output string, code int) {
+func Run(t testing.TB, dir string, env []string, args ...string) (output string, code int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 	var out, errs bytes.Buffer

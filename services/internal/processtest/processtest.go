@@ -98,12 +98,15 @@ type Answering struct {
 	Admin  *telemetry.Admin
 }
 
-// Answer is Serve for such a service, over the Redis of the pipeline and that of its cache.
+// Answer is Serve for such a service, over the Redis of the pipeline and that of its cache, which may
+// be slow.
 func Answer(t testing.TB, broker, answers *redis.Options, run func(context.Context, jsonapi.Deps) error) Answering {
 	t.Helper()
 	a := Answering{Broker: Broker(t, broker), Admin: telemetry.NewAdmin()}
 	log := slog.New(slog.DiscardHandler)
-	c := cache.Open(answers, "", log)
+	slow := *answers
+	slow.ReadTimeout = time.Minute
+	c := cache.Open(&slow, "", log)
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)

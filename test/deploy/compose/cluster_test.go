@@ -8,46 +8,24 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 // clusterNode is a node, started as docker-compose.cluster.yml starts it. All it knows is in dir.
 type clusterNode struct {
-	dir, addr string
-	env       []string
-	cmd       *exec.Cmd
-	said      strings.Builder
+	*process.Process
+	addr string
 }
 
-func (n *clusterNode) script(t *testing.T, word string) *exec.Cmd {
-	t.Helper()
-	path, err := filepath.Abs(filepath.Join(root, "deploy/compose/cluster.sh"))
-	stagetest.OK(t, err)
-	cmd := exec.Command("sh", path, word)
-	cmd.Dir, cmd.Env = n.dir, append(os.Environ(), n.env...)
-	return cmd
-}
-
-func (n *clusterNode) start(t *testing.T) {
-	t.Helper()
-	n.cmd = n.script(t, "node")
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	n.cmd.Stdout, n.cmd.Stderr = &n.said, &n.said
-	stagetest.OK(t, n.cmd.Start())
-}
-
-func (n *clusterNode) kill() {
-	if n.cmd == nil {
-		return
-	}
-	_ = syscall.Kill(-n.cmd.Process.Pid, syscall.SIGKILL)
-	_ = n.cmd.Wait()
-	n.cmd = nil
+// ready asks its script whether it is ready.
+func (n *clusterNode) ready() bool {
+	_, code := process.Run(n.T, n.Dir, n.Env, n.Path, n.Args[0], "ready")
+	return code == 0
 }
 
 // TestClusterScript: the six nodes become one cluster once, with the settings that doctor wants. It
@@ -62,19 +40,17 @@ func TestClusterScript(t *testing.T) {
 func sixNodes(t *testing.T, password string) (nodes []*clusterNode, addrs []string) {
 	files, err := filepath.Abs(filepath.Join(root, "charts/milepost/files"))
 	stagetest.OK(t, err)
+	script, err := filepath.Abs(filepath.Join(root, "deploy/compose/cluster.sh"))
+	stagetest.OK(t, err)
 	for range 6 {
-		n := &clusterNode{dir: t.TempDir(), addr: fmt.Sprintf("127.0.0.1:%d", stagetest.FreePort(t))}
+		n := &clusterNode{addr: process.Addr(t)}
+		n.Process = process.New(t, n.addr, "/bin/sh", script, "node")
+		n.Group = true
 		nodes, addrs = append(nodes, n), append(addrs, n.addr)
-		t.Cleanup(func() {
-			n.kill()
-			if t.Failed() {
-				t.Logf("%s said:\n%s", n.addr, n.said.String())
-			}
-		})
 	}
 	for _, n := range nodes {
-		n.env = []string{"ME=" + n.addr, "NODES=" + strings.Join(addrs, " "), "REDIS_PASSWORD=" + password, "REDISCLI_AUTH=" + password,
-			"BROKER_CONF=" + filepath.Join(files, "broker.conf"), "NODE_CONF=" + filepath.Join(n.dir, "node.conf"), "REDIS_SH=" + filepath.Join(files, "redis.sh")}
+		n.Env = append(n.Env, "ME="+n.addr, "NODES="+strings.Join(addrs, " "), "REDIS_PASSWORD="+password, "REDISCLI_AUTH="+password,
+			"BROKER_CONF="+filepath.Join(files, "broker.conf"), "NODE_CONF="+filepath.Join(n.Dir, "node.conf"), "REDIS_SH="+filepath.Join(files, "redis.sh"))
 	}
 	return nodes, addrs
 }
@@ -93,7 +69,7 @@ func clusterScript(t *testing.T, password string) {
 		t.Helper()
 		var slots []redis.ClusterSlot
 		stagetest.Eventually(t, when+": all six are ready", func() bool {
-			if slices.ContainsFunc(nodes, func(n *clusterNode) bool { return n.script(t, "ready").Run() != nil }) {
+			if slices.ContainsFunc(nodes, func(n *clusterNode) bool { return !n.ready() }) {
 				return false
 			}
 			var err error
@@ -121,10 +97,10 @@ func clusterScript(t *testing.T, password string) {
 		})
 	}
 	for _, n := range slices.Backward(nodes) {
-		if n.script(t, "ready").Run() == nil {
+		if n.ready() {
 			t.Error("a node is ready before there is a cluster")
 		}
-		n.start(t)
+		n.Start()
 	}
 	settled("first start", addrs[:3]...)
 	for i := range 50 {
@@ -139,17 +115,17 @@ func clusterScript(t *testing.T, password string) {
 	}
 
 	for _, n := range nodes {
-		n.kill()
+		n.Kill()
 	}
 	for _, n := range nodes {
-		n.start(t)
+		n.Start()
 	}
 	settled("all restart")
 	kept("all restart")
 
-	nodes[0].kill()
+	nodes[0].Kill()
 	kept("a master is replaced")
-	nodes[0].start(t)
+	nodes[0].Start()
 	settled("the old master comes back")
 	kept("the old master comes back")
 }

@@ -3,11 +3,9 @@ package compose
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/compose-spec/compose-go/v2/types"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 // TestReplicated: with docker-compose.ha.yml every program finds the master by three Sentinels,
@@ -80,41 +79,14 @@ func TestReplicated(t *testing.T) {
 // haPod is a node with its Sentinel, started as the chart starts them. All it knows is in dir.
 type haPod struct {
 	dir, addr, sentinel string
-	env                 []string
-	running             []*exec.Cmd
-}
-
-func (p *haPod) start(t *testing.T, script string) {
-	t.Helper()
-	for what, dir := range map[string]string{"node": p.dir, "sentinel": filepath.Join(p.dir, "sentinel")} {
-		stagetest.OK(t, os.MkdirAll(dir, 0o755))
-		me := map[string]string{"node": p.addr, "sentinel": p.sentinel}[what]
-		cmd := exec.Command("sh", script, what)
-		cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Setpgid: true}
-		cmd.Env = append(append(os.Environ(), p.env...), "ME="+me, "NODE_CONF="+filepath.Join(dir, "node.conf"))
-		stagetest.OK(t, cmd.Start())
-		p.running = append(p.running, cmd)
-	}
-}
-
-// kill ends both; with lost, their folder is gone, too.
-func (p *haPod) kill(t *testing.T, lost bool) {
-	for _, cmd := range p.running {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait()
-	}
-	p.running = nil
-	if lost {
-		stagetest.OK(t, os.RemoveAll(p.dir))
-	}
+	both                []*process.Process
 }
 
 // haPods are three pods behind ha.sh.
 type haPods struct {
-	t      *testing.T
-	script string
-	pods   []*haPod
-	rdb    *redis.Client // to the master
+	t    *testing.T
+	pods []*haPod
+	rdb  *redis.Client // to the master
 }
 
 func newHAPods(t *testing.T) *haPods {
@@ -122,17 +94,22 @@ func newHAPods(t *testing.T) *haPods {
 	stagetest.Real(t).Kill() // skips or fails where there is no redis-server
 	files, err := filepath.Abs(filepath.Join(root, "charts/milepost/files"))
 	stagetest.OK(t, err)
-	h := &haPods{t: t, script: filepath.Join(files, "ha.sh")}
+	h := &haPods{t: t}
 	var nodes, sentinels []string
 	for range 3 {
 		p := &haPod{addr: fmt.Sprintf("localhost:%d", stagetest.FreePort(t)), sentinel: fmt.Sprintf("localhost:%d", stagetest.FreePort(t)), dir: filepath.Join(t.TempDir(), "data")}
 		h.pods, nodes, sentinels = append(h.pods, p), append(nodes, p.addr), append(sentinels, p.sentinel)
-		t.Cleanup(func() { p.kill(t, false) })
 	}
 	const password = `p"w`
 	for _, p := range h.pods {
-		p.env = []string{"REDIS_PASSWORD=" + password, "REDISCLI_AUTH=" + password, "BROKER_CONF=" + filepath.Join(files, "broker.conf"),
-			"NODES=" + strings.Join(nodes, " "), "SENTINELS=" + strings.Join(sentinels, " "), "DOWN_AFTER=1000", "PATIENCE=5"}
+		for what, me := range map[string]string{"node": p.addr, "sentinel": p.sentinel} {
+			x := process.New(t, what+" "+me, "/bin/sh", filepath.Join(files, "ha.sh"), what)
+			x.Group, x.Dir = true, map[string]string{"node": p.dir, "sentinel": filepath.Join(p.dir, "sentinel")}[what]
+			x.Env = append(x.Env, "ME="+me, "NODE_CONF="+filepath.Join(x.Dir, "node.conf"), "BROKER_CONF="+filepath.Join(files, "broker.conf"),
+				"REDIS_PASSWORD="+password, "REDISCLI_AUTH="+password,
+				"NODES="+strings.Join(nodes, " "), "SENTINELS="+strings.Join(sentinels, " "), "DOWN_AFTER=1000", "PATIENCE=5")
+			p.both = append(p.both, x)
+		}
 	}
 	h.rdb = redis.NewClient(config.Redis{
 		RedisURL:      config.RedisURL("redis://" + sentinels[0] + "/0?master_name=pipeline&addr=" + sentinels[1] + "&addr=" + sentinels[2]),
@@ -144,13 +121,22 @@ func newHAPods(t *testing.T) *haPods {
 
 func (h *haPods) start(pods ...int) {
 	for _, i := range pods {
-		h.pods[i].start(h.t, h.script)
+		for _, x := range h.pods[i].both {
+			stagetest.OK(h.t, os.MkdirAll(x.Dir, 0o755))
+			x.Start()
+		}
 	}
 }
 
+// kill ends node and Sentinel of pods; with lost, their folder is gone, too.
 func (h *haPods) kill(lost bool, pods ...int) {
 	for _, i := range pods {
-		h.pods[i].kill(h.t, lost)
+		for _, x := range h.pods[i].both {
+			x.Kill()
+		}
+		if lost {
+			stagetest.OK(h.t, os.RemoveAll(h.pods[i].dir))
+		}
 	}
 }
 
@@ -202,8 +188,8 @@ func TestHAScript(t *testing.T) {
 	// The first node may have the data of a broker that was alone. It waits for the others.
 	old := newServer(t, "broker.conf")
 	stagetest.OK(t, old.start("").Set(ctx, "kept", "yes", 0).Err())
-	old.kill()
-	stagetest.OK(t, os.CopyFS(h.pods[0].dir, os.DirFS(old.dir)))
+	old.Kill()
+	stagetest.OK(t, os.CopyFS(h.pods[0].dir, os.DirFS(old.Dir)))
 	h.start(0, 1)
 	stagetest.Eventually(t, "a node waits for the others", func() bool {
 		s := redis.NewSentinelClient(&redis.Options{Addr: h.pods[0].sentinel, Password: h.rdb.Options().Password})

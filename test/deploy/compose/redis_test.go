@@ -4,16 +4,15 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
+	"github.com/milepost/milepost/test/process"
 )
 
 func init() { logging.Disable() } // a server that is not up yet is asked often
@@ -21,13 +20,8 @@ func init() { logging.Disable() } // a server that is not up yet is asked often
 // server is a redis-server started as the containers start theirs: by redis.sh, with one of the
 // configuration files.
 type server struct {
-	t    *testing.T
-	dir  string // its /data
-	conf string
-	addr string
-	env  []string
-	cmd  *exec.Cmd
-	said *strings.Builder
+	*process.Process // in its /data
+	addr             string
 }
 
 func newServer(t *testing.T, conf string, env ...string) *server {
@@ -35,55 +29,27 @@ func newServer(t *testing.T, conf string, env ...string) *server {
 	stagetest.Real(t).Kill() // skips or fails where there is no redis-server
 	file, err := filepath.Abs(filepath.Join(root, "charts/milepost/files", conf))
 	stagetest.OK(t, err)
-	s := &server{t: t, dir: t.TempDir(), conf: filepath.Join(t.TempDir(), conf), env: env}
-	port := stagetest.FreePort(t)
-	s.addr = fmt.Sprintf("127.0.0.1:%d", port)
-	text := fmt.Sprintf("include %s\nport %d\nbind 127.0.0.1\n", file, port) // only where it listens is another place
-	stagetest.OK(t, os.WriteFile(s.conf, []byte(text), 0o644))
-	t.Cleanup(s.kill)
+	port, text := stagetest.FreePort(t), filepath.Join(t.TempDir(), conf)
+	s := &server{process.New(t, "redis.sh", "/bin/sh", filepath.Join(filepath.Dir(file), "redis.sh"), text), fmt.Sprintf("127.0.0.1:%d", port)}
+	s.Env = append(s.Env, env...)
+	only := fmt.Sprintf("include %s\nport %d\nbind 127.0.0.1\n", file, port) // where it listens is another place
+	stagetest.OK(t, os.WriteFile(text, []byte(only), 0o644))
 	return s
-}
-
-// command is redis.sh with the configuration.
-func (s *server) command(ctx context.Context) *exec.Cmd {
-	script, err := filepath.Abs(filepath.Join(root, "charts/milepost/files/redis.sh"))
-	stagetest.OK(s.t, err)
-	c := exec.CommandContext(ctx, "sh", script, s.conf)
-	c.Dir, c.Env = s.dir, append(os.Environ(), s.env...)
-	return c
 }
 
 // start returns a client of the server once it answers. With a password it answers with NOAUTH.
 func (s *server) start(password string) *redis.Client {
-	s.t.Helper()
-	s.said = &strings.Builder{}
-	s.cmd = s.command(context.Background())
-	s.cmd.Stdout, s.cmd.Stderr = s.said, s.said
-	stagetest.OK(s.t, s.cmd.Start())
-	c := redis.NewClient(&redis.Options{Addr: s.addr, Password: password, MaxRetries: -1})
-	s.t.Cleanup(func() { _ = c.Close() }) // nothing of it is needed any more
-	up := false
-	defer func() {
-		if !up {
-			s.kill()
-			s.t.Logf("redis.sh said:\n%s", s.said)
+	s.T.Helper()
+	c := stagetest.Client(s.T, &redis.Options{Addr: s.addr, Password: password, MaxRetries: -1})
+	s.Up = func(ctx context.Context) error {
+		if err := c.Ping(ctx).Err(); err != nil && !strings.HasPrefix(err.Error(), "NOAUTH") {
+			return err
 		}
-	}()
-	stagetest.Eventually(s.t, "redis.sh has started a Redis that answers", func() bool {
-		err := c.Ping(context.Background()).Err()
-		up = err == nil || strings.HasPrefix(err.Error(), "NOAUTH")
-		return up
-	})
-	return c
-}
-
-// kill ends the server with SIGKILL. redis.sh has become it.
-func (s *server) kill() {
-	if s.cmd != nil {
-		_ = s.cmd.Process.Kill() // it may have ended by itself
-		_ = s.cmd.Wait()
-		s.cmd = nil
+		return nil
 	}
+	s.Start()
+	s.Ready()
+	return c
 }
 
 // With REDIS_PASSWORD a client must give it, whatever is in it.
@@ -118,15 +84,15 @@ func TestRedisMendsItsLog(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	s.kill()
+	s.Kill()
 	stagetest.OK(t, os.Truncate(log, whole+(size(t, log)-whole)/2))
 
 	c = s.start("")
 	stagetest.OK(t, c.Set(ctx, "after", 1, 0).Err())
-	s.kill()
+	s.Kill()
 	c = s.start("")
 	if keys, err := c.Keys(ctx, "*").Result(); err != nil || len(keys) != 2 || c.Exists(ctx, "before", "after").Val() != 2 {
-		t.Errorf("after the cut and two starts there are the keys %q, %v; want before and after\n%s", keys, err, s.said)
+		t.Errorf("after the cut and two starts there are the keys %q, %v; want before and after\n%s", keys, err, s.Output())
 	}
 }
 
@@ -135,23 +101,22 @@ func TestRedisRefusesGarbage(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "broker.conf")
 	stagetest.OK(t, s.start("").Set(t.Context(), "before", 1, 0).Err())
-	s.kill()
-	manifest := filepath.Join(s.dir, "appendonlydir", "appendonly.aof.manifest")
+	s.Kill()
+	manifest := filepath.Join(s.Dir, "appendonlydir", "appendonly.aof.manifest")
 	stagetest.OK(t, os.WriteFile(manifest, []byte("nonsense\n"), 0o644))
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	out, err := s.command(ctx).CombinedOutput()
-	if b, _ := os.ReadFile(manifest); err == nil || ctx.Err() != nil || !strings.Contains(string(out), "manifest") || string(b) != "nonsense\n" {
-		t.Errorf("with a broken manifest: %v\n%s\nwant an error that names it; it is now %q", err, out, b)
+	s.Start()
+	code := s.Wait()
+	if b, _ := os.ReadFile(manifest); code == 0 || !strings.Contains(s.Output(), "manifest") || string(b) != "nonsense\n" {
+		t.Errorf("with a broken manifest: status %d\n%s\nwant an error that names it; it is now %q", code, s.Output(), b)
 	}
 }
 
 // log is the file that the server appends to.
 func (s *server) log() string {
-	s.t.Helper()
-	files, err := filepath.Glob(filepath.Join(s.dir, "appendonlydir", "*.incr.aof"))
+	s.T.Helper()
+	files, err := filepath.Glob(filepath.Join(s.Dir, "appendonlydir", "*.incr.aof"))
 	if err != nil || len(files) != 1 {
-		s.t.Fatalf("logs are %q, %v; want one", files, err)
+		s.T.Fatalf("logs are %q, %v; want one", files, err)
 	}
 	return files[0]
 }
