@@ -43,29 +43,20 @@ func (e *FieldError) Unwrap() error { return e.Err }
 // Submission is a visitor's email address and a place, in decimal degrees as they were typed.
 type Submission struct {
 	Email Address `json:"email"`
-	Lat   string  `json:"lat"`
-	Long  string  `json:"long"`
-}
-
-// UnmarshalJSON accepts lat and long as strings or numbers, and keeps their digits.
-func (s *Submission) UnmarshalJSON(b []byte) error {
-	var in struct {
-		Email Address `json:"email"`
-		Lat   digits  `json:"lat"`
-		Long  digits  `json:"long"`
-	}
-	if err := json.Unmarshal(b, &in); err != nil {
-		return err
-	}
-	*s = Submission{Email: in.Email, Lat: string(in.Lat), Long: string(in.Long)}
-	return nil
+	Lat   Decimal `json:"lat"`
+	Long  Decimal `json:"long"`
 }
 
 // Check returns an error for each wrong field, in the order of the fields; nil if s is right.
 func (s Submission) Check() []*FieldError {
-	_, lat := geodesy.ParseLatitude(s.Lat)
-	_, long := geodesy.ParseLongitude(s.Long)
+	_, lat := geodesy.ParseLatitude(string(s.Lat))
+	_, long := geodesy.ParseLongitude(string(s.Long))
 	return fields(FieldError{"email", s.Email.Validate()}, FieldError{"lat", lat}, FieldError{"long", long})
+}
+
+// Point is the place. The error wraps those of [geodesy.Parse].
+func (s Submission) Point() (geodesy.Point, error) {
+	return geodesy.Parse(string(s.Lat), string(s.Long))
 }
 
 // Validate joins the errors of Check, for [errors.As]; nil if s is right.
@@ -76,26 +67,25 @@ func (s Submission) Validate() error { return join(s.Check()) }
 type Result struct {
 	Email Address `json:"email"`
 	Miles float64 `json:"distance_from_velocity"` // statute miles
-	Lat   string  `json:"lat,omitempty"`
-	Long  string  `json:"long,omitempty"`
+	Lat   Decimal `json:"lat,omitempty"`
+	Long  Decimal `json:"long,omitempty"`
 }
 
-// UnmarshalJSON accepts lat and long as [Submission] does. It refuses a result without a distance,
-// which would otherwise be 0 miles.
+// UnmarshalJSON refuses a result without a distance, which would otherwise be 0 miles.
 func (r *Result) UnmarshalJSON(b []byte) error {
-	var in struct {
-		Email Address  `json:"email"`
+	type plain Result
+	in := struct {
+		plain
 		Miles *float64 `json:"distance_from_velocity"`
-		Lat   digits   `json:"lat"`
-		Long  digits   `json:"long"`
-	}
+	}{}
 	if err := json.Unmarshal(b, &in); err != nil {
 		return err
 	}
 	if in.Miles == nil {
 		return errors.New("distance_from_velocity is missing")
 	}
-	*r = Result{Email: in.Email, Miles: *in.Miles, Lat: string(in.Lat), Long: string(in.Long)}
+	*r = Result(in.plain)
+	r.Miles = *in.Miles
 	return nil
 }
 
@@ -107,10 +97,10 @@ func (r Result) Validate() error {
 		miles = fmt.Errorf("distance %v is not a number of miles", r.Miles)
 	}
 	if r.Lat != "" {
-		_, lat = geodesy.ParseLatitude(r.Lat)
+		_, lat = geodesy.ParseLatitude(string(r.Lat))
 	}
 	if r.Long != "" {
-		_, long = geodesy.ParseLongitude(r.Long)
+		_, long = geodesy.ParseLongitude(string(r.Long))
 	}
 	return join(fields(FieldError{"email", r.Email.Validate()}, FieldError{"distance_from_velocity", miles}, FieldError{"lat", lat}, FieldError{"long", long}))
 }
@@ -137,10 +127,11 @@ func (s Sent) Progress() any {
 	}{s.SentAt}
 }
 
-// digits is the text of a decimal number, from a JSON string or number. It is empty for null.
-type digits string
+// Decimal is the text of a decimal number. In JSON it is a string; a number is accepted and keeps
+// its digits, null is empty.
+type Decimal string
 
-func (d *digits) UnmarshalJSON(b []byte) error {
+func (d *Decimal) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] != '"' {
 		var n *json.Number
 		if err := json.Unmarshal(b, &n); err != nil {
@@ -148,7 +139,7 @@ func (d *digits) UnmarshalJSON(b []byte) error {
 		}
 		*d = ""
 		if n != nil {
-			*d = digits(*n)
+			*d = Decimal(*n)
 		}
 		return nil
 	}
@@ -166,27 +157,13 @@ func fields(all ...FieldError) (wrong []*FieldError) {
 }
 
 // join is [errors.Join] on one line, for logs and dead letters.
-func join(wrong []*FieldError) error {
-	if len(wrong) == 0 {
-		return nil
+func join(wrong []*FieldError) (all error) {
+	for _, err := range wrong {
+		if all == nil {
+			all = err
+		} else {
+			all = fmt.Errorf("%w; %w", all, err)
+		}
 	}
-	return joined(wrong)
-}
-
-type joined []*FieldError
-
-func (j joined) Error() string {
-	s := j[0].Error()
-	for _, err := range j[1:] {
-		s += "; " + err.Error()
-	}
-	return s
-}
-
-func (j joined) Unwrap() []error {
-	errs := make([]error, len(j))
-	for i, err := range j {
-		errs[i] = err
-	}
-	return errs
+	return all
 }

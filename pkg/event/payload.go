@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// ReadPayload is UnmarshalJSON for a whole payload. The bytes as we write them are read without a
-// JSON decoder, all others with it. It saves 2.4 µs of an event that costs a stage about 6 µs: 0.15
+// ReadPayload reads a whole payload. The bytes as we write them are read without a JSON
+// decoder, all others with it. It saves 2.4 µs of an event that costs a stage about 6 µs: 0.15
 // µs instead of 2.5 for a Submission, 0.5 instead of 4.0 for a Result. A plain struct of strings,
 // which would refuse numbers, takes encoding/json 1.3 and 1.5 µs.
 func (s *Submission) ReadPayload(b []byte) error {
 	var v [3]string
 	if between(b, v[:], `{"email":"`, `","lat":"`, `","long":"`, `"}`) && verbatim(v[:]...) {
-		*s = Submission{Email: Address(v[0]), Lat: v[1], Long: v[2]}
+		*s = Submission{Email: Address(v[0]), Lat: Decimal(v[1]), Long: Decimal(v[2])}
 		return nil
 	}
 	return json.Unmarshal(b, s)
@@ -25,7 +25,7 @@ func (r *Result) ReadPayload(b []byte) error {
 	if between(b, v[:], `{"email":"`, `","distance_from_velocity":`, `,"lat":"`, `","long":"`, `"}`) &&
 		verbatim(v[0], v[2], v[3]) && number(v[1]) {
 		if miles, err := strconv.ParseFloat(v[1], 64); err == nil {
-			*r = Result{Email: Address(v[0]), Miles: miles, Lat: v[2], Long: v[3]}
+			*r = Result{Email: Address(v[0]), Miles: miles, Lat: Decimal(v[2]), Long: Decimal(v[3])}
 			return nil
 		}
 	}

@@ -75,7 +75,7 @@ func (h *Handler) Handle(ctx context.Context, in []stage.Event[event.Result]) []
 	batch := make([]records.Record, len(in))
 	for i, e := range in {
 		batch[i] = records.Record{
-			ID: e.ID, Email: string(e.Body.Email), Miles: e.Body.Miles, Lat: e.Body.Lat, Long: e.Body.Long,
+			ID: e.ID, Email: string(e.Body.Email), Miles: e.Body.Miles, Lat: string(e.Body.Lat), Long: string(e.Body.Long),
 			SubmittedAt: e.At, StoredAt: now(),
 		}
 		if m := e.Body.Email.Mailbox(); m != batch[i].Email {

@@ -59,7 +59,7 @@ func From(office geodesy.Point) func(context.Context, []stage.Event[event.Submis
 }
 
 func measure(office geodesy.Point, s event.Submission) (event.Result, error) {
-	place, err := geodesy.Parse(s.Lat, s.Long)
+	place, err := s.Point()
 	if err != nil {
 		return event.Result{}, err
 	}

@@ -6,17 +6,16 @@ import (
 	"strconv"
 
 	"github.com/milepost/milepost/pkg/event"
-	"github.com/milepost/milepost/pkg/geodesy"
 	"github.com/milepost/milepost/pkg/stage"
 )
 
 // Report is what the stage publishes on weather_report.
 type Report struct {
-	ID          string  `json:"id"` // event ID of the submission
-	Lat         string  `json:"lat"`
-	Long        string  `json:"long"`
-	Temperature float64 `json:"temperature"` // °C, of the S2 cell around the place
-	Source      string  `json:"source"`
+	ID          string        `json:"id"` // event ID of the submission
+	Lat         event.Decimal `json:"lat"`
+	Long        event.Decimal `json:"long"`
+	Temperature float64       `json:"temperature"` // °C, of the S2 cell around the place
+	Source      string        `json:"source"`
 }
 
 // Progress is what watchers of the event may see: the temperature, without the place.
@@ -30,7 +29,7 @@ func (r Report) Progress() any {
 // provider has no answer, the event is done without a report; the next event of the place asks
 // again.
 func (w *Weather) Handle(ctx context.Context, e stage.Event[event.Submission]) ([]stage.Message, error) {
-	place, err := geodesy.Parse(e.Body.Lat, e.Body.Long)
+	place, err := e.Body.Point()
 	if err != nil {
 		return nil, stage.Permanent(err)
 	}

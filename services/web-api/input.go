@@ -142,28 +142,26 @@ func readForm(form url.Values) input {
 		Email: form.Get("email"), Lat: form.Get("lat"), Long: form.Get("long"), Place: form.Get("place"), Key: form.Get("idempotency_key"),
 	}}
 	in.submission.Email = event.Address(strings.Trim(in.typed.Email, " \t")).Canonical()
-	var wrong []*event.FieldError
-	in.submission.Lat, in.submission.Long, wrong = place(in.typed.Lat, in.typed.Long)
+	lat, long, wrong := place(in.typed.Lat, in.typed.Long)
+	in.submission.Lat, in.submission.Long = event.Decimal(lat), event.Decimal(long)
 	in.check(wrong)
 	return in
 }
 
 // readJSON reads what programs send: decimal degrees only.
 func readJSON(body []byte) (input, error) {
-	var in input
-	var ask struct {
+	var sent struct {
+		event.Submission
 		Track bool `json:"track"`
 	}
-	err := in.submission.ReadPayload(body)
-	if err == nil {
-		err = json.Unmarshal(body, &ask)
-	}
-	if err != nil {
+	if err := json.Unmarshal(body, &sent); err != nil {
 		return input{}, echo.NewHTTPError(http.StatusBadRequest, "the body is not the JSON of a submission: "+jsonError(err)).SetInternal(err)
 	}
-	s := in.submission
-	in.submission.Email = s.Email.Canonical()
-	in.typed, in.track = typed{Email: string(s.Email), Lat: s.Lat, Long: s.Long}, ask.Track
+	in := input{
+		typed:      typed{Email: string(sent.Email), Lat: string(sent.Lat), Long: string(sent.Long)},
+		submission: sent.Submission, track: sent.Track,
+	}
+	in.submission.Email = sent.Email.Canonical()
 	in.check(nil)
 	return in, nil
 }
@@ -204,7 +202,7 @@ func readMultipart(body []byte, boundary string) (url.Values, error) {
 
 // digest is a hash of the submission, and of a form's one-time key, in so many bytes.
 func digest(s event.Submission, key string, bytes int) string {
-	sum := sha256.Sum256([]byte(string(s.Email) + "\x00" + s.Lat + "\x00" + s.Long + "\x00" + key))
+	sum := sha256.Sum256([]byte(string(s.Email) + "\x00" + string(s.Lat) + "\x00" + string(s.Long) + "\x00" + key))
 	return base64.RawURLEncoding.EncodeToString(sum[:bytes])
 }
 

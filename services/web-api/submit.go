@@ -103,9 +103,9 @@ func (s *site) submit(c echo.Context) error {
 	if prefersJSON(r) {
 		return c.JSON(http.StatusCreated, created{ID: receipt.ID, Repeat: receipt.Repeat})
 	}
+	lat, long := string(in.submission.Lat), string(in.submission.Long)
 	return s.mainPage(c, http.StatusCreated, mainPage{Accepted: &acceptedView{
-		ID: receipt.ID, Email: string(in.submission.Email), Lat: in.submission.Lat, Long: in.submission.Long,
-		Name: in.typed.name(in.submission.Lat, in.submission.Long), Repeat: receipt.Repeat,
+		ID: receipt.ID, Email: string(in.submission.Email), Lat: lat, Long: long, Name: in.typed.name(lat, long), Repeat: receipt.Repeat,
 	}})
 }
 
