@@ -41,6 +41,8 @@ type cluster struct {
 	at    []atomic.Pointer[node] // the slot's master, as far as is known
 	owned []owned                // guarded by mu: all slots that have a master
 
+	channels func() []string // that quiet asks for
+
 	mu     sync.Mutex
 	nodes  map[string]*node // by address, all that were ever named
 	heard  listeners
@@ -104,6 +106,7 @@ func (b *Broker) find(ctx context.Context) ([]*shard, error) {
 // first started.
 func (b *Broker) findShards(ctx context.Context) ([]*shard, error) {
 	c := newCluster(*b.redis.Options(), b.opt.Nodes)
+	c.channels = b.outputs
 	home := keys.Slot(b.link.Keys.Pipeline())
 	err := c.cover(ctx, home)
 	n := 0
@@ -126,7 +129,7 @@ func (b *Broker) findShards(ctx context.Context) ([]*shard, error) {
 	b.cluster.Store(c)
 	shards := make([]*shard, n)
 	for i, k := range keys.Shards(b.opt.Prefix, n) {
-		s := &shard{index: i, keys: k, block: readBlockCluster, together: together{c, i}, quiet: func() bool { return c.quiet(b.outputs) },
+		s := &shard{index: i, keys: k, block: readBlockCluster, cluster: c,
 			maxBacklog: max(1, b.opt.MaxBacklog/n), keepEntries: max(1, b.opt.KeepEntries/n), maxDead: max(1, b.opt.MaxDead/n)}
 		s.link = &link.Link{Client: func() *redis.Client { return c.client(i) }, Keys: s.keys, Allowed: b.allowed, MaxDead: s.maxDead,
 			Timeout: b.opt.Timeout, Lost: c.lost, Name: s.String()}
@@ -355,57 +358,29 @@ type bundle struct {
 	sent chan struct{}
 }
 
-// together runs a shard's script in one call with those of the other shards on its master.
-type together struct {
-	c     *cluster
-	shard int
-}
-
-func (t together) run(add func(redis.Pipeliner) *redis.Cmd) *redis.Cmd {
-	n := t.c.at[t.shard].Load()
-	n.mu.Lock()
-	b := n.bundle
-	if b == nil {
-		b = &bundle{pipe: n.ticks.Pipeline(), sent: make(chan struct{})}
-		n.bundle = b
-		time.AfterFunc(tickGather, func() {
-			n.mu.Lock()
-			n.bundle = nil
-			n.mu.Unlock()
-			ctx, cancel := context.WithTimeout(context.Background(), tickTimeout)
-			defer cancel()
-			_, _ = b.pipe.Exec(ctx) // each command has its error
-			close(b.sent)
-		})
+// together sends a shard's script in one call with those of the other shards on its master. A
+// caller's context does not end the call, tickTimeout does.
+func (c *cluster) together(shard int) link.Via {
+	return func(_ context.Context, send func(redis.Scripter) *redis.Cmd) *redis.Cmd {
+		n := c.at[shard].Load()
+		n.mu.Lock()
+		b := n.bundle
+		if b == nil {
+			b = &bundle{pipe: n.ticks.Pipeline(), sent: make(chan struct{})}
+			n.bundle = b
+			time.AfterFunc(tickGather, func() {
+				n.mu.Lock()
+				n.bundle = nil
+				n.mu.Unlock()
+				ctx, cancel := context.WithTimeout(context.Background(), tickTimeout)
+				defer cancel()
+				_, _ = b.pipe.Exec(ctx) // each command has its error
+				close(b.sent)
+			})
+		}
+		cmd := send(b.pipe)
+		n.mu.Unlock()
+		<-b.sent
+		return cmd
 	}
-	cmd := add(b.pipe)
-	n.mu.Unlock()
-	<-b.sent
-	return cmd
-}
-
-// EvalSha and Eval implement redis.Scripter; ctx does not end them, tickTimeout does.
-func (t together) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
-	return t.run(func(p redis.Pipeliner) *redis.Cmd { return p.EvalSha(ctx, sha, keys, args...) })
-}
-
-func (t together) Eval(ctx context.Context, text string, keys []string, args ...any) *redis.Cmd {
-	return t.run(func(p redis.Pipeliner) *redis.Cmd { return p.Eval(ctx, text, keys, args...) })
-}
-
-// The rest of redis.Scripter is not used.
-func (t together) EvalRO(ctx context.Context, text string, keys []string, args ...any) *redis.Cmd {
-	return t.Eval(ctx, text, keys, args...)
-}
-
-func (t together) EvalShaRO(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
-	return t.EvalSha(ctx, sha, keys, args...)
-}
-
-func (t together) ScriptExists(ctx context.Context, hashes ...string) *redis.BoolSliceCmd {
-	return t.c.client(t.shard).ScriptExists(ctx, hashes...)
-}
-
-func (t together) ScriptLoad(ctx context.Context, text string) *redis.StringCmd {
-	return t.c.client(t.shard).ScriptLoad(ctx, text)
 }

@@ -53,7 +53,6 @@ type feed struct {
 	pings      time.Duration // between two PINGs; 0: the marker is often enough
 	free       chan struct{} // told when nobody may adopt
 	token      *atomic.Value // string: of the adoption, "" if there is none
-	cluster    *cluster      // nil: a single Redis
 
 	bytes   atomic.Int64 // that wait in inboxes
 	writers sync.WaitGroup
@@ -63,17 +62,17 @@ type feed struct {
 func (s *lane) feeds() []*feed {
 	in, k, lease := s.cfg.In, s.keys, s.b.opt.Lease
 	f := &feed{s: s, what: "PUBLISH", link: s.link, keys: []string{k.Adopter(in), k.Stream(in)}, live: k.Live(in), kept: k.Kept(in),
-		marker: "PUBLISH", lasts: lease, pings: lease / 2, free: s.free, token: &s.token, cluster: s.b.cluster.Load()}
-	if f.cluster == nil {
+		marker: "PUBLISH", lasts: lease, pings: lease / 2, free: s.free, token: &s.token}
+	if s.cluster == nil {
 		return []*feed{f}
 	}
 	f.marker, f.pings = "", lease
 	n := s.keys.Sharded(in)
 	slot := keys.Slot(n.Base)
 	sharded := &feed{s: s, what: "SPUBLISH", keys: []string{n.Adopter("")}, live: k.Live(in), kept: n.Stream(":kept"), marker: "SPUBLISH", lasts: 2 * lease,
-		free: make(chan struct{}, 1), token: new(atomic.Value), cluster: f.cluster}
+		free: make(chan struct{}, 1), token: new(atomic.Value)}
 	sharded.token.Store("")
-	sharded.link = &link.Link{Client: func() *redis.Client { return f.cluster.owner(slot).client }, Keys: n, Lost: f.cluster.lost}
+	sharded.link = &link.Link{Client: func() *redis.Client { return s.cluster.owner(slot).client }, Keys: n, Lost: s.cluster.lost}
 	return []*feed{f, sharded}
 }
 
@@ -108,7 +107,7 @@ func (f *feed) look(ctx context.Context) {
 // send subscribes, in a cluster at any master, and returns the channels.
 func (a *adoption) send(live context.Context) []string {
 	to := []string{a.live, a.kept, a.s.keys.Adopters(a.s.cfg.In)}
-	if a.cluster == nil {
+	if a.s.cluster == nil {
 		a.sub = a.link.Client().Subscribe(live, to...)
 		return to
 	}
@@ -118,7 +117,7 @@ func (a *adoption) send(live context.Context) []string {
 		a.sub = a.link.Client().SSubscribe(live, to...)
 		return to
 	}
-	masters := a.cluster.masters()
+	masters := a.s.cluster.masters()
 	a.at = masters[rand.IntN(len(masters))]
 	a.sub = a.at.client.Subscribe(live, to...)
 	return to
@@ -129,7 +128,7 @@ func (a *adoption) announce(ctx context.Context) (err error) {
 	if a.marker != "" {
 		return nil // script.Own did
 	}
-	if a.nodes, err = a.cluster.view(ctx, a.at); err != nil {
+	if a.nodes, err = a.s.cluster.view(ctx, a.at); err != nil {
 		return err
 	}
 	a.order.missing = map[string]bool{}
@@ -158,7 +157,7 @@ func (a *adoption) watch(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		nodes, err := a.cluster.view(ctx, a.at)
+		nodes, err := a.s.cluster.view(ctx, a.at)
 		switch {
 		case err != nil:
 		case !slices.Equal(nodes, a.nodes):

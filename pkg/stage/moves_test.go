@@ -31,9 +31,9 @@ func calls(k keys.Names, settled string) []call {
 	return []call{
 		{"rights", script.Rights, nil, []any{"get a"}},
 		{"join", script.Join, []string{in, k.Groups("in"), k.Floors("in"), k.Stages(), k.Consumer("s", "new")}, []any{"s", "new", "required", 60000, "{}", "", "1"}},
-		{"publish", script.Publish, []string{in, k.Idempotency("new"), k.Limit("l")}, []any{100, "edge", "1", 1, newID(), "x", 1, "1", "", "1", 2, "d", 1, 3, 9, 1000}},
+		{"publish", script.Publish, []string{in, k.Idempotency("new"), k.Limit("l")}, []any{100, "edge", "0", 1, newID(), "x", 1, "1", "", "1", 2, "d", 1, 3, 9, 1000}},
 		{"limit", script.Limit, []string{k.Limit("l")}, []any{1, 9, 60000}},
-		{"settle", script.Settle, []string{in, k.Groups("in"), k.Due("in"), k.Stream("out")}, []any{"s", "c", 100, 10, "1", 1, 0, 1, settled, "1", newID(), 1, "y"}},
+		{"settle", script.Settle, []string{in, k.Groups("in"), k.Due("in"), k.Stream("out")}, []any{"s", "c", 100, 10, "0", 1, 0, 1, settled, "1", newID(), 1, "y"}},
 		{"alone", script.Alone, []string{k.Groups("in")}, []any{"s", "c", "1-1", newID()}},
 		{"tick", script.Tick, []string{in, k.Consumer("s", "c"), k.Adopter("in")}, []any{"s", "c", 60000, "", 100, 10, 5, 100, "", "", "1", 0}},
 		{"own", script.Own, []string{k.Adopter("in"), in}, []any{newID(), 60000, "", ""}},

@@ -232,8 +232,8 @@ func (o *outlet) register(ctx context.Context) bool {
 func (o *outlet) publish(ctx context.Context, batch []publishing) {
 	names := []string{o.keys.Stream(o.p.channel)}
 	args := make([]any, 0, 4+4*len(batch))
-	single := o.single()
-	args = append(args, o.maxBacklog, o.p.name, single, len(batch))
+	unseen := o.unseen()
+	args = append(args, o.maxBacklog, o.p.name, unseen, len(batch))
 	for _, x := range batch {
 		args = append(args, x.s.ID, x.payload, strconv.FormatInt(x.s.At.UnixMilli(), 10))
 		if x.s.plain() {
@@ -260,8 +260,8 @@ func (o *outlet) publish(ctx context.Context, batch []publishing) {
 	reply, few, err := o.run(ctx, names, args)
 	o.failed(err)
 	replies, _ := reply.([]any)
-	if err == nil && single == "" && replies[len(batch)] == int64(1) {
-		o.sawSingle()
+	if err == nil && unseen == "" && replies[len(batch)] == int64(1) {
+		o.sawNoReplica()
 	}
 	for i, x := range batch {
 		a := published{err: err}
@@ -317,7 +317,7 @@ func (o *outlet) failed(err error) {
 		return
 	}
 	o.away.Store(time.Now().UnixNano())
-	if o.together == nil {
+	if o.cluster == nil {
 		o.p.b.identity.doubt() // in a cluster, the key pipeline may be on a master that is well
 	}
 }

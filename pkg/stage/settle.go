@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -120,7 +121,7 @@ func (t *settler) settle(ctx context.Context, batch []settlement) bool {
 		if err == nil {
 			t.args = s.settleArgs(t.args[:0], batch)
 			killSoon("stage.settle-sent")
-			err = s.link.RunJSONOn(ctx, t.conn, &reply, script.Settle, t.keys, t.args...)
+			err = s.link.RunJSONVia(ctx, link.Over(t.conn), &reply, script.Settle, t.keys, t.args...)
 		}
 		if err == nil {
 			killPoint("stage.after-settle")
@@ -174,7 +175,7 @@ var trackedTo = [...]any{"", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9
 // settleArgs appends the script's arguments. Most are pointers into the batch, since a string or a
 // slice in an interface is an allocation.
 func (s *lane) settleArgs(args []any, batch []settlement) []any {
-	args = append(args, s.cfg.Name, s.name, s.maxBacklog, s.maxDead, s.single(), len(s.cfg.Out))
+	args = append(args, s.cfg.Name, s.name, s.maxBacklog, s.maxDead, s.unseen(), len(s.cfg.Out))
 	for _, o := range s.cfg.Out {
 		if o.Unread {
 			args = append(args, s.keepEntries)
@@ -235,7 +236,7 @@ func (x *settlement) more() []byte {
 type settleReply struct {
 	Elsewhere, Restored, Full []int
 	Problem                   string
-	Single                    bool
+	NoReplica                 bool `json:"no_replica"`
 }
 
 // settled takes in the script's reply.
@@ -276,8 +277,8 @@ func (s *lane) settled(ctx context.Context, batch []settlement, reply settleRepl
 			}
 		})
 	}
-	if reply.Single {
-		s.sawSingle()
+	if reply.NoReplica {
+		s.sawNoReplica()
 	}
 	s.m.batch.Observe(float64(len(batch)))
 	s.replay.settled(release)

@@ -22,16 +22,13 @@ import (
 // the edge to the log. A single Redis, also behind Sentinel, is one shard; cluster.go has the
 // others.
 type shard struct {
-	index int
-	keys  keys.Names
-	link  *link.Link
-	block time.Duration // how long an idle read waits
+	index   int
+	keys    keys.Names
+	link    *link.Link
+	block   time.Duration // how long an idle read waits
+	cluster *cluster      // nil: a single Redis
 
-	singleUntil atomic.Int64 // Unix ms; until then Redis has no replica
-
-	// In a cluster, else nil: what runs ticks, and whether nobody listens.
-	together redis.Scripter
-	quiet    func() bool
+	noReplicaUntil atomic.Int64 // Unix ms; until then a single Redis has no replica
 
 	maxBacklog, keepEntries, maxDead int // its share of those of Options
 }

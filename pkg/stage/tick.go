@@ -44,7 +44,7 @@ type tickReply struct {
 type ticker struct {
 	s      *lane
 	link   *link.Link
-	on     redis.Scripter
+	via    link.Via
 	keys   []string
 	unread string
 	close  func() error
@@ -64,14 +64,14 @@ func (s *lane) newTicker() *ticker {
 		}
 	}
 	t := &ticker{s: s, keys: keys, unread: unread.String(), close: func() error { return nil }}
-	if s.together != nil {
-		t.on, t.link = s.together, s.link.Over(s.link.Client, tickTimeout+tickGather)
+	if s.cluster != nil {
+		t.via, t.link = s.cluster.together(s.index), s.link.Through(s.link.Client, tickTimeout+tickGather)
 		return t
 	}
 	o := *s.link.Client().Options()
 	o.MaxRetries, o.DialTimeout, o.PoolTimeout = -1, tickTimeout, tickTimeout
 	c := redis.NewClient(&o)
-	t.on, t.link, t.close = c, s.link.Over(func() *redis.Client { return c }, tickTimeout), c.Close
+	t.via, t.link, t.close = link.Over(c), s.link.Through(func() *redis.Client { return c }, tickTimeout), c.Close
 	return t
 }
 
@@ -104,7 +104,7 @@ func (t *ticker) tick(ctx context.Context) time.Duration {
 		lasting = "1"
 	}
 	var r tickReply
-	err := t.link.RunJSONOn(ctx, t.on, &r, script.Tick, t.keys, s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(),
+	err := t.link.RunJSONVia(ctx, t.via, &r, script.Tick, t.keys, s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(),
 		s.maxBacklog, s.maxDead, poison.MaxCrashes, moveMost, t.unread, lasting, s.works(), t.seen)
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) && s.gate.shut(chores, "", err) {
@@ -131,7 +131,7 @@ func (t *ticker) tick(ctx context.Context) time.Duration {
 	case r.Next > 0:
 		return min(every, time.Duration(r.Next+1)*time.Millisecond)
 	}
-	if s.together != nil { // all lanes of this process tick at the same moments
+	if s.cluster != nil { // all lanes of this process tick at the same moments
 		every -= time.Since(born) % every
 	}
 	return every

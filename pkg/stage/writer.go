@@ -34,7 +34,7 @@ const (
 )
 
 // divided tells whether the shard belongs to one consumer.
-func (s *lane) divided() bool { return s.lasting && s.together != nil }
+func (s *lane) divided() bool { return s.lasting && s.cluster != nil }
 
 // wanted tells whether this consumer is to have the shard.
 func (s *lane) wanted() bool { return s.index%s.cfg.Writers == s.cfg.Writer }

@@ -64,9 +64,9 @@ type Link struct {
 	sure *atomic.Bool // Allowed said yes since the last outage, for all links over the same Redis
 }
 
-// Over is the same link over another client, with a timeout of its own. They share what Allowed
-// said.
-func (l *Link) Over(client func() *redis.Client, timeout time.Duration) *Link {
+// Through is the same link through another client, with a timeout of its own. They share what
+// Allowed said.
+func (l *Link) Through(client func() *redis.Client, timeout time.Duration) *Link {
 	return &Link{Client: client, Keys: l.Keys, Allowed: l.Allowed, MaxDead: l.MaxDead, Timeout: timeout, Name: l.Name, Lost: l.Lost, sure: l.certain()}
 }
 
@@ -105,13 +105,27 @@ func (l *Link) Recheck() { l.certain().Store(false) }
 
 // RunUnchecked is Run without asking Allowed.
 func (l *Link) RunUnchecked(ctx context.Context, s *redis.Script, keys []string, args ...any) (any, error) {
-	return l.runOn(ctx, l.Client(), s, keys, args)
+	return l.run(ctx, Over(l.Client()), s, keys, args)
 }
 
-func (l *Link) runOn(ctx context.Context, on redis.Scripter, s *redis.Script, keys []string, args []any) (any, error) {
+// Via sends a command and waits for its reply.
+type Via func(ctx context.Context, send func(redis.Scripter) *redis.Cmd) *redis.Cmd
+
+// Over sends over a client or a connection.
+func Over(on redis.Scripter) Via {
+	return func(_ context.Context, send func(redis.Scripter) *redis.Cmd) *redis.Cmd { return send(on) }
+}
+
+// run runs the script by its hash or, if Redis does not have it, by its text.
+func (l *Link) run(ctx context.Context, via Via, s *redis.Script, keys []string, args []any) (any, error) {
 	call, cancel := context.WithTimeout(ctx, cmp.Or(l.Timeout, CallTimeout))
 	defer cancel()
-	reply, err := s.Run(call, on, l.and(keys), append(args, l.Keys.Base)...).Result()
+	keys, args = l.and(keys), append(args, l.Keys.Base)
+	cmd := via(call, func(on redis.Scripter) *redis.Cmd { return s.EvalSha(call, on, keys, args...) })
+	if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
+		cmd = via(call, func(on redis.Scripter) *redis.Cmd { return s.Eval(call, on, keys, args...) })
+	}
+	reply, err := cmd.Result()
 	return reply, l.Check(ctx, err)
 }
 
@@ -130,27 +144,20 @@ func (l *Link) RunCopied(ctx context.Context, n int, patience time.Duration, s *
 	if err := l.Ready(ctx); err != nil {
 		return nil, 0, err
 	}
-	call, cancel := context.WithTimeout(ctx, cmp.Or(l.Timeout, CallTimeout))
-	defer cancel()
-	keys, args = l.and(keys), append(args, l.Keys.Base)
 	var wait *redis.Cmd
 	// In one pipeline, so on one connection: WAIT covers what its own connection wrote.
-	send := func(run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) {
+	reply, err = l.run(ctx, func(call context.Context, send func(redis.Scripter) *redis.Cmd) *redis.Cmd {
 		pipe := l.Client().Pipeline()
-		script := run(call, pipe, keys, args...)
+		cmd := send(pipe)
 		wait = pipe.Do(call, "wait", n, patience.Milliseconds())
 		_, _ = pipe.Exec(call) // each command has its error
-		reply, err = script.Result()
-	}
-	send(s.EvalSha)
-	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		send(s.Eval)
-	}
+		return cmd
+	}, s, keys, args)
 	if err == nil {
-		err = wait.Err()
+		err = l.Check(ctx, wait.Err())
 	}
 	copied, _ = wait.Int()
-	return reply, copied, l.Check(ctx, err)
+	return reply, copied, err
 }
 
 // RunInt is Run for a script that replies with a number.
@@ -163,15 +170,15 @@ func (l *Link) RunInt(ctx context.Context, s *redis.Script, keys []string, args 
 // RunJSON is Run for a script that replies with a JSON object, and decodes it into v. An empty
 // reply leaves v as it is.
 func (l *Link) RunJSON(ctx context.Context, v any, s *redis.Script, keys []string, args ...any) error {
-	return l.RunJSONOn(ctx, l.Client(), v, s, keys, args...)
+	return l.RunJSONVia(ctx, Over(l.Client()), v, s, keys, args...)
 }
 
-// RunJSONOn is RunJSON over one connection of the client.
-func (l *Link) RunJSONOn(ctx context.Context, on redis.Scripter, v any, s *redis.Script, keys []string, args ...any) error {
+// RunJSONVia is RunJSON by another way than the client.
+func (l *Link) RunJSONVia(ctx context.Context, via Via, v any, s *redis.Script, keys []string, args ...any) error {
 	if err := l.Ready(ctx); err != nil {
 		return err
 	}
-	reply, err := l.runOn(ctx, on, s, keys, args)
+	reply, err := l.run(ctx, via, s, keys, args)
 	if text, _ := reply.(string); err == nil && text != "" {
 		err = json.Unmarshal([]byte(text), v)
 	}

@@ -287,28 +287,28 @@ local function keep_last(channel, keep, max)
   if #groups > 0 then trim(channel, max) else redis.call('XTRIM', channel, 'MAXLEN', '~', keep) end
 end
 
--- single: whether Redis has no replica; nil if that is not known yet. A script that is told so by
--- its caller need not ask. In a cluster it says whether nobody listens on any node.
-local single
+-- unseen: whether a message may have listeners that a script does not see: on a replica or, in a
+-- cluster, on any node. It is nil until it is known: the caller may say it, or has_listeners asks Redis.
+local unseen
 
--- heard(channel) -> whether a published message has a listener. Adopters are none: they only skip
+-- has_listeners(channel) -> whether a published message has a listener. Adopters are none: they only skip
 -- what is announced. Patterns, replicas, and a Redis that does not tell, count as listeners.
-local function heard(channel)
-  if cluster then return not single end
+local function has_listeners(channel)
+  if cluster then return unseen ~= false end
   local n = redis.pcall('PUBSUB', 'NUMSUB', channel, channel .. ':adopters')
   if n.err or n[2] > n[4] or redis.pcall('PUBSUB', 'NUMPAT') ~= 0 then return true end
-  if single == nil then
+  if unseen == nil then
     local info = redis.pcall('INFO', 'replication')
-    single = type(info) == 'string' and string.find(info, 'connected_slaves:0\r', 1, true) ~= nil
+    unseen = type(info) ~= 'string' or not string.find(info, 'connected_slaves:0\r', 1, true)
   end
-  return not single
+  return unseen
 end
 
 -- publish(channel, messages): publishes what was added to the stream. Before it, for adopters, it
 -- publishes the number of messages or, in a cluster, which ones: the first 12 hex digits of each
 -- one's SHA-1. Without a listener it publishes nothing, so that adopters need not wake up.
 local function publish(channel, messages)
-  if not heard(channel) then return end
+  if not has_listeners(channel) then return end
   channel = live(channel)
   local kept = #messages
   if cluster then

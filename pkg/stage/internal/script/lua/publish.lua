@@ -1,8 +1,8 @@
 -- Publishes a batch on one channel: appends each message to the stream, then publishes them, their
 -- number first.
 -- KEYS  1 channel; then the idempotency and limit keys that ARGV points at
--- ARGV  1 MAX_BACKLOG  2 publisher's name  3 '1' if no other node has
---       listeners, '0' if some may, '' to ask Redis  4 number of messages; then for each message:
+-- ARGV  1 MAX_BACKLOG  2 publisher's name  3 unseen: '1', '0', or '' if Redis is to be
+--       asked  4 number of messages; then for each message:
 --       id, payload, at (ms), '' if there is nothing more, else:
 --       '1', traceparent or '', track ('1' or ''), index in KEYS of its idempotency key or '0',
 --       with a minus if that is a hash of IDs, digest, number of limits; for each limit:
@@ -13,9 +13,9 @@
 --       full (true: over MAX_BACKLOG) or
 --       limit (which one, from 1), wait (ms until the next message fits) or
 --       error (Redis refused the entry)
--- and then 1 if Redis has no replica, else 0.
+-- and then 1 if there are no unseen listeners, else 0.
 local channel, max, publisher, n = KEYS[1], tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[4])
-if ARGV[3] ~= '' then single = ARGV[3] == '1' end
+if ARGV[3] ~= '' then unseen = ARGV[3] == '1' end
 local a, reply, kept, tracked, now = 5, {}, {}, {}, now_ms()
 
 -- over(share) -> whether Redis has filled more than this share of maxmemory.
@@ -147,5 +147,5 @@ end
 if #kept > 0 then publish(channel, kept) end
 for key in pairs(taken) do redis.call('EXPIRE', key, 86400) end
 first_steps(publisher, now, channel, tracked)
-reply[n + 1] = single and 1 or 0
+reply[n + 1] = unseen == false and 1 or 0
 return reply

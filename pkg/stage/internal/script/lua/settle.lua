@@ -2,9 +2,9 @@
 -- done for it: a second run forwards nothing. An entry may be retried or set aside only by the
 -- consumer that it is pending for; any consumer may forward it.
 -- KEYS  1 channel  2 <channel>:groups  3 <channel>:due; then the output channels
--- ARGV  1 group  2 consumer  3 MAX_BACKLOG  4 MAX_DEAD  5 '1' if no other node has
---       listeners, '0' if some may, '' to ask Redis  6 number of outputs; for each: '0', or
---       KEEP_ENTRIES for an unread one; number of entries; for each: entry ID, outcome, and
+-- ARGV  1 group  2 consumer  3 MAX_BACKLOG  4 MAX_DEAD  5 unseen: '1', '0', or '' if Redis is to be
+--       asked  6 number of outputs; for each: '0', or KEEP_ENTRIES for an unread one; number of
+--       entries; for each: entry ID, outcome, and
 --       '0' (ack only)   nothing
 --       '1' to '9' (forward one message to that output, and nothing more)  event ID, at, payload
 --       't1' to 't9' (the same, tracked)  event ID, at, payload, detail (JSON) or ''
@@ -16,11 +16,11 @@
 --       elsewhere (entries, from 1, that another consumer has settled, or has now)
 --       restored (entries that are pending again, because an output refused them)
 --       problem (the last output's error), full (indices of the outputs that are full)
---       single (true: Redis has no replica; only if ARGV did not say so)
+--       no_replica (true: Redis has none; only if ARGV did not say so)
 local call, pcall = redis.call, redis.pcall
 local channel, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local max, max_dead, told, nout = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] ~= '', tonumber(ARGV[6])
-if told then single = ARGV[5] == '1' end
+if told then unseen = ARGV[5] == '1' end
 local out, plain, tracked, keep, batches, a = {}, {}, {}, {}, {}, 7
 local bad = wrong_of(channel, '', ':groups', ':due', ':dead')
 for o = 1, nout do
@@ -143,6 +143,6 @@ for o = 1, nout do
   if keep[o] == 0 and full(out[o], 0, max) then fulls[#fulls + 1] = o end
 end
 for s = 1, #steps, 2 do step(steps[s], steps[s + 1]) end
-local news = not told and single
-if #elsewhere + #restored + #fulls == 0 and not news then return '' end
-return json({elsewhere = elsewhere, restored = restored, problem = problem, full = fulls, single = news or nil})
+local no_replica = not told and unseen == false or nil
+if #elsewhere + #restored + #fulls == 0 and not no_replica then return '' end
+return json({elsewhere = elsewhere, restored = restored, problem = problem, full = fulls, no_replica = no_replica})
