@@ -2,10 +2,8 @@ package stage
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,85 +52,8 @@ import (
 // message of more than entryMost bytes becomes a dead letter with its begin and its size. While
 // nobody adopts, a bare PUBLISH is delivered at most once, as Redis promises.
 
-const (
-	adoptMost     = 128             // messages in one script call
-	keptMost      = 1 << 16         // messages that one script may announce
-	adoptBytes    = 64 << 20        // bytes of messages that wait in memory
-	leaveAdoption = 3 * time.Second // how long a leaving adopter waits for its successor
-)
-
-// ownership is one subscriber's view: it decides by message order which messages it adopts.
-type ownership struct {
-	token string
-	mine  bool
-	skip  int // messages still to come that are in the stream already
-	pongs int // since the last number; with content, since it last forgot
-	odd   int // announcements that were not true
-
-	// In a cluster.
-	missing map[string]bool // nodes whose marker has not come
-	content *content        // replaces skip
-}
-
-// kept takes a message of <channel>:kept and tells whether another subscriber owns the channel from
-// here on.
-func (o *ownership) kept(payload string) (foreign bool) {
-	if owner, ok := strings.CutPrefix(payload, "owner:"); ok {
-		token, node, _ := strings.Cut(owner, " ")
-		if token != o.token {
-			o.mine = false
-			return true
-		}
-		delete(o.missing, node)
-		o.mine = len(o.missing) == 0
-		return false
-	}
-	if o.content != nil {
-		if !o.content.announce(payload) {
-			o.odd++
-		}
-		if len(o.content.now) > contentMost { // somebody forged them: start over
-			o.content.now, o.content.before = map[mark]int{}, nil
-			o.mine, o.missing = false, map[string]bool{"": true}
-		}
-		return false
-	}
-	if n, err := strconv.Atoi(payload); err == nil && n >= 0 {
-		if o.skip > 0 || n > keptMost {
-			o.odd++
-		}
-		if n <= keptMost {
-			o.skip, o.pongs = n, 0
-		}
-	}
-	return false
-}
-
-// pong takes the reply to a PING.
-func (o *ownership) pong() {
-	o.pongs++
-	if o.content != nil {
-		if o.pongs >= o.content.pongs {
-			o.odd += o.content.forget()
-			o.pongs = 0
-		}
-	} else if o.pongs >= 2 && o.skip > 0 {
-		o.skip = 0
-		o.odd++
-	}
-}
-
-// adopts takes a message of the channel and tells whether it is to be adopted.
-func (o *ownership) adopts(payload string) bool {
-	if o.content != nil {
-		return !o.content.take(payload) && o.mine
-	}
-	if o.skip > 0 {
-		o.skip--
-		return false
-	}
-	return o.mine
-}
+// leaveAdoption is how long a leaving adopter waits for its successor.
+const leaveAdoption = 3 * time.Second
 
 // adoptLoop is a candidate until ctx ends: whenever nobody adopts, it tries to, and adopts until
 // another stage does.
@@ -325,111 +246,39 @@ func (s *lane) successor() bool {
 	return staying > 0 || s.known.Load() > int64(running)
 }
 
-// inbox holds messages on their way into a shard's stream.
-type inbox struct {
-	*shard
-	*gathering[adopted]
-	number int // of the last batch
+// crew knows the stages that run on this broker, so that one that stops does not wait for a
+// successor among those that stop with it.
+type crew struct {
+	mu   sync.Mutex
+	runs map[*Stage]context.Context
 }
 
-type adopted struct {
-	id, payload, traceparent string
-	size                     int // of the payload, if it is too large and only its begin is here; else 0
-}
-
-func (m *adopted) bytes() int { return len(m.payload) }
-
-// add never waits: Redis ends a subscription whose messages are not taken. Over adoptBytes a
-// message is dropped and counted.
-func (a *adoption) add(payload string) {
-	m := adopted{payload: payload}
-	if n := len(payload); n > entryMost {
-		m.id, m.payload, m.size = newID(), strings.Clone(payload[:entryMost]), n
-	} else {
-		m.id = adoptedID(payload)
+// enter adds a stage whose Run has this context, until exit.
+func (c *crew) enter(ctx context.Context, s *Stage) (exit func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.runs == nil {
+		c.runs = map[*Stage]context.Context{}
 	}
-	if a.bytes.Add(int64(len(m.payload))) > adoptBytes {
-		a.bytes.Add(-int64(len(m.payload)))
-		a.s.m.dropped.Inc()
-		a.s.log.Error("a bare publish was dropped: too many wait for redis", "channel", a.s.cfg.In)
-		return
-	}
-	m.traceparent = a.s.adopted(m.id)
-	a.inbox[ShardOf(m.id, len(a.inbox))].add(m)
-}
-
-// write adds messages to the stream until the inbox is closed and empty, or ctx ends.
-func (a *adoption) write(ctx context.Context, b *inbox) {
-	for {
-		batch := b.take()
-		if len(batch) == 0 {
-			return
-		}
-		b.number++
-		args, large, bytes := []any{b.number, a.s.cfg.Name, b.maxDead, len(batch)}, 0, 0
-		for _, m := range batch {
-			size := ""
-			if m.size > 0 {
-				size = strconv.Itoa(m.size)
-				large++
-				a.s.log.Error("a bare publish was set aside: it is too large", "channel", a.s.cfg.In, "event", m.id, "bytes", m.size)
-			}
-			args = append(args, m.id, m.payload, m.traceparent, size)
-			bytes += len(m.payload)
-		}
-		if !a.writeBatch(ctx, b, args) {
-			a.s.m.dropped.Add(float64(len(batch)))
-			a.s.log.Error("bare publishes were dropped: redis is away and this process ends", "channel", a.s.cfg.In, "messages", len(batch))
-			return
-		}
-		a.s.m.adopted.Add(float64(len(batch) - large))
-		a.s.m.deadN.Add(float64(large))
-		b.done(batch)
-		a.bytes.Add(-int64(bytes))
+	c.runs[s] = ctx
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.runs, s)
 	}
 }
 
-// writeBatch runs the script until Redis has answered. False when ctx ended first.
-func (a *adoption) writeBatch(ctx context.Context, b *inbox, args []any) bool {
-	in, k := a.s.cfg.In, b.keys
-	var wait backoff
-	for {
-		_, err := b.link.Run(ctx, script.Adopt, []string{k.Stream(in), k.Adopted(in, a.order.token)}, args...)
-		if err == nil {
-			if a.s.gate.open(noRoom, b.String()) {
-				a.s.log.Info("adopting again", "channel", a.s.cfg.In)
-			}
-			return true
-		}
-		if errors.Is(err, ErrRefused) && a.s.gate.shut(noRoom, b.String(), err) {
-			a.s.log.Warn("bare publishes wait", "channel", a.s.cfg.In, "err", err)
-		}
-		if !wait.wait(ctx) {
-			return false
-		}
-	}
-}
-
-// adoptedID is the payload's own "id" if that is a UUID, else a new one.
-func adoptedID(payload string) string {
-	if strings.HasPrefix(strings.TrimSpace(payload), "{") {
-		var p struct {
-			ID string `json:"id"`
-		}
-		if json.Unmarshal([]byte(payload), &p) == nil {
-			if id, err := uuid.Parse(p.ID); err == nil {
-				return id.String()
+// on counts the stages that run on a channel, and those of them that were not told to stop.
+func (c *crew) on(channel string) (running, staying int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s, ctx := range c.runs {
+		if s.cfg.In == channel {
+			running++
+			if ctx.Err() == nil {
+				staying++
 			}
 		}
 	}
-	return newID()
-}
-
-// newID makes an event ID, a UUIDv7.
-func newID() string {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return uuid.NewString()
-	}
-	return id.String()
+	return running, staying
 }

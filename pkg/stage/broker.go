@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -197,58 +196,4 @@ func def[T comparable](field *T, value T) {
 	if *field == zero {
 		*field = value
 	}
-}
-
-// backoff waits between attempts: 50 ms, doubled up to 1 s.
-type backoff struct{ next time.Duration }
-
-// wait returns false if ctx ended.
-func (b *backoff) wait(ctx context.Context) bool {
-	def(&b.next, 50*time.Millisecond)
-	t := time.NewTimer(b.next)
-	defer t.Stop()
-	b.next = min(2*b.next, time.Second)
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
-
-// crew knows the stages that run on this broker, so that one that stops does not wait for a
-// successor among those that stop with it.
-type crew struct {
-	mu   sync.Mutex
-	runs map[*Stage]context.Context
-}
-
-// enter adds a stage whose Run has this context, until exit.
-func (c *crew) enter(ctx context.Context, s *Stage) (exit func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.runs == nil {
-		c.runs = map[*Stage]context.Context{}
-	}
-	c.runs[s] = ctx
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.runs, s)
-	}
-}
-
-// on counts the stages that run on a channel, and those of them that were not told to stop.
-func (c *crew) on(channel string) (running, staying int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for s, ctx := range c.runs {
-		if s.cfg.In == channel {
-			running++
-			if ctx.Err() == nil {
-				staying++
-			}
-		}
-	}
-	return running, staying
 }

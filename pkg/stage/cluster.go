@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -17,19 +16,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/milepost/milepost/pkg/stage/internal/keys"
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
-
-// ErrCluster: this Redis Cluster cannot run the pipeline, and waiting does not help.
-var ErrCluster = errors.New("the pipeline cannot run on this Redis Cluster")
 
 const (
 	loadTimeout = time.Second            // of a question to one node
 	loadEvery   = 100 * time.Millisecond // between two questions for the masters
 	nodePool    = 1000                   // connections to a node at most: each lane has three of its own
-	maxShards   = 256
-	tickGather  = 10 * time.Millisecond // the ticks of one master's shards come together within this
+	tickGather  = 10 * time.Millisecond  // the ticks of one master's shards come together within this
 )
 
 // cluster knows the masters of a Redis Cluster. go-redis' own client does not serve here: it
@@ -65,103 +59,6 @@ type node struct {
 	mu     sync.Mutex
 	conns  map[*member]struct{}
 	bundle *bundle // gathers; nil if there is none
-}
-
-// find asks Redis whether it is a cluster, and returns the shards. An embedded Redis does not know
-// the question.
-func (b *Broker) find(ctx context.Context) ([]*shard, error) {
-	info, err := b.link.Client().Info(ctx, "cluster").Result()
-	if err != nil && link.Away(err) && len(b.opt.Nodes) > 0 {
-		c := newCluster(*b.redis.Options(), b.opt.Nodes)
-		defer c.close()
-		for _, n := range c.nodes {
-			if info, err = n.ticks.Info(ctx, "cluster").Result(); err == nil {
-				break
-			}
-		}
-	}
-	switch {
-	case err == nil && strings.Contains(info, "cluster_enabled:1"):
-		return b.findShards(ctx)
-	case err == nil && info == "": // no Redis answers so
-		err = b.allowed(ctx, b.link)
-	case err != nil && strings.Contains(err.Error(), "not allowed in cluster mode"):
-		return nil, fmt.Errorf("%w: a cluster has database 0 only", ErrCluster)
-	case link.Denied(err):
-		if err = b.allowed(ctx, b.link); err != nil {
-			return nil, err
-		}
-	case !link.Away(err):
-		err = nil
-	case errors.Is(err, io.EOF) && b.link.Client().Ping(ctx).Err() == nil: // Twemproxy ends the connection
-		err = notRedis(errors.New("it closes the connection at INFO"))
-	}
-	if err := b.link.Check(ctx, err); err != nil {
-		return nil, err
-	}
-	return []*shard{b.whole()}, nil
-}
-
-// findShards makes the shards of a cluster. Their number must be the one with which the pipeline
-// first started.
-func (b *Broker) findShards(ctx context.Context) ([]*shard, error) {
-	c := newCluster(*b.redis.Options(), b.opt.Nodes)
-	c.channels = b.outputs
-	home := keys.Slot(b.link.Keys.Pipeline())
-	err := c.cover(ctx, home)
-	n := 0
-	if err != nil && strings.Contains(err.Error(), "NOPERM") {
-		err = b.lacking(b.link, on("", "", "cluster slots", "cluster nodes"), "", "")
-	}
-	if err == nil {
-		n, err = b.countShards(ctx, c.client(0))
-		if err != nil && strings.Contains(err.Error(), "NOPERM") { // a script says all that is missing, with the names of any shard
-			k := keys.Shards(b.opt.Prefix, 1)[0]
-			err = b.allowed(ctx, &link.Link{Client: func() *redis.Client { return c.owner(keys.Slot(k.Base)).client }, Keys: k})
-		}
-	}
-	if err == nil {
-		err = c.cover(ctx, append(keys.Slots(n), home)...)
-	}
-	if err != nil {
-		return nil, errors.Join(err, c.close())
-	}
-	b.cluster.Store(c)
-	shards := make([]*shard, n)
-	for i, k := range keys.Shards(b.opt.Prefix, n) {
-		s := &shard{index: i, keys: k, block: readBlockCluster, cluster: c,
-			maxBacklog: max(1, b.opt.MaxBacklog/n), keepEntries: max(1, b.opt.KeepEntries/n), maxDead: max(1, b.opt.MaxDead/n)}
-		s.link = &link.Link{Client: func() *redis.Client { return c.client(i) }, Keys: s.keys, Allowed: b.allowed, MaxDead: s.maxDead,
-			Timeout: b.opt.Timeout, Lost: c.lost, Name: s.String()}
-		shards[i] = s
-	}
-	if full, err := c.client(0).ConfigGet(ctx, "cluster-require-full-coverage").Result(); err == nil && full["cluster-require-full-coverage"] == "yes" {
-		b.log.Warn("one master that is away stops all shards; to change that, set cluster-require-full-coverage to no on each node")
-	}
-	b.log.Info("redis is a cluster", "shards", n, "masters", len(c.masters()))
-	return shards, nil
-}
-
-// countShards returns the pipeline's number of shards. The first start decides it.
-func (b *Broker) countShards(ctx context.Context, home *redis.Client) (int, error) {
-	key, want := b.link.Keys.Pipeline(), b.opt.Shards
-	if want > 0 {
-		if err := b.link.Check(ctx, home.HSetNX(ctx, key, "shards", want).Err()); err != nil {
-			return 0, err
-		}
-	}
-	n, err := home.HGet(ctx, key, "shards").Int()
-	switch {
-	case errors.Is(err, redis.Nil):
-		return 0, fmt.Errorf("%w: none has started here yet", ErrCluster)
-	case err != nil:
-		return 0, b.link.Check(ctx, err)
-	case n < 1 || n > maxShards:
-		return 0, fmt.Errorf("%w: the field shards of the key %s is %d", ErrCluster, key, n)
-	case want > 0 && n != want:
-		return 0, fmt.Errorf("%w: it has %d shards since it first started, but SHARDS is %d; set SHARDS=%d, or let the pipeline run empty and delete the key %s", ErrCluster, n, want, n, key)
-	}
-	return n, nil
 }
 
 func newCluster(o redis.Options, seeds []string) *cluster {
@@ -383,4 +280,54 @@ func (c *cluster) together(shard int) link.Via {
 		<-b.sent
 		return cmd
 	}
+}
+
+// view asks a node which nodes may publish to its subscribers: all that it knows, but for those
+// that the cluster gave up. A node that is cut off from most masters is an error.
+func (c *cluster) view(ctx context.Context, at *node) ([]*node, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	pipe := at.ticks.Pipeline()
+	slots, text := pipe.ClusterSlots(ctx), pipe.ClusterNodes(ctx)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, err
+	}
+	addrs := map[string]string{} // as clients shall call them
+	for _, r := range slots.Val() {
+		for _, n := range r.Nodes {
+			addrs[n.ID] = at.named(n.Addr)
+		}
+	}
+	var nodes []*node
+	masters, lost := 0, 0
+	for line := range strings.Lines(text.Val()) {
+		f := strings.Fields(line) // ID, address, flags, …; from the ninth on, a master's slots
+		if len(f) < 8 {
+			continue
+		}
+		flags := strings.Split(f[2], ",")
+		failed := slices.Contains(flags, "fail")
+		if len(f) > 8 {
+			masters++
+			if failed || slices.Contains(flags, "fail?") {
+				lost++
+			}
+		}
+		addr := addrs[f[0]]
+		if addr == "" {
+			addr, _, _ = strings.Cut(f[1], "@")
+			addr = at.named(addr)
+		}
+		if failed || addr == "" || slices.Contains(flags, "handshake") {
+			continue
+		}
+		c.mu.Lock()
+		nodes = append(nodes, c.node(addr))
+		c.mu.Unlock()
+	}
+	if 2*lost >= masters {
+		return nil, fmt.Errorf("node %s reaches %d of %d masters", at.addr, masters-lost, masters)
+	}
+	slices.SortFunc(nodes, func(x, y *node) int { return strings.Compare(x.addr, y.addr) })
+	return nodes, nil
 }

@@ -2,7 +2,6 @@ package stage
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/milepost/milepost/pkg/stage/internal/link"
@@ -23,22 +22,18 @@ var (
 	ErrUnavailable = link.ErrUnavailable
 	// ErrRefused: Redis is full, or a key of the pipeline has another type: nothing was kept.
 	ErrRefused = link.ErrRefused
+	// ErrClosed: the publisher or the watcher was closed.
+	ErrClosed = errors.New("the publisher is closed")
+	// ErrCluster: this Redis Cluster cannot run the pipeline, and waiting does not help.
+	ErrCluster = errors.New("the pipeline cannot run on this Redis Cluster")
+	// ErrShards: a stage has more writers than the pipeline has shards, and waiting does not help.
+	ErrShards = errors.New("not enough shards")
 	// ErrNotFound: no such dead letter, group or channel.
 	ErrNotFound = errors.New("not found")
 )
 
 // ShardError says which shard of a Redis Cluster has no master now. ErrUnavailable wraps it.
 type ShardError = link.ShardError
-
-// LimitError says that a publish would exceed one of its [Limit]s. Nothing was kept.
-type LimitError struct {
-	Limit Limit
-	Retry time.Duration // when the next one fits
-}
-
-func (e *LimitError) Error() string {
-	return fmt.Sprintf("over %d in %s; next in %s", e.Limit.Max, e.Limit.Per, e.Retry)
-}
 
 type marked struct {
 	error

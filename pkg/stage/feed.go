@@ -2,13 +2,9 @@ package stage
 
 import (
 	"context"
-	"crypto/sha1"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,10 +104,11 @@ func (f *feed) look(ctx context.Context) {
 func (a *adoption) send(live context.Context) []string {
 	to := []string{a.live, a.kept, a.s.keys.Adopters(a.s.cfg.In)}
 	if a.s.cluster == nil {
+		a.order.announced = new(counted)
 		a.sub = a.link.Client().Subscribe(live, to...)
 		return to
 	}
-	a.order.content = &content{now: map[mark]int{}, pongs: int(contentFor/a.s.b.opt.Lease) + 1}
+	a.order.announced = newContent(int(contentFor/a.s.b.opt.Lease) + 1)
 	if a.marker == "SPUBLISH" {
 		to = []string{a.live, a.kept}
 		a.sub = a.link.Client().SSubscribe(live, to...)
@@ -171,112 +168,4 @@ func (a *adoption) watch(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// view asks a node which nodes may publish to its subscribers: all that it knows, but for those
-// that the cluster gave up. A node that is cut off from most masters is an error.
-func (c *cluster) view(ctx context.Context, at *node) ([]*node, error) {
-	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
-	defer cancel()
-	pipe := at.ticks.Pipeline()
-	slots, text := pipe.ClusterSlots(ctx), pipe.ClusterNodes(ctx)
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, err
-	}
-	addrs := map[string]string{} // as clients shall call them
-	for _, r := range slots.Val() {
-		for _, n := range r.Nodes {
-			addrs[n.ID] = at.named(n.Addr)
-		}
-	}
-	var nodes []*node
-	masters, lost := 0, 0
-	for line := range strings.Lines(text.Val()) {
-		f := strings.Fields(line) // ID, address, flags, …; from the ninth on, a master's slots
-		if len(f) < 8 {
-			continue
-		}
-		flags := strings.Split(f[2], ",")
-		failed := slices.Contains(flags, "fail")
-		if len(f) > 8 {
-			masters++
-			if failed || slices.Contains(flags, "fail?") {
-				lost++
-			}
-		}
-		addr := addrs[f[0]]
-		if addr == "" {
-			addr, _, _ = strings.Cut(f[1], "@")
-			addr = at.named(addr)
-		}
-		if failed || addr == "" || slices.Contains(flags, "handshake") {
-			continue
-		}
-		c.mu.Lock()
-		nodes = append(nodes, c.node(addr))
-		c.mu.Unlock()
-	}
-	if 2*lost >= masters {
-		return nil, fmt.Errorf("node %s reaches %d of %d masters", at.addr, masters-lost, masters)
-	}
-	slices.SortFunc(nodes, func(x, y *node) int { return strings.Compare(x.addr, y.addr) })
-	return nodes, nil
-}
-
-const (
-	contentFor  = time.Minute // how long an announced message may take to come
-	contentMost = 1 << 20     // messages that were announced and have not come
-	markDigits  = 12
-)
-
-// mark is a message: the first hex digits of its SHA-1.
-type mark [markDigits]byte
-
-func markOf(payload string) (m mark) {
-	sum := sha1.Sum([]byte(payload))
-	hex.Encode(m[:], sum[:markDigits/2])
-	return m
-}
-
-// content counts what was announced and has not come, how often each. One that was announced, and
-// did not come within one or two times contentFor, is forgotten: it was lost between two nodes. The
-// time is that of the replies to PING: a process that stood still forgets nothing too early.
-type content struct {
-	now, before map[mark]int
-	pongs       int // in contentFor
-}
-
-// announce takes an announcement, and tells whether it can be true.
-func (c *content) announce(marks string) bool {
-	if len(marks)%markDigits != 0 || len(marks) > keptMost*markDigits || strings.Trim(marks, "0123456789abcdef") != "" {
-		return false
-	}
-	for ; marks != ""; marks = marks[markDigits:] {
-		c.now[mark([]byte(marks[:markDigits]))]++
-	}
-	return true
-}
-
-// take takes a message, and tells whether it was announced.
-func (c *content) take(payload string) bool {
-	m := markOf(payload)
-	for _, in := range []map[mark]int{c.before, c.now} {
-		if n := in[m]; n > 1 {
-			in[m] = n - 1
-			return true
-		} else if n == 1 {
-			delete(in, m)
-			return true
-		}
-	}
-	return false
-}
-
-// forget forgets what did not come in time, and returns how many messages that is.
-func (c *content) forget() (n int) {
-	for _, k := range c.before {
-		n += k
-	}
-	c.before, c.now = c.now, map[mark]int{}
-	return n
 }

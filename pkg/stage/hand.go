@@ -5,6 +5,9 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/milepost/milepost/pkg/stage/internal/entry"
 )
 
 const (
@@ -145,4 +148,16 @@ func (r *replay) settled(batch []settlement) {
 			r.unsettled.Add(-1)
 		}
 	}
+}
+
+// delivery is an entry in the hands of this process, from read to settle.
+type delivery struct {
+	entry.Entry
+	lane     *lane
+	era      int    // of the lane, in which it was read
+	failure  string // the error of the try just made, shown when somebody looks for the event
+	read     time.Time
+	span     string // traceparent of the span that handles it, "" if it is not traced
+	alone    bool   // may have ended processes: is handled while nothing else is
+	replayed bool   // was pending for this consumer when it connected
 }

@@ -2,9 +2,7 @@ package stage
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -189,50 +187,6 @@ func TestQueueOrder(t *testing.T) {
 	take()
 }
 
-// Any order of markers, announced batches and bare messages, seen from each of three subscribers
-// that start at different places: every bare message after the first marker is adopted by exactly
-// one of them, and no announced one by any.
-func FuzzOwnership(f *testing.F) {
-	for seed := range uint64(20) {
-		f.Add(seed, uint16(200))
-	}
-	f.Fuzz(func(t *testing.T, seed uint64, n uint16) {
-		r := rand.New(rand.NewPCG(seed, 1))
-		owners := []*ownership{{token: "a"}, {token: "b"}, {token: "c"}}
-		owned := false
-		for range n % 2000 {
-			switch r.IntN(4) {
-			case 0: // someone takes the lease
-				owned = true
-				m := "owner:" + owners[r.IntN(len(owners))].token
-				for _, o := range owners {
-					o.kept(m)
-				}
-			case 1: // a script publishes a batch: nothing comes in between
-				k := r.IntN(5)
-				for _, o := range owners {
-					o.kept(strconv.Itoa(k))
-					for range k {
-						if o.adopts("m") {
-							t.Fatal("an announced message was adopted")
-						}
-					}
-				}
-			default:
-				adopted := 0
-				for _, o := range owners {
-					if o.adopts("m") {
-						adopted++
-					}
-				}
-				if want := map[bool]int{true: 1}[owned]; adopted != want {
-					t.Fatalf("a bare message was adopted by %d subscribers, want %d", adopted, want)
-				}
-			}
-		}
-	})
-}
-
 // A script that ran although its reply was lost is sent again, and does nothing the second time.
 func TestRepeatedScripts(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
@@ -295,34 +249,6 @@ func TestBoundedByBytes(t *testing.T) {
 	end()
 	if n := h.room(ended); n != 0 {
 		t.Errorf("room with %d bytes in hand: %d, want none", handBytes, n)
-	}
-}
-
-func TestOwnershipStartsOver(t *testing.T) {
-	o := ownership{token: "a"}
-	o.kept("owner:a")
-	o.kept("3")
-	o.adopts("m")
-	o.kept("1") // two of the three never came: counted, and the new number holds
-	if o.odd != 1 || o.adopts("m") || !o.adopts("m") {
-		t.Errorf("after a cut announcement: odd = %d, want 1; then one skipped and the next adopted", o.odd)
-	}
-	o.kept("5")
-	o.pong()
-	if o.adopts("m") {
-		t.Error("one reply to a PING ended an announcement")
-	}
-	o.pong()
-	if o.odd != 2 || !o.adopts("m") {
-		t.Errorf("two replies to a PING after an announcement: odd = %d, want 2, and the next adopted", o.odd)
-	}
-	for _, rubbish := range []string{"", "-1", "x", "owner", "9999999999999999999999", "1000000000"} {
-		if o.kept(rubbish) || !o.adopts("m") {
-			t.Errorf("kept(%q) says that someone else owns the channel, or has a message skipped", rubbish)
-		}
-	}
-	if !o.kept("owner:") {
-		t.Error("an empty token is a foreign one")
 	}
 }
 

@@ -189,10 +189,10 @@ func (s *lane) settleArgs(args []any, batch []settlement) []any {
 		args = append(args, &x.d.EntryID)
 		switch x.kind {
 		case retry:
-			args = append(args, "r", x.delay.Milliseconds(), x.d.fields(s.cfg.Name, x.d.Tries+1))
+			args = append(args, "r", x.delay.Milliseconds(), x.d.Fields(s.cfg.Name, x.d.Tries+1, x.d.failure))
 			continue
 		case dead:
-			args = append(args, "d", x.reason, x.d.fields(s.cfg.Name, x.d.Tries))
+			args = append(args, "d", x.reason, x.d.Fields(s.cfg.Name, x.d.Tries, x.d.failure))
 			continue
 		}
 		if x.to > 0 && x.to <= 9 && x.d.Tracked && x.d.Traceparent == "" && !x.quiet {

@@ -3,10 +3,13 @@ package stage
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +20,9 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/keys"
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
+
+// maxShards is the most shards of a pipeline.
+const maxShards = 256
 
 // shard is a part of a pipeline whose keys are all on one master. An event stays in its shard from
 // the edge to the log. A single Redis, also behind Sentinel, is one shard; cluster.go has the
@@ -92,54 +98,6 @@ func (b *Broker) whole() *shard {
 		maxBacklog: b.opt.MaxBacklog, keepEntries: b.opt.KeepEntries, maxDead: b.opt.MaxDead}
 }
 
-// lane is a stage's work on one shard: what it has read there and not settled yet, and what keeps
-// it from working there. The lanes of a stage share its queue and its workers.
-type lane struct {
-	*Stage
-	*shard
-
-	hand   hand
-	replay replay
-	eras   eras
-	out    *gathering[settlement]
-	gate   gate
-	last   tickReply // guarded by Stage.figures
-	joined bool
-
-	writer atomic.Pointer[string] // whom the shard belongs to; nil: not known, or it is not divided
-	since  atomic.Int64           // this consumer took the shard from another, ms; 0: it did not
-	waits  atomic.Bool            // its writer is not running
-	news   chan struct{}          // writer was stored
-
-	poke  chan struct{} // asks for a tick now
-	free  chan struct{} // tick saw that nobody adopts
-	token atomic.Value  // string: the token of this stage's adoption, "" if it has none
-	known atomic.Int64  // consumers of the channel's groups, as last seen
-}
-
-// enlist makes a lane for each shard.
-func (s *Stage) enlist(shards []*shard) {
-	lanes := make([]*lane, len(shards))
-	for i, x := range shards {
-		l := &lane{Stage: s, shard: x, out: gather(scriptMost, settleAtOnce, (*settlement).size),
-			free: make(chan struct{}, 1), poke: make(chan struct{}, 1), news: make(chan struct{}, 1)}
-		l.token.Store("")
-		l.gate.init()
-		l.hand.init(min(s.cfg.Prefetch, max(readMost, s.cfg.Prefetch/len(shards))), handBytes/len(shards))
-		l.gate.shut(starting, "", nil)
-		lanes[i] = l
-	}
-	s.lanes.Store(&lanes)
-}
-
-// all are the stage's lanes; none before Redis has said how many shards there are.
-func (s *Stage) all() []*lane {
-	if l := s.lanes.Load(); l != nil {
-		return *l
-	}
-	return nil
-}
-
 // String names the shard in messages: "" if it is the only one.
 func (s *shard) String() string {
 	if s.keys.Base == s.keys.Prefix {
@@ -172,4 +130,101 @@ func idFor(id string, i, n int) string {
 	}
 	binary.BigEndian.PutUint16(u[14:], uint16(last))
 	return u.String()
+}
+
+// find asks Redis whether it is a cluster, and returns the shards. An embedded Redis does not know
+// the question.
+func (b *Broker) find(ctx context.Context) ([]*shard, error) {
+	info, err := b.link.Client().Info(ctx, "cluster").Result()
+	if err != nil && link.Away(err) && len(b.opt.Nodes) > 0 {
+		c := newCluster(*b.redis.Options(), b.opt.Nodes)
+		defer c.close()
+		for _, n := range c.nodes {
+			if info, err = n.ticks.Info(ctx, "cluster").Result(); err == nil {
+				break
+			}
+		}
+	}
+	switch {
+	case err == nil && strings.Contains(info, "cluster_enabled:1"):
+		return b.findShards(ctx)
+	case err == nil && info == "": // no Redis answers so
+		err = b.allowed(ctx, b.link)
+	case err != nil && strings.Contains(err.Error(), "not allowed in cluster mode"):
+		return nil, fmt.Errorf("%w: a cluster has database 0 only", ErrCluster)
+	case link.Denied(err):
+		if err = b.allowed(ctx, b.link); err != nil {
+			return nil, err
+		}
+	case !link.Away(err):
+		err = nil
+	case errors.Is(err, io.EOF) && b.link.Client().Ping(ctx).Err() == nil: // Twemproxy ends the connection
+		err = notRedis(errors.New("it closes the connection at INFO"))
+	}
+	if err := b.link.Check(ctx, err); err != nil {
+		return nil, err
+	}
+	return []*shard{b.whole()}, nil
+}
+
+// findShards makes the shards of a cluster. Their number must be the one with which the pipeline
+// first started.
+func (b *Broker) findShards(ctx context.Context) ([]*shard, error) {
+	c := newCluster(*b.redis.Options(), b.opt.Nodes)
+	c.channels = b.outputs
+	home := keys.Slot(b.link.Keys.Pipeline())
+	err := c.cover(ctx, home)
+	n := 0
+	if err != nil && strings.Contains(err.Error(), "NOPERM") {
+		err = b.lacking(b.link, on("", "", "cluster slots", "cluster nodes"), "", "")
+	}
+	if err == nil {
+		n, err = b.countShards(ctx, c.client(0))
+		if err != nil && strings.Contains(err.Error(), "NOPERM") { // a script says all that is missing, with the names of any shard
+			k := keys.Shards(b.opt.Prefix, 1)[0]
+			err = b.allowed(ctx, &link.Link{Client: func() *redis.Client { return c.owner(keys.Slot(k.Base)).client }, Keys: k})
+		}
+	}
+	if err == nil {
+		err = c.cover(ctx, append(keys.Slots(n), home)...)
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	b.cluster.Store(c)
+	shards := make([]*shard, n)
+	for i, k := range keys.Shards(b.opt.Prefix, n) {
+		s := &shard{index: i, keys: k, block: readBlockCluster, cluster: c,
+			maxBacklog: max(1, b.opt.MaxBacklog/n), keepEntries: max(1, b.opt.KeepEntries/n), maxDead: max(1, b.opt.MaxDead/n)}
+		s.link = &link.Link{Client: func() *redis.Client { return c.client(i) }, Keys: s.keys, Allowed: b.allowed, MaxDead: s.maxDead,
+			Timeout: b.opt.Timeout, Lost: c.lost, Name: s.String()}
+		shards[i] = s
+	}
+	if full, err := c.client(0).ConfigGet(ctx, "cluster-require-full-coverage").Result(); err == nil && full["cluster-require-full-coverage"] == "yes" {
+		b.log.Warn("one master that is away stops all shards; to change that, set cluster-require-full-coverage to no on each node")
+	}
+	b.log.Info("redis is a cluster", "shards", n, "masters", len(c.masters()))
+	return shards, nil
+}
+
+// countShards returns the pipeline's number of shards. The first start decides it.
+func (b *Broker) countShards(ctx context.Context, home *redis.Client) (int, error) {
+	key, want := b.link.Keys.Pipeline(), b.opt.Shards
+	if want > 0 {
+		if err := b.link.Check(ctx, home.HSetNX(ctx, key, "shards", want).Err()); err != nil {
+			return 0, err
+		}
+	}
+	n, err := home.HGet(ctx, key, "shards").Int()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return 0, fmt.Errorf("%w: none has started here yet", ErrCluster)
+	case err != nil:
+		return 0, b.link.Check(ctx, err)
+	case n < 1 || n > maxShards:
+		return 0, fmt.Errorf("%w: the field shards of the key %s is %d", ErrCluster, key, n)
+	case want > 0 && n != want:
+		return 0, fmt.Errorf("%w: it has %d shards since it first started, but SHARDS is %d; set SHARDS=%d, or let the pipeline run empty and delete the key %s", ErrCluster, n, want, n, key)
+	}
+	return n, nil
 }

@@ -25,9 +25,6 @@ import (
 // events to the next writer. While a replica is away, the shard stays with its writer; so it does
 // if the process is killed.
 
-// ErrShards: a stage has more writers than the pipeline has shards, and waiting does not help.
-var ErrShards = errors.New("not enough shards")
-
 const (
 	giveEvery  = time.Second     // how long a writer reads on between two attempts to give up a shard
 	giveWithin = 3 * time.Second // how long a writer that stops tries it
