@@ -69,7 +69,7 @@ func (f *feed) adoptLoop(ctx, live context.Context) {
 				return
 			}
 			if err != nil && ctx.Err() == nil {
-				f.s.log.Warn("adoption interrupted", "channel", f.s.cfg.In, "of", f.what, "err", err)
+				f.lane.log.Warn("adoption interrupted", "channel", f.lane.cfg.In, "of", f.what, "err", err)
 			}
 		}
 	}
@@ -108,12 +108,12 @@ func (f *feed) adopt(ctx, live context.Context) error {
 	}
 	helping, stop := context.WithCancel(live)
 	var helpers sync.WaitGroup
-	helpers.Go(func() { f.s.b.guard(helping, a.sub, &a.heard, f.pings) })
+	helpers.Go(func() { f.lane.b.guard(helping, a.sub, &a.heard, f.pings) })
 	helpers.Go(func() { a.keepLease(ctx, helping) })
 	if a.nodes != nil {
 		helpers.Go(func() { a.watch(helping) })
 	}
-	for _, s := range f.s.b.all() {
+	for _, s := range f.lane.b.all() {
 		b := &inbox{shard: s, gathering: gather(adoptMost, 1, (*adopted).bytes)}
 		a.inbox = append(a.inbox, b)
 		f.writers.Go(func() { a.write(live, b) })
@@ -139,7 +139,7 @@ func (a *adoption) giveUp(ctx context.Context) {
 	var wait backoff
 	for range 3 {
 		if _, err := a.lease(ctx, 0); err == nil {
-			a.s.later(ctx, tickAgain, a.offer)
+			a.lane.later(ctx, tickAgain, a.offer)
 			return
 		}
 		wait.wait(ctx)
@@ -173,7 +173,7 @@ func (a *adoption) lease(ctx context.Context, d time.Duration) (bool, error) {
 	}
 	err := a.link.RunJSON(ctx, &r, script.Own, a.keys, a.order.token, d.Milliseconds(), a.marker, a.kept)
 	if err == nil && r.Consumers != nil {
-		a.s.known.Store(*r.Consumers) // the last tick may be older than a successor
+		a.lane.known.Store(*r.Consumers) // the last tick may be older than a successor
 	}
 	return r.Owned, err
 }
@@ -196,7 +196,7 @@ func (a *adoption) keepLease(ctx, helping context.Context) {
 	defer stop()
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
-	for wait.Err() == nil && a.s.successor() {
+	for wait.Err() == nil && a.lane.successor() {
 		select {
 		case <-wait.Done():
 		case <-again.C:
@@ -225,25 +225,25 @@ func (a *adoption) receive(live context.Context) error {
 		case *redis.Message:
 			if m.Channel != a.live {
 				if a.order.kept(m.Payload) {
-					a.s.log.Info("another stage adopts now", "channel", a.s.cfg.In, "of", a.what)
+					a.lane.log.Info("another stage adopts now", "channel", a.lane.cfg.In, "of", a.what)
 					return nil
 				}
 				if !a.owns.Swap(a.order.mine) && a.order.mine {
-					a.s.log.Info("adopting", "channel", a.s.cfg.In, "of", a.what)
+					a.lane.log.Info("adopting", "channel", a.lane.cfg.In, "of", a.what)
 				}
 			} else if a.order.adopts(m.Payload) {
 				a.add(m.Payload)
 			}
 		}
-		a.s.m.odd.Add(float64(a.order.odd - odd))
+		a.lane.m.odd.Add(float64(a.order.odd - odd))
 	}
 }
 
 // successor tells whether a stage may take over the adoption: one of this broker that stays, or one
 // elsewhere.
-func (s *lane) successor() bool {
-	running, staying := s.b.crew.on(s.cfg.In)
-	return staying > 0 || s.known.Load() > int64(running)
+func (l *lane) successor() bool {
+	running, staying := l.b.crew.on(l.cfg.In)
+	return staying > 0 || l.known.Load() > int64(running)
 }
 
 // crew knows the stages that run on this broker, so that one that stops does not wait for a

@@ -50,19 +50,19 @@ func (e *eras) now() int {
 	return e.last
 }
 
-// enter returns the number of a connection's era. In a new one, the stage forgets what it holds;
+// eraOf returns the number of a connection's era. In a new one, the stage forgets what it holds;
 // what handlers return for it is dropped when it is to be settled.
-func (s *lane) enter(ctx context.Context, conn *redis.Conn) (int, error) {
+func (l *lane) eraOf(ctx context.Context, conn *redis.Conn) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	era, began, err := s.eras.of(ctx, conn)
+	era, began, err := l.eras.of(ctx, conn)
 	if began {
-		s.log.Warn("redis has a new master; starting over with what is pending")
-		s.hand.drop(era)
-		s.queue.drop(s, era)
+		l.log.Warn("redis has a new master; starting over with what is pending")
+		l.hand.drop(era)
+		l.queue.drop(l, era)
 	}
 	if err != nil && !link.Away(err) { // an embedded Redis does not know the section
 		err = nil
 	}
-	return era, s.link.Check(ctx, err)
+	return era, l.link.Check(ctx, err)
 }

@@ -39,7 +39,7 @@ import (
 
 // feed is a Pub/Sub channel whose messages are adopted.
 type feed struct {
-	s          *lane
+	lane       *lane
 	what       string     // the command that its messages come from
 	link       *link.Link // to the lease
 	keys       []string   // of script.Own
@@ -55,34 +55,29 @@ type feed struct {
 }
 
 // feeds are those of the stage's input. The lane is that of the first shard.
-func (s *lane) feeds() []*feed {
-	in, k, lease := s.cfg.In, s.keys, s.b.opt.Lease
-	f := &feed{s: s, what: "PUBLISH", link: s.link, keys: []string{k.Adopter(in), k.Stream(in)}, live: k.Live(in), kept: k.Kept(in),
-		marker: "PUBLISH", lasts: lease, pings: lease / 2, free: s.free, token: &s.token}
-	if s.cluster == nil {
+func (l *lane) feeds() []*feed {
+	in, k, lease := l.cfg.In, l.keys, l.b.opt.Lease
+	f := &feed{lane: l, what: "PUBLISH", link: l.link, keys: []string{k.Adopter(in), k.Stream(in)}, live: k.Live(in), kept: k.Kept(in),
+		marker: "PUBLISH", lasts: lease, pings: lease / 2, free: l.free, token: &l.token}
+	if l.cluster == nil {
 		return []*feed{f}
 	}
 	f.marker, f.pings = "", lease
-	n := s.keys.Sharded(in)
+	n := l.keys.Sharded(in)
 	slot := keys.Slot(n.Base)
-	sharded := &feed{s: s, what: "SPUBLISH", keys: []string{n.Adopter("")}, live: k.Live(in), kept: n.Stream(":kept"), marker: "SPUBLISH", lasts: 2 * lease,
+	sharded := &feed{lane: l, what: "SPUBLISH", keys: []string{n.Adopter("")}, live: k.Live(in), kept: n.Stream(":kept"), marker: "SPUBLISH", lasts: 2 * lease,
 		free: make(chan struct{}, 1), token: new(atomic.Value)}
 	sharded.token.Store("")
-	sharded.link = &link.Link{Client: func() *redis.Client { return s.cluster.owner(slot).client }, Keys: n, Lost: s.cluster.lost}
+	sharded.link = &link.Link{Client: func() *redis.Client { return l.cluster.owner(slot).client }, Keys: n, Lost: l.cluster.lost}
 	return []*feed{f, sharded}
 }
 
 // offer says that nobody may adopt.
-func (f *feed) offer() {
-	select {
-	case f.free <- struct{}{}:
-	default:
-	}
-}
+func (f *feed) offer() { nudge(f.free) }
 
 // look offers a sharded channel once a lease, if nobody has it or its lease is to be renewed.
 func (f *feed) look(ctx context.Context) {
-	t := time.NewTicker(f.s.b.opt.Lease)
+	t := time.NewTicker(f.lane.b.opt.Lease)
 	defer t.Stop()
 	for {
 		if f.token.Load() != "" {
@@ -102,19 +97,19 @@ func (f *feed) look(ctx context.Context) {
 
 // send subscribes, in a cluster at any master, and returns the channels.
 func (a *adoption) send(live context.Context) []string {
-	to := []string{a.live, a.kept, a.s.keys.Adopters(a.s.cfg.In)}
-	if a.s.cluster == nil {
+	to := []string{a.live, a.kept, a.lane.keys.Adopters(a.lane.cfg.In)}
+	if a.lane.cluster == nil {
 		a.order.announced = new(counted)
 		a.sub = a.link.Client().Subscribe(live, to...)
 		return to
 	}
-	a.order.announced = newContent(int(contentFor/a.s.b.opt.Lease) + 1)
+	a.order.announced = newContent(int(contentFor/a.lane.b.opt.Lease) + 1)
 	if a.marker == "SPUBLISH" {
 		to = []string{a.live, a.kept}
 		a.sub = a.link.Client().SSubscribe(live, to...)
 		return to
 	}
-	masters := a.s.cluster.masters()
+	masters := a.lane.cluster.masters()
 	a.at = masters[rand.IntN(len(masters))]
 	a.sub = a.at.client.Subscribe(live, to...)
 	return to
@@ -125,7 +120,7 @@ func (a *adoption) announce(ctx context.Context) (err error) {
 	if a.marker != "" {
 		return nil // script.Own did
 	}
-	if a.nodes, err = a.s.cluster.view(ctx, a.at); err != nil {
+	if a.nodes, err = a.lane.cluster.view(ctx, a.at); err != nil {
 		return err
 	}
 	a.order.missing = map[string]bool{}
@@ -146,7 +141,7 @@ func (a *adoption) announce(ctx context.Context) (err error) {
 
 // watch closes the subscription if a marker does not come, or the nodes change.
 func (a *adoption) watch(ctx context.Context) {
-	t := time.NewTicker(a.s.b.opt.Lease)
+	t := time.NewTicker(a.lane.b.opt.Lease)
 	defer t.Stop()
 	for {
 		select {
@@ -154,7 +149,7 @@ func (a *adoption) watch(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		nodes, err := a.s.cluster.view(ctx, a.at)
+		nodes, err := a.lane.cluster.view(ctx, a.at)
 		switch {
 		case err != nil:
 		case !slices.Equal(nodes, a.nodes):
@@ -163,7 +158,7 @@ func (a *adoption) watch(ctx context.Context) {
 			err = errors.New("a marker did not come")
 		}
 		if err != nil && ctx.Err() == nil {
-			a.s.log.Warn("adoption starts over", "channel", a.s.cfg.In, "of", a.what, "err", err)
+			a.lane.log.Warn("adoption starts over", "channel", a.lane.cfg.In, "of", a.what, "err", err)
 			_ = a.sub.Close()
 			return
 		}

@@ -68,7 +68,7 @@ func (h *hand) release(batch []settlement) {
 		}
 	}
 	h.mu.Unlock()
-	h.signal()
+	nudge(h.freed)
 }
 
 // drop forgets all entries: an era begins.
@@ -77,14 +77,7 @@ func (h *hand) drop(era int) {
 	clear(h.entries)
 	h.bytes, h.era = 0, era
 	h.mu.Unlock()
-	h.signal()
-}
-
-func (h *hand) signal() {
-	select {
-	case h.freed <- struct{}{}:
-	default:
-	}
+	nudge(h.freed)
 }
 
 // now is a copy of what is in hand.

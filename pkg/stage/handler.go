@@ -80,7 +80,8 @@ func Batch[In any](max int, f func(ctx context.Context, in []Event[In]) []Result
 
 func eventOf[In any](d *delivery, body In) Event[In] {
 	return Event[In]{
-		OwnedSince: d.lane.ownedSince(), ID: d.EventID, Body: body, At: d.Submitted(), Adopted: d.Adopted, Tracked: d.Tracked, Tries: d.Tries, Crashes: d.Crashes,
-		Traceparent: cmp.Or(d.span, d.Traceparent), Entry: d.EntryID, Channel: d.lane.cfg.In,
+		ID: d.EventID, Body: body, At: d.Submitted(), Adopted: d.Adopted, Tracked: d.Tracked,
+		Tries: d.Tries, Crashes: d.Crashes, Traceparent: cmp.Or(d.span, d.Traceparent),
+		Entry: d.EntryID, Channel: d.lane.cfg.In, OwnedSince: d.lane.ownedSince(),
 	}
 }

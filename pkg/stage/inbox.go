@@ -42,11 +42,11 @@ func (a *adoption) add(payload string) {
 	}
 	if a.bytes.Add(int64(len(m.payload))) > adoptBytes {
 		a.bytes.Add(-int64(len(m.payload)))
-		a.s.m.dropped.Inc()
-		a.s.log.Error("a bare publish was dropped: too many wait for redis", "channel", a.s.cfg.In)
+		a.lane.m.dropped.Inc()
+		a.lane.log.Error("a bare publish was dropped: too many wait for redis", "channel", a.lane.cfg.In)
 		return
 	}
-	m.traceparent = a.s.adopted(m.id)
+	m.traceparent = a.lane.adopted(m.id)
 	a.inbox[ShardOf(m.id, len(a.inbox))].add(m)
 }
 
@@ -58,24 +58,24 @@ func (a *adoption) write(ctx context.Context, b *inbox) {
 			return
 		}
 		b.number++
-		args, large, bytes := []any{b.number, a.s.cfg.Name, b.maxDead, len(batch)}, 0, 0
+		args, large, bytes := []any{b.number, a.lane.cfg.Name, b.maxDead, len(batch)}, 0, 0
 		for _, m := range batch {
 			size := ""
 			if m.size > 0 {
 				size = strconv.Itoa(m.size)
 				large++
-				a.s.log.Error("a bare publish was set aside: it is too large", "channel", a.s.cfg.In, "event", m.id, "bytes", m.size)
+				a.lane.log.Error("a bare publish was set aside: it is too large", "channel", a.lane.cfg.In, "event", m.id, "bytes", m.size)
 			}
 			args = append(args, m.id, m.payload, m.traceparent, size)
 			bytes += len(m.payload)
 		}
 		if !a.writeBatch(ctx, b, args) {
-			a.s.m.dropped.Add(float64(len(batch)))
-			a.s.log.Error("bare publishes were dropped: redis is away and this process ends", "channel", a.s.cfg.In, "messages", len(batch))
+			a.lane.m.dropped.Add(float64(len(batch)))
+			a.lane.log.Error("bare publishes were dropped: redis is away and this process ends", "channel", a.lane.cfg.In, "messages", len(batch))
 			return
 		}
-		a.s.m.adopted.Add(float64(len(batch) - large))
-		a.s.m.deadN.Add(float64(large))
+		a.lane.m.adopted.Add(float64(len(batch) - large))
+		a.lane.m.deadN.Add(float64(large))
 		b.done(batch)
 		a.bytes.Add(-int64(bytes))
 	}
@@ -83,18 +83,18 @@ func (a *adoption) write(ctx context.Context, b *inbox) {
 
 // writeBatch runs the script until Redis has answered. False when ctx ended first.
 func (a *adoption) writeBatch(ctx context.Context, b *inbox, args []any) bool {
-	in, k := a.s.cfg.In, b.keys
+	in, k := a.lane.cfg.In, b.keys
 	var wait backoff
 	for {
 		_, err := b.link.Run(ctx, script.Adopt, []string{k.Stream(in), k.Adopted(in, a.order.token)}, args...)
 		if err == nil {
-			if a.s.gate.open(noRoom, b.String()) {
-				a.s.log.Info("adopting again", "channel", a.s.cfg.In)
+			if a.lane.gate.open(noRoom, b.String()) {
+				a.lane.log.Info("adopting again", "channel", a.lane.cfg.In)
 			}
 			return true
 		}
-		if errors.Is(err, ErrRefused) && a.s.gate.shut(noRoom, b.String(), err) {
-			a.s.log.Warn("bare publishes wait", "channel", a.s.cfg.In, "err", err)
+		if errors.Is(err, ErrRefused) && a.lane.gate.shut(noRoom, b.String(), err) {
+			a.lane.log.Warn("bare publishes wait", "channel", a.lane.cfg.In, "err", err)
 		}
 		if !wait.wait(ctx) {
 			return false

@@ -126,13 +126,13 @@ func (m *stageMetrics) handled(in []*delivery, start, end time.Time) {
 }
 
 func (m *stageMetrics) settled(x settlement, now time.Time) {
-	switch {
-	case x.quiet:
+	switch x.kind {
+	case skip:
 		m.skipped.Inc()
 		return
-	case x.kind == forward:
+	case forward:
 		m.forwarded.Inc()
-	case x.kind == retry:
+	case retry:
 		m.retried.Inc()
 	default:
 		m.buried.Inc()
@@ -141,17 +141,18 @@ func (m *stageMetrics) settled(x settlement, now time.Time) {
 	m.age.Observe(float64(now.UnixMicro())/1e6 - float64(x.d.At)/1e3)
 }
 
-// figures takes in what a tick found.
-func (m *stageMetrics) figures(r *tickReply) {
+// figures takes in the sum of what the ticks of all shards found; whole, if it has all of them.
+// waiting is how many shards wait for their writer.
+func (m *stageMetrics) figures(r *tickReply, waiting int, whole bool) {
 	m.backlog.Set(float64(r.Backlog))
 	m.pending.Set(float64(r.Pending))
 	m.deadNow.Set(float64(r.Dead))
 	m.dueNow.Set(float64(r.Due))
-	if r.whole { // a sum that grows when a shard comes back would look like a loss
+	if whole { // a sum that grows when a shard comes back would look like a loss
 		m.lost.WithLabelValues().Set(float64(r.Lost))
 	}
 	m.consumers.Set(float64(r.Consumers))
-	m.waiting.Set(float64(r.waiting))
+	m.waiting.Set(float64(waiting))
 	age := 0.0
 	if oldest := entry.Time(r.Oldest); !oldest.IsZero() {
 		age = max(0, time.Since(oldest).Seconds())

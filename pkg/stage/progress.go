@@ -119,10 +119,7 @@ func (w *watch) tell(news *Step, catch string) {
 		w.catch = append(w.catch, catch)
 	}
 	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	nudge(w.wake)
 }
 
 // Watcher makes a watcher; its connection is opened with the first Watch. Close it to stop it.

@@ -277,7 +277,7 @@ func (o *outlet) run(ctx context.Context, names []string, args []any) (reply any
 		} else {
 			reply, copied, err = o.link.RunCopied(ctx, n, o.p.b.opt.WaitTimeout, script.Publish, names, args...)
 		}
-		if !link.Moved(err) || !o.elsewhere(&old) {
+		if !link.Moved(err) || !o.awaitMove(&old) {
 			break
 		}
 	}
@@ -287,8 +287,8 @@ func (o *outlet) run(ctx context.Context, names []string, args []any) (reply any
 	return reply, few, err
 }
 
-// elsewhere waits a moment for another master than old, which said that the shard has moved.
-func (o *outlet) elsewhere(old **redis.Client) bool {
+// awaitMove waits a moment for another master than old, which said that the shard has moved.
+func (o *outlet) awaitMove(old **redis.Client) bool {
 	for end := time.Now().Add(3 * loadEvery); time.Now().Before(end); time.Sleep(loadEvery / 10) {
 		if now := o.link.Client(); now != *old {
 			*old = now

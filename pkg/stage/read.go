@@ -32,20 +32,20 @@ const (
 // readLoop reads into the queue until ctx ends: first what is pending for this consumer, then what
 // is new. It starts over after each broken connection, since the entries of a lost reply are
 // pending and '>' never shows them again. starts is what join returned.
-func (s *lane) readLoop(ctx context.Context, starts int) {
+func (l *lane) readLoop(ctx context.Context, starts int) {
 	var wait backoff
 	careful := poison.Careful(starts)
 	for ctx.Err() == nil {
-		err := s.readConn(ctx, &wait, careful)
+		err := l.readConn(ctx, &wait, careful)
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:
 		case strings.Contains(err.Error(), "NOGROUP"):
-			s.log.Warn("the group is gone; making it anew at its floor", "channel", s.cfg.In)
-			_, _ = s.join(ctx, false) // an error is that of ctx
+			l.log.Warn("the group is gone; making it anew at its floor", "channel", l.cfg.In)
+			_, _ = l.join(ctx, false) // an error is that of ctx
 		default:
-			if s.gate.shut(redisAway, "", err) {
-				s.log.Warn("waiting for redis", "err", err)
+			if l.gate.shut(redisAway, "", err) {
+				l.log.Warn("waiting for redis", "err", err)
 			}
 			wait.wait(ctx)
 		}
@@ -53,38 +53,38 @@ func (s *lane) readLoop(ctx context.Context, starts int) {
 }
 
 // readConn reads on one connection until an error. With careful, what was pending is handled alone.
-func (s *lane) readConn(ctx context.Context, wait *backoff, careful bool) error {
-	master := s.link.Client()
+func (l *lane) readConn(ctx context.Context, wait *backoff, careful bool) error {
+	master := l.link.Client()
 	conn := master.Conn()
 	defer conn.Close()
-	era, err := s.enter(ctx, conn)
+	era, err := l.eraOf(ctx, conn)
 	if err != nil {
 		return err
 	}
-	if err := s.pendingPass(ctx, conn, era, careful); err != nil {
+	if err := l.pendingPass(ctx, conn, era, careful); err != nil {
 		return err
 	}
-	if s.gate.open(redisAway, "") {
-		s.log.Info("redis is back")
+	if l.gate.open(redisAway, "") {
+		l.log.Info("redis is back")
 	}
 	read := make(chan struct{})
 	defer close(read)
 	if id, err := conn.ClientID(ctx).Result(); err == nil { // an embedded Redis does not know it: its reads end by themselves
-		s.chores.Go(func() { s.unblock(ctx, master, id, read) })
+		l.background.Go(func() { l.unblock(ctx, master, id, read) })
 	}
 	for {
-		s.gate.wait(ctx)
-		room := s.hand.room(ctx)
-		if ctx.Err() != nil || era != s.eras.now() {
+		l.gate.wait(ctx)
+		room := l.hand.room(ctx)
+		if ctx.Err() != nil || era != l.eras.now() {
 			return nil
 		}
 		most := min(room, readMost)
-		in, err := s.read(ctx, conn, era, ">", most, s.block)
+		in, err := l.read(ctx, conn, era, ">", most, l.block)
 		if err != nil {
 			return err
 		}
 		wait.next = 0
-		s.accept(in)
+		l.accept(in)
 		runtime.Gosched() // the handler, and its settling, go before the next read: 0.05 ms for a single entry
 		if len(in) > gatherFrom && len(in) < most {
 			select {
@@ -96,7 +96,7 @@ func (s *lane) readConn(ctx context.Context, wait *backoff, careful bool) error 
 }
 
 // unblock ends the read that waits on the connection when ctx ends, unless done is closed first.
-func (s *lane) unblock(ctx context.Context, master *redis.Client, id int64, done chan struct{}) {
+func (l *lane) unblock(ctx context.Context, master *redis.Client, id int64, done chan struct{}) {
 	select {
 	case <-done:
 	case <-ctx.Done():
@@ -115,19 +115,19 @@ func (s *lane) unblock(ctx context.Context, master *redis.Client, id int64, done
 }
 
 // pendingPass reads what is already pending for this consumer and is not in hand.
-func (s *lane) pendingPass(ctx context.Context, conn *redis.Conn, era int, careful bool) error {
-	s.replay.read.Store(false)
-	if s.replay.era.Swap(int64(era)) != int64(era) {
-		s.replay.unsettled.Store(0)
+func (l *lane) pendingPass(ctx context.Context, conn *redis.Conn, era int, careful bool) error {
+	l.replay.read.Store(false)
+	if l.replay.era.Swap(int64(era)) != int64(era) {
+		l.replay.unsettled.Store(0)
 	}
 	found := 0
 	for after := "0"; ; {
-		room := s.hand.room(ctx)
+		room := l.hand.room(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		inHand := s.hand.now() // what is settled while the reply travels is in the reply, but not new
-		in, err := s.read(ctx, conn, era, after, min(room, readMost), noBlock)
+		inHand := l.hand.now() // what is settled while the reply travels is in the reply, but not new
+		in, err := l.read(ctx, conn, era, after, min(room, readMost), noBlock)
 		if err != nil {
 			return err
 		}
@@ -139,65 +139,65 @@ func (s *lane) pendingPass(ctx context.Context, conn *redis.Conn, era int, caref
 		for i := range in {
 			in[i].replayed, in[i].alone = true, careful
 		}
-		s.replay.unsettled.Add(int64(len(in)))
-		s.accept(in)
+		l.replay.unsettled.Add(int64(len(in)))
+		l.accept(in)
 		found += len(in)
 	}
-	s.replay.read.Store(true)
+	l.replay.read.Store(true)
 	if found > 0 {
-		s.m.again.Add(float64(found))
-		s.log.Info("took up what was pending", "entries", found)
+		l.m.again.Add(float64(found))
+		l.log.Info("took up what was pending", "entries", found)
 	}
 	return nil
 }
 
 // survived forgets the starts of a lasting consumer: it has settled what it held, so it does not
 // die of that.
-func (s *lane) survived(ctx context.Context) error {
+func (l *lane) survived(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return s.link.Check(ctx, s.link.Client().HDel(ctx, s.keys.Groups(s.cfg.In), keys.Starts(s.cfg.Name, s.name)).Err())
+	return l.link.Check(ctx, l.link.Client().HDel(ctx, l.keys.Groups(l.cfg.In), keys.Starts(l.cfg.Name, l.name)).Err())
 }
 
 const noBlock = -1
 
 // read runs one XREADGROUP.
-func (s *lane) read(ctx context.Context, conn *redis.Conn, era int, after string, count int, block time.Duration) ([]delivery, error) {
+func (l *lane) read(ctx context.Context, conn *redis.Conn, era int, after string, count int, block time.Duration) ([]delivery, error) {
 	// Not ctx: a reply that travels when ctx ends holds entries that this consumer must hand
 	// back.
 	streams, err := conn.XReadGroup(context.WithoutCancel(ctx), &redis.XReadGroupArgs{
-		Group: s.cfg.Name, Consumer: s.name, Streams: []string{s.keys.Stream(s.cfg.In), after}, Count: int64(count), Block: block,
+		Group: l.cfg.Name, Consumer: l.name, Streams: []string{l.keys.Stream(l.cfg.In), after}, Count: int64(count), Block: block,
 	}).Result()
-	if err = s.link.Check(ctx, err); err != nil || len(streams) == 0 {
+	if err = l.link.Check(ctx, err); err != nil || len(streams) == 0 {
 		return nil, err
 	}
 	now, in := time.Now(), make([]delivery, len(streams[0].Messages))
 	for i, m := range streams[0].Messages {
-		in[i] = delivery{Entry: entry.Of(m), lane: s, era: era, read: now}
+		in[i] = delivery{Entry: entry.Of(m), lane: l, era: era, read: now}
 	}
 	return in, nil
 }
 
 // accept queues entries, and settles at once what needs no handler.
-func (s *lane) accept(in []delivery) {
-	s.hand.learn(in)
+func (l *lane) accept(in []delivery) {
+	l.hand.learn(in)
 	work := make([]*delivery, 0, len(in))
 	for i := range in {
 		d := &in[i]
-		if !s.hand.add(d) {
+		if !l.hand.add(d) {
 			continue
 		}
 		switch {
-		case d.For != "" && d.For != s.cfg.Name:
-			s.out.add(settlement{d: d, kind: forward, quiet: true})
+		case d.For != "" && d.For != l.cfg.Name:
+			l.out.add(settlement{d: d, kind: skip})
 		case d.Bodiless:
-			s.out.add(settlement{d: d, kind: dead, reason: "the entry was pending but its body is no longer in the stream"})
+			l.out.add(settlement{d: d, kind: dead, reason: "the entry was pending but its body is no longer in the stream"})
 		case d.NoPayload:
-			s.out.add(settlement{d: d, kind: dead, reason: "the entry had no field payload; the payload of this letter is what it had"})
+			l.out.add(settlement{d: d, kind: dead, reason: "the entry had no field payload; the payload of this letter is what it had"})
 		default:
 			d.alone = d.alone || poison.HandledAlone(d.Crashes)
 			work = append(work, d)
 		}
 	}
-	s.queue.push(work...)
+	l.queue.push(work...)
 }

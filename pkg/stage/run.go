@@ -17,7 +17,9 @@ import (
 // means that waiting cannot help. It waits out every outage of Redis. Run may be called once.
 func (s *Stage) Run(ctx context.Context) error {
 	defer s.b.crew.enter(ctx, s)()
-	if err := s.meet(ctx); err != nil || ctx.Err() != nil {
+	if err := s.meet(ctx); ctx.Err() != nil {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	r := s.start(ctx)
@@ -39,23 +41,36 @@ func (s *Stage) Run(ctx context.Context) error {
 }
 
 // meet makes the stage's lanes, and waits while Redis is away. It fails with ErrCluster or
-// ErrShards.
+// ErrShards, or when ctx ends.
 func (s *Stage) meet(ctx context.Context) error {
+	return s.waitForRedis(ctx, &s.before, func() error {
+		shards, err := s.b.shards(ctx)
+		if err == nil && s.cfg.Writers > len(shards) {
+			return fmt.Errorf("stage %s: %w: %d writers, and the pipeline has %d; a single Redis has 1", s.cfg.Name, ErrShards, s.cfg.Writers, len(shards))
+		}
+		if err == nil {
+			s.enlist(shards)
+		}
+		return err
+	})
+}
+
+// waitForRedis calls f again and again until it succeeds, or fails in a way that waiting does not
+// help, or ctx ends. Meanwhile the gate is shut, and says why.
+func (s *Stage) waitForRedis(ctx context.Context, g *gate, f func() error) error {
 	var wait backoff
 	for {
-		shards, err := s.b.shards(ctx)
+		err := f()
 		switch {
-		case err == nil && s.cfg.Writers > len(shards):
-			return fmt.Errorf("stage %s: %w: %d writers, and the pipeline has %d; a single Redis has 1", s.cfg.Name, ErrShards, s.cfg.Writers, len(shards))
 		case err == nil:
-			s.enlist(shards)
+			g.open(redisAway, "")
 			return nil
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, ErrCluster):
+		case errors.Is(err, ErrCluster) || errors.Is(err, ErrShards):
 			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
 		}
-		if s.before.shut(redisAway, "", err) && s.b.denied() == nil { // what is denied was logged
+		if g.shut(redisAway, "", err) && s.b.denied() == nil { // what is denied was logged
 			s.log.Warn("waiting for redis", "err", err)
 		}
 		wait.wait(ctx)
@@ -63,22 +78,22 @@ func (s *Stage) meet(ctx context.Context) error {
 }
 
 // run joins, and reads until ctx ends.
-func (s *lane) run(ctx, live context.Context) {
-	starts, err := s.join(ctx, true)
+func (l *lane) run(ctx, live context.Context) {
+	starts, err := l.join(ctx, true)
 	if err != nil {
 		return // ctx has ended
 	}
-	s.joined = true
-	s.gate.open(starting, "")
-	if s.index == 0 {
-		s.log.Info("reading", "channel", s.cfg.In, "consumer", s.name)
+	l.joined = true
+	l.gate.open(starting, "")
+	if l.index == 0 {
+		l.log.Info("reading", "channel", l.cfg.In, "consumer", l.name)
 	}
-	s.chores.Go(func() { s.tickLoop(live) })
-	if s.divided() {
-		s.readOwn(ctx, starts)
-		s.readRest(live)
+	l.background.Go(func() { l.tickLoop(live) })
+	if l.divided() {
+		l.readOwn(ctx, starts)
+		l.readRest(live)
 	} else {
-		s.readLoop(ctx, starts)
+		l.readLoop(ctx, starts)
 	}
 }
 
@@ -89,7 +104,7 @@ type running struct {
 	live, handling             context.Context // handling: of handler calls; live: of everything else
 	end                        context.CancelFunc
 	endHandling                context.CancelCauseFunc
-	workers, settlers, adopter sync.WaitGroup // all others are in s.chores
+	workers, settlers, adopter sync.WaitGroup // all others are in s.background
 }
 
 func (s *Stage) start(ctx context.Context) *running {
@@ -107,7 +122,7 @@ func (s *Stage) start(ctx context.Context) *running {
 			for _, f := range l.feeds() {
 				r.adopter.Go(func() { f.adoptLoop(ctx, r.live) })
 				if f.marker == "SPUBLISH" {
-					s.chores.Go(func() { f.look(ctx) })
+					s.background.Go(func() { f.look(ctx) })
 				}
 			}
 		}
@@ -139,12 +154,12 @@ func (r *running) stop() {
 	r.settlers.Wait()
 	r.adopter.Wait()
 	r.end()
-	r.s.chores.Wait()
+	r.s.background.Wait()
 }
 
 // later calls f after d, unless ctx ends first.
-func (s *lane) later(ctx context.Context, d time.Duration, f func()) {
-	s.chores.Go(func() {
+func (l *lane) later(ctx context.Context, d time.Duration, f func()) {
+	l.background.Go(func() {
 		select {
 		case <-ctx.Done():
 		case <-time.After(d):
@@ -163,87 +178,69 @@ type registration struct {
 // join makes the consumer, its group and its stage known, and waits while Redis is away. first
 // marks the start of this process. It returns how often a lasting consumer has started without
 // settling what it already held. It fails when ctx ends.
-func (s *lane) join(ctx context.Context, first bool) (starts int, err error) {
-	var wait backoff
-	for {
-		reply, err := s.tryJoin(ctx, first)
-		switch {
-		case err == nil:
-			s.gate.open(redisAway, "")
-			if reply.Made {
-				s.log.Info("made the group", "channel", s.cfg.In)
-			}
-			return reply.Starts, nil
-		case ctx.Err() != nil:
-			return 0, ctx.Err()
-		}
-		if s.gate.shut(redisAway, "", err) && s.b.denied() == nil { // what is denied was logged
-			s.log.Warn("waiting for redis", "err", err)
-		}
-		wait.wait(ctx)
-	}
-}
-
-// joinReply is the script's reply, as its header says.
-type joinReply struct {
-	Made   bool
-	Starts int
-}
-
-func (s *lane) tryJoin(ctx context.Context, first bool) (reply joinReply, err error) {
-	about, err := json.Marshal(registration{In: s.cfg.In, Out: s.cfg.Out, Optional: s.cfg.Optional})
+func (l *lane) join(ctx context.Context, first bool) (starts int, err error) {
+	about, err := json.Marshal(registration{In: l.cfg.In, Out: l.cfg.Out, Optional: l.cfg.Optional})
 	if err != nil {
-		return reply, err
+		return 0, err
 	}
 	policy, start, lasting := "required", "", ""
-	if s.cfg.Optional {
+	if l.cfg.Optional {
 		policy = "optional"
 	}
 	if first {
 		start = "1"
 	}
-	if s.lasting {
+	if l.lasting {
 		lasting = "1"
 	}
-	k := s.keys
-	err = s.link.RunJSON(ctx, &reply, script.Join,
-		[]string{k.Stream(s.cfg.In), k.Groups(s.cfg.In), k.Floors(s.cfg.In), k.Stages(), k.Consumer(s.cfg.Name, s.name)},
-		s.cfg.Name, s.name, policy, s.b.opt.Lease.Milliseconds(), string(about), lasting, start)
-	return reply, err
+	k := l.keys
+	var reply struct { // as the script's header says
+		Made   bool
+		Starts int
+	}
+	err = l.waitForRedis(ctx, &l.gate, func() error {
+		return l.link.RunJSON(ctx, &reply, script.Join,
+			[]string{k.Stream(l.cfg.In), k.Groups(l.cfg.In), k.Floors(l.cfg.In), k.Stages(), k.Consumer(l.cfg.Name, l.name)},
+			l.cfg.Name, l.name, policy, l.b.opt.Lease.Milliseconds(), string(about), lasting, start)
+	})
+	if err == nil && reply.Made {
+		l.log.Info("made the group", "channel", l.cfg.In)
+	}
+	return reply.Starts, err
 }
 
 // leave hands back what is pending and deletes the consumer. A lasting consumer keeps both, but for
 // a shard of a cluster that is not its own, or no longer.
-func (s *lane) leave(ctx context.Context) error {
-	if !s.joined {
+func (l *lane) leave(ctx context.Context) error {
+	if !l.joined {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if s.lasting {
-		_ = s.survived(ctx) // an error is no harm: the next start handles what is pending alone
-		if !s.divided() {
+	if l.lasting {
+		_ = l.survived(ctx) // an error is no harm: the next start handles what is pending alone
+		if !l.divided() {
 			return nil
 		}
-		if s.owns() {
-			if err := s.giveBefore(ctx, giveWithin); err != nil {
-				s.log.Warn("the shard stays with this writer, and waits for it", "shard", s.index, "consumer", s.name, "err", err)
+		if l.owns() {
+			if err := l.giveBefore(ctx, giveWithin); err != nil {
+				l.log.Warn("the shard stays with this writer, and waits for it", "shard", l.index, "consumer", l.name, "err", err)
 				return nil
 			}
 		}
 	}
 	var wait backoff
 	for {
-		n, err := s.link.RunInt(ctx, script.Leave, []string{s.keys.Stream(s.cfg.In)}, s.cfg.Name, s.name, 128, s.maxDead)
+		n, err := l.link.RunInt(ctx, script.Leave, []string{l.keys.Stream(l.cfg.In)}, l.cfg.Name, l.name, 128, l.maxDead)
 		switch {
 		case err != nil:
 			if !errors.Is(err, ErrUnavailable) || !wait.wait(ctx) {
-				return fmt.Errorf("stage %s: hand back what is unfinished: %w", s.cfg.Name, err)
+				return fmt.Errorf("stage %s: hand back what is unfinished: %w", l.cfg.Name, err)
 			}
 		case n == 0:
 			return nil
 		default:
-			s.log.Info("handed back", "entries", n)
+			l.log.Info("handed back", "entries", n)
 		}
 	}
 }

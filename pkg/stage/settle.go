@@ -20,6 +20,7 @@ const entryMost = 64 << 10
 type outcome byte
 
 const (
+	skip    outcome = '0' // ack only: the entry is for another group
 	forward outcome = 'f' // ack, and forward the outputs if there are any
 	retry   outcome = 'r' // ack, and add anew when the delay is over
 	dead    outcome = 'd' // ack, and write a dead letter
@@ -35,7 +36,6 @@ type settlement struct {
 	progress []byte        // JSON to show in the event's progress
 	delay    time.Duration // of a retry
 	reason   string        // of a dead letter
-	quiet    bool          // the entry is for another group: acked unseen
 }
 
 type outgoing struct {
@@ -62,7 +62,7 @@ func (x *settlement) size() int {
 	for _, m := range x.several {
 		n += len(m.payload)
 	}
-	if x.kind != forward {
+	if x.kind == retry || x.kind == dead {
 		n += len(x.d.Payload)
 	}
 	return n
@@ -80,7 +80,7 @@ const settleAtOnce = 2
 
 // settler settles over a connection of its own, since it must know the connection's era.
 type settler struct {
-	s    *lane
+	lane *lane
 	keys []string
 	args []any
 	conn *redis.Conn // nil while there is none
@@ -88,19 +88,19 @@ type settler struct {
 }
 
 // settleLoop settles until everything is settled and no more will come, or ctx ends.
-func (s *lane) settleLoop(ctx context.Context) {
-	t := settler{s: s, keys: []string{s.keys.Stream(s.cfg.In), s.keys.Groups(s.cfg.In), s.keys.Due(s.cfg.In)}}
-	for _, o := range s.cfg.Out {
-		t.keys = append(t.keys, s.keys.Stream(o.Channel))
+func (l *lane) settleLoop(ctx context.Context) {
+	t := settler{lane: l, keys: []string{l.keys.Stream(l.cfg.In), l.keys.Groups(l.cfg.In), l.keys.Due(l.cfg.In)}}
+	for _, o := range l.cfg.Out {
+		t.keys = append(t.keys, l.keys.Stream(o.Channel))
 	}
 	defer t.hangUp()
 	for {
-		batch := s.out.take()
+		batch := l.out.take()
 		if len(batch) == 0 {
 			return
 		}
 		ok := t.settle(ctx, batch)
-		s.out.done(batch)
+		l.out.done(batch)
 		if !ok {
 			return
 		}
@@ -111,7 +111,7 @@ func (s *lane) settleLoop(ctx context.Context) {
 // ctx ended first.
 func (t *settler) settle(ctx context.Context, batch []settlement) bool {
 	var wait backoff
-	for s := t.s; ; {
+	for l := t.lane; ; {
 		var err error
 		batch, err = t.dial(ctx, batch)
 		if err == nil && len(batch) == 0 {
@@ -119,22 +119,22 @@ func (t *settler) settle(ctx context.Context, batch []settlement) bool {
 		}
 		var reply settleReply
 		if err == nil {
-			t.args = s.settleArgs(t.args[:0], batch)
+			t.args = l.settleArgs(t.args[:0], batch)
 			killSoon("stage.settle-sent")
-			err = s.link.RunJSONVia(ctx, link.Over(t.conn), &reply, script.Settle, t.keys, t.args...)
+			err = l.link.RunJSONVia(ctx, link.Over(t.conn), &reply, script.Settle, t.keys, t.args...)
 		}
 		if err == nil {
 			killPoint("stage.after-settle")
-			s.gate.open(settling, "")
-			s.settled(ctx, batch, reply)
+			l.gate.open(settling, "")
+			l.settled(ctx, batch, reply)
 			return true
 		}
 		t.hangUp()
 		if ctx.Err() != nil {
 			return false
 		}
-		if !errors.Is(err, ErrUnavailable) && s.gate.shut(settling, "", err) {
-			s.log.Error("cannot settle", "err", err)
+		if !errors.Is(err, ErrUnavailable) && l.gate.shut(settling, "", err) {
+			l.log.Error("cannot settle", "err", err)
 		}
 		if !wait.wait(ctx) {
 			return false
@@ -151,8 +151,8 @@ func (t *settler) dial(ctx context.Context, batch []settlement) (_ []settlement,
 		t.hangUp()
 	}
 	if t.conn == nil {
-		t.conn = t.s.link.Client().Conn()
-		if t.era, err = t.s.enter(ctx, t.conn); err != nil {
+		t.conn = t.lane.link.Client().Conn()
+		if t.era, err = t.lane.eraOf(ctx, t.conn); err != nil {
 			return batch, err
 		}
 		if slices.ContainsFunc(batch, newer) {
@@ -174,11 +174,11 @@ var trackedTo = [...]any{"", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9
 
 // settleArgs appends the script's arguments. Most are pointers into the batch, since a string or a
 // slice in an interface is an allocation.
-func (s *lane) settleArgs(args []any, batch []settlement) []any {
-	args = append(args, s.cfg.Name, s.name, s.maxBacklog, s.maxDead, s.unseen(), len(s.cfg.Out))
-	for _, o := range s.cfg.Out {
+func (l *lane) settleArgs(args []any, batch []settlement) []any {
+	args = append(args, l.cfg.Name, l.name, l.maxBacklog, l.maxDead, l.unseen(), len(l.cfg.Out))
+	for _, o := range l.cfg.Out {
 		if o.Unread {
-			args = append(args, s.keepEntries)
+			args = append(args, l.keepEntries)
 		} else {
 			args = append(args, 0)
 		}
@@ -188,14 +188,17 @@ func (s *lane) settleArgs(args []any, batch []settlement) []any {
 		x := &batch[i]
 		args = append(args, &x.d.EntryID)
 		switch x.kind {
+		case skip:
+			args = append(args, "0")
+			continue
 		case retry:
-			args = append(args, "r", x.delay.Milliseconds(), x.d.Fields(s.cfg.Name, x.d.Tries+1, x.d.failure))
+			args = append(args, "r", x.delay.Milliseconds(), x.d.Fields(l.cfg.Name, x.d.Tries+1, x.d.failure))
 			continue
 		case dead:
-			args = append(args, "d", x.reason, x.d.Fields(s.cfg.Name, x.d.Tries, x.d.failure))
+			args = append(args, "d", x.reason, x.d.Fields(l.cfg.Name, x.d.Tries, x.d.failure))
 			continue
 		}
-		if x.to > 0 && x.to <= 9 && x.d.Tracked && x.d.Traceparent == "" && !x.quiet {
+		if x.to > 0 && x.to <= 9 && x.d.Tracked && x.d.Traceparent == "" {
 			args = append(args, trackedTo[x.to], &x.d.EventID, &x.d.At, (*bytesArg)(&x.payload), (*bytesArg)(&x.progress))
 			continue
 		}
@@ -222,7 +225,7 @@ func (s *lane) settleArgs(args []any, batch []settlement) []any {
 
 // more packs what few events have: a trace and progress.
 func (x *settlement) more() []byte {
-	if x.d.Traceparent == "" && !x.d.Tracked || x.quiet {
+	if x.d.Traceparent == "" && !x.d.Tracked {
 		return nil
 	}
 	track := ""
@@ -240,51 +243,46 @@ type settleReply struct {
 }
 
 // settled takes in the script's reply.
-func (s *lane) settled(ctx context.Context, batch []settlement, reply settleReply) {
+func (l *lane) settled(ctx context.Context, batch []settlement, reply settleReply) {
 	elsewhere, restored := indices(reply.Elsewhere), indices(reply.Restored)
-	if reply.Problem != "" && s.gate.shut(forwarding, "", errors.New(reply.Problem)) {
-		s.log.Error("cannot forward to an output; trying again", "err", reply.Problem)
+	if reply.Problem != "" && l.gate.shut(forwarding, "", errors.New(reply.Problem)) {
+		l.log.Error("cannot forward to an output; trying again", "err", reply.Problem)
 	}
 	now, soon := time.Now(), tickEvery
 	release := make([]settlement, 0, len(batch))
 	for i, x := range batch {
 		switch {
 		case restored[i]:
-			s.later(ctx, time.Second, func() {
-				s.gate.open(forwarding, "")
-				s.out.add(x)
+			l.later(ctx, time.Second, func() {
+				l.gate.open(forwarding, "")
+				l.out.add(x)
 			})
 			continue
 		case elsewhere[i]:
-			s.m.elsewhere.Inc() // another replica settled it first, or has it now
+			l.m.elsewhere.Inc() // another replica settled it first, or has it now
 		default:
-			s.m.settled(x, now)
+			l.m.settled(x, now)
 			if x.kind == retry {
 				soon = min(soon, x.delay)
 			}
 			if x.kind == dead {
-				s.log.Error("entry set aside", "channel", s.cfg.In, "event", x.d.EventID, "entry", x.d.EntryID,
+				l.log.Error("entry set aside", "channel", l.cfg.In, "event", x.d.EventID, "entry", x.d.EntryID,
 					"tries", x.d.Tries, "crashes", x.d.Crashes, "err", x.reason, traceField(x.d.Traceparent))
 			}
 		}
 		release = append(release, x)
 	}
 	if soon < tickEvery {
-		s.later(ctx, soon, func() {
-			select {
-			case s.poke <- struct{}{}:
-			default:
-			}
-		})
+		l.later(ctx, soon, func() { nudge(l.poke) })
 	}
 	if reply.NoReplica {
-		s.sawNoReplica()
+		l.sawNoReplica()
 	}
-	s.m.batch.Observe(float64(len(batch)))
-	s.replay.settled(release)
-	s.hand.release(release)
+	l.m.batch.Observe(float64(len(batch)))
+	l.replay.settled(release)
+	l.hand.release(release)
 	for _, i := range reply.Full {
-		s.pressed(s.cfg.Out[i-1].Channel, true)
+		l.pressed(l.cfg.Out[i-1].Channel, true)
 	}
 }
 
@@ -301,14 +299,14 @@ func indices(list []int) map[int]bool {
 }
 
 // pressed shuts the gate while an output is full, and opens it again.
-func (s *lane) pressed(channel string, full bool) {
+func (l *lane) pressed(channel string, full bool) {
 	if !full {
-		if s.gate.open(heldUp, channel) {
-			s.log.Info("output has room again", "channel", channel)
+		if l.gate.open(heldUp, channel) {
+			l.log.Info("output has room again", "channel", channel)
 		}
 		return
 	}
-	if s.gate.shut(heldUp, channel, fmt.Errorf("%s: %w", channel, ErrBacklog)) {
-		s.log.Warn("output is full; not reading", "channel", channel)
+	if l.gate.shut(heldUp, channel, fmt.Errorf("%s: %w", channel, ErrBacklog)) {
+		l.log.Warn("output is full; not reading", "channel", channel)
 	}
 }

@@ -26,9 +26,9 @@ type Stage struct {
 	outputs map[string]int
 	m       *stageMetrics
 
-	queue  *queue
-	probe  sync.Mutex // one probe at a time
-	chores sync.WaitGroup
+	queue      *queue
+	probe      sync.Mutex // one probe at a time
+	background sync.WaitGroup
 
 	lanes   atomic.Pointer[[]*lane] // one for each shard; nil until Redis has said how many
 	before  gate                    // before there are lanes

@@ -32,8 +32,6 @@ type tickReply struct {
 	Oldest                                       string
 	Writer                                       string
 	Waits                                        bool
-	waiting                                      int   // shards, of the sum of several
-	whole                                        bool  // the sum has all shards
 	TakenOver                                    int   `json:"taken_over"`
 	AllConsumers                                 int64 `json:"all_consumers"`
 	At, Next                                     int64
@@ -42,7 +40,7 @@ type tickReply struct {
 // ticker runs the tick script. Its client is its own, so that a call that is late goes on over a
 // new connection, and not over an old one of the pool that is as dead.
 type ticker struct {
-	s      *lane
+	lane   *lane
 	link   *link.Link
 	via    link.Via
 	keys   []string
@@ -52,32 +50,32 @@ type ticker struct {
 	last   time.Time // the same by our clock
 }
 
-func (s *lane) newTicker() *ticker {
-	keys := []string{s.keys.Stream(s.cfg.In), s.keys.Consumer(s.cfg.Name, s.name), s.keys.Adopter(s.cfg.In)}
+func (l *lane) newTicker() *ticker {
+	keys := []string{l.keys.Stream(l.cfg.In), l.keys.Consumer(l.cfg.Name, l.name), l.keys.Adopter(l.cfg.In)}
 	var unread strings.Builder
-	for _, o := range s.cfg.Out {
-		keys = append(keys, s.keys.Stream(o.Channel))
+	for _, o := range l.cfg.Out {
+		keys = append(keys, l.keys.Stream(o.Channel))
 		if o.Unread {
 			unread.WriteByte('1')
 		} else {
 			unread.WriteByte('0')
 		}
 	}
-	t := &ticker{s: s, keys: keys, unread: unread.String(), close: func() error { return nil }}
-	if s.cluster != nil {
-		t.via, t.link = s.cluster.together(s.index), s.link.Through(s.link.Client, tickTimeout+tickGather)
+	t := &ticker{lane: l, keys: keys, unread: unread.String(), close: func() error { return nil }}
+	if l.cluster != nil {
+		t.via, t.link = l.cluster.together(l.index), l.link.Through(l.link.Client, tickTimeout+tickGather)
 		return t
 	}
-	o := *s.link.Client().Options()
+	o := *l.link.Client().Options()
 	o.MaxRetries, o.DialTimeout, o.PoolTimeout = -1, tickTimeout, tickTimeout
 	c := redis.NewClient(&o)
-	t.via, t.link, t.close = link.Over(c), s.link.Through(func() *redis.Client { return c }, tickTimeout), c.Close
+	t.via, t.link, t.close = link.Over(c), l.link.Through(func() *redis.Client { return c }, tickTimeout), c.Close
 	return t
 }
 
 // tickLoop runs the tick script once a second until ctx ends: it does all chores of this consumer.
-func (s *lane) tickLoop(ctx context.Context) {
-	t := s.newTicker()
+func (l *lane) tickLoop(ctx context.Context) {
+	t := l.newTicker()
 	defer t.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -87,11 +85,11 @@ func (s *lane) tickLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-s.poke: // a retry of this process is due before the next tick
+		case <-l.poke: // a retry of this process is due before the next tick
 		}
 		again := t.tick(ctx)
-		if s.lasting && !survived {
-			survived = s.replay.done() && s.survived(ctx) == nil // after an error the next start tries again
+		if l.lasting && !survived {
+			survived = l.replay.done() && l.survived(ctx) == nil // after an error the next start tries again
 		}
 		timer.Reset(again)
 	}
@@ -99,39 +97,39 @@ func (s *lane) tickLoop(ctx context.Context) {
 
 // tick runs the script once and returns the time until the next one.
 func (t *ticker) tick(ctx context.Context) time.Duration {
-	s, lasting, every := t.s, "", min(tickEvery, t.s.b.opt.Lease/3)
-	if s.lasting {
+	l, lasting, every := t.lane, "", min(tickEvery, t.lane.b.opt.Lease/3)
+	if l.lasting {
 		lasting = "1"
 	}
 	var r tickReply
-	err := t.link.RunJSONVia(ctx, t.via, &r, script.Tick, t.keys, s.cfg.Name, s.name, s.b.opt.Lease.Milliseconds(), s.token.Load(),
-		s.maxBacklog, s.maxDead, poison.MaxCrashes, moveMost, t.unread, lasting, s.works(), t.seen)
+	err := t.link.RunJSONVia(ctx, t.via, &r, script.Tick, t.keys, l.cfg.Name, l.name, l.b.opt.Lease.Milliseconds(), l.token.Load(),
+		l.maxBacklog, l.maxDead, poison.MaxCrashes, moveMost, t.unread, lasting, l.works(), t.seen)
 	if err != nil {
-		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) && s.gate.shut(chores, "", err) {
-			s.log.Error("redis refuses the chores; not reading", "err", err)
+		if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) && l.gate.shut(chores, "", err) {
+			l.log.Error("redis refuses the chores; not reading", "err", err)
 		}
-		if time.Since(t.last) < s.b.opt.Lease {
+		if time.Since(t.last) < l.b.opt.Lease {
 			every = min(every, tickAgain) // a Redis that comes back soon must not notice
 		}
 		return every
 	}
 	if !r.Known {
-		if s.gate.ready() == nil {
-			s.log.Warn("redis does not know this consumer or its group any more; joining again", "consumer", s.name)
+		if l.gate.ready() == nil {
+			l.log.Warn("redis does not know this consumer or its group any more; joining again", "consumer", l.name)
 		}
-		_, _ = s.join(ctx, false)
+		_, _ = l.join(ctx, false)
 		return every
 	}
-	s.gate.open(chores, "")
+	l.gate.open(chores, "")
 	t.seen, t.last = r.At, time.Now()
-	s.ticked(&r)
+	l.ticked(&r)
 	switch {
 	case r.More:
 		return 0
 	case r.Next > 0:
 		return min(every, time.Duration(r.Next+1)*time.Millisecond)
 	}
-	if s.cluster != nil { // all lanes of this process tick at the same moments
+	if l.cluster != nil { // all lanes of this process tick at the same moments
 		every -= time.Since(born) % every
 	}
 	return every
@@ -140,41 +138,42 @@ func (t *ticker) tick(ctx context.Context) time.Duration {
 var born = time.Now()
 
 // ticked takes in the script's reply.
-func (s *lane) ticked(r *tickReply) {
+func (l *lane) ticked(r *tickReply) {
 	if r.Adopter == "free" {
-		select {
-		case s.free <- struct{}{}:
-		default:
-		}
+		nudge(l.free)
 	}
-	for i, o := range s.cfg.Out {
-		s.pressed(o.Channel, slices.Contains(r.Full, i+1))
+	for i, o := range l.cfg.Out {
+		l.pressed(o.Channel, slices.Contains(r.Full, i+1))
 	}
 	if r.TakenOver > 0 {
-		if s.index == 0 { // a consumer is in all shards, and is counted once
-			s.m.takenOver.Add(float64(r.TakenOver))
+		if l.index == 0 { // a consumer is in all shards, and is counted once
+			l.m.takenOver.Add(float64(r.TakenOver))
 		}
-		s.log.Warn("took over from consumers that are gone", "consumers", r.TakenOver)
+		l.log.Warn("took over from consumers that are gone", "consumers", r.TakenOver)
 	}
-	s.known.Store(r.AllConsumers)
-	if s.divided() {
-		s.waits.Store(r.Waits)
-		s.told(r.Writer)
+	l.known.Store(r.AllConsumers)
+	if l.divided() {
+		l.waits.Store(r.Waits)
+		l.told(r.Writer)
 	}
-	s.count(r)
+	l.count(r)
 }
 
 // count shows the figures of all lanes as one.
-func (s *lane) count(r *tickReply) {
-	s.figures.Lock()
-	defer s.figures.Unlock()
-	s.last = *r
-	all := tickReply{whole: true}
-	for _, l := range s.all() {
-		all.add(&l.last)
-		all.whole = all.whole && l.last.At > 0
+func (l *lane) count(r *tickReply) {
+	l.figures.Lock()
+	defer l.figures.Unlock()
+	l.last = *r
+	var all tickReply
+	waiting, whole := 0, true
+	for _, x := range l.all() {
+		all.add(&x.last)
+		whole = whole && x.last.At > 0
+		if x.last.Waits {
+			waiting++
+		}
 	}
-	s.m.figures(&all)
+	l.m.figures(&all, waiting, whole)
 }
 
 // add adds the figures of another shard.
@@ -184,9 +183,6 @@ func (r *tickReply) add(o *tickReply) {
 	r.Due += o.Due
 	r.Dead += o.Dead
 	r.Lost += o.Lost
-	if o.Waits {
-		r.waiting++
-	}
 	r.Consumers = max(r.Consumers, o.Consumers) // they are the same in each shard
 	if r.Oldest == "" || o.Oldest != "" && entry.Before(o.Oldest, r.Oldest) {
 		r.Oldest = o.Oldest
@@ -194,8 +190,8 @@ func (r *tickReply) add(o *tickReply) {
 }
 
 // works is "1" while the stage works, else JSON of what keeps it from working, for status.
-func (s *lane) works() string {
-	state, why := s.gate.state()
+func (l *lane) works() string {
+	state, why := l.gate.state()
 	if state == "" {
 		return "1"
 	}

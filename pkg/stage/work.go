@@ -95,44 +95,47 @@ func (s *Stage) answer(ctx context.Context, ended chan error) error {
 
 // decide settles the entries by their results, or puts them back while a dependency is down.
 func (s *Stage) decide(ctx context.Context, in []*delivery, results []Result) {
-	var down error // the outage behind an error, if the probe, or the error itself, says that there is one
+	var outage error // behind the errors of this call: the first one's if it is Down, else the probe's
 	asked := false
 	for i, d := range in {
 		err := results[i].Err
-		if err == nil {
+		switch {
+		case err == nil:
 			d.lane.out.add(s.forwarded(d, results[i]))
-			continue
-		}
-		if errors.Is(err, ErrPermanent) {
+		case errors.Is(err, ErrPermanent):
 			d.lane.out.add(settlement{d: d, kind: dead, reason: err.Error()})
-			continue
-		}
-		if context.Cause(ctx) == errDrained {
-			continue // stays pending; leave hands it back
-		}
-		if !asked && !errors.Is(err, errRetryAfter) {
-			asked = true
-			if errors.Is(err, ErrDown) {
-				down = err
-			} else if s.cfg.Probe != nil {
-				down = s.ask(ctx)
+		case context.Cause(ctx) == errDrained: // stays pending; leave hands it back
+		case errors.Is(err, ErrDown):
+			if !asked {
+				asked, outage = true, err
+			}
+			s.pause(ctx, err, d)
+		case errors.Is(err, errRetryAfter):
+			s.failed(d, err)
+		default:
+			if !asked {
+				asked, outage = true, s.ask(ctx)
+			}
+			if outage != nil {
+				s.pause(ctx, outage, d)
+			} else {
+				s.failed(d, err)
 			}
 		}
-		switch {
-		case errors.Is(err, ErrDown):
-			s.pause(ctx, err, d)
-		case down != nil && !errors.Is(err, errRetryAfter):
-			s.pause(ctx, down, d)
-		case d.Tries+1 >= s.cfg.MaxTries:
-			d.Tries++
-			d.lane.out.add(settlement{d: d, kind: dead, reason: err.Error()})
-		default:
-			s.log.Warn("will be tried again", "event", d.EventID, "entry", d.EntryID, "tries", d.Tries+1,
-				"err", err, traceField(d.Traceparent))
-			d.failure = brief(err.Error())
-			d.lane.out.add(settlement{d: d, kind: retry, delay: s.delay(d.Tries, err)})
-		}
 	}
+}
+
+// failed counts a try, and has the entry tried again or, after the last try, set aside.
+func (s *Stage) failed(d *delivery, err error) {
+	if d.Tries+1 >= s.cfg.MaxTries {
+		d.Tries++
+		d.lane.out.add(settlement{d: d, kind: dead, reason: err.Error()})
+		return
+	}
+	s.log.Warn("will be tried again", "event", d.EventID, "entry", d.EntryID, "tries", d.Tries+1,
+		"err", err, traceField(d.Traceparent))
+	d.failure = brief(err.Error())
+	d.lane.out.add(settlement{d: d, kind: retry, delay: s.delay(d.Tries, err)})
 }
 
 // delay is BackoffMin doubled with each try, at most BackoffMax, less up to half of it at random.
@@ -177,8 +180,11 @@ func (s *Stage) forwarded(d *delivery, r Result) settlement {
 	return x
 }
 
-// ask runs the probe, one at a time.
+// ask runs the probe, if there is one, one at a time.
 func (s *Stage) ask(ctx context.Context) error {
+	if s.cfg.Probe == nil {
+		return nil
+	}
 	s.probe.Lock()
 	defer s.probe.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -198,7 +204,7 @@ func (s *Stage) pause(ctx context.Context, why error, d *delivery) {
 	s.queue.pause(true)
 	s.m.paused.Set(1)
 	s.log.Warn("paused", "err", why)
-	s.chores.Go(func() { s.resume(ctx) })
+	s.background.Go(func() { s.resume(ctx) })
 }
 
 // resume ends the pause when the probe succeeds; without a probe, after a second.
@@ -209,11 +215,9 @@ func (s *Stage) resume(ctx context.Context) {
 		if s.cfg.Probe == nil && time.Since(start) < time.Second {
 			continue
 		}
-		if s.cfg.Probe != nil {
-			if err := s.ask(ctx); err != nil {
-				s.shut(paused, err)
-				continue
-			}
+		if err := s.ask(ctx); err != nil {
+			s.shut(paused, err)
+			continue
 		}
 		s.queue.pause(false)
 		s.m.paused.Set(0)

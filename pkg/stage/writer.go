@@ -31,49 +31,46 @@ const (
 )
 
 // divided tells whether the shard belongs to one consumer.
-func (s *lane) divided() bool { return s.lasting && s.cluster != nil }
+func (l *lane) divided() bool { return l.lasting && l.cluster != nil }
 
 // wanted tells whether this consumer is to have the shard.
-func (s *lane) wanted() bool { return s.index%s.cfg.Writers == s.cfg.Writer }
+func (l *lane) wanted() bool { return l.index%l.cfg.Writers == l.cfg.Writer }
 
 // told takes in whom the shard belongs to, "" for no one.
-func (s *lane) told(writer string) {
-	s.writer.Store(&writer)
-	select {
-	case s.news <- struct{}{}:
-	default:
-	}
+func (l *lane) told(writer string) {
+	l.writer.Store(&writer)
+	nudge(l.news)
 }
 
-func (s *lane) ownedSince() (at time.Time) {
-	if ms := s.since.Load(); ms > 0 {
+func (l *lane) ownedSince() (at time.Time) {
+	if ms := l.since.Load(); ms > 0 {
 		at = time.UnixMilli(ms)
 	}
 	return at
 }
 
 // owns tells whether the shard belongs to this consumer, as far as is known.
-func (s *lane) owns() bool { w := s.writer.Load(); return w != nil && *w == s.name }
+func (l *lane) owns() bool { w := l.writer.Load(); return w != nil && *w == l.name }
 
 // readOwn reads while the shard belongs to this consumer, until ctx ends.
-func (s *lane) readOwn(ctx context.Context, starts int) {
+func (l *lane) readOwn(ctx context.Context, starts int) {
 	for failed := false; ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.news:
+		case <-l.news:
 		}
-		writer := *s.writer.Load()
-		if writer != s.name && !s.wanted() {
+		writer := *l.writer.Load()
+		if writer != l.name && !l.wanted() {
 			continue
 		}
-		if writer != s.name && writer != "" {
-			s.gate.shut(elsewhere, "", fmt.Errorf("shard %d belongs to %s", s.index, writer))
+		if writer != l.name && writer != "" {
+			l.gate.shut(elsewhere, "", fmt.Errorf("shard %d belongs to %s", l.index, writer))
 			continue
 		}
-		err := s.own(ctx, starts)
+		err := l.own(ctx, starts)
 		if err != nil && ctx.Err() == nil && !failed {
-			s.log.Warn("the shard cannot change its writer yet", "shard", s.index, "err", err)
+			l.log.Warn("the shard cannot change its writer yet", "shard", l.index, "err", err)
 		}
 		failed = err != nil
 	}
@@ -81,21 +78,21 @@ func (s *lane) readOwn(ctx context.Context, starts int) {
 
 // own takes the shard and reads there: one that is wanted until it belongs to another or ctx ends,
 // one that is not wanted, and was this consumer's in an earlier life, until it is given up.
-func (s *lane) own(ctx context.Context, starts int) error {
-	if err := s.take(ctx); err != nil {
+func (l *lane) own(ctx context.Context, starts int) error {
+	if err := l.take(ctx); err != nil {
 		if !errors.Is(err, errElsewhere) {
-			s.gate.shut(copying, "", err)
+			l.gate.shut(copying, "", err)
 		}
 		return err
 	}
-	s.gate.open(elsewhere, "")
-	s.gate.open(copying, "")
-	if !s.wanted() {
+	l.gate.open(elsewhere, "")
+	l.gate.open(copying, "")
+	if !l.wanted() {
 		reading, stop := context.WithTimeout(ctx, giveEvery)
 		defer stop()
-		s.readLoop(reading, starts)
-		s.hand.empty(ctx)
-		return s.give(ctx)
+		l.readLoop(reading, starts)
+		l.hand.empty(ctx)
+		return l.give(ctx)
 	}
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -105,29 +102,29 @@ func (s *lane) own(ctx context.Context, starts int) error {
 		for reading.Err() == nil {
 			select {
 			case <-reading.Done():
-			case <-s.news:
-				if !s.owns() {
+			case <-l.news:
+				if !l.owns() {
 					stop()
 				}
 			}
 		}
 	})
-	s.readLoop(reading, starts)
+	l.readLoop(reading, starts)
 	return nil
 }
 
 // readRest reads what is pending and not in hand, before the drain: as after a failover, when this
 // consumer stops before it has read that anew. Else the shard could not be given up.
-func (s *lane) readRest(ctx context.Context) {
-	if !s.owns() {
+func (l *lane) readRest(ctx context.Context) {
+	if !l.owns() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, giveWithin)
 	defer cancel()
-	conn := s.link.Client().Conn()
+	conn := l.link.Client().Conn()
 	defer conn.Close()
-	if era, err := s.enter(ctx, conn); err == nil {
-		_ = s.pendingPass(ctx, conn, era, false) // after an error the shard stays with this writer
+	if era, err := l.eraOf(ctx, conn); err == nil {
+		_ = l.pendingPass(ctx, conn, era, false) // after an error the shard stays with this writer
 	}
 }
 
@@ -135,12 +132,12 @@ var errElsewhere = errors.New("the shard belongs to another writer")
 
 // take makes the shard this consumer's if it is free and wanted. It returns nil once all replicas
 // know of that.
-func (s *lane) take(ctx context.Context) error {
+func (l *lane) take(ctx context.Context) error {
 	what := "look"
-	if s.wanted() {
+	if l.wanted() {
 		what = "take"
 	}
-	reply, missing, err := s.everywhere(ctx, what)
+	reply, missing, err := l.everywhere(ctx, what)
 	reply, since, _ := strings.Cut(reply, " ")
 	switch {
 	case err != nil:
@@ -151,26 +148,26 @@ func (s *lane) take(ctx context.Context) error {
 	case missing != nil:
 		return missing
 	default:
-		if reply, err = s.change(ctx, "keep"); err != nil || !strings.HasPrefix(reply, "mine ") {
+		if reply, err = l.change(ctx, "keep"); err != nil || !strings.HasPrefix(reply, "mine ") {
 			return cmp.Or(err, fmt.Errorf("%w: %s", errElsewhere, reply))
 		}
 	}
 	if at, err := strconv.ParseInt(since, 10, 64); err == nil {
-		s.since.Store(at)
+		l.since.Store(at)
 	}
-	s.told(s.name)
+	l.told(l.name)
 	return nil
 }
 
 // give gives the shard up. Nothing of it is in hand or being read. On an error the shard stays with
 // this consumer.
-func (s *lane) give(ctx context.Context) error {
-	reply, missing, err := s.everywhere(ctx, "check")
+func (l *lane) give(ctx context.Context) error {
+	reply, missing, err := l.everywhere(ctx, "check")
 	if err == nil && reply == "mine" {
 		err = missing
 	}
 	if err == nil && reply == "mine" {
-		reply, err = s.change(ctx, "free")
+		reply, err = l.change(ctx, "free")
 	}
 	switch {
 	case err != nil:
@@ -178,16 +175,16 @@ func (s *lane) give(ctx context.Context) error {
 	case reply == "pending":
 		return errors.New("entries that it has read there are not settled")
 	}
-	s.told("")
+	l.told("")
 	return nil
 }
 
 // giveBefore tries for so long to give the shard up: a replica may only be slow.
-func (s *lane) giveBefore(ctx context.Context, patience time.Duration) (err error) {
+func (l *lane) giveBefore(ctx context.Context, patience time.Duration) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for wait := (backoff{}); ; {
-		failed := s.give(ctx)
+		failed := l.give(ctx)
 		if failed == nil {
 			return nil
 		}
@@ -201,28 +198,28 @@ func (s *lane) giveBefore(ctx context.Context, patience time.Duration) (err erro
 }
 
 // change runs the script.
-func (s *lane) change(ctx context.Context, what string) (string, error) {
-	reply, err := s.link.Run(ctx, script.Writer, []string{s.keys.Stream(s.cfg.In), s.keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, what)
+func (l *lane) change(ctx context.Context, what string) (string, error) {
+	reply, err := l.link.Run(ctx, script.Writer, []string{l.keys.Stream(l.cfg.In), l.keys.Groups(l.cfg.In)}, l.cfg.Name, l.name, what)
 	text, _ := reply.(string)
 	return text, err
 }
 
 // everywhere runs the script, and asks whether all replicas that the master has, or had, hold
 // everything up to there. missing says how many do not.
-func (s *lane) everywhere(ctx context.Context, what string) (text string, missing, err error) {
+func (l *lane) everywhere(ctx context.Context, what string) (text string, missing, err error) {
 	var nodes, info *redis.StringCmd
-	_, err = s.link.Client().Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = l.link.Client().Pipelined(ctx, func(p redis.Pipeliner) error {
 		nodes, info = p.ClusterNodes(ctx), p.Info(ctx, "replication")
 		return nil
 	})
-	if err := s.link.Check(ctx, err); err != nil {
+	if err := l.link.Check(ctx, err); err != nil {
 		return "", nil, err
 	}
 	all := max(replicas(nodes.Val()), strings.Count(info.Val(), "\nslave")) // a new one may be in one of them only
-	reply, copied, err := s.link.RunCopied(ctx, all, s.b.opt.WaitTimeout, script.Writer,
-		[]string{s.keys.Stream(s.cfg.In), s.keys.Groups(s.cfg.In)}, s.cfg.Name, s.name, what)
+	reply, copied, err := l.link.RunCopied(ctx, all, l.b.opt.WaitTimeout, script.Writer,
+		[]string{l.keys.Stream(l.cfg.In), l.keys.Groups(l.cfg.In)}, l.cfg.Name, l.name, what)
 	if copied < all {
-		missing = fmt.Errorf("%s: %d of its master's %d replicas have what was written there; the others must come back, or be removed by CLUSTER FORGET", s.shard, copied, all)
+		missing = fmt.Errorf("%s: %d of its master's %d replicas have what was written there; the others must come back, or be removed by CLUSTER FORGET", l.shard, copied, all)
 	}
 	text, _ = reply.(string)
 	return text, missing, err

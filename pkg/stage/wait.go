@@ -21,3 +21,11 @@ func (b *backoff) wait(ctx context.Context) bool {
 		return true
 	}
 }
+
+// nudge wakes who waits on c, a channel with room for one, or will.
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
