@@ -171,7 +171,7 @@ func (a *adoption) lease(ctx context.Context, d time.Duration) (bool, error) {
 		Owned     bool
 		Consumers *int64
 	}
-	err := a.link.RunJSON(ctx, &r, script.Own, a.keys, a.order.token, d.Milliseconds(), a.marker, a.kept)
+	err := a.link.RunJSON(ctx, &r, script.Lease, a.keys, a.order.token, d.Milliseconds(), a.marker, a.kept)
 	if err == nil && r.Consumers != nil {
 		a.lane.known.Store(*r.Consumers) // the last tick may be older than a successor
 	}

@@ -42,9 +42,9 @@ type feed struct {
 	lane       *lane
 	what       string     // the command that its messages come from
 	link       *link.Link // to the lease
-	keys       []string   // of script.Own
+	keys       []string   // of script.Lease
 	live, kept string     // the channel, and that of its announcements and markers
-	marker     string     // the command by which script.Own publishes the marker; "": mark does
+	marker     string     // the command by which script.Lease publishes the marker; "": mark does
 	lasts      time.Duration
 	pings      time.Duration // between two PINGs; 0: the marker is often enough
 	free       chan struct{} // told when nobody may adopt
@@ -118,7 +118,7 @@ func (a *adoption) send(live context.Context) []string {
 // announce publishes the marker at all nodes.
 func (a *adoption) announce(ctx context.Context) (err error) {
 	if a.marker != "" {
-		return nil // script.Own did
+		return nil // script.Lease did
 	}
 	if a.nodes, err = a.lane.cluster.view(ctx, a.at); err != nil {
 		return err

@@ -36,7 +36,7 @@ func calls(k keys.Names, settled string) []call {
 		{"settle", script.Settle, []string{in, k.Groups("in"), k.Due("in"), k.Stream("out")}, []any{"s", "c", 100, 10, "0", 1, 0, 1, settled, "1", newID(), 1, "y"}},
 		{"alone", script.Alone, []string{k.Groups("in")}, []any{"s", "c", "1-1", newID()}},
 		{"tick", script.Tick, []string{in, k.Consumer("s", "c"), k.Adopter("in")}, []any{"s", "c", 60000, "", 100, 10, 5, 100, "", "", "1", 0}},
-		{"own", script.Own, []string{k.Adopter("in"), in}, []any{newID(), 60000, "", ""}},
+		{"lease", script.Lease, []string{k.Adopter("in"), in}, []any{newID(), 60000, "", ""}},
 		{"adopt", script.Adopt, []string{in, k.Adopted("in", "token")}, []any{7, "s", 10, 2, newID(), "x", "", "", newID(), "y", "", 70000}},
 		{"writer", script.Writer, []string{in, k.Groups("in")}, []any{"s", "c", "take"}},
 		{"replay", script.Replay, []string{in, k.Dead("in")}, []any{"1-1"}},
@@ -65,7 +65,7 @@ func TestClusterScripts(t *testing.T) {
 			all = calls(k, fill(t, k, nodes[0]))
 			covered(t, all)
 		} else {
-			all = []call{{"own of the sharded channel", script.Own, []string{in.Adopter("")}, []any{"token", 60000, "SPUBLISH", in.Stream(":kept")}}}
+			all = []call{{"lease of the sharded channel", script.Lease, []string{in.Adopter("")}, []any{"token", 60000, "SPUBLISH", in.Stream(":kept")}}}
 			stagetest.OK(t, run(t, l, all[0]))
 		}
 		moving, err := nodes[0].ClusterGetKeysInSlot(t.Context(), slot, 100).Result()

@@ -108,21 +108,31 @@ func (b *Broker) allowed(ctx context.Context, over *link.Link) error {
 			missing = on(k, "~"+k, "del %", "setrange % 0 a")
 		}
 	}
-	refused, _ := reply.([]any)
+	var r struct { // as the script's header says
+		Refused     []int
+		AllKeys     bool `json:"all_keys"`
+		AllChannels bool `json:"all_channels"`
+		NoKeys      bool `json:"no_keys"`
+		NoChannels  bool `json:"no_channels"`
+	}
+	if err == nil {
+		err = link.Decode(reply, &r)
+	}
+	for _, n := range r.Refused {
+		missing = append(missing, needs[n-1])
+	}
 	reset, has := "", "" // has: kinds of rules that the user has for everything
-	for _, i := range refused {
-		switch n, _ := i.(int64); {
-		case n == -1:
-			has += "~"
-		case n == -2:
-			has += "&"
-		case n == -3:
-			reset += "resetkeys "
-		case n == -4:
-			reset += "resetchannels "
-		case n > 0 && int(n) <= len(needs):
-			missing = append(missing, needs[n-1])
-		}
+	if r.AllKeys {
+		has += "~"
+	}
+	if r.AllChannels {
+		has += "&"
+	}
+	if r.NoKeys {
+		reset += "resetkeys "
+	}
+	if r.NoChannels {
+		reset += "resetchannels "
 	}
 	if len(missing) > 0 {
 		err = b.lacking(over, missing, has, reset)

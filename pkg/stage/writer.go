@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 )
 
@@ -68,7 +68,7 @@ func (l *lane) readOwn(ctx context.Context, starts int) {
 			l.gate.shut(elsewhere, "", fmt.Errorf("shard %d belongs to %s", l.index, writer))
 			continue
 		}
-		err := l.own(ctx, starts)
+		err := l.takeAndRead(ctx, starts)
 		if err != nil && ctx.Err() == nil && !failed {
 			l.log.Warn("the shard cannot change its writer yet", "shard", l.index, "err", err)
 		}
@@ -76,9 +76,9 @@ func (l *lane) readOwn(ctx context.Context, starts int) {
 	}
 }
 
-// own takes the shard and reads there: one that is wanted until it belongs to another or ctx ends,
+// takeAndRead takes the shard and reads there: one that is wanted until it belongs to another or ctx ends,
 // one that is not wanted, and was this consumer's in an earlier life, until it is given up.
-func (l *lane) own(ctx context.Context, starts int) error {
+func (l *lane) takeAndRead(ctx context.Context, starts int) error {
 	if err := l.take(ctx); err != nil {
 		if !errors.Is(err, errElsewhere) {
 			l.gate.shut(copying, "", err)
@@ -137,24 +137,20 @@ func (l *lane) take(ctx context.Context) error {
 	if l.wanted() {
 		what = "take"
 	}
-	reply, missing, err := l.everywhere(ctx, what)
-	reply, since, _ := strings.Cut(reply, " ")
-	switch {
-	case err != nil:
-		return err
-	case reply == "mine":
-	case reply != "taking":
-		return fmt.Errorf("%w: %s", errElsewhere, reply)
-	case missing != nil:
-		return missing
-	default:
-		if reply, err = l.change(ctx, "keep"); err != nil || !strings.HasPrefix(reply, "mine ") {
-			return cmp.Or(err, fmt.Errorf("%w: %s", errElsewhere, reply))
+	r, missing, err := l.everywhere(ctx, what)
+	if err == nil && r.State == "taking" {
+		if missing != nil {
+			return missing
 		}
+		r, err = l.change(ctx, "keep")
 	}
-	if at, err := strconv.ParseInt(since, 10, 64); err == nil {
-		l.since.Store(at)
+	if err != nil {
+		return err
 	}
+	if r.State != "mine" {
+		return fmt.Errorf("%w: %s", errElsewhere, cmp.Or(r.Writer, r.State))
+	}
+	l.since.Store(r.Since)
 	l.told(l.name)
 	return nil
 }
@@ -162,17 +158,16 @@ func (l *lane) take(ctx context.Context) error {
 // give gives the shard up. Nothing of it is in hand or being read. On an error the shard stays with
 // this consumer.
 func (l *lane) give(ctx context.Context) error {
-	reply, missing, err := l.everywhere(ctx, "check")
-	if err == nil && reply == "mine" {
-		err = missing
-	}
-	if err == nil && reply == "mine" {
-		reply, err = l.change(ctx, "free")
+	r, missing, err := l.everywhere(ctx, "check")
+	if err == nil && r.State == "mine" {
+		if err = missing; err == nil {
+			r, err = l.change(ctx, "free")
+		}
 	}
 	switch {
 	case err != nil:
 		return err
-	case reply == "pending":
+	case r.State == "pending":
 		return errors.New("entries that it has read there are not settled")
 	}
 	l.told("")
@@ -197,23 +192,28 @@ func (l *lane) giveBefore(ctx context.Context, patience time.Duration) (err erro
 	}
 }
 
+// writerReply is the script's reply, as its header says.
+type writerReply struct {
+	State, Writer string
+	Since         int64
+}
+
 // change runs the script.
-func (l *lane) change(ctx context.Context, what string) (string, error) {
-	reply, err := l.link.Run(ctx, script.Writer, []string{l.keys.Stream(l.cfg.In), l.keys.Groups(l.cfg.In)}, l.cfg.Name, l.name, what)
-	text, _ := reply.(string)
-	return text, err
+func (l *lane) change(ctx context.Context, what string) (r writerReply, err error) {
+	err = l.link.RunJSON(ctx, &r, script.Writer, []string{l.keys.Stream(l.cfg.In), l.keys.Groups(l.cfg.In)}, l.cfg.Name, l.name, what)
+	return r, err
 }
 
 // everywhere runs the script, and asks whether all replicas that the master has, or had, hold
 // everything up to there. missing says how many do not.
-func (l *lane) everywhere(ctx context.Context, what string) (text string, missing, err error) {
+func (l *lane) everywhere(ctx context.Context, what string) (r writerReply, missing, err error) {
 	var nodes, info *redis.StringCmd
 	_, err = l.link.Client().Pipelined(ctx, func(p redis.Pipeliner) error {
 		nodes, info = p.ClusterNodes(ctx), p.Info(ctx, "replication")
 		return nil
 	})
 	if err := l.link.Check(ctx, err); err != nil {
-		return "", nil, err
+		return r, nil, err
 	}
 	all := max(replicas(nodes.Val()), strings.Count(info.Val(), "\nslave")) // a new one may be in one of them only
 	reply, copied, err := l.link.RunCopied(ctx, all, l.b.opt.WaitTimeout, script.Writer,
@@ -221,8 +221,10 @@ func (l *lane) everywhere(ctx context.Context, what string) (text string, missin
 	if copied < all {
 		missing = fmt.Errorf("%s: %d of its master's %d replicas have what was written there; the others must come back, or be removed by CLUSTER FORGET", l.shard, copied, all)
 	}
-	text, _ = reply.(string)
-	return text, missing, err
+	if err == nil {
+		err = link.Decode(reply, &r)
+	}
+	return r, missing, err
 }
 
 // replicas counts those of the node that answered CLUSTER NODES, also the ones that are away.

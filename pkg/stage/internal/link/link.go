@@ -179,10 +179,18 @@ func (l *Link) RunJSONVia(ctx context.Context, via Via, v any, s *redis.Script, 
 		return err
 	}
 	reply, err := l.run(ctx, via, s, keys, args)
-	if text, _ := reply.(string); err == nil && text != "" {
-		err = json.Unmarshal([]byte(text), v)
+	if err == nil {
+		err = Decode(reply, v)
 	}
 	return err
+}
+
+// Decode reads a script's reply that is a JSON object. An empty one leaves v as it is.
+func Decode(reply, v any) error {
+	if text, _ := reply.(string); text != "" {
+		return json.Unmarshal([]byte(text), v)
+	}
+	return nil
 }
 
 // Check returns err: nil for redis.Nil, wrapping ErrUnavailable if Redis is away, ErrRefused if it

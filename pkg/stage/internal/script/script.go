@@ -18,7 +18,7 @@ var (
 	Tick    = load("tick")
 	Alone   = load("alone")
 	Leave   = load("leave")
-	Own     = load("own")
+	Lease   = load("lease")
 	Writer  = load("writer")
 	Adopt   = load("adopt")
 	Replay  = load("replay")

@@ -7,8 +7,8 @@
 -- ARGV  1 group  2 consumer  3 'take'; 'keep', after all replicas had the taking; 'check', whether
 --       nothing is pending and the shard may be given up; 'free', after all replicas had all of
 --       that; 'look'
--- Reply 'mine <since>', 'taking <since>', 'pending' (what is pending keeps it from being given up),
---       'free', or the name of another writer
+-- Reply JSON: state ('mine', 'taking', 'free', 'pending' if what is pending keeps it from being given
+--       up, 'other'), since (ms; of 'mine' and 'taking'), writer (whose it is; of 'other')
 write_first()
 local bad = wrong_of(KEYS[1], '', ':groups')
 if bad then return refusal(bad) end
@@ -24,12 +24,14 @@ if what == 'take' and state == 'free' then
   if not again then since = string.format('%.0f', now_ms()) end
   set(again and '' or 'taking')
 end
-if state == 'free' then return state end
-if name ~= consumer then return name end
+local function reply(state) return json({state = state, since = tonumber(since)}) end
+if state == 'free' then return reply(state) end
+if name ~= consumer then return json({state = 'other', writer = name}) end
 if what == 'check' or what == 'free' then
-  if #redis.call('XPENDING', KEYS[1], group, '-', '+', 1, consumer) > 0 then return 'pending' end
-  if what == 'free' then set('free') end
-  return what == 'free' and 'free' or 'mine'
+  if #redis.call('XPENDING', KEYS[1], group, '-', '+', 1, consumer) > 0 then return reply('pending') end
+  if what == 'check' then return reply('mine') end
+  set('free')
+elseif what == 'keep' then
+  set('')
 end
-if what == 'keep' then set('') end
-return (state == '' and 'mine' or state) .. ' ' .. since
+return reply(state == '' and 'mine' or state)
