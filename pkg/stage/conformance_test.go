@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,6 +59,11 @@ func (c *tally) add(id, body string) {
 
 // times is how often an event arrived.
 func (c *tally) times(id string) int { c.mu.Lock(); defer c.mu.Unlock(); return c.seen[id] }
+
+// arrived tells whether each of the events has.
+func (c *tally) arrived(ids []string) bool {
+	return !slices.ContainsFunc(ids, func(id string) bool { return c.times(id) == 0 })
+}
 
 func (c *tally) len() int { c.mu.Lock(); defer c.mu.Unlock(); return len(c.seen) }
 

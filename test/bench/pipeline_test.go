@@ -111,9 +111,7 @@ func (r *rig) stretch(b *testing.B, rates map[string]float64, name, of string, c
 		pids := r.pids()
 		d.edge = func() { readings = append(readings, read(b, pids, r.rdb)) }
 		got, err := c.run(b.Context(), d)
-		if err != nil {
-			b.Fatal(err)
-		}
+		stagetest.OK(b, err)
 		if len(c.status) > 1 || c.status[http.StatusCreated] == 0 {
 			b.Fatalf("answers other than 201, by status: %v; 503 is a full Redis or backlog", c.status)
 		}

@@ -56,9 +56,7 @@ type rig struct {
 func newRig(b *testing.B, fsync, db string) *rig {
 	b.Helper()
 	conf, err := filepath.Abs("../../charts/milepost/files/broker.conf")
-	if err != nil {
-		b.Fatal(err)
-	}
+	stagetest.OK(b, err)
 	args := []string{"--include", conf, "--bind", "127.0.0.1", "--dir", b.TempDir(), "--appendonly", "no"}
 	if fsync != inMemory {
 		args = append(args, "--appendonly", "yes", "--appendfsync", fsync)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/procfs"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // services are those that an event passes.
@@ -55,13 +57,9 @@ func read(b testing.TB, pids map[string]int, rdb *redis.Client) reading {
 		r.cpu[name], r.resident[name] = stat.CPUTime(), float64(stat.ResidentMemory())/(1<<20)
 	}
 	fs, err := procfs.NewDefaultFS()
-	if err != nil {
-		b.Fatal(err)
-	}
+	stagetest.OK(b, err)
 	all, err := fs.Stat()
-	if err != nil {
-		b.Fatal(err)
-	}
+	stagetest.OK(b, err)
 	c := all.CPUTotal
 	r.busy, r.stolen = c.User+c.Nice+c.System+c.IRQ+c.SoftIRQ, c.Steal
 	return r

@@ -163,6 +163,24 @@ func TestPromiseOutageFolderAway(t *testing.T) {
 	alive(t, services)
 }
 
+// TestPromiseOutageStdoutGone: email goes on writing its log when the reader of its standard output
+// ends.
+func TestPromiseOutageStdoutGone(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t)
+	p.start("web-api", "distance", "db")
+	email := p.service("email")
+	email.Path, email.Args, email.Group = "/bin/sh", []string{"-c", `"$0" | { head -n 1; echo "the reader has ended"; }`, email.Path}, true
+	email.Start()
+	email.Ready()
+	first, more := visits("first", 1), visits("more", 5)
+	p.submit(first...)
+	email.Says("the reader has ended")
+	p.submit(more...)
+	p.delivered(append(addresses(first...), addresses(more...)...)...)
+	alive(t, []*service{email})
+}
+
 // fill writes into Redis until it refuses one more byte.
 func fill(t *testing.T, p *pipeline) {
 	t.Helper()

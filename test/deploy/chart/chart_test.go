@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"sigs.k8s.io/yaml"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 func rendered(t *testing.T, release, over string) []runtime.Object {
@@ -150,9 +152,7 @@ func TestFiles(t *testing.T) {
 		}
 	}
 	var rules struct{ Groups any }
-	if err := yaml.Unmarshal([]byte(read("alerts.yml")), &rules); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, yaml.Unmarshal([]byte(read("alerts.yml")), &rules))
 	if got := find[*unstructured.Unstructured](t, all, "milepost-alerts").Object["spec"].(map[string]any)["groups"]; !reflect.DeepEqual(got, rules.Groups) {
 		t.Errorf("the rules are not those of alerts.yml: %v", got)
 	}

@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/scheme"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // cluster is one that templates look into, as helm install and helm upgrade let them.
@@ -36,13 +38,9 @@ func TestUpgradeKeepsPasswords(t *testing.T) {
 	c := load(t)
 	v, err := chartutil.ToRenderValues(c, values(t, "", "{broker: {auth: {enabled: true}}, cache: {auth: {enabled: true}}, mongo: {auth: {enabled: true}}}"),
 		chartutil.ReleaseOptions{Name: "milepost", Namespace: "default", IsUpgrade: true}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	rendered, err := engine.RenderWithClientProvider(c, v, there)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	var all []runtime.Object
 	for d := range strings.SplitSeq(rendered["milepost/templates/secrets.yaml"], "---\n") {
 		if strings.TrimSpace(d) != "" {
@@ -71,9 +69,7 @@ func TestSubchart(t *testing.T) {
 	}
 	parent.AddDependency(load(t))
 	documents, _, err := tryRender(parent, "blue", values(t, "", "{global: {imageRegistry: registry.example.com, ours: 1}, milepost: {components: {distance: {replicas: 3}}}}"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	p := pods(objects(t, documents))
 	if image := p["blue-milepost-broker"].Spec.Containers[0].Image; len(p) != 10 || image != "registry.example.com/redis:7.4-alpine" {
 		t.Errorf("%d kinds of pods, the broker's image is %s", len(p), image)

@@ -8,19 +8,17 @@ import (
 	"testing"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // Each value that is not a map of values, or is one only as a whole, has a comment "# -- " that
 // says what it is. Those of the services are described in defaults, and need none again.
 func TestValues(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(chartDir, "values.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	var file yaml.Node
-	if err := yaml.Unmarshal(text, &file); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, yaml.Unmarshal(text, &file))
 	var walk func(path string, n *yaml.Node)
 	walk = func(path string, n *yaml.Node) {
 		for i := 0; i < len(n.Content); i += 2 {
@@ -41,9 +39,7 @@ func TestValues(t *testing.T) {
 // The way to the first email is six commands at most, and what they and the notes name is there.
 func TestMinikube(t *testing.T) {
 	b, err := os.ReadFile("../../../deploy/minikube/README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	text := string(b)
 	_, block, _ := strings.Cut(text, "```sh\n")
 	block, _, _ = strings.Cut(block, "```")

@@ -17,6 +17,8 @@ import (
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 const (
@@ -48,9 +50,7 @@ func values(t *testing.T, path, over string) map[string]any {
 		return v
 	}
 	file, err := chartutil.ReadValuesFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return chartutil.CoalesceTables(v, file)
 }
 
@@ -188,14 +188,10 @@ func TestGolden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, path := golden(t, v), filepath.Join("testdata", "golden", name+".yaml")
 			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
+				stagetest.OK(t, os.WriteFile(path, []byte(got), 0o644))
 			}
 			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			if string(want) != got {
 				t.Errorf("%s: %s\nIf that is what was meant: go test ./test/deploy/chart -update", path, firstDifference(string(want), got))
 			}

@@ -9,6 +9,8 @@ import (
 	"helm.sh/helm/v3/pkg/lint"
 	"helm.sh/helm/v3/pkg/lint/support"
 	"sigs.k8s.io/yaml"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // helm lint has nothing to say.
@@ -50,15 +52,11 @@ func TestSchema(t *testing.T) {
 func schema(t *testing.T, path string) func(document string) error {
 	t.Helper()
 	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	defer f.Close()
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft7)
-	if err := compiler.AddResource("kubernetes.json", must(jsonschema.UnmarshalJSON(f))); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, compiler.AddResource("kubernetes.json", must(jsonschema.UnmarshalJSON(f))))
 	return func(text string) error {
 		var o map[string]any
 		if err := yaml.Unmarshal([]byte(text), &o); err != nil {

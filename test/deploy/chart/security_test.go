@@ -6,15 +6,15 @@ import (
 
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // Every pod passes Kubernetes' own checks of the restricted standard, and gets nothing that it does
 // not need.
 func TestRestricted(t *testing.T) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	level := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
 	for title, v := range sets(t) {
 		documents, _ := render(t, "milepost", v)

@@ -15,6 +15,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 
 	"github.com/milepost/milepost/pkg/config"
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // load reads docker-compose.yml in dir as docker compose does, with these variables and profiles.
@@ -30,9 +31,7 @@ func loadFiles(t testing.TB, dir string, env, profiles []string, names ...string
 	}
 	options, err := cli.NewProjectOptions(names,
 		cli.WithWorkingDirectory(dir), cli.WithEnv(env), cli.WithProfiles(profiles), cli.WithResolvedPaths(true))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	p, err := options.LoadProject(t.Context())
 	if err != nil {
 		t.Fatalf("%q: %v", names, err)
@@ -297,9 +296,7 @@ func TestExternal(t *testing.T) {
 // README.md has every variable that docker-compose.yml and the files that it includes read.
 func TestReadme(t *testing.T) {
 	readme, err := os.ReadFile("../../../deploy/README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	compose := must(os.ReadFile(filepath.Join(root, "docker-compose.yml")))
 	for _, path := range must(filepath.Glob(filepath.Join(root, "deploy/compose/*.yml"))) {
 		compose = append(compose, must(os.ReadFile(path))...)
@@ -321,17 +318,13 @@ func TestRedisLimits(t *testing.T) {
 	p := load(t, root, nil)
 	for name, share := range map[string]int64{"broker": 2, "cache": 2} {
 		conf, err := os.ReadFile(filepath.Join(root, "charts/milepost/files", name+".conf"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		m := regexp.MustCompile(`(?m)^maxmemory (\d+)mb$`).FindSubmatch(conf)
 		if m == nil {
 			t.Fatalf("%s.conf has no maxmemory in mb", name)
 		}
 		mb, err := strconv.ParseInt(string(m[1]), 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		if limit := int64(p.Services[name].MemLimit); limit < share*mb<<20 {
 			t.Errorf("%s may have %d bytes with a maxmemory of %d MB, want %d times that", name, limit, mb, share)
 		}

@@ -20,6 +20,8 @@ import (
 
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 const (
@@ -84,9 +86,7 @@ func build(t testing.TB) string {
 		t.Skip("images hold Linux programs")
 	}
 	dir, err := built()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return dir
 }
 
@@ -141,9 +141,7 @@ func copyContext(to string) error {
 func TestBuildContext(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := copyContext(dir); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, copyContext(dir))
 	source := regexp.MustCompile(`^(pkg|services)(/|$)`)
 	never := regexp.MustCompile(`_test\.go$|\.md$|(^|/)(\.env|sent_emails|testdata)`)
 	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
@@ -152,9 +150,7 @@ func TestBuildContext(t *testing.T) {
 		}
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 }
 
 // output is what a program of an image, or make, writes.
@@ -188,26 +184,20 @@ func TestImages(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(dir, name)
 			f, err := elf.Open(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			defer f.Close()
 			if slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC }) {
 				t.Error("it is not static")
 			}
 			info, err := buildinfo.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			for key, want := range map[string]string{"CGO_ENABLED": "0", "GOARCH": runtime.GOARCH} {
 				if i := slices.Index(info.Settings, debug.BuildSetting{Key: key, Value: want}); i < 0 {
 					t.Errorf("it is not built with %s=%s: %v", key, want, info.Settings)
 				}
 			}
 			size, err := os.Stat(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			if got, most := size.Size()+base, maxImage(name); got > most {
 				t.Errorf("the image has %d bytes, want at most %d", got, most)
 			}

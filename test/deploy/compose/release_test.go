@@ -12,15 +12,15 @@ import (
 	"gopkg.in/yaml.v3"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // TestReleaseNotes: .ci/notes prints the change log's section of the version that the chart and
 // compose have, and refuses every other version. The chart can be packaged.
 func TestReleaseNotes(t *testing.T) {
 	chart, err := loader.Load(filepath.Join(root, "charts/milepost"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	if path, err := chartutil.Save(chart, t.TempDir()); err != nil || filepath.Base(path) != "milepost-"+chart.Metadata.Version+".tgz" {
 		t.Errorf("helm package: %s, %v", path, err)
 	}
@@ -45,9 +45,7 @@ func TestReleaseArchives(t *testing.T) {
 		}
 	}
 	text := must(os.ReadFile(filepath.Join(root, ".goreleaser.yaml")))
-	if err := yaml.Unmarshal(text, &cfg); err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, yaml.Unmarshal(text, &cfg))
 	flags := regexp.MustCompile(`-ldflags "([^"]+)"`).FindStringSubmatch(output(t, root, "make", "-n", "build", "VERSION={{ .Version }}"))[1]
 	var built, packed []string
 	for _, b := range cfg.Builds {

@@ -8,15 +8,15 @@ import (
 	"testing"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // Compose's Prometheus scrapes every service on its admin port, under names that rules and
 // dashboards know.
 func TestPrometheusConfig(t *testing.T) {
 	b, err := os.ReadFile(files + "observability/prometheus.yml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	var c struct {
 		RuleFiles     []string `yaml:"rule_files"`
 		ScrapeConfigs []struct {
@@ -39,14 +39,10 @@ func TestPrometheusConfig(t *testing.T) {
 		got[d.Names[0]] = d.Port
 	}
 	mains, err := filepath.Glob("../../../services/*/cmd/*/main.go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	for _, path := range mains {
 		source, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		admin := regexp.MustCompile(`Admin:\s+"127\.0\.0\.1:(\d+)"`).FindSubmatch(source)
 		if name := filepath.Base(filepath.Dir(path)); admin != nil && name != "standalone" { // a tool has none, and compose does not run standalone
 			want[name] = string(admin[1])

@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // dashboard is what these tests look at of Grafana's model.
@@ -51,9 +53,7 @@ func dashboards(t testing.TB) map[string]dashboard {
 	all := map[string]dashboard{}
 	for _, p := range paths {
 		b, err := os.ReadFile(p)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		var d dashboard
 		if err := json.Unmarshal(b, &d); err != nil {
 			t.Fatalf("%s: %v", p, err)
@@ -233,9 +233,7 @@ type metric struct {
 func metrics(t testing.TB) map[string]metric {
 	t.Helper()
 	b, err := os.ReadFile("../../../deploy/METRICS.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	out := map[string]metric{"up": {}}
 	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| (\\w+) \\| ([^|]*)\\| (.*) \\|$").FindAllStringSubmatch(string(b), -1) {
 		out[m[1]] = metric{m[2], strings.FieldsFunc(m[3], func(r rune) bool { return r == ',' || r == ' ' }), regexp.MustCompile(`\([^)]*\)`).ReplaceAllString(m[4], "")}
@@ -246,9 +244,7 @@ func metrics(t testing.TB) map[string]metric {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	for _, f := range families {
 		out[f.GetName()] = metric{}
 	}

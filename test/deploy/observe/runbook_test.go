@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/services/milepostctl"
 )
 
@@ -16,9 +17,7 @@ const runbookURL = "https://github.com/milepost/milepost/blob/main/deploy/RUNBOO
 func runbook(t testing.TB) string {
 	t.Helper()
 	b, err := os.ReadFile("../../../deploy/RUNBOOK.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stagetest.OK(t, err)
 	return string(b)
 }
 
