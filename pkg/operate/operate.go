@@ -237,6 +237,8 @@ func ofState(s inspect.Seen, r Row, tool string) []Problem {
 		p.Command = Command(tool, "group", "retire", r.Channel, r.Stage)
 	case strings.Contains(r.Why, "WRONGKEY"):
 		p.Urgent, p.Do = true, otherKey
+	case strings.Contains(r.Why, "OOM "):
+		p.Urgent, p.Do = true, "Redis is full. Start or scale the stages that are behind, or raise maxmemory: it continues when there is room."
 	case r.State != Running:
 		p.Urgent, p.Do = r.State != Busy, map[string]string{
 			Paused: "Fix what it depends on: it continues by itself.",

@@ -53,6 +53,10 @@ var problems = map[string]struct {
 		db.Consumers[0].Obstacle, db.Consumers[0].Why = "chores", "redis refuses: WRONGKEY the key heard is a list, not a string"
 	},
 		[]string{"! db is waiting: chores: redis refuses: WRONGKEY the key heard is a list, not a string", "rename or delete", ""}},
+	"no room to adopt": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
+		db.Consumers[0].Obstacle, db.Consumers[0].Why = "adoption", "redis refuses: OOM command not allowed when used memory > 'maxmemory'."
+	},
+		[]string{"! db is waiting: adoption: redis refuses: OOM command not allowed when used memory > 'maxmemory'.", "Redis is full", ""}},
 	"one replica of two works": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
 		db.Consumers = append(db.Consumers, inspect.ConsumerStatus{Name: "c", State: "alive", Obstacle: "starting"})
 	}, nil},
