@@ -102,6 +102,9 @@ func state(g inspect.GroupStatus) (state, why string, alive int) {
 			state, why = c.Obstacle, c.Why
 		default:
 			state, why = Busy, strings.TrimSuffix(c.Obstacle+": "+c.Why, ": ")
+			if c.Why != "" && (c.Obstacle == "redis" || c.Obstacle == "chores") {
+				why = c.Why // says it all: "redis refuses: …"
+			}
 		}
 	}
 	return state, why, alive

@@ -52,7 +52,7 @@ var problems = map[string]struct {
 	"a key of all stages has a wrong type": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
 		db.Consumers[0].Obstacle, db.Consumers[0].Why = "chores", "redis refuses: WRONGKEY the key heard is a list, not a string"
 	},
-		[]string{"! db is waiting: chores: redis refuses: WRONGKEY the key heard is a list, not a string", "rename or delete", ""}},
+		[]string{"! db is waiting: redis refuses: WRONGKEY the key heard is a list, not a string", "rename or delete", ""}},
 	"no room to adopt": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
 		db.Consumers[0].Obstacle, db.Consumers[0].Why = "adoption", "redis refuses: OOM command not allowed when used memory > 'maxmemory'."
 	},

@@ -135,6 +135,8 @@ func (g *gate) ready() error {
 		return nil
 	case o.err == nil:
 		return errors.New(string(o.state))
+	case o.state == redisAway || o.state == chores:
+		return o.err // says it all: "redis is away: …", "redis refuses: …"
 	default:
 		return fmt.Errorf("%s: %w", o.state, o.err)
 	}

@@ -2,6 +2,8 @@ package stage
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"strings"
@@ -168,7 +170,9 @@ func (l *lane) read(ctx context.Context, conn *redis.Conn, era int, after string
 	streams, err := conn.XReadGroup(context.WithoutCancel(ctx), &redis.XReadGroupArgs{
 		Group: l.cfg.Name, Consumer: l.name, Streams: []string{l.keys.Stream(l.cfg.In), after}, Count: int64(count), Block: block,
 	}).Result()
-	if err = l.link.Check(ctx, err); err != nil || len(streams) == 0 {
+	if err = l.link.Check(ctx, err); errors.Is(err, ErrRefused) {
+		return nil, fmt.Errorf("read %s: %w", l.keys.Stream(l.cfg.In), err)
+	} else if err != nil || len(streams) == 0 {
 		return nil, err
 	}
 	now, in := time.Now(), make([]delivery, len(streams[0].Messages))

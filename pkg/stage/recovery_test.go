@@ -483,6 +483,24 @@ func TestWrongKey(t *testing.T) {
 	})
 }
 
+// TestReadyText: what a stage waits for is said once, and a refused read names its stream.
+func TestReadyText(t *testing.T) {
+	o := stagetest.Embedded(t)
+	rdb := stagetest.Client(t, o)
+	b := open(t, o)
+	s, err := b.New(stage.Config{Name: "s", In: "in"}, (&tally{}).sink())
+	stagetest.OK(t, err)
+	stagetest.Run(t, s)
+	stagetest.Eventually(t, "it works", func() bool { return s.Ready() == nil })
+	stagetest.OK(t, rdb.Set(t.Context(), "in", "another program's", 0).Err())
+	stagetest.Eventually(t, "it says why it does not", func() bool {
+		err := s.Ready()
+		return err != nil && (strings.HasPrefix(err.Error(), "read in: redis refuses: WRONGTYPE") || strings.HasPrefix(err.Error(), "redis refuses: WRONGKEY the key in is a string"))
+	})
+	stagetest.OK(t, rdb.Del(t.Context(), "in").Err())
+	stagetest.Eventually(t, "it works again", func() bool { return s.Ready() == nil })
+}
+
 // An output that takes no entry although it is a stream: what was acked for it is pending again,
 // what the same event forwarded elsewhere is taken back, and all goes on when that is mended.
 func TestForwardRefused(t *testing.T) {
