@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -416,31 +415,4 @@ func TestJitter(t *testing.T) {
 			t.Errorf("entries are kept for %s to %s; want them spread over 1h48m to 2h", lo, hi)
 		}
 	})
-}
-
-// A cache that is full throws away what ends first, and goes on working.
-func TestEviction(t *testing.T) {
-	o := stagetest.Real(t, "--maxmemory", "4mb", "--maxmemory-policy", "volatile-ttl").Options()
-	client, rdb := open(t, o), plain(t, o)
-	c := cache.New[string](client, cache.Options{Name: "t"})
-	value := strings.Repeat("x", 10_000)
-	cached := 0
-	for i := range 1000 {
-		key := fmt.Sprint(i)
-		for range 2 {
-			r, err := c.Get(t.Context(), key, func(context.Context) (string, error) { return value, nil })
-			if err != nil || r.Value != value {
-				t.Fatalf("Get(%s) = %d bytes, %v", key, len(r.Value), err)
-			}
-			if r.Cached {
-				cached++
-			}
-		}
-	}
-	if n := rdb.DBSize(t.Context()).Val(); n == 0 || n > 500 {
-		t.Errorf("%d entries in a cache with room for 400 at most", n)
-	}
-	if cached < 900 {
-		t.Errorf("%d of 1000 values were in the cache a moment after they were loaded", cached)
-	}
 }

@@ -349,22 +349,6 @@ func TestStageStops(t *testing.T) {
 	}
 }
 
-// Without the cache's Redis every request asks the provider, and is answered.
-func TestCacheAway(t *testing.T) {
-	p := openmeteo.Start(t)
-	server := stagetest.Real(t)
-	service := replica(t, stagetest.Embedded(t), server.Options(), p.URL)
-	server.Kill()
-	for n := range 3 {
-		if status, a, reason := get(t, service.Base+newYork); status != 200 || a.Source != "open-meteo" || len(p.Queries()) != n+1 {
-			t.Errorf("GET without a cache: %d, %+v, %s after %d calls", status, a, reason, len(p.Queries()))
-		}
-	}
-	stagetest.Eventually(t, "the service is ready without its cache", func() bool { _, ok := service.Admin.Ready(); return ok })
-	server.Start()
-	stagetest.Eventually(t, "the cache is used again", func() bool { _, a, _ := get(t, service.Base+newYork); return a.Source == "cache" })
-}
-
 // Without the pipeline's Redis requests are answered, and /readyz says what the stage waits for.
 func TestBrokerAway(t *testing.T) {
 	p := openmeteo.Start(t)

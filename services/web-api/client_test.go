@@ -1,16 +1,11 @@
 package webapi
 
 import (
-	"errors"
 	"log/slog"
-	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/labstack/echo/v4"
 
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
@@ -78,50 +73,6 @@ func TestClientName(t *testing.T) {
 	} {
 		if got := clientName(netip.MustParseAddr(addr)); got != want {
 			t.Errorf("clientName(%s) = %q; want %q", addr, got, want)
-		}
-	}
-}
-
-func TestSlots(t *testing.T) {
-	c := echo.New().NewContext(httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder())
-	take := func(s *slots, client string) (func(), error) {
-		return s.take(c, client, 5*time.Second, "all are taken")
-	}
-	s := &slots{max: 2}
-	first, _ := take(s, "a")
-	if _, err := take(s, "a"); err != nil {
-		t.Error("the second of two was refused")
-	}
-	var refused *echo.HTTPError
-	if _, err := take(s, "a"); !errors.As(err, &refused) || refused.Code != http.StatusTooManyRequests || c.Response().Header().Get("Retry-After") != "5" {
-		t.Errorf("the third of two: %v, Retry-After %q; want 429 and 5", err, c.Response().Header().Get("Retry-After"))
-	}
-	if _, err := take(s, "b"); err != nil {
-		t.Error("another client's first was refused")
-	}
-	first()
-	if _, err := take(s, "a"); err != nil {
-		t.Error("one that was given back was refused")
-	}
-	free := &slots{}
-	for range 100 {
-		if _, err := take(free, "a"); err != nil {
-			t.Fatal("refused without a limit")
-		}
-	}
-}
-
-// The trace of a request is continued only if a trusted proxy says what it is.
-func TestProxied(t *testing.T) {
-	s := siteOn(t, &fake{}, Settings{TrustedProxies: Networks{netip.MustParsePrefix("10.0.0.0/8")}})
-	for peer, want := range map[string]bool{
-		"10.1.2.3:80": true, "[::ffff:10.1.2.3]:80": true, "192.0.2.1:80": false, "": false,
-	} {
-		r := httptest.NewRequest("POST", "/distance", nil)
-		r.RemoteAddr = peer
-		r.Header.Set("X-Forwarded-For", "10.0.0.1") // which anybody can write
-		if got := s.proxied(r); got != want {
-			t.Errorf("proxied from %q: %v, want %v", peer, got, want)
 		}
 	}
 }

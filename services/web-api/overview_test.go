@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -23,8 +22,7 @@ const seenID = "018f0000-0000-7000-8000-000000000001"
 // other is a service that the overview asks, at first one that answers as users and weather do.
 type other struct {
 	*httptest.Server
-	answer      atomic.Pointer[http.HandlerFunc]
-	connections atomic.Int64 // opened to it
+	answer atomic.Pointer[http.HandlerFunc]
 }
 
 func startOther(t *testing.T) *other {
@@ -46,13 +44,7 @@ func startOther(t *testing.T) *other {
 			http.NotFound(w, r)
 		}
 	})
-	o.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*o.answer.Load())(w, r) }))
-	o.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-		if s == http.StateNew {
-			o.connections.Add(1)
-		}
-	}
-	o.Start()
+	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*o.answer.Load())(w, r) }))
 	t.Cleanup(o.Close)
 	return o
 }
@@ -162,29 +154,6 @@ func TestOverviewAsksAtOnce(t *testing.T) {
 	h := overviewSite(t, Reads{UsersURL: config.HTTPURL(o.URL), WeatherURL: config.HTTPURL(o.URL)}).handler()
 	if status, got := askOverview(t, h, "ids="+seenID+"&lat=1&long=1"); status != 200 || got["missing"] != nil {
 		t.Errorf("GET /overview = %d %v", status, got)
-	}
-}
-
-// Connections are kept: neither they nor look-ups of names grow with requests.
-func TestOverviewKeepsConnections(t *testing.T) {
-	o := startOther(t)
-	h := overviewSite(t, Reads{UsersURL: config.HTTPURL(o.URL), WeatherURL: config.HTTPURL(o.URL)}).handler()
-	ask := func() {
-		if status, got := askOverview(t, h, "ids="+seenID+"&lat=1&long=1"); status != 200 || got["missing"] != nil {
-			t.Errorf("GET /overview = %d %v", status, got)
-		}
-	}
-	var wg sync.WaitGroup
-	for range maxOverviews { // at once, as many as one client may
-		wg.Go(ask)
-	}
-	wg.Wait()
-	first := o.connections.Load()
-	for range 200 {
-		ask()
-	}
-	if n := o.connections.Load(); first > 2*maxOverviews || n > first+2 { // one is idle only a moment after its answer
-		t.Errorf("%d connections for %d requests at once, and then %d; want them used again", first, 2*maxOverviews, n)
 	}
 }
 

@@ -222,10 +222,12 @@ func (tab *Tab) Reload() {
 	run(tab, "reload", chromedp.Reload())
 }
 
-// Back goes to the page before, as the browser's button does, and does not wait for it.
+// Back goes to the page before, as the browser's button does, and does not wait for it. A page that
+// comes back as it was, without being loaded, has no event to wait for.
 func (tab *Tab) Back() {
-	tab.t.Helper()
-	tab.Eval("history.back()", nil)
+	ctx, cancel := context.WithTimeout(tab.ctx, patience)
+	defer cancel()
+	_, _ = chromedp.Run(ctx, chromedp.Evaluate[[]byte]("history.back()")) // the page may be gone before it answers
 }
 
 // Hide tells the page that its tab is hidden, or shown again.

@@ -125,25 +125,6 @@ func (a Answering) Settled(channel string) bool {
 	return err == nil && len(s.Groups) == 1 && s.Groups[0].Optional && s.Groups[0].Backlog == 0
 }
 
-// BenchmarkGet asks for the paths, as many at a time on each processor, and wants 200 for each.
-func (a Answering) BenchmarkGet(b *testing.B, parallelism int, path func() string) {
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
-	b.SetParallelism(parallelism)
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			r, err := client.Get(a.Base + path())
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			if _, err := io.Copy(io.Discard, r.Body); err != nil || r.StatusCode != http.StatusOK {
-				b.Errorf("GET: status %d, %v", r.StatusCode, err)
-			}
-			r.Body.Close()
-		}
-	})
-}
-
 // GetJSON decodes the answer to a GET request into answer and returns its status. authorization is
 // the request's header, or "".
 func GetJSON(t testing.TB, address, authorization string, answer any) (status int) {

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
@@ -57,21 +55,5 @@ func TestHistory(t *testing.T) {
 	}
 	if page, err := s.History(t.Context(), "ADA@Example.COM", place, 9); len(page) != 0 || err != nil {
 		t.Errorf("History after the last = %v, %v; want none", page, err)
-	}
-
-	r := prometheus.NewPedanticRegistry()
-	stagetest.OK(t, r.Register(s))
-	families, err := r.Gather()
-	stagetest.OK(t, err)
-	got := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				got[l.GetValue()] = m.GetGauge().GetValue()
-			}
-		}
-	}
-	if got["max"] != 4 || got["open"] < 1 || got["open"] > 4 || got["used"] != 0 || got["waiting"] != 0 {
-		t.Errorf("the pool's connections: %v; want 1 to 4 open and none used", got)
 	}
 }
