@@ -49,9 +49,7 @@ func replicatedHop(b *testing.B, o *redis.Options, n, replicas, workers int, wor
 	stages := make([]*stage.Stage, replicas)
 	for i := range stages {
 		broker, err := stage.Open(stage.Options{Redis: o, Log: slog.New(slog.DiscardHandler), MaxBacklog: 10 * n})
-		if err != nil {
-			b.Fatal(err)
-		}
+		stagetest.OK(b, err)
 		defer broker.Close()
 		stages[i], err = broker.New(stage.Config{Name: "hop", In: "in", Out: []stage.Output{{Channel: "out"}}, NoAdopt: true, Workers: workers},
 			stage.Each(func(_ context.Context, e stage.Event[[]byte]) ([]byte, error) {
@@ -63,9 +61,7 @@ func replicatedHop(b *testing.B, o *redis.Options, n, replicas, workers int, wor
 				}
 				return e.Body, nil
 			}))
-		if err != nil {
-			b.Fatal(err)
-		}
+		stagetest.OK(b, err)
 	}
 	ctx, cancel := context.WithCancel(b.Context())
 	ended := make(chan error, replicas)
@@ -76,9 +72,7 @@ func replicatedHop(b *testing.B, o *redis.Options, n, replicas, workers int, wor
 	<-all
 	cancel()
 	for range stages {
-		if err := <-ended; err != nil {
-			b.Fatal(err)
-		}
+		stagetest.OK(b, <-ended)
 	}
 	return time.Since(start)
 }
@@ -212,9 +206,7 @@ func BenchmarkPublish(b *testing.B) {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			srv := stagetest.Real(b)
 			broker, err := stage.Open(stage.Options{Redis: srv.Options(), Log: slog.New(slog.DiscardHandler), MaxBacklog: 100_000_000})
-			if err != nil {
-				b.Fatal(err)
-			}
+			stagetest.OK(b, err)
 			defer broker.Close()
 			p := broker.Publisher("edge", "in")
 			defer p.Close()
@@ -285,9 +277,7 @@ func BenchmarkShards(b *testing.B) {
 				servers = stagetest.ShardedOf(b, masters, false).Servers
 			}
 			broker, err := stage.Open(stage.Options{Redis: servers[0].Options(), Log: slog.New(slog.DiscardHandler)})
-			if err != nil {
-				b.Fatal(err)
-			}
+			stagetest.OK(b, err)
 			b.Cleanup(func() { broker.Close() })
 			var done atomic.Int64
 			for _, c := range []stage.Config{{Name: "first", In: "in", Out: []stage.Output{{Channel: "mid"}}}, {Name: "second", In: "mid"}} {
@@ -302,9 +292,7 @@ func BenchmarkShards(b *testing.B) {
 					}
 					return out
 				}))
-				if err != nil {
-					b.Fatal(err)
-				}
+				stagetest.OK(b, err)
 				stagetest.Run(b, s)
 			}
 			if c.listeners > 0 {

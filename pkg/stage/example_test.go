@@ -141,9 +141,7 @@ func ExamplePermanent() {
 func Example_test() {
 	TestShout := func(t testing.TB) { // in a test: func TestShout(t *testing.T)
 		broker, err := stage.Open(stage.Options{Redis: stagetest.Embedded(t), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		var mu sync.Mutex
 		var heard []string
 		s, err := broker.New(stage.Config{Name: "shout", In: "greetings"},
@@ -153,9 +151,7 @@ func Example_test() {
 				heard = append(heard, strings.ToUpper(e.Body))
 				return stage.Nothing{}, nil
 			}))
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()

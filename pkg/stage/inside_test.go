@@ -279,9 +279,7 @@ func TestJoinAgain(t *testing.T) {
 func BenchmarkCall(b *testing.B) {
 	s, err := brokerOf(b, &redis.Options{Addr: "127.0.0.1:1"}).New(Config{Name: "s", In: "in"},
 		Each(func(context.Context, Event[string]) (Nothing, error) { return Nothing{}, nil }))
-	if err != nil {
-		b.Fatal(err)
-	}
+	stagetest.OK(b, err)
 	in := []*delivery{{Entry: entry.Entry{Payload: []byte("x")}}}
 	b.Run("handler", func(b *testing.B) {
 		for b.Loop() {

@@ -31,9 +31,7 @@ func TestReadmeProgram(t *testing.T) {
 		c := stagetest.Client(t, o)
 		cmd := exec.Command(program, o.Addr)
 		cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, cmd.Start())
 		t.Cleanup(func() { _ = cmd.Process.Kill() })
 		stagetest.Eventually(t, "the stage adopts", func() bool {
 			return c.Exists(t.Context(), "orders:adopter").Val() == 1
@@ -42,9 +40,7 @@ func TestReadmeProgram(t *testing.T) {
 			return func() bool { return c.XLen(t.Context(), key).Val() == 1 }
 		}
 		for _, order := range []string{`{"Cents":450}`, `{"Cents":0}`} {
-			if err := c.Publish(t.Context(), "orders", order).Err(); err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, c.Publish(t.Context(), "orders", order).Err())
 		}
 		stagetest.Eventually(t, "a receipt", length("receipts"))
 		stagetest.Eventually(t, "a dead letter", length("orders:dead"))
@@ -52,9 +48,7 @@ func TestReadmeProgram(t *testing.T) {
 		if err != nil || !strings.Contains(entries[0].Values["payload"].(string), `"Cents":450`) {
 			t.Errorf("receipts has %v, %v", entries, err)
 		}
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, cmd.Process.Signal(syscall.SIGTERM))
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("after SIGTERM: %v", err)
 		}

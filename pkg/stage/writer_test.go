@@ -38,9 +38,7 @@ func (w *writers) run(name string, number, of int) (s *stage.Stage, stop func())
 			got.add(e.ID, e.Body)
 			return stage.Nothing{}, nil
 		}))
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	stagetest.OK(w.t, err)
 	return s, stagetest.Run(w.t, s)
 }
 
@@ -78,9 +76,7 @@ func (w *writers) publish(p *stage.Publisher, n int) {
 	w.t.Helper()
 	for range n {
 		r, err := p.Publish(w.t.Context(), stage.Submission{Body: "x"})
-		if err != nil {
-			w.t.Fatal(err)
-		}
+		stagetest.OK(w.t, err)
 		w.sent = append(w.sent, r.ID)
 	}
 }
@@ -186,9 +182,7 @@ func TestClusterWriters(t *testing.T) {
 func signal(t *testing.T, s syscall.Signal, servers ...*stagetest.Server) {
 	t.Helper()
 	for _, x := range servers {
-		if err := syscall.Kill(x.PID(), s); err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, syscall.Kill(x.PID(), s))
 	}
 }
 
@@ -201,9 +195,7 @@ func TestWritersRefused(t *testing.T) {
 		"one Redis": open(t, stagetest.Embedded(t)),
 	} {
 		s, err := b.New(stage.Config{Name: "s", In: "in", Consumer: "a", Writer: 2, Writers: 3}, new(tally).sink())
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		if err := s.Run(t.Context()); !errors.Is(err, stage.ErrShards) {
 			t.Errorf("3 writers on %s: %v, want ErrShards", name, err)
 		}

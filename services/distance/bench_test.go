@@ -30,9 +30,7 @@ func BenchmarkHop(b *testing.B) {
 	srv := stagetest.Real(b)
 	rdb := srv.Client()
 	office, err := geodesy.Degrees(32.080058, 34.864535)
-	if err != nil {
-		b.Fatal(err)
-	}
+	stagetest.OK(b, err)
 	var bare, staged []float64
 	for range b.N {
 		for range 3 {
@@ -82,9 +80,7 @@ func fill(b *testing.B, rdb *redis.Client, n int) {
 func stageHop(b *testing.B, srv *stagetest.Server, office geodesy.Point, n int64) time.Duration {
 	b.Helper()
 	broker, err := stage.Open(stage.Options{Redis: srv.Options(), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		b.Fatal(err)
-	}
+	stagetest.OK(b, err)
 	defer broker.Close()
 	rdb := srv.Client()
 	start := time.Now()

@@ -38,9 +38,7 @@ func BenchmarkStreams(b *testing.B) {
 		readers[i].until(id, Name)
 	}
 	list, err := client.Do(context.Background(), "CLIENT", "LIST", "TYPE", "PUBSUB").Text()
-	if err != nil {
-		b.Fatal(err)
-	}
+	stagetest.OK(b, err)
 	if n := strings.Count(list, "id="); n != 1 {
 		b.Errorf("%d subscription connections for %d streams; want one", n, streams)
 	}
@@ -93,13 +91,9 @@ func startProgram(b *testing.B, redis string) (base string, process *os.Process)
 func resident(b *testing.B, p *os.Process) int {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid))
-	if err != nil {
-		b.Fatal(err)
-	}
+	stagetest.OK(b, err)
 	_, rest, _ := strings.Cut(string(status), "VmRSS:")
 	kB, err := strconv.Atoi(strings.Fields(rest)[0])
-	if err != nil {
-		b.Fatal(err)
-	}
+	stagetest.OK(b, err)
 	return kB
 }

@@ -23,7 +23,7 @@ func TestBench(t *testing.T) {
 	t.Parallel()
 	stagetest.Real(t) // skips or fails where there is no redis-server, as everything here does
 	bin := builds.programs(t, "")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	command := func(args ...string) string {
 		cmd := exec.CommandContext(ctx, "go", args...)

@@ -10,23 +10,19 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/milepost/milepost/pkg/records"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/milepost/milepost/test/process"
 )
 
-// answers waits until the page at address is there, while the program runs: it may have to be
-// compiled first, which takes minutes on a slow machine.
+// answers waits until the page at address is there.
 func answers(p *process.Process, address string) {
 	p.T.Helper()
-	for status := 0; status != http.StatusOK; status, _, _ = ask(p.T.Context(), http.MethodGet, "http://"+address) {
-		if !p.Running() {
-			p.T.Fatalf("%s has ended with status %d", p.Name, p.Wait())
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	p.Compiled("answers at "+address, func() bool {
+		status, _, err := ask(p.T.Context(), http.MethodGet, "http://"+address)
+		return err == nil && status == http.StatusOK
+	})
 }
 
 // TestReadmeRun does what the README says under "Run it".

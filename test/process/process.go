@@ -194,7 +194,21 @@ func (p *Process) Output() string {
 // Says waits until the output holds text.
 func (p *Process) Says(text string) {
 	p.T.Helper()
-	stagetest.Eventually(p.T, fmt.Sprintf("%s says %q", p.Name, text), func() bool { return strings.Contains(p.Output(), text) })
+	p.Compiled(fmt.Sprintf("says %q", text), func() bool { return strings.Contains(p.Output(), text) })
+}
+
+// Compiled waits until done is true. It waits ten minutes: a program of make or go run is compiled
+// first.
+func (p *Process) Compiled(what string, done func() bool) {
+	p.T.Helper()
+	for end := time.Now().Add(10 * time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
+		if !p.Running() && !done() {
+			p.T.Fatalf("%s ended with status %d before it %s", p.Name, p.Wait(), what)
+		}
+		if time.Now().After(end) {
+			p.T.Fatalf("%s runs for ten minutes and never %s", p.Name, what)
+		}
+	}
 }
 
 // Addr is a free loopback address.
