@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/milepost/milepost/pkg/stage/internal/keys"
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
@@ -199,7 +200,7 @@ func (c *cluster) take(slots []redis.ClusterSlot, from *node) {
 	c.owned = c.owned[:0]
 	for _, r := range slots {
 		for i, x := range r.Nodes {
-			addr := from.named(x.Addr)
+			addr := keys.NodeAddress(from.addr, x.Addr)
 			if addr == "" {
 				continue
 			}
@@ -225,19 +226,6 @@ func (c *cluster) take(slots []redis.ClusterSlot, from *node) {
 			n.cut()
 		}
 	}
-}
-
-// named is the address that the node gave for another one or, without a host, for itself. It is ""
-// if the node does not know it.
-func (n *node) named(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || host == "?" || port == "0" {
-		return ""
-	}
-	if host == "" {
-		host, _, _ = net.SplitHostPort(n.addr)
-	}
-	return net.JoinHostPort(host, port)
 }
 
 func (c *cluster) close() (err error) {
@@ -295,7 +283,7 @@ func (c *cluster) view(ctx context.Context, at *node) ([]*node, error) {
 	addrs := map[string]string{} // as clients shall call them
 	for _, r := range slots.Val() {
 		for _, n := range r.Nodes {
-			addrs[n.ID] = at.named(n.Addr)
+			addrs[n.ID] = keys.NodeAddress(at.addr, n.Addr)
 		}
 	}
 	var nodes []*node
@@ -316,7 +304,7 @@ func (c *cluster) view(ctx context.Context, at *node) ([]*node, error) {
 		addr := addrs[f[0]]
 		if addr == "" {
 			addr, _, _ = strings.Cut(f[1], "@")
-			addr = at.named(addr)
+			addr = keys.NodeAddress(at.addr, addr)
 		}
 		if failed || addr == "" || slices.Contains(flags, "handshake") {
 			continue

@@ -143,7 +143,7 @@ func examined(t *testing.T, c *stagetest.Sharded, o *redis.Options) {
 	env["SHARDS"] = "8"
 	find("shards", "fail", "SHARDS is 8, but the pipeline has 16")
 	find("slots can move", "ok", " entries; a move takes 0s and at most 512 MB")
-	find("nodes cluster-require-full-coverage", "ok", "no")
+	find("redis cluster-require-full-coverage", "ok", "no")
 	rdb := c.Servers[0].Client()
 	stagetest.OK(t, rdb.ClusterDelSlots(t.Context(), 1).Err())
 	find("cluster slots", "fail", "16383 of 16384")
@@ -159,7 +159,7 @@ func examined(t *testing.T, c *stagetest.Sharded, o *redis.Options) {
 		rdb := c.Servers[1].Client()
 		before := rdb.ConfigGet(t.Context(), name).Val()[name]
 		stagetest.OK(t, rdb.ConfigSet(t.Context(), name, wrong).Err())
-		find("nodes "+name, "warning", c.Servers[1].Options().Addr+" has "+wrong)
+		find("redis "+name, "warning", c.Servers[1].Options().Addr+" has "+wrong)
 		rdb.ConfigSet(t.Context(), name, before)
 	}
 }

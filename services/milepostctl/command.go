@@ -139,10 +139,9 @@ type tool struct {
 	output  string
 	timeout time.Duration
 
-	options  *redis.Options
-	failover *redis.FailoverOptions // nil for a single Redis
-	nodes    []string               // further ones of a cluster
-	started  bool                   // the command line was understood
+	env     config.Redis
+	options *redis.Options // env's
+	started bool           // the command line was understood
 }
 
 func (t *tool) root() *cobra.Command {
@@ -204,11 +203,10 @@ func (t *tool) prepare(*cobra.Command, []string) error {
 	if t.timeout <= 0 {
 		return fmt.Errorf("--timeout must be more than 0, such as 10s; it is %s", t.timeout)
 	}
-	var env config.Redis
-	if err := t.settings(&env); err != nil {
+	if err := t.settings(&t.env); err != nil {
 		return err
 	}
-	t.options, t.failover, t.nodes, t.prefix = env.Options(), env.Failover(), env.Nodes(), string(env.KeyPrefix)
+	t.options, t.prefix = t.env.Options(), string(t.env.KeyPrefix)
 	if err := stage.CheckPrefix(t.prefix, t.options.DB); err != nil {
 		return err
 	}
@@ -282,7 +280,7 @@ type pipeline struct {
 // open opens the pipeline for f and closes it. It returns f's errors as they are. Each call to
 // Redis may take --timeout.
 func (t *tool) open(ctx context.Context, f func(context.Context, pipeline) error) error {
-	broker, err := stage.Open(stage.Options{Redis: t.options, Nodes: t.nodes, Prefix: t.prefix, Shards: -1, Timeout: t.timeout, Log: slog.New(slog.DiscardHandler)})
+	broker, err := stage.Open(stage.Options{Redis: t.options, Nodes: t.env.Nodes(), Prefix: t.prefix, Shards: -1, Timeout: t.timeout, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

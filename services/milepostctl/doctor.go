@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/milepost/milepost/pkg/config"
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/services/milepostctl/doctor"
 )
@@ -40,23 +39,14 @@ status is 5 if a check failed; warnings alone end with 0.`,
   milepostctl doctor --mongo mongodb://127.0.0.1:27017/ --output json | jq 'select(.state != "ok")'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var l doctor.Limits
-			var cache config.CacheRedis
-			if err := t.settings(&l); err != nil {
+			target := doctor.Target{Redis: t.options, Failover: t.env.Failover(), Nodes: t.env.Nodes(), Prefix: t.prefix, Timeout: t.timeout}
+			store, err := t.store()
+			if err = errors.Join(err, t.settings(&target.Tuning), t.settings(&target.Cache)); err != nil {
 				return err
 			}
-			if err := t.settings(&cache); err != nil {
-				return err
-			}
-			store, named, err := t.store()
-			if err != nil {
-				return err
-			}
-			target := doctor.Target{
-				Redis: t.options, Failover: t.failover, Nodes: t.nodes, Prefix: t.prefix, Cache: cache, Limits: l, Timeout: t.timeout,
-			}
-			if named {
-				target.Mongo = &store
+			target.Mongo = store
+			if t.getenv("SHARDS") != "" {
+				target.Shards = t.env.Shards
 			}
 			examine := func(ctx context.Context) error {
 				findings, away := doctor.Examine(ctx, target)

@@ -35,9 +35,11 @@ found by its document, for an hour by its progress if it was watched, and otherw
 		Args: needs("EVENT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var docs *records.Store
-			if store, named, err := t.store(); err != nil {
+			store, err := t.store()
+			if err != nil {
 				return err
-			} else if named {
+			}
+			if store != nil {
 				if docs, err = records.Open(store.URI(), store.Database(), 0); err != nil {
 					return err
 				}
@@ -60,12 +62,13 @@ func (t *tool) mongoFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.mongoURL, "mongo", "", "URL of the store, such as mongodb://127.0.0.1:27017/ (default: MONGO_URL, or MONGO_HOST and MONGO_PORT)")
 }
 
-// store says where the store is; named is false if nothing names it.
-func (t *tool) store() (s config.Mongo, named bool, err error) {
+// store says where the store is; nil if nothing names it.
+func (t *tool) store() (*config.Mongo, error) {
 	if t.getenv("MONGO_URL")+t.getenv("MONGO_URL_FILE")+t.getenv("MONGO_HOST") == "" {
-		return s, false, nil
+		return nil, nil
 	}
-	return s, true, t.settings(&s)
+	var s config.Mongo
+	return &s, t.settings(&s)
 }
 
 // found is what is known of an event, for JSON.

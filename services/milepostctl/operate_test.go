@@ -72,8 +72,8 @@ func TestDoctor(t *testing.T) {
 		}
 		expect(t, "broker.conf", states, all, map[string]string{
 			"redis version": doctor.OK, "redis mode": doctor.OK, "redis role": doctor.OK, "redis appendonly": doctor.OK, "redis appendfsync": doctor.OK, "redis writes its file": doctor.OK,
-			"redis eviction": doctor.OK, "redis memory": doctor.OK, "redis pubsub buffers": doctor.OK, "redis clients": doctor.OK, "redis rights": doctor.OK,
-			"cache eviction": doctor.OK, "cache memory": doctor.OK, "pipeline": doctor.OK, "dead letters": doctor.OK, "backlog": doctor.OK, "mongo": doctor.Unknown,
+			"redis maxmemory-policy": doctor.OK, "redis memory": doctor.OK, "redis pubsub buffers": doctor.OK, "redis clients": doctor.OK, "redis rights": doctor.OK,
+			"cache maxmemory-policy": doctor.OK, "cache maxmemory": doctor.OK, "pipeline": doctor.OK, "dead letters": doctor.OK, "backlog": doctor.OK, "mongo": doctor.Unknown,
 		})
 		if all["redis mode"].Found != "standalone" {
 			t.Errorf("redis mode: %+v", all["redis mode"])
@@ -81,7 +81,7 @@ func TestDoctor(t *testing.T) {
 		if s := with(t, env, "doctor"); strings.Count(s.out, "To do:") != 1 {
 			t.Errorf("doctor advises something beside naming the store:\n%s", s.out)
 		}
-		if s := with(t, env, "doctor", "--explain"); !strings.Contains(s.out, "ok: redis eviction: noeviction\n  A policy that evicts") {
+		if s := with(t, env, "doctor", "--explain"); !strings.Contains(s.out, "ok: redis maxmemory-policy: noeviction\n  A policy that evicts") {
 			t.Errorf("doctor --explain does not explain:\n%s", s.out)
 		}
 	})
@@ -94,7 +94,7 @@ func TestDoctor(t *testing.T) {
 		}
 		states, all := findings(t, map[string]string{"REDIS_URL": "redis://noconfig:geheim@" + server.Addr}, ExitOK)
 		expect(t, "CONFIG forbidden", states, all, map[string]string{
-			"redis appendonly": doctor.OK, "redis appendfsync": doctor.Unknown, "redis eviction": doctor.OK, "redis memory": doctor.Warning, "redis pubsub buffers": doctor.Unknown, "redis rights": doctor.OK,
+			"redis appendonly": doctor.OK, "redis appendfsync": doctor.Unknown, "redis maxmemory-policy": doctor.OK, "redis memory": doctor.Warning, "redis pubsub buffers": doctor.Unknown, "redis rights": doctor.OK,
 		})
 		if !strings.Contains(all["redis appendfsync"].Found, "NOPERM") {
 			t.Errorf("doctor does not say why it cannot tell: %+v", all["redis appendfsync"])
@@ -131,8 +131,8 @@ func TestDoctorBad(t *testing.T) {
 	}
 	states, all := findings(t, env, ExitFindings)
 	expect(t, "a bad Redis", states, all, map[string]string{
-		"redis appendonly": doctor.Failed, "redis appendfsync": doctor.Warning, "redis eviction": doctor.Failed, "redis memory": doctor.Warning, "redis pubsub buffers": doctor.Warning,
-		"cache eviction": doctor.Warning, "cache memory": doctor.Warning, "pipeline": doctor.Failed, "dead letters": doctor.Failed, "backlog": doctor.Failed,
+		"redis appendonly": doctor.Failed, "redis appendfsync": doctor.Warning, "redis maxmemory-policy": doctor.Failed, "redis memory": doctor.Warning, "redis pubsub buffers": doctor.Warning,
+		"cache maxmemory-policy": doctor.Warning, "cache maxmemory": doctor.Warning, "pipeline": doctor.Failed, "dead letters": doctor.Failed, "backlog": doctor.Failed,
 		"mongo answers": doctor.Failed, "redis version": doctor.OK, "redis rights": doctor.OK,
 	})
 	if !strings.Contains(all["pipeline"].Found, "distance is not running: no process runs it; 4 events wait") {
@@ -203,7 +203,7 @@ func TestDoctorReplicated(t *testing.T) {
 	states, all := findings(t, env, ExitOK)
 	want := map[string]string{"replicas": doctor.OK, "sentinels": doctor.OK, "redis role": doctor.OK}
 	for _, name := range []string{"replica-priority", "min-replicas-to-write", "min-replicas-max-lag", "repl-diskless-load", "appendonly", "appendfsync"} {
-		want["nodes "+name] = doctor.OK
+		want["redis "+name] = doctor.OK
 	}
 	expect(t, "a good replication", states, all, want)
 	// Each wrong setting, on one replica alone.
@@ -215,16 +215,16 @@ func TestDoctorReplicated(t *testing.T) {
 	for name, value := range wrong {
 		stagetest.OK(t, replica.ConfigSet(t.Context(), name, value).Err())
 	}
-	_, all = findings(t, env, ExitOK)
+	_, all = findings(t, env, ExitFindings)
 	for name, value := range wrong {
-		f := all["nodes "+name]
-		if f.State != doctor.Warning || f.Found != c.Servers[1].Addr+" has "+value || !strings.Contains(f.Change, "CONFIG SET "+name+" ") {
+		f := all["redis "+name]
+		if want := map[bool]string{true: doctor.Failed, false: doctor.Warning}[name == "appendonly"]; f.State != want || f.Found != c.Servers[1].Addr+" has "+value || !strings.Contains(f.Change, "CONFIG SET "+name+" ") {
 			t.Errorf("%s %s on one replica: %+v", name, value, f)
 		}
 	}
 	delete(env, "WAIT_REPLICAS")
-	states, all = findings(t, env, ExitOK)
-	expect(t, "no WAIT_REPLICAS", states, all, map[string]string{"replicas": doctor.Warning, "nodes min-replicas-to-write": doctor.Warning})
+	states, all = findings(t, env, ExitFindings)
+	expect(t, "no WAIT_REPLICAS", states, all, map[string]string{"replicas": doctor.Warning, "redis min-replicas-to-write": doctor.Warning})
 	// A replica with another password, one that lost its master, and a Sentinel that is away.
 	stagetest.OK(t, replica.ConfigSet(t.Context(), "requirepass", "other").Err())
 	c.Hold(c.Servers[2])
@@ -232,7 +232,7 @@ func TestDoctorReplicated(t *testing.T) {
 	env["WAIT_REPLICAS"] = "3"
 	states, all = findings(t, env, ExitFindings)
 	expect(t, "a bad replication", states, all, map[string]string{
-		"replicas": doctor.Failed, "sentinels": doctor.Failed, "node " + c.Servers[1].Addr: doctor.Failed, "node " + c.Servers[2].Addr: doctor.Failed, "nodes appendonly": doctor.OK,
+		"replicas": doctor.Failed, "sentinels": doctor.Failed, "node " + c.Servers[1].Addr: doctor.Failed, "node " + c.Servers[2].Addr: doctor.Failed, "redis appendonly": doctor.OK,
 	})
 	if f := all["node "+c.Servers[1].Addr]; !strings.Contains(f.Change, "the same users and passwords") {
 		t.Errorf("a replica with another password: %+v", f)

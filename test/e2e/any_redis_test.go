@@ -71,7 +71,7 @@ var anyRedises = map[string]anyRedis{
 	},
 	"evicting": {
 		spoil: []string{"CONFIG SET maxmemory-policy allkeys-lru"}, env: []string{"REDIS_URL=redis://%s"},
-		check: "redis eviction", found: "allkeys-lru", mends: "CONFIG SET maxmemory-policy noeviction",
+		check: "redis maxmemory-policy", found: "allkeys-lru", mends: "CONFIG SET maxmemory-policy noeviction",
 	},
 	"foreign key": {
 		spoil: []string{"SET raw_input:due x"}, env: []string{"REDIS_URL=redis://%s"},

@@ -2,9 +2,49 @@ package inspect
 
 import (
 	"context"
+	"slices"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/stage/internal/keys"
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
+
+// AllSlots is how many slots a Redis Cluster has.
+const AllSlots = keys.AllSlots
+
+// Cluster is what a node of a Redis Cluster says of it.
+type Cluster struct {
+	Nodes    []string // addresses of the masters and replicas
+	Masters  int      // that have slots
+	Covered  int      // slots that have a master
+	Replicas int      // of the master that has the fewest
+}
+
+// AskCluster asks a node of a Redis Cluster, which need not have a pipeline.
+func AskCluster(ctx context.Context, node *redis.Client) (Cluster, error) {
+	//lint:ignore SA1019 CLUSTER SHARDS is not in Redis 6
+	slots, err := node.ClusterSlots(ctx).Result()
+	var c Cluster
+	var masters []string
+	for i, r := range slots {
+		c.Covered += r.End - r.Start + 1
+		for j, n := range r.Nodes {
+			addr := keys.NodeAddress(node.Options().Addr, n.Addr)
+			if addr != "" && !slices.Contains(c.Nodes, addr) {
+				c.Nodes = append(c.Nodes, addr)
+			}
+			if j == 0 && !slices.Contains(masters, addr) {
+				masters = append(masters, addr)
+			}
+		}
+		if n := len(r.Nodes) - 1; i == 0 || n < c.Replicas {
+			c.Replicas = n
+		}
+	}
+	c.Masters = len(masters)
+	return c, err
+}
 
 // Stream is a stream of a shard with its size.
 type Stream struct {

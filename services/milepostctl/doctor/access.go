@@ -17,39 +17,45 @@ import (
 	"github.com/milepost/milepost/pkg/stage"
 )
 
-// programs are those of the application, as far as their rights in Redis depend on it. The first is
-// a publisher; test/e2e compares their rights with what the programs ask for.
-var programs = []stage.Config{
-	{Name: "web-api", Out: []stage.Output{{Channel: event.RawInput}}},
-	{Name: "distance", In: event.RawInput, Out: []stage.Output{{Channel: event.CalculatedDistance}}},
-	{Name: "db", In: event.CalculatedDistance, Out: []stage.Output{{Channel: event.UserEmail}}},
-	{Name: "email", In: event.UserEmail, Out: []stage.Output{{Channel: event.EmailSent, Unread: true}}},
-	{Name: "weather", In: event.RawInput, Out: []stage.Output{{Channel: event.WeatherReport, Unread: true}}},
-	{Name: "users", In: event.UserEmail},
+// program is one of the application, as far as its rights in Redis depend on it. Without In it is a
+// publisher. test/e2e compares the rights with what the programs ask for.
+type program struct {
+	stage.Config
+	caches bool
 }
 
-// rights checks whether the user may do what the programs need, and whether Redis takes writes. A
-// user with the name of a program needs no more than that program.
-func (x *examination) rights(ctx context.Context) {
-	const means = "The programs try what they need before they write. If something is missing, they wait, and web-api answers 503."
-	need := programs
-	if i := slices.IndexFunc(programs, func(c stage.Config) bool { return c.Name == x.Redis.Username }); i >= 0 {
-		need = programs[i : i+1]
+var programs = []program{
+	{stage.Config{Name: "web-api", Out: []stage.Output{{Channel: event.RawInput}}}, false},
+	{stage.Config{Name: "distance", In: event.RawInput, Out: []stage.Output{{Channel: event.CalculatedDistance}}}, false},
+	{stage.Config{Name: "db", In: event.CalculatedDistance, Out: []stage.Output{{Channel: event.UserEmail}}}, false},
+	{stage.Config{Name: "email", In: event.UserEmail, Out: []stage.Output{{Channel: event.EmailSent, Unread: true}}}, false},
+	{stage.Config{Name: "weather", In: event.RawInput, Out: []stage.Output{{Channel: event.WeatherReport, Unread: true}}}, true},
+	{stage.Config{Name: "users", In: event.UserEmail}, true},
+}
+
+// needed are the programs whose rights the user needs: of a user with the name of one, that alone.
+func (x *examination) needed() []program {
+	if i := slices.IndexFunc(programs, func(p program) bool { return p.Name == x.Redis.Username }); i >= 0 {
+		return programs[i : i+1]
 	}
+	return programs
+}
+
+// rights says whether the user may do what the programs need, and whether Redis takes writes.
+func (x *examination) rights(ctx context.Context) answer {
 	b, err := stage.Open(stage.Options{Redis: x.Redis, Nodes: x.Nodes, Prefix: x.Prefix, Shards: -1, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		x.add("redis rights", Failed, err.Error(), means, "Correct the settings.")
-		return
+		return answer{Failed, err.Error(), "Correct the settings."}
 	}
 	defer func() { _ = b.Close() }() // nothing was written
-	names := make([]string, len(need))
-	for i, c := range need {
-		names[i] = c.Name
-		if c.In == "" {
-			err = errors.Join(err, b.Publisher(c.Name, c.Out[0].Channel).Close())
+	var names []string
+	for _, p := range x.needed() {
+		names = append(names, p.Name)
+		if p.In == "" {
+			err = errors.Join(err, b.Publisher(p.Name, p.Out[0].Channel).Close())
 			continue
 		}
-		_, wrong := b.New(c, stage.Each(func(context.Context, stage.Event[string]) (string, error) { return "", nil }))
+		_, wrong := b.New(p.Config, stage.Each(func(context.Context, stage.Event[string]) (string, error) { return "", nil }))
 		err = errors.Join(err, wrong)
 	}
 	ctx, cancel := context.WithTimeout(ctx, x.Timeout)
@@ -58,53 +64,44 @@ func (x *examination) rights(ctx context.Context) {
 		err = b.Ping(ctx)
 	}
 	if err != nil {
-		x.add("redis rights", Failed, err.Error(), means, remedy(err, "REDIS", x.Redis))
-		return
+		return answer{Failed, err.Error(), remedy(err, "REDIS", x.Redis)}
 	}
-	x.add("redis rights", OK, "enough for "+strings.Join(names, ", "), means, "")
+	return answer{OK, "enough for " + strings.Join(names, ", "), ""}
 }
 
 // cacheRights does what a cache does.
-func (x *examination) cacheRights(ctx context.Context, o *redis.Options) {
-	const means = "Without the cache every answer is loaded anew, and the stage users pauses."
+func (x *examination) cacheRights(ctx context.Context, o *redis.Options) answer {
 	c := cache.Open(o, x.Prefix, slog.New(slog.DiscardHandler))
 	defer func() { _ = c.Close() }() // what it wrote, it has deleted
 	if err := c.Ping(ctx); err != nil {
-		x.add("cache rights", Failed, err.Error(), means, remedy(err, "CACHE_REDIS", o))
-		return
+		return answer{Failed, err.Error(), remedy(err, "CACHE_REDIS", o)}
 	}
-	x.add("cache rights", OK, "enough for weather, users", means, "")
+	return answer{OK, "enough for weather, users", ""}
 }
 
 // keys looks for keys of other programs.
-func (x *examination) keys(ctx context.Context) {
-	const means = "Another program has written a key of the pipeline. A stage that needs it pauses."
+func (x *examination) keys(ctx context.Context) answer {
 	found, err := x.Pipeline.WrongKeys(ctx, event.Channels()...)
 	if err != nil {
-		x.add("redis keys", Unknown, err.Error(), means, remedy(err, "REDIS", x.Redis))
-		return
+		return answer{Unknown, err.Error(), remedy(err, "REDIS", x.Redis)}
 	}
-	var wrong, mend []string
+	if len(found) == 0 {
+		return answer{OK, "no foreign ones", ""}
+	}
+	var wrong, renames []string
 	for _, k := range found {
 		wrong = append(wrong, fmt.Sprintf("%s is a %s, not a %s", k.Key, k.Is, k.Want))
-		mend = append(mend, fmt.Sprintf("RENAME %s %[1]s.foreign", k.Key))
+		renames = append(renames, fmt.Sprintf("RENAME %s %[1]s.foreign", k.Key))
 	}
-	if len(wrong) > 0 {
-		x.add("redis keys", Failed, strings.Join(wrong, "; "), means, strings.Join(mend, "; ")+". KEY_PREFIX keeps programs apart that share a Redis.")
-		return
-	}
-	x.add("redis keys", OK, "no foreign ones", means, "")
+	return answer{Failed, strings.Join(wrong, "; "), strings.Join(renames, "; ") + ". KEY_PREFIX keeps programs apart that share a Redis."}
 }
 
 // remedy says what mends the error of a call to Redis. The names of the variables that say where it
 // is begin with variables.
 func remedy(err error, variables string, o *redis.Options) string {
-	var lacks *stage.RightsError
 	var host x509.HostnameError
 	var certificate x509.CertificateInvalidError
 	switch {
-	case errors.As(err, &lacks):
-		return lacks.Grant
 	case errors.As(err, &host):
 		return "Name the server as its certificate does, in " + variables + "_URL or " + variables + "_HOST."
 	case errors.As(err, &certificate):
@@ -114,6 +111,7 @@ func remedy(err error, variables string, o *redis.Options) string {
 		return grant
 	}
 	change := advice(err, [][2]string{
+		{"it is a Sentinel", "A Sentinel has no data. Name its master in $_URL: redis://HOST:26379/0?master_name=NAME. SENTINEL MASTERS lists the names."},
 		{"knows no master", "Correct master_name= in $_URL. SENTINEL MASTERS, asked of a Sentinel, lists the names."},
 		{"Sentinel refuses", "Set $_SENTINEL_PASSWORD to the password of the Sentinels, and write a user, if they have one, before the @ of $_URL."},
 		{"the master that Sentinel names", "This machine must reach the master at the address that Sentinel gives it: replica-announce-ip in its redis.conf sets that."},

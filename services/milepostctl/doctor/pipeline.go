@@ -17,12 +17,12 @@ func (x *examination) pipeline(ctx context.Context) {
 		if strings.Contains(x.Without.Error(), "none has started") {
 			state = Warning
 		}
-		x.add("pipeline", state, x.Without.Error(), means, "Start the services.")
+		x.add("pipeline", means, answer{state, x.Without.Error(), "Start the services."})
 		return
 	}
 	seen, err := x.Pipeline.Observer(0).Observe(ctx)
 	if err != nil {
-		x.add("pipeline", Unknown, err.Error(), means, "Fix what is above first.")
+		x.add("pipeline", means, answer{Unknown, err.Error(), "Fix what is above first."})
 		return
 	}
 	rows := operate.Rows(seen)
@@ -40,7 +40,7 @@ func (x *examination) pipeline(ctx context.Context) {
 		}
 		found = append(found, p.Text)
 	}
-	x.add("pipeline", state, strings.Join(found, "; "), means, "`milepostctl status` says what to do about each.")
+	x.add("pipeline", means, answer{state, strings.Join(found, "; "), "`milepostctl status` says what to do about each."})
 	dead, backlogs := map[string]int{}, map[string]int{}
 	for _, c := range seen.Channels {
 		dead[c.Channel] = c.Dead
@@ -50,25 +50,19 @@ func (x *examination) pipeline(ctx context.Context) {
 			backlogs[r.Stage] = max(backlogs[r.Stage], r.Backlog)
 		}
 	}
-	x.limit("dead letters", dead, x.Limits.MaxDead, "Dead letters wait for a person. A channel keeps so many (MAX_DEAD); then the oldest are lost.",
-		"`milepostctl dead list` shows them with their errors. Fix the causes, then `milepostctl dead replay`; drop the rubbish.")
-	x.limit("backlog", backlogs, x.Limits.MaxBacklog, "When a required group has so many events to settle (MAX_BACKLOG), web-api answers 503.",
-		"Add replicas of the stage, or find out with `milepostctl status` what it waits for.")
+	x.add("dead letters", "Dead letters wait for a person. A channel keeps so many (MAX_DEAD); then the oldest are lost.", nearest(dead, x.Tuning.MaxDead,
+		"`milepostctl dead list` shows them with their errors. Fix the causes, then `milepostctl dead replay`; drop the rubbish."))
+	x.add("backlog", "When a required group has so many events to settle (MAX_BACKLOG), web-api answers 503.", nearest(backlogs, x.Tuning.MaxBacklog,
+		"Add replicas of the stage, or find out with `milepostctl status` what it waits for."))
 }
 
-// limit checks how near the largest of some counts is to its limit.
-func (x *examination) limit(check string, counts map[string]int, most int, means, change string) {
-	state, found, largest := OK, "none", 0
+// nearest says how near the largest of some counts is to its limit.
+func nearest(counts map[string]int, most int, change string) answer {
+	found, largest := "none", 0
 	for name, n := range counts {
 		if n > largest {
 			largest, found = n, fmt.Sprintf("%s has %d of %d", name, n, most)
 		}
 	}
-	switch {
-	case largest >= most*8/10:
-		state = Failed
-	case largest >= most/2:
-		state = Warning
-	}
-	x.add(check, state, found, means, change)
+	return nearness(float64(largest)/float64(most), found, 0.5, 0.8, change)
 }

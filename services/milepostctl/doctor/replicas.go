@@ -6,56 +6,40 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/milepost/milepost/pkg/event"
+	"github.com/milepost/milepost/pkg/stage/inspect"
 )
 
-// replication checks what a failover depends on: Sentinel, and the settings of all nodes.
-func (x *examination) replication(ctx context.Context, master *server) {
-	replicas := 0
-	for name, value := range master.info {
+// online counts the replicas of a master.
+func (s *server) online() (n int) {
+	for name, value := range s.info {
 		if strings.HasPrefix(name, "slave") && strings.Contains(value, "state=online") {
-			replicas++
+			n++
 		}
 	}
-	x.copies(replicas)
-	if x.Failover == nil {
-		return
-	}
-	x.failover(x.nodes(ctx, x.sentinels(ctx)))
+	return n
 }
 
-// nodes asks those that answer.
-func (x *examination) nodes(ctx context.Context, addrs []string) (all []*node) {
-	for _, addr := range addrs {
-		if n := x.node(ctx, addr); n != nil {
-			all = append(all, n)
-		}
-	}
-	return all
-}
-
-// copies checks WAIT_REPLICAS against the replicas of the master, or of that which has the fewest.
-func (x *examination) copies(replicas int) {
+// replicas compares WAIT_REPLICAS with the replicas of the master, or of that which has the fewest.
+func (x *examination) replicas(have int) {
 	const means = "web-api answers 201 only if WAIT_REPLICAS replicas of the master have the submission. With fewer than all, a failover may lose what was answered: the replica that takes over may not have it."
-	wait := x.Limits.WaitFor
-	found := fmt.Sprintf("WAIT_REPLICAS %d, replicas %d", wait, replicas)
+	wait := x.Tuning.WaitFor
+	a := judge(fmt.Sprintf("WAIT_REPLICAS %d, replicas %d", wait, have), wait == have, Warning, fmt.Sprintf("Set WAIT_REPLICAS=%d for web-api and the tool.", have))
 	switch {
-	case wait > replicas:
-		x.add("replicas", Failed, found, means, "Start the missing replicas, or lower WAIT_REPLICAS: until then submissions are answered 503.")
-	case replicas == 0 && (x.Cluster || x.Failover != nil):
-		x.add("replicas", Warning, found, means, "Give each master a replica: without one, its events wait until it is back.")
-	case wait < replicas:
-		x.add("replicas", Warning, found, means, fmt.Sprintf("Set WAIT_REPLICAS=%d for web-api and the tool.", replicas))
-	default:
-		x.add("replicas", OK, found, means, "")
+	case wait > have:
+		a.state, a.change = Failed, "Start the missing replicas, or lower WAIT_REPLICAS: until then submissions are answered 503."
+	case have == 0 && (x.Cluster || x.Failover != nil):
+		a.state, a.change = Warning, "Give each master a replica: without one, its events wait until it is back."
 	}
+	x.add("replicas", means, a)
 }
 
-// sentinels checks the Sentinels of the URL and returns the addresses of the master and its
-// replicas.
+// sentinels checks the Sentinels of the URL. It returns the addresses of the master and its replicas.
 func (x *examination) sentinels(ctx context.Context) (nodes []string) {
-	const means = "A majority of the Sentinels, and at least the quorum, must reach each other to replace a master."
 	f := x.Failover
 	var wrong []string
 	for _, addr := range f.SentinelAddrs {
@@ -83,90 +67,62 @@ func (x *examination) sentinels(ctx context.Context) (nodes []string) {
 		}
 		_ = s.Close() // nothing was written
 	}
-	found := fmt.Sprintf("%d agree", len(f.SentinelAddrs))
-	switch {
-	case len(wrong) > 0:
-		x.add("sentinels", Failed, strings.Join(wrong, "; "), means, "Start those that are missing, name all of them in REDIS_URL with addr=, and give all the same master and password.")
-	case len(f.SentinelAddrs) < 3:
-		x.add("sentinels", Warning, found, means, "Run three, on three machines: of two, the loss of one leaves no majority.")
-	default:
-		x.add("sentinels", OK, found, means, "")
+	a := judge(fmt.Sprintf("%d agree", len(f.SentinelAddrs)), len(f.SentinelAddrs) >= 3, Warning, "Run three, on three machines: of two, the loss of one leaves no majority.")
+	if len(wrong) > 0 {
+		a = answer{Failed, strings.Join(wrong, "; "), "Start those that are missing, name all of them in REDIS_URL with addr=, and give all the same master and password."}
 	}
+	x.add("sentinels", "A majority of the Sentinels, and at least the quorum, must reach each other to replace a master.", a)
 	return nodes
 }
 
-type node struct {
-	*server
-	addr string
-}
-
-// node asks one node, with the pipeline's credentials. It returns nil if that does not answer.
-func (x *examination) node(ctx context.Context, addr string) *node {
-	o := x.at(addr)
-	s, err := askServer(ctx, o, x.Timeout)
+// cluster checks the slots of a Redis Cluster and its nodes. It returns those that answer.
+func (x *examination) cluster(ctx context.Context, s *server) []*server {
+	c, err := inspect.AskCluster(ctx, s.rdb)
+	a := judge(fmt.Sprintf("%d of %d covered by %d masters", c.Covered, inspect.AllSlots, c.Masters), c.Covered == inspect.AllSlots, Failed,
+		"`redis-cli --cluster fix` gives the others to a master. Bring a lost one back first.")
 	if err != nil {
-		change := remedy(err, "REDIS", o)
-		if redis.HasErrorPrefix(err, "NOAUTH") || redis.HasErrorPrefix(err, "WRONGPASS") {
-			change = "Give all nodes the same users and passwords: requirepass or ACL SETUSER, and masterauth."
+		a = answer{Unknown, err.Error(), "Allow this user to read them: ACL SETUSER … +cluster|slots."}
+	}
+	x.add("cluster slots", "A shard whose slot has no master stops, and its events wait.", a)
+	x.replicas(c.Replicas)
+	return x.nodes(ctx, c.Nodes)
+}
+
+// shards checks SHARDS, and whether the largest stream can be moved to another master.
+func (x *examination) shards(ctx context.Context, nodes []*server) {
+	const means = "A slot is moved key by key, each as one argument of at most proto-max-bulk-len bytes. Meanwhile its master stands still, and is replaced if that takes cluster-node-timeout."
+	largest, n, err := x.Pipeline.Largest(ctx, event.Channels()...)
+	if n > 0 {
+		a := answer{OK, strconv.Itoa(n), ""}
+		if x.Shards != 0 && x.Shards != n {
+			a = answer{Failed, fmt.Sprintf("SHARDS is %d, but the pipeline has %d", x.Shards, n),
+				fmt.Sprintf("Set SHARDS=%d for all programs, or let the pipeline run empty and delete the key %spipeline.", n, x.Prefix)}
 		}
-		x.add("node "+addr, Failed, err.Error(), "Each node may become the master, so each must answer with the same user and password.", change)
-		return nil
+		x.add("shards", "The number is fixed when the pipeline first starts. A program with another one does not start.", a)
 	}
-	defer func() { _ = s.rdb.Close() }() // nothing was written
-	if s.info["role"] == "slave" && s.info["master_link_status"] != "up" {
-		x.add("node "+addr, Failed, "does not follow its master", "A replica that lags behind cannot take over without loss.",
-			"Look at its log: masterauth and masteruser must be the master's password and user.")
-	}
-	return &node{s, addr}
-}
-
-// setting is one that all nodes should have.
-type setting struct {
-	name, want, means string
-	ok                func(value string) bool
-}
-
-func exactly(want string) func(string) bool { return func(v string) bool { return v == want } }
-
-// failover checks that the nodes have the settings with which it loses nothing.
-func (x *examination) failover(nodes []*node) {
-	wait := x.Limits.WaitFor
-	if len(nodes) == 0 {
+	if err != nil {
+		x.add("slots can move", means, answer{Unknown, err.Error(), "If it is for rights, allow this user to ask: ACL SETUSER … +memory|usage."})
 		return
 	}
-	x.settingsOf(nodes, []setting{
-		{"replica-priority", "100", "Sentinel promotes the replica with the lowest value first, even one that lacks the last writes.",
-			func(v string) bool { return v != "0" && v == nodes[0].config["replica-priority"] }},
-		{"min-replicas-to-write", strconv.Itoa(wait), "A master that lost its replicas must stop taking writes, or it goes on beside the new one. It should be WAIT_REPLICAS.",
-			exactly(strconv.Itoa(wait))},
-		{"min-replicas-max-lag", "2", "So many seconds an abandoned master goes on.",
-			func(v string) bool { return v == "2" || v == "3" || wait == 0 }},
-		{"repl-diskless-load", "disabled", "Otherwise a replica may throw its data away before it has the master's.", exactly("disabled")},
-		{"appendonly", "yes", "Each node may become the master.", exactly("yes")},
-		{"appendfsync", "always", "Each node may become the master.", exactly("always")},
-	})
+	// A node stands still for so long for each entry, as measured with 100,000 entries.
+	still := time.Duration(largest.Entries) * 630 * time.Nanosecond
+	bytes, patience := least(nodes, "proto-max-bulk-len"), time.Duration(least(nodes, "cluster-node-timeout"))*time.Millisecond
+	found := "no stream yet"
+	if largest.Bytes > 0 {
+		found = fmt.Sprintf("the largest stream is %s of shard %d: %s, %d entries; a move takes %s and at most %s",
+			largest.Key, largest.Shard, size(float64(largest.Bytes)), largest.Entries, still.Round(time.Millisecond), size(bytes))
+	}
+	fits := bytes == 0 || float64(largest.Bytes) <= bytes/2
+	x.add("slots can move", means, judge(found, fits && (patience == 0 || still <= patience/2), Warning,
+		"Let the stages work off the backlog, or drop dead letters, before slots are moved: `milepostctl status --shards`."))
 }
 
-// settingsOf checks the settings of the nodes, of which there is one.
-func (x *examination) settingsOf(nodes []*node, settings []setting) {
-	for _, c := range settings {
-		var wrong, silent []string
-		for _, n := range nodes {
-			switch v, told := n.config[c.name]; {
-			case !told:
-				silent = append(silent, n.addr)
-			case !c.ok(v):
-				wrong = append(wrong, n.addr+" has "+v)
-			}
-		}
-		check := "nodes " + c.name
-		switch {
-		case len(wrong) > 0:
-			x.add(check, Warning, strings.Join(wrong, "; "), c.means, fmt.Sprintf("On each node: CONFIG SET %s %s, and the same in its redis.conf.", c.name, c.want))
-		case len(silent) > 0:
-			x.add(check, Unknown, "not told by "+strings.Join(silent, ", "), c.means, "Allow this user to read it: ACL SETUSER … +config|get.")
-		default:
-			x.add(check, OK, nodes[0].config[c.name], c.means, "")
+// least is the lowest value of a setting of the nodes that tell it; 0 if none does.
+func least(nodes []*server, name string) (lowest float64) {
+	for _, s := range nodes {
+		if v, err := strconv.ParseFloat(s.config[name], 64); err == nil && (lowest == 0 || v < lowest) {
+			lowest = v
 		}
 	}
+	return lowest
 }

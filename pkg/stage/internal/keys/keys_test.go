@@ -14,7 +14,7 @@ func TestShards(t *testing.T) {
 	}
 	for n := range 257 {
 		for i, slot := range Slots(n) {
-			if slot*n/slots != i {
+			if slot*n/AllSlots != i {
 				t.Errorf("shard %d of %d has slot %d, which is in another range", i, n, slot)
 			}
 		}

@@ -1,12 +1,13 @@
 package keys
 
 import (
+	"net"
 	"strconv"
 	"strings"
 )
 
-// slots is how many a Redis Cluster has.
-const slots = 16384
+// AllSlots is how many slots a Redis Cluster has.
+const AllSlots = 16384
 
 // Slot is the slot of a key in a Redis Cluster: CRC-16/XMODEM of the key, or of its tag in braces.
 func Slot(key string) int {
@@ -26,7 +27,7 @@ func Slot(key string) int {
 			}
 		}
 	}
-	return int(crc) % slots
+	return int(crc) % AllSlots
 }
 
 // tags are those of n shards. Shard i has the smallest number whose slot is in the ith of n equal
@@ -35,7 +36,7 @@ func tags(n int) []string {
 	all := make([]string, n)
 	for left, number := n, 0; left > 0; number++ {
 		tag := strconv.Itoa(number)
-		if i := Slot(tag) * n / slots; all[i] == "" {
+		if i := Slot(tag) * n / AllSlots; all[i] == "" {
 			all[i] = tag
 			left--
 		}
@@ -59,4 +60,17 @@ func Shards(prefix string, n int) []Names {
 		all[i] = Names{Prefix: prefix, Base: prefix + "{" + tag + "}"}
 	}
 	return all
+}
+
+// NodeAddress is the address that the node at from gave for another one or, without a host, for
+// itself. It is "" if the node does not know it.
+func NodeAddress(from, given string) string {
+	host, port, err := net.SplitHostPort(given)
+	if err != nil || host == "?" || port == "0" {
+		return ""
+	}
+	if host == "" {
+		host, _, _ = net.SplitHostPort(from)
+	}
+	return net.JoinHostPort(host, port)
 }
