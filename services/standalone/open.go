@@ -36,7 +36,7 @@ func open(ctx context.Context, cfg Config, p *program.Process) (o *opened, err e
 		return o, err
 	}
 	o.later(o.stores.close)
-	redis := config.Redis{RedisURL: o.stores.redisURL}
+	redis := config.Redis{RedisURL: o.stores.redisURL, KeyPrefix: cfg.KeyPrefix}
 	if o.broker, err = p.Open(config.Broker{Redis: redis, Tuning: cfg.Tuning}); err != nil {
 		return o, err
 	}
@@ -47,7 +47,7 @@ func open(ctx context.Context, cfg Config, p *program.Process) (o *opened, err e
 	o.later(func() error { return o.docs.Close(context.WithoutCancel(ctx)) })
 	p.Admin.Registry().MustRegister(o.docs)
 	p.Admin.Watch("mongo", o.docs.Ready)
-	o.answers = cache.Open(cfg.CacheOptions(redis), "", p.Log)
+	o.answers = cache.Open(cfg.CacheOptions(redis), string(cfg.KeyPrefix), p.Log)
 	o.later(o.answers.Close)
 	p.Admin.RedisPool("cache", o.answers.Pool)
 	if o.users, err = listenNear("127.0.0.1:8001"); err != nil {

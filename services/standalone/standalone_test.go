@@ -145,8 +145,15 @@ var newYork = regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d,\d{3} root INFO Email sent
 func TestSubmissionBecomesALine(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
 		env := environment(t, t.TempDir())
-		env["REDIS_URL"] = "redis://" + o.Addr + "/0"
+		env["REDIS_URL"], env["KEY_PREFIX"] = "redis://"+o.Addr+"/3", "shop:"
 		submissionBecomesALine(t, env)
+		other := *o
+		other.DB = 3
+		for _, key := range stagetest.Client(t, &other).Keys(t.Context(), "*").Val() {
+			if !strings.HasPrefix(key, "shop:") {
+				t.Errorf("key %q does not begin with KEY_PREFIX", key)
+			}
+		}
 	})
 	t.Run("its own", func(t *testing.T) { t.Parallel(); submissionBecomesALine(t, environment(t, t.TempDir())) })
 	t.Run("its own, which REDIS_URL names", func(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 // Stores configures the stores: real ones by their URLs, else embedded ones.
 type Stores struct {
 	RedisURL      config.RedisURL     `env:"REDIS_URL" secret:"yes" help:"a Redis to use instead of the embedded one, such as redis://127.0.0.1:6379/0; the address in EMBEDDED_REDIS is the embedded one"`
+	KeyPrefix     config.KeyPrefix    `env:"KEY_PREFIX" help:"stands before every key and channel, such as shop:; needed if pipelines share a Redis"`
 	MongoURL      config.MongoURL     `env:"MONGO_URL" secret:"yes" help:"a MongoDB to use instead of the embedded store, such as mongodb://127.0.0.1:27017/"`
 	MongoDatabase config.DatabaseName `env:"MONGO_DATABASE" envDefault:"milepost" help:"database that holds the collection users"`
 	RedisListen   config.Address      `env:"EMBEDDED_REDIS" envDefault:"127.0.0.1:6390" help:"address of the embedded Redis, for redis-cli and services beside this one"`
