@@ -1,13 +1,13 @@
-package stage
+package stage_test
 
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/stagetest"
 	"github.com/redis/go-redis/v9"
 )
@@ -16,35 +16,27 @@ import (
 // it.
 func TestBase(t *testing.T) {
 	stagetest.Both(t, func(t *testing.T, o *redis.Options) {
-		b, err := Open(Options{Redis: o, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Lease: time.Second, Prefix: "base:"})
-		stagetest.OK(t, err)
-		t.Cleanup(func() { b.Close() })
+		b := open(t, o, func(o *stage.Options) { o.Prefix = "base:" })
 		handled := make(chan string, 100)
-		run := func(c Config, h Handler) {
-			s, err := b.New(c, h)
-			stagetest.OK(t, err)
-			stagetest.Run(t, s)
-			stagetest.Eventually(t, c.Name+" is ready", func() bool { return s.Ready() == nil })
-		}
-		run(Config{Name: "first", In: "in", Out: []Output{{Channel: "mid"}}, BackoffMin: time.Hour, BackoffMax: time.Hour},
-			Each(func(_ context.Context, e Event[string]) (string, error) {
+		start(t, b, stage.Config{Name: "first", In: "in", Out: []stage.Output{{Channel: "mid"}}, BackoffMin: time.Hour, BackoffMax: time.Hour},
+			stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) {
 				switch e.Body {
 				case "dead":
-					return "", Permanent(errors.New("no"))
+					return "", stage.Permanent(errors.New("no"))
 				case "retry":
 					return "", errors.New("later")
 				}
 				return e.Body, nil
 			}))
-		run(Config{Name: "second", In: "mid", Consumer: "lasting"}, Each(func(_ context.Context, e Event[string]) (Nothing, error) {
-			handled <- e.Body
-			return Nothing{}, nil
-		}))
-		p := b.Publisher("edge", "in")
-		t.Cleanup(func() { p.Close() })
+		start(t, b, stage.Config{Name: "second", In: "mid", Consumer: "lasting"},
+			stage.Each(func(_ context.Context, e stage.Event[string]) (stage.Nothing, error) {
+				handled <- e.Body
+				return stage.Nothing{}, nil
+			}))
+		p := publisher(t, b, "in")
 		var good string
 		for _, body := range []string{"dead", "retry", "good"} {
-			r, err := p.Publish(t.Context(), Submission{Body: body, Track: true, Key: body, Limits: []Limit{{Name: "l", Max: 10, Per: time.Hour}}})
+			r, err := p.Publish(t.Context(), stage.Submission{Body: body, Track: true, Key: body, Limits: []stage.Limit{{Name: "l", Max: 10, Per: time.Hour}}})
 			stagetest.OK(t, err)
 			good = r.ID
 		}
@@ -77,7 +69,7 @@ func TestPrefixNeeded(t *testing.T) {
 		database int
 		ok       bool
 	}{{"", 0, true}, {"", 1, false}, {"shop:", 1, true}, {"{shop}", 0, false}, {"two words", 0, false}, {strings.Repeat("x", 65), 0, false}} {
-		b, err := Open(Options{Redis: &redis.Options{Addr: "127.0.0.1:1", DB: tc.database}, Prefix: tc.prefix})
+		b, err := stage.Open(stage.Options{Redis: &redis.Options{Addr: "127.0.0.1:1", DB: tc.database}, Prefix: tc.prefix})
 		if (err == nil) != tc.ok {
 			t.Errorf("Open with prefix %q in database %d = %v; want it to work: %t", tc.prefix, tc.database, err, tc.ok)
 		}

@@ -108,9 +108,6 @@ func CheckPrefix(prefix string, database int) error {
 	return nil
 }
 
-// Prefix stands before every key and channel of the pipeline.
-func (b *Broker) Prefix() string { return b.opt.Prefix }
-
 // Link is for the packages below this one, which share the broker's connection. In a cluster it
 // reaches only the key pipeline; see Shards.
 func (b *Broker) Link() *link.Link { return b.link }

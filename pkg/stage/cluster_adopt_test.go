@@ -29,8 +29,7 @@ func TestClusterAdoption(t *testing.T) {
 	}
 	c := stagetest.ShardedOf(t, 3, false)
 	b := openCluster(t, c)
-	p := b.Publisher("edge", "in")
-	t.Cleanup(func() { p.Close() })
+	p := publisher(t, b, "in")
 	nodes := make([]*redis.Client, len(c.Servers))
 	for i, s := range c.Servers {
 		nodes[i] = s.Client()
@@ -179,9 +178,7 @@ func TestClusterRights(t *testing.T) {
 		o.Redis, o.Prefix = &app, "shop:"
 	})
 	got := new(tally)
-	s, err := b.New(stage.Config{Name: "s", In: "in"}, got.sink())
-	stagetest.OK(t, err)
-	stagetest.Run(t, s)
+	s, _ := running(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
 	asked, last := map[string]bool{}, ""
 	stagetest.Eventually(t, "it has the rights that it asks for", func() bool {
 		err := b.Ping(t.Context())

@@ -130,9 +130,7 @@ func TestProxy(t *testing.T) {
 			if err := b.Ping(t.Context()); err == nil || !strings.Contains(err.Error(), says) {
 				t.Errorf("Ping: %v, want %q", err, says)
 			}
-			x, err := b.New(stage.Config{Name: "one", In: "in"}, new(tally).sink())
-			stagetest.OK(t, err)
-			stagetest.Run(t, x)
+			x, _ := running(t, b, stage.Config{Name: "one", In: "in"}, new(tally).sink())
 			stagetest.Eventually(t, "the stage says it", func() bool { err := x.Ready(); return err != nil && strings.Contains(err.Error(), says) })
 		})
 	}
@@ -158,9 +156,7 @@ func TestClusterUncovered(t *testing.T) {
 		stagetest.OK(t, rdb.ConfigSet(t.Context(), "cluster-require-full-coverage", "no").Err())
 		_ = rdb.ClusterDelSlots(t.Context(), slot).Err() // a node may not know whose it is
 	}
-	x, err := openCluster(t, c).New(stage.Config{Name: "one", In: "in"}, new(tally).sink())
-	stagetest.OK(t, err)
-	stagetest.Run(t, x)
+	x, _ := running(t, openCluster(t, c), stage.Config{Name: "one", In: "in"}, new(tally).sink())
 	stagetest.Eventually(t, "the stage says which shard is not served", func() bool {
 		return strings.Contains(fmt.Sprint(x.Ready()), "shard 5: CLUSTERDOWN Hash slot not served")
 	})

@@ -27,16 +27,9 @@ func openCluster(t *testing.T, c *stagetest.Sharded, change ...func(*stage.Optio
 func flow(t *testing.T, b *stage.Broker) *tally {
 	t.Helper()
 	end := new(tally)
-	for _, c := range []stage.Config{{Name: "first", In: "in", Out: []stage.Output{{Channel: "mid"}}}, {Name: "second", In: "mid"}} {
-		h := end.sink()
-		if c.Name == "first" {
-			h = stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) { return e.Body, nil })
-		}
-		s, err := b.New(c, h)
-		stagetest.OK(t, err)
-		stagetest.Run(t, s)
-		stagetest.Eventually(t, c.Name+" is ready", func() bool { return s.Ready() == nil })
-	}
+	start(t, b, stage.Config{Name: "first", In: "in", Out: []stage.Output{{Channel: "mid"}}},
+		stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) { return e.Body, nil }))
+	start(t, b, stage.Config{Name: "second", In: "mid"}, end.sink())
 	return end
 }
 
@@ -47,8 +40,7 @@ func TestCluster(t *testing.T) {
 	c := stagetest.ShardedOf(t, 3, false)
 	b := openCluster(t, c, func(o *stage.Options) { o.Prefix = "shop:" })
 	end := flow(t, b)
-	p := b.Publisher("edge", "in")
-	t.Cleanup(func() { p.Close() })
+	p := publisher(t, b, "in")
 	ids := map[string]bool{}
 	publish := func(s stage.Submission) stage.Receipt {
 		t.Helper()
@@ -144,8 +136,7 @@ func TestClusterMoves(t *testing.T) {
 	c := stagetest.ShardedOf(t, 2, false)
 	b := openCluster(t, c, func(o *stage.Options) { o.Shards = 2 })
 	end := flow(t, b)
-	p := b.Publisher("edge", "in")
-	t.Cleanup(func() { p.Close() })
+	p := publisher(t, b, "in")
 	slots := []int{}
 	for _, tag := range []string{"3", "2", "1", "0"} { // those of two shards are among the smallest
 		slot, err := c.Client().ClusterKeySlot(t.Context(), tag).Result()
@@ -239,12 +230,9 @@ func TestClusterMasterAway(t *testing.T) {
 	c := stagetest.ShardedOf(t, 3, false)
 	b := openCluster(t, c)
 	end := new(tally)
-	s, err := b.New(stage.Config{Name: "s", In: "in"}, end.sink())
-	stagetest.OK(t, err)
-	stagetest.Run(t, s)
+	s, _ := running(t, b, stage.Config{Name: "s", In: "in"}, end.sink())
 	stagetest.Eventually(t, "the stage is ready", func() bool { return s.Ready() == nil })
-	p := b.Publisher("edge", "in")
-	t.Cleanup(func() { p.Close() })
+	p := publisher(t, b, "in")
 	var kept []string
 	publish := func() (refused int) {
 		for range 32 {
@@ -271,9 +259,7 @@ func TestClusterMasterAway(t *testing.T) {
 		t.Errorf("Ping while two masters answer: %v", err)
 	}
 	stagetest.Eventually(t, "what the others got arrives", func() bool { return end.len() >= len(kept)-16 })
-	late, err := b.New(stage.Config{Name: "late", In: "in"}, new(tally).sink())
-	stagetest.OK(t, err)
-	stagetest.Run(t, late)
+	running(t, b, stage.Config{Name: "late", In: "in"}, new(tally).sink())
 	stagetest.Eventually(t, "a stage that starts now has ticked", func() bool { return figure(t, b, "stage_consumers", "late") == 1 })
 	if lost, ok := findFigure(t, b, "stage_lost_entries", "late"); ok {
 		t.Errorf("stage_lost_entries is %v although a shard is away: what the shard has lost is missing, and would look like a new loss", lost)
@@ -295,9 +281,7 @@ func TestClusterIdle(t *testing.T) {
 	t.Parallel()
 	c := stagetest.ShardedOf(t, 3, false)
 	b := openCluster(t, c, func(o *stage.Options) { o.Lease = 3 * time.Second })
-	s, err := b.New(stage.Config{Name: "s", In: "in"}, new(tally).sink())
-	stagetest.OK(t, err)
-	stagetest.Run(t, s)
+	s, _ := running(t, b, stage.Config{Name: "s", In: "in"}, new(tally).sink())
 	stagetest.Eventually(t, "the stage is ready", func() bool { return s.Ready() == nil })
 	nodes := make([]*redis.Client, len(c.Servers))
 	for i, x := range c.Servers {

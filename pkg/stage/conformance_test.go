@@ -30,12 +30,18 @@ func open(t testing.TB, o *redis.Options, change ...func(*stage.Options)) *stage
 	return b
 }
 
-// start runs a stage until stop is called or the test ends, and waits until it reads.
-func start(t testing.TB, b *stage.Broker, c stage.Config, h stage.Handler) (stop func()) {
+// running runs a stage until stop is called or the test ends.
+func running(t testing.TB, b *stage.Broker, c stage.Config, h stage.Handler) (s *stage.Stage, stop func()) {
 	t.Helper()
 	s, err := b.New(c, h)
 	stagetest.OK(t, err)
-	stop = stagetest.Run(t, s)
+	return s, stagetest.Run(t, s)
+}
+
+// start is running, and waits until the stage reads.
+func start(t testing.TB, b *stage.Broker, c stage.Config, h stage.Handler) (stop func()) {
+	t.Helper()
+	s, stop := running(t, b, c, h)
 	stagetest.Eventually(t, "stage "+c.Name+" is ready", func() bool { return s.Ready() == nil })
 	return stop
 }

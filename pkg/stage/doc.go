@@ -66,7 +66,7 @@
 //
 // Call a handler's function with an Event you made. For a whole stage, package stagetest starts an
 // embedded or a real Redis, and its Eventually waits with a deadline: see the example "Test". The
-// build tag killpoints ends a program at a named point (kill_on.go).
+// build tag killpoints ends a program at a named point (package killpoint).
 //
 // # Where things are
 //

@@ -137,9 +137,7 @@ func TestTickLacksRights(t *testing.T) {
 	o.Username, o.Password = "app", "secret"
 	b := open(t, o)
 	var got tally
-	s, err := b.New(stage.Config{Name: "s", In: "in"}, got.sink())
-	stagetest.OK(t, err)
-	stagetest.Run(t, s)
+	s, _ := running(t, b, stage.Config{Name: "s", In: "in"}, got.sink())
 	stagetest.Eventually(t, "it is ready", func() bool { return s.Ready() == nil })
 	admin.Do(t.Context(), "ACL", "SETUSER", "app", "-zrangebyscore")
 	stagetest.Eventually(t, "it says what is missing", func() bool {

@@ -122,9 +122,7 @@ func TestPause(t *testing.T) {
 			got.add(e.ID, e.Body)
 			return stage.Nothing{}, nil
 		})
-		s, err := b.New(c, h)
-		stagetest.OK(t, err)
-		stagetest.Run(t, s)
+		s, _ := running(t, b, c, h)
 		ids := publish(t, publisher(t, b, "in"), numbered("", 50)...)
 		stagetest.Eventually(t, "the stage says why it does not work", func() bool {
 			err := s.Ready()

@@ -51,15 +51,12 @@ func tryRights(t *testing.T, rules string) {
 	stagetest.OK(t, err)
 	t.Cleanup(func() { b.Close() })
 	handled := make(chan string, 10)
-	s, err := b.New(stage.Config{Name: "first", In: "in", Out: []stage.Output{{Channel: "out", Unread: true}}},
+	s, _ := running(t, b, stage.Config{Name: "first", In: "in", Out: []stage.Output{{Channel: "out", Unread: true}}},
 		stage.Each(func(_ context.Context, e stage.Event[string]) (string, error) {
 			handled <- e.Body
 			return e.Body, nil
 		}))
-	stagetest.OK(t, err)
-	stagetest.Run(t, s)
-	p := b.Publisher("edge", "in")
-	t.Cleanup(func() { p.Close() })
+	p := publisher(t, b, "in")
 	submission := stage.Submission{Body: "x", Track: true, Key: "k", Limits: []stage.Limit{{Name: "l", Max: 9, Per: time.Hour}}}
 	var lacks *stage.RightsError
 	if _, err := p.Publish(t.Context(), submission); !errors.As(err, &lacks) || !errors.Is(err, stage.ErrUnavailable) {
@@ -127,8 +124,7 @@ func TestRefusedWhileRunning(t *testing.T) {
 			b, err := stage.Open(stage.Options{Redis: o})
 			stagetest.OK(t, err)
 			t.Cleanup(func() { b.Close() })
-			p := b.Publisher("edge", "in")
-			t.Cleanup(func() { p.Close() })
+			p := publisher(t, b, "in")
 			if _, err := p.Publish(t.Context(), stage.Submission{Body: "x"}); err != nil {
 				t.Fatal(err)
 			}

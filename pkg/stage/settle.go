@@ -12,6 +12,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
 	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
+	"github.com/milepost/milepost/pkg/stage/killpoint"
 )
 
 // entryMost is how many bytes of a payload are adopted, and how many a dead letter keeps.
@@ -120,11 +121,11 @@ func (t *settler) settle(ctx context.Context, batch []settlement) bool {
 		var reply settleReply
 		if err == nil {
 			t.args = l.settleArgs(t.args[:0], batch)
-			killSoon("stage.settle-sent")
+			killpoint.Soon("stage.settle-sent")
 			err = l.link.RunJSONVia(ctx, link.Over(t.conn), &reply, script.Settle, t.keys, t.args...)
 		}
 		if err == nil {
-			killPoint("stage.after-settle")
+			killpoint.Pass("stage.after-settle")
 			l.gate.open(settling, "")
 			l.settled(ctx, batch, reply)
 			return true

@@ -12,6 +12,7 @@ import (
 	"github.com/milepost/milepost/pkg/stage/internal/keys"
 	"github.com/milepost/milepost/pkg/stage/internal/poison"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
+	"github.com/milepost/milepost/pkg/stage/killpoint"
 )
 
 // work handles deliveries from the queue until the queue is closed.
@@ -51,9 +52,9 @@ func (s *Stage) call(ctx context.Context, in []*delivery) []Result {
 				ended <- fmt.Errorf("panic: %v", p)
 			}
 		}()
-		killPoint("stage.before-handler")
+		killpoint.Pass("stage.before-handler")
 		s.h.call(limited, in, out)
-		killPoint("stage.after-handler")
+		killpoint.Pass("stage.after-handler")
 		ended <- nil
 	}()
 	if err := s.answer(ctx, ended); err != nil {

@@ -5,6 +5,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 func ExampleLine() {
@@ -16,9 +18,7 @@ func ExampleLine() {
 func TestLine(t *testing.T) {
 	zone := func(name string) *time.Location {
 		l, err := time.LoadLocation(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		return l
 	}
 	at := time.Date(2026, 7, 1, 21, 36, 47, 7_999_999, time.UTC)

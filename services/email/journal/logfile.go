@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/milepost/milepost/pkg/stage/killpoint"
 )
 
 // logFile is the log: the file at path, and the files that it was renamed to.
@@ -81,18 +83,18 @@ func (l *logFile) needsBreak(size int64) (bool, error) {
 }
 
 func (l *logFile) append(lines []byte) error {
-	if killing {
+	if killpoint.On {
 		half := len(lines) / 2
 		if _, err := l.f.Write(lines[:half]); err != nil {
 			return err
 		}
-		killPoint("journal.mid-line")
+		killpoint.Pass("journal.mid-line")
 		lines = lines[half:]
 	}
 	if _, err := l.f.Write(lines); err != nil {
 		return err
 	}
-	killPoint("journal.after-line")
+	killpoint.Pass("journal.after-line")
 	return nil
 }
 
@@ -242,12 +244,12 @@ func fill(name string, r *record) (bool, error) {
 		}
 	}
 	lines, offset := r.lines, r.offset
-	if killing {
+	if killpoint.On {
 		half := len(lines) / 2
 		if _, err := f.WriteAt(lines[:half], offset); err != nil {
 			return false, err
 		}
-		killPoint("journal.mid-recovery")
+		killpoint.Pass("journal.mid-recovery")
 		lines, offset = lines[half:], offset+int64(half)
 	}
 	if _, err := f.WriteAt(lines, offset); err != nil {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/killpoint"
 )
 
 // roll moves the events of the active segment to ids.db, begins the next segment and forgets the
@@ -27,19 +29,19 @@ func (j *Journal) tryRoll(now time.Time) error {
 	if err := j.ids.add(old.number, old.events, old.newest, now.Add(-j.o.Keep-forgetMargin)); err != nil {
 		return err
 	}
-	killPoint("journal.after-seal")
+	killpoint.Pass("journal.after-seal")
 	next, err := createSegment(j.name(old.number+1), old.number+1, old.identity)
 	if err != nil {
 		return err
 	}
-	killPoint("journal.after-next")
+	killpoint.Pass("journal.after-next")
 	clear(old.events)
 	next.events = old.events // it has grown to its size
 	j.active = next
 	if err := errors.Join(old.f.Close(), j.tidy()); err != nil { // the next Open tidies again
 		j.o.Log.Warn("old journal segment not removed", "err", err)
 	}
-	killPoint("journal.after-remove")
+	killpoint.Pass("journal.after-remove")
 	return nil
 }
 

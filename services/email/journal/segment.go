@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/killpoint"
 )
 
 // segment is the file that records are added to: a header line, then records as in record.go. Its
@@ -134,12 +136,12 @@ func (s *segment) add(r *record) error {
 		return err
 	}
 	s.torn = true
-	killPoint("journal.before-record")
-	if killing {
+	killpoint.Pass("journal.before-record")
+	if killpoint.On {
 		if _, err := s.f.WriteAt(b[:len(b)/2], s.size); err != nil {
 			return err
 		}
-		killPoint("journal.mid-record")
+		killpoint.Pass("journal.mid-record")
 	}
 	if _, err := s.f.WriteAt(b, s.size); err != nil {
 		return errors.Join(err, s.mend())
@@ -147,7 +149,7 @@ func (s *segment) add(r *record) error {
 	if err := s.f.Sync(); err != nil {
 		return errors.Join(err, s.mend())
 	}
-	killPoint("journal.after-record")
+	killpoint.Pass("journal.after-record")
 	s.torn = false
 	s.size += int64(len(b))
 	r.mark = s.size - 1

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/milepost/milepost/pkg/stage/stagetest"
 )
 
 // TestStats writes, rotates, seals and recovers, and compares the figures with the files.
@@ -13,14 +15,10 @@ func TestStats(t *testing.T) {
 	check := func(j *Journal, want Stats) {
 		t.Helper()
 		files, err := os.ReadDir(path + ".journal")
-		if err != nil {
-			t.Fatal(err)
-		}
+		stagetest.OK(t, err)
 		for _, f := range files {
 			fi, err := f.Info()
-			if err != nil {
-				t.Fatal(err)
-			}
+			stagetest.OK(t, err)
 			want.Size += fi.Size()
 		}
 		got := j.Stats()

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/killpoint"
 )
 
 // syncEvery is how long lines are only in the journal on the disk, and in the log in memory. Until
@@ -90,7 +92,7 @@ func (j *Journal) synced(newest *record, err error) {
 		_ = os.Remove(j.bootFile())
 		return
 	}
-	killPoint("journal.after-sync")
+	killpoint.Pass("journal.after-sync")
 	if err := j.active.note(newest, done); err != nil {
 		j.o.Log.Warn("journal's mark not written", "err", err)
 	}

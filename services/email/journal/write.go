@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/milepost/milepost/pkg/stage/killpoint"
 )
 
 // Write appends the lines to the log in this order, without those of known events, and returns once
@@ -121,7 +123,7 @@ func (j *Journal) finish() error {
 		j.loose = append(j.loose, j.last)
 		j.wakeSync()
 		j.last = nil
-		killPoint("journal.after-mark")
+		killpoint.Pass("journal.after-mark")
 	}
 	if len(j.active.events) >= j.o.Segment {
 		j.roll(time.Now())

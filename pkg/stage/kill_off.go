@@ -1,6 +1,0 @@
-//go:build !killpoints
-
-package stage
-
-func killPoint(string) {}
-func killSoon(string)  {}
