@@ -70,8 +70,10 @@
 //
 // # Where things are
 //
-// This package is the runtime: publish.go, read.go, queue.go, work.go (handling), settle.go,
-// tick.go (chores), adopt.go, run.go (start and drain). Package inspect is for tools. internal/keys
-// lists every key, internal/script has the Lua scripts with their arguments and replies,
-// internal/poison the rule for entries that end processes.
+// This package is the runtime. Its files, in the order in which an entry meets them: publish.go,
+// lane.go (a stage's work on one shard), read.go, hand.go, queue.go, work.go (handling), settle.go,
+// tick.go (chores), adopt.go, run.go (start and drain); for a Redis Cluster shard.go, cluster.go,
+// feed.go and writer.go. Package inspect is for tools. internal/keys lists every key,
+// internal/script has the Lua scripts with their arguments and replies, internal/poison the rule
+// for entries that end processes. ARCHITECTURE.md at the root goes through all of it.
 package stage
