@@ -47,6 +47,15 @@ func allowed(policies []*networkingv1.NetworkPolicy, from, to end, port int) boo
 	return out && in
 }
 
+func policiesOf(all []runtime.Object) (policies []*networkingv1.NetworkPolicy) {
+	for _, o := range all {
+		if p, ok := o.(*networkingv1.NetworkPolicy); ok {
+			policies = append(policies, p)
+		}
+	}
+	return policies
+}
+
 func onPort(ports []networkingv1.NetworkPolicyPort, port int) bool {
 	return len(ports) == 0 || slices.ContainsFunc(ports, func(p networkingv1.NetworkPolicyPort) bool {
 		return (p.Protocol == nil || *p.Protocol == corev1.ProtocolTCP) && *p.Port == intstr.FromInt(port)
@@ -68,7 +77,8 @@ func isPeer(peers []networkingv1.NetworkPolicyPeer, e end) bool {
 func TestNetworkPolicies(t *testing.T) {
 	documents, _ := render(t, "milepost", values(t, "", "broker: {extraIngress: [{from: [{podSelector: {matchLabels: {app: guest}}}], ports: [{port: 6379}]}]}"))
 	others, _ := render(t, "second", nil)
-	var policies []*networkingv1.NetworkPolicy
+	all := append(objects(t, documents), objects(t, others)...)
+	policies := policiesOf(all)
 	ends := map[string]end{
 		"stranger":   {},
 		"guest":      {labels: map[string]string{"app": "guest"}},
@@ -76,18 +86,15 @@ func TestNetworkPolicies(t *testing.T) {
 		"prometheus": {elsewhere: true, labels: map[string]string{"app.kubernetes.io/name": "prometheus"}},
 	}
 	ports := map[int]bool{}
-	for _, o := range append(objects(t, documents), objects(t, others)...) {
-		if p, ok := o.(*networkingv1.NetworkPolicy); ok {
-			if !slices.Equal(p.Spec.PolicyTypes, []networkingv1.PolicyType{"Ingress", "Egress"}) {
-				t.Errorf("%s: types %q", p.Name, p.Spec.PolicyTypes)
-			}
-			policies = append(policies, p)
+	for _, p := range policies {
+		if !slices.Equal(p.Spec.PolicyTypes, []networkingv1.PolicyType{"Ingress", "Egress"}) {
+			t.Errorf("%s: types %q", p.Name, p.Spec.PolicyTypes)
 		}
-		for name, p := range pods([]runtime.Object{o}) {
-			ends[strings.TrimPrefix(name, "milepost-")] = end{labels: p.Labels}
-			for _, port := range p.Spec.Containers[0].Ports {
-				ports[int(port.ContainerPort)] = true
-			}
+	}
+	for name, p := range pods(all) {
+		ends[strings.TrimPrefix(name, "milepost-")] = end{labels: p.Labels}
+		for _, port := range p.Spec.Containers[0].Ports {
+			ports[int(port.ContainerPort)] = true
 		}
 	}
 	want := map[string]string{ // to → from, beside their equals in the second release

@@ -8,7 +8,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/milepost/milepost/pkg/config"
 )
@@ -56,13 +55,8 @@ func TestSentinel(t *testing.T) {
 
 // Nodes and Sentinels reach each other, who uses the broker reaches both, and nobody else does.
 func TestSentinelPolicies(t *testing.T) {
-	var policies []*networkingv1.NetworkPolicy
 	all := rendered(t, "milepost", "broker: {mode: sentinel}")
-	for _, o := range all {
-		if p, ok := o.(*networkingv1.NetworkPolicy); ok {
-			policies = append(policies, p)
-		}
-	}
+	policies := policiesOf(all)
 	ends := map[string]end{"stranger": {}}
 	for name, p := range pods(all) {
 		ends[strings.TrimPrefix(name, "milepost-")] = end{labels: p.Labels}
@@ -84,12 +78,7 @@ func TestSentinelPolicies(t *testing.T) {
 // the policies open the ports of all of them, and the chart runs no broker.
 func TestCluster(t *testing.T) {
 	all := rendered(t, "milepost", `{broker: {mode: cluster, external: {host: n0}, cluster: {nodes: [n1, "n2:7000"], shards: 32, waitReplicas: 1}, auth: {enabled: true, existingSecret: s}}, tools: {enabled: true}}`)
-	var policies []*networkingv1.NetworkPolicy
-	for _, o := range all {
-		if p, ok := o.(*networkingv1.NetworkPolicy); ok {
-			policies = append(policies, p)
-		}
-	}
+	policies := policiesOf(all)
 	for name, p := range pods(all) {
 		uses := name != "milepost-cache" && name != "milepost-mongo"
 		for _, port := range []int{6379, 7000} {
