@@ -144,6 +144,9 @@ func Problems(s inspect.Seen, tool string) []Problem {
 				Do: otherKey,
 			})
 		}
+		for _, g := range c.Groups {
+			out = append(out, ofAway(s, c.Channel, g, tool)...)
+		}
 		for _, f := range c.Foreign {
 			out = append(out, foreign(c.Channel, f, tool)...)
 		}
@@ -162,6 +165,28 @@ func Problems(s inspect.Seen, tool string) []Problem {
 	}
 	urgent := func(p Problem) int { return map[bool]int{true: 0, false: 1}[p.Urgent] }
 	slices.SortStableFunc(out, func(a, b Problem) int { return urgent(a) - urgent(b) })
+	return out
+}
+
+// startOrClaim is what to do about a lasting consumer that is not running.
+const startOrClaim = "Start it again, with its volume. Only if its journal is lost, %s: what it had begun may then be written twice."
+
+// ofAway are the problems that a lasting consumer holds events and does not run, while others of its
+// group do. On a Redis Cluster, ofWriters has them.
+func ofAway(s inspect.Seen, channel string, g inspect.GroupStatus, tool string) (out []Problem) {
+	if st, _, _ := state(g); st != Running || s.Shards != nil {
+		return nil
+	}
+	for _, c := range g.Consumers {
+		if c.State == "away" && c.Pending > 0 {
+			out = append(out, Problem{
+				Stage: g.Name, Channel: channel, Urgent: true,
+				Text:    fmt.Sprintf("%s of %s is not running and holds %s", c.Name, g.Name, plural(c.Pending, "event", "events")),
+				Do:      fmt.Sprintf(startOrClaim, "claim its events"),
+				Command: Command(tool, "claim", channel, g.Name, "--from", c.Name),
+			})
+		}
+	}
 	return out
 }
 
@@ -191,7 +216,7 @@ func ofWriters(s inspect.Seen, tool string) (out []Problem) {
 		p := Problem{
 			Stage: w.stage, Channel: w.channel, Urgent: true,
 			Text:    fmt.Sprintf("%d of %d shards of %s belong to %s, which is not running", shards[w], len(s.Shards), w.stage, w.writer),
-			Do:      "Start it again, with its volume. Only if its journal is lost, free the shards: what it had begun may then be written twice.",
+			Do:      fmt.Sprintf(startOrClaim, "free the shards"),
 			Command: Command(tool, "claim", w.channel, w.stage, "--from", w.writer),
 		}
 		if w.writer == "" {

@@ -43,6 +43,9 @@ var problems = map[string]struct {
 		[]string{"db is not running: no process runs it", "Start it", "tool group retire calculated_distance db"}},
 	"a lasting consumer is away": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) { db.Consumers[0].State = "away" },
 		[]string{"db is not running: its consumer b-1-00 is away", "Start it", "tool group retire calculated_distance db"}},
+	"one of two lasting consumers is away": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
+		db.Consumers = append(db.Consumers, inspect.ConsumerStatus{Name: "old", State: "away"}, inspect.ConsumerStatus{Name: "j", State: "away", Pending: 2})
+	}, []string{"! j of db is not running and holds 2 events", "with its volume", "tool claim calculated_distance db --from j"}},
 	"paused": {func(_, db *inspect.GroupStatus, _ *inspect.Seen) {
 		db.Consumers[0].Obstacle, db.Consumers[0].Why = "paused", "mongo: refused"
 	},
