@@ -24,6 +24,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/event"
 	"github.com/milepost/milepost/pkg/stage"
+	"github.com/milepost/milepost/services/web-api/coordinates"
 )
 
 const (
@@ -146,6 +147,20 @@ func readForm(form url.Values) input {
 	in.submission.Lat, in.submission.Long = event.Decimal(lat), event.Decimal(long)
 	in.check(wrong)
 	return in
+}
+
+// place turns what was typed into the two fields into decimal degrees. If it cannot, it returns the
+// text unchanged, and an error for each field that is wrong.
+func place(lat, long string) (string, string, []*event.FieldError) {
+	p, problems := coordinates.Read(lat, long)
+	if len(problems) == 0 {
+		return p.Lat, p.Long, nil
+	}
+	var wrong []*event.FieldError
+	for _, problem := range problems {
+		wrong = append(wrong, &event.FieldError{Field: problem.Field, Err: problem})
+	}
+	return lat, long, wrong
 }
 
 // readJSON reads what programs send: decimal degrees only.

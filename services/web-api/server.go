@@ -25,7 +25,17 @@ func (s *site) handler() http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = s.refuse
 	e.Pre(s.rooted)
-	e.Use(s.routed, secure, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.recovered}), s.named, s.sameOrigin)
+	e.Use(s.routed, secure, jsonapi.Recover(s.log), s.named)
+	if len(s.settings.TrustedOrigins) > 0 {
+		e.Use(middleware.CORSWithConfig(middleware.CORSConfig{
+			AllowOriginFunc: func(origin string) (bool, error) { return s.settings.TrustedOrigins.has(origin), nil },
+			AllowMethods:    []string{http.MethodGet, http.MethodHead, http.MethodPost},
+			AllowHeaders:    []string{"Accept", "Content-Type", "Idempotency-Key", "Traceparent"},
+			ExposeHeaders:   []string{"Location", "Retry-After", "Idempotent-Replayed"},
+			MaxAge:          7200, // seconds
+		}))
+	}
+	e.Use(s.sameOrigin)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/", s.form)
 		e.Add(method, "/distance", s.toForm)
@@ -81,28 +91,14 @@ func (s *site) named(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 // sameOrigin refuses posts that another site's page makes a browser send, except the pages of
-// trusted origins, which may also read the answers (CORS). Programs other than browsers send
-// neither Origin nor Sec-Fetch-Site and pass.
+// trusted origins. Programs other than browsers send neither Origin nor Sec-Fetch-Site and pass.
 func (s *site) sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		r, h := c.Request(), c.Response().Header()
-		origin := r.Header.Get(echo.HeaderOrigin)
-		trusted := origin != "" && s.settings.TrustedOrigins.has(origin)
-		if len(s.settings.TrustedOrigins) > 0 {
-			h.Add("Vary", echo.HeaderOrigin)
-		}
-		if trusted {
-			h.Set(echo.HeaderAccessControlAllowOrigin, origin)
-			h.Set(echo.HeaderAccessControlExposeHeaders, "Location, Retry-After, Idempotent-Replayed")
-		}
-		switch from := r.Header.Get("Sec-Fetch-Site"); {
-		case r.Method == http.MethodOptions && trusted && r.Header.Get(echo.HeaderAccessControlRequestMethod) != "":
-			h.Set(echo.HeaderAccessControlAllowMethods, "GET, HEAD, POST")
-			h.Set(echo.HeaderAccessControlAllowHeaders, "Accept, Content-Type, Idempotency-Key, Traceparent")
-			h.Set(echo.HeaderAccessControlMaxAge, "7200")
-			return c.NoContent(http.StatusNoContent)
-		case r.Method == http.MethodGet, r.Method == http.MethodHead, r.Method == http.MethodOptions, trusted,
-			from == "same-origin", from == "none", from == "" && (origin == "" || s.proxies.own(r, origin)):
+		r := c.Request()
+		origin, from := r.Header.Get(echo.HeaderOrigin), r.Header.Get("Sec-Fetch-Site")
+		switch {
+		case r.Method == http.MethodGet, r.Method == http.MethodHead, r.Method == http.MethodOptions,
+			origin != "" && s.settings.TrustedOrigins.has(origin), from == "same-origin", from == "none", from == "" && (origin == "" || s.proxies.own(r, origin)):
 			return next(c)
 		}
 		_, name := s.proxies.site(r)
@@ -114,12 +110,6 @@ func (s *site) sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 			"origin", origin, "site", name, "variable", mend)
 		return echo.NewHTTPError(http.StatusForbidden, "a page of another site sent this, so nothing was done")
 	}
-}
-
-// recovered logs a panic. The answer is a 500 without details.
-func (s *site) recovered(c echo.Context, err error, stack []byte) error {
-	s.log.ErrorContext(c.Request().Context(), "handler panicked", "err", err, "stack", string(stack))
-	return err
 }
 
 // routed sets the request's route for the metrics and traces, and logs the request.

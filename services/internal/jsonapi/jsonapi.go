@@ -41,11 +41,16 @@ func New(log *slog.Logger, explain func(c echo.Context, err error) (status int, 
 			return next(c)
 		}
 	})
-	e.Use(route, middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
+	e.Use(route, Recover(log))
+	return e
+}
+
+// Recover logs a handler's panic. The answer is that of any other error.
+func Recover(log *slog.Logger) echo.MiddlewareFunc {
+	return middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
 		log.ErrorContext(c.Request().Context(), "handler panicked", "err", err, "stack", string(stack))
 		return err
-	}}))
-	return e
+	}})
 }
 
 // TrimSlash removes a slash at the end of the path, so that it does not become part of a parameter.
