@@ -132,7 +132,7 @@ func Problems(s inspect.Seen, tool string) []Problem {
 	var out []Problem
 	if away := slices.DeleteFunc(slices.Clone(s.Shards), func(x inspect.ShardStatus) bool { return x.Away == "" }); len(away) > 0 {
 		out = append(out, Problem{
-			Urgent: true, Text: fmt.Sprintf("%s of %d away, and not counted here: %s", plural(len(away), "shard", "shards"), len(s.Shards), away[0].Away),
+			Urgent: true, Text: fmt.Sprintf("%s of %d away, and not counted here: %s", Plural(len(away), "shard", "shards"), len(s.Shards), away[0].Away),
 			Do: "Their events wait. A replica of their master takes over; without one, start the master again. `redis-cli --cluster check` says more.",
 		})
 	}
@@ -223,7 +223,7 @@ func ofWriters(s inspect.Seen, tool string) (out []Problem) {
 			p.Text = fmt.Sprintf("%d of %d shards of %s have no writer", shards[w], len(s.Shards), w.stage)
 			p.Do, p.Command = "After a start it takes a moment. Otherwise run as many writers as EMAIL_WRITERS says.", ""
 		}
-		p.Text += "; " + plural(events[w], "event waits there", "events wait there")
+		p.Text += "; " + Plural(events[w], "event waits there", "events wait there")
 		out = append(out, p)
 	}
 	return out
@@ -234,14 +234,14 @@ func foreign(channel string, f inspect.Foreign, tool string) (out []Problem) {
 	name := fmt.Sprintf("%s, a group of another program on %s,", f.Name, channel)
 	if f.Policy == "" {
 		out = append(out, Problem{
-			Channel: channel, Text: fmt.Sprintf("%s has %s: they are kept for it, up to MAX_BACKLOG", name, plural(f.Backlog, "entry to ack", "entries to ack")),
+			Channel: channel, Text: fmt.Sprintf("%s has %s: they are kept for it, up to MAX_BACKLOG", name, Plural(f.Backlog, "entry to ack", "entries to ack")),
 			Do:      "If its program must miss nothing, adopt the group; if nobody needs it, ignore or retire it.",
 			Command: Command(tool, "group", "ignore", channel, f.Name),
 		})
 	}
 	if f.Lost > 0 && f.Policy != "ignored" {
 		out = append(out, Problem{
-			Channel: channel, Text: fmt.Sprintf("%s was too far behind: it will never see %s at most", name, plural(f.Lost, "event", "events")),
+			Channel: channel, Text: fmt.Sprintf("%s was too far behind: it will never see %s at most", name, Plural(f.Lost, "event", "events")),
 			Do: "Make it faster, or raise MAX_BACKLOG.",
 		})
 	}
@@ -253,7 +253,7 @@ func ofState(s inspect.Seen, r Row, tool string) []Problem {
 	p := Problem{Stage: r.Stage, Channel: r.Channel, Text: r.Stage + " is " + r.State + ": " + r.Why}
 	waits := ""
 	if r.Backlog > 0 {
-		waits = fmt.Sprintf("; %s, the oldest for %s", plural(r.Backlog, "event waits", "events wait"), Ago(s.At, r.Oldest))
+		waits = fmt.Sprintf("; %s, the oldest for %s", Plural(r.Backlog, "event waits", "events wait"), Ago(s.At, r.Oldest))
 		p.Text += waits
 	}
 	switch {
@@ -314,7 +314,7 @@ func ofEvents(s inspect.Seen, r Row, tool string) (out []Problem) {
 	}
 	if r.Lost > 0 {
 		out = append(out, Problem{
-			Stage: r.Stage, Channel: r.Channel, Text: fmt.Sprintf("%s is optional and was too far behind: it will never see %s", r.Stage, plural(r.Lost, "event", "events")),
+			Stage: r.Stage, Channel: r.Channel, Text: fmt.Sprintf("%s is optional and was too far behind: it will never see %s", r.Stage, Plural(r.Lost, "event", "events")),
 			Do: "Add replicas of it, or raise MAX_BACKLOG.",
 		})
 	}
@@ -347,12 +347,13 @@ func (r reasons) of(n Count) string {
 		parts = append(parts, fmt.Sprintf("%d × %s", r[text], text))
 	}
 	if more := len(texts) - most; more > 0 {
-		parts = append(parts, plural(more, "other reason", "other reasons"))
+		parts = append(parts, Plural(more, "other reason", "other reasons"))
 	}
 	return ": " + strings.Join(parts, "; ")
 }
 
-func plural(n int, one, many string) string { return pluralCount(Count{N: n}, one, many) }
+// Plural is "1 event" or "3 events".
+func Plural(n int, one, many string) string { return pluralCount(Count{N: n}, one, many) }
 
 func pluralCount(c Count, one, many string) string {
 	if c.N == 1 && !c.More {

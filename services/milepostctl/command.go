@@ -180,16 +180,12 @@ dead letter, group or channel; 4 Redis cannot be reached; 5 doctor or status --c
 	f.StringVarP(&t.output, "output", "o", "text", "text for people, json for programs (one object a line)")
 	f.DurationVar(&t.timeout, "timeout", 10*time.Second, "how long Redis may take to answer")
 	root.AddCommand(t.publish(), t.listen(), t.dead(), t.status(), t.find(), t.doctor(), t.group(), t.claim(), t.check(), t.load())
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp) // arguments are no files
 	root.InitDefaultCompletionCmd()
 	parent(root)
 	for _, c := range root.Commands() {
 		if c.HasSubCommands() {
 			parent(c)
-		}
-		if c.Name() == "completion" {
-			for _, shell := range c.Commands() {
-				shell.Example = "  milepostctl completion " + shell.Name()
-			}
 		}
 	}
 	return root
@@ -214,24 +210,15 @@ func (t *tool) prepare(*cobra.Command, []string) error {
 	return nil
 }
 
-// flag is the flag that stands for a variable, and its value; "" if there is none.
-func (t *tool) flag(variable string) (name, value string) {
-	switch variable {
-	case "REDIS_URL":
-		return "--redis", t.redisURL
-	case "KEY_PREFIX":
-		return "--prefix", t.prefix
-	case "MONGO_URL":
-		return "--mongo", t.mongoURL
-	}
-	return "", ""
+// flag is the value of the flag that stands for a variable; "" if there is none.
+func (t *tool) flag(variable string) string {
+	return map[string]string{"REDIS_URL": t.redisURL, "KEY_PREFIX": t.prefix, "MONGO_URL": t.mongoURL}[variable]
 }
 
 // getenv is the environment, less what flags stand for.
 func (t *tool) getenv(name string) string {
 	variable, file := strings.CutSuffix(name, "_FILE")
-	_, value := t.flag(variable)
-	switch {
+	switch value := t.flag(variable); {
 	case value != "" && file:
 		return ""
 	case value != "":
@@ -246,10 +233,8 @@ func (t *tool) getenv(name string) string {
 func (t *tool) settings(into any) error {
 	err := config.Load(t.getenv, into)
 	var v *config.VariableError
-	if errors.As(err, &v) {
-		if name, value := t.flag(v.Name); value != "" {
-			v.Name = name
-		}
+	if errors.As(err, &v) && t.flag(v.Name) != "" {
+		v.Name = map[string]string{"REDIS_URL": "--redis", "KEY_PREFIX": "--prefix", "MONGO_URL": "--mongo"}[v.Name]
 	}
 	return err
 }

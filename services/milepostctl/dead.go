@@ -141,7 +141,6 @@ func (t *tool) deadList() *cobra.Command {
 		Example: `  milepostctl dead list
   milepostctl dead list raw_input --group distance --since 1h
   milepostctl dead list --error latitude --output json`,
-		ValidArgsFunction: t.completes(channelWords),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if limit < 0 {
 				return usage(fmt.Sprintf("--limit must be at least 0; it is %d", limit))
@@ -189,11 +188,10 @@ func short(p []byte) string {
 
 func (t *tool) deadShow() *cobra.Command {
 	return &cobra.Command{
-		Use:               "show CHANNEL ENTRY",
-		Short:             "Show a whole dead letter",
-		Example:           `  milepostctl dead show raw_input 1763697600000-0`,
-		Args:              needs("CHANNEL", "ENTRY"),
-		ValidArgsFunction: t.completes(letterWords),
+		Use:     "show CHANNEL ENTRY",
+		Short:   "Show a whole dead letter",
+		Example: `  milepostctl dead show raw_input 1763697600000-0`,
+		Args:    needs("CHANNEL", "ENTRY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkEntries(args[1:]); err != nil {
 				return err
@@ -228,7 +226,6 @@ func (t *tool) deadChange(c change) *cobra.Command {
 		Example: fmt.Sprintf(`  milepostctl dead %[1]s raw_input 1763697600000-0
   milepostctl dead %[1]s calculated_distance --group db --since 2h --yes
   milepostctl dead %[1]s user:email --all`, c.verb),
-		ValidArgsFunction: t.completes(letterWords),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usage("CHANNEL is missing")
@@ -263,7 +260,7 @@ func (t *tool) deadChange(c change) *cobra.Command {
 				if len(entries) == 0 {
 					return fmt.Errorf("no dead letter of %s matches: %w", channel, stage.ErrNotFound)
 				}
-				question := fmt.Sprintf("%s%s %s of %s?", strings.ToUpper(c.verb[:1]), c.verb[1:], plural(len(entries), "dead letter"), channel)
+				question := fmt.Sprintf("%s%s %s of %s?", strings.ToUpper(c.verb[:1]), c.verb[1:], operate.Plural(len(entries), "dead letter", "dead letters"), channel)
 				if err := t.confirm(question, yes); err != nil {
 					return err
 				}
@@ -287,9 +284,9 @@ func (t *tool) apply(ctx context.Context, p pipeline, c change, channel string, 
 		}
 		done += n
 	}
-	err := t.told(fmt.Sprintf("%s %s", c.past, plural(done, "dead letter")), map[string]any{"channel": channel, c.past: done, "asked": len(entries)})
+	err := t.told(fmt.Sprintf("%s %s", c.past, operate.Plural(done, "dead letter", "dead letters")), map[string]any{"channel": channel, c.past: done, "asked": len(entries)})
 	if err == nil && done < len(entries) {
-		err = fmt.Errorf("%d of %s: %w", len(entries)-done, plural(len(entries), "dead letter"), stage.ErrNotFound)
+		err = fmt.Errorf("%d of %s: %w", len(entries)-done, operate.Plural(len(entries), "dead letter", "dead letters"), stage.ErrNotFound)
 	}
 	return err
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+
+	"github.com/milepost/milepost/pkg/operate"
 )
 
 func (t *tool) deadExport() *cobra.Command {
@@ -21,7 +23,6 @@ func (t *tool) deadExport() *cobra.Command {
 reads what export wrote. The payloads hold addresses: keep the file as safe as the store.`,
 		Example: `  milepostctl dead export > letters.jsonl
   milepostctl dead export user:email --until 720h > old.jsonl`,
-		ValidArgsFunction: t.completes(channelWords),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			t.output = "json"
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
@@ -67,7 +68,7 @@ func (t *tool) importLetters(ctx context.Context, p pipeline) error {
 			err = errors.New("channel, group or id is missing")
 		}
 		if err != nil {
-			return fmt.Errorf("dead letter %d of the input: %w; %s imported", read, err, plural(added, "dead letter"))
+			return fmt.Errorf("dead letter %d of the input: %w; %s imported", read, err, operate.Plural(added, "dead letter", "dead letters"))
 		}
 		if !slices.Contains(asked, l.Channel) {
 			for d, err := range p.letters(ctx, filter{}, l.Channel) {
@@ -86,11 +87,11 @@ func (t *tool) importLetters(ctx context.Context, p pipeline) error {
 			l.Payload = []byte(l.Text)
 		}
 		if err := p.Restore(ctx, l.DeadLetter); err != nil {
-			return fmt.Errorf("after %s: %w", plural(added, "dead letter"), err)
+			return fmt.Errorf("after %s: %w", operate.Plural(added, "dead letter", "dead letters"), err)
 		}
 		have[m] = true
 		added++
 	}
-	return t.told(fmt.Sprintf("imported %s; %d were there already", plural(added, "dead letter"), read-added),
+	return t.told(fmt.Sprintf("imported %s; %d were there already", operate.Plural(added, "dead letter", "dead letters"), read-added),
 		map[string]int{"imported": added, "present": read - added})
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/milepost/milepost/pkg/operate"
+
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/services/milepostctl/doctor"
 )
@@ -89,7 +91,7 @@ func (t *tool) examined(findings []doctor.Finding, explain bool) error {
 		_, err = io.WriteString(t.Out, text.String())
 	}
 	if err == nil && failures > 0 {
-		err = problems(plural(failures, "failed check"))
+		err = problems(operate.Plural(failures, "failed check", "failed checks"))
 	}
 	return err
 }

@@ -32,7 +32,7 @@ processes first.`,
 			ask:     "Let %s skip everything it has not settled?",
 			do: func(ctx context.Context, p pipeline, channel string, g inspect.GroupStatus) (string, map[string]any, error) {
 				n, err := p.Skip(ctx, channel, g.Name)
-				return fmt.Sprintf("group %s of %s skipped %s it had not settled", g.Name, channel, entries(n)), map[string]any{"skipped": n}, err
+				return fmt.Sprintf("group %s of %s skipped %s it had not settled", g.Name, channel, operate.Plural(n, "entry", "entries")), map[string]any{"skipped": n}, err
 			},
 		}),
 		t.groupChange(groupChange{
@@ -73,10 +73,9 @@ misses what it has not read in time.`,
 
 func (t *tool) groupList() *cobra.Command {
 	return &cobra.Command{
-		Use:               "list [CHANNEL...]",
-		Short:             "List the groups of all channels or of the named ones",
-		Example:           "  milepostctl group list raw_input",
-		ValidArgsFunction: t.completes(channelWords),
+		Use:     "list [CHANNEL...]",
+		Short:   "List the groups of all channels or of the named ones",
+		Example: "  milepostctl group list raw_input",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
 				names, err := p.chosen(ctx, names)
@@ -129,13 +128,6 @@ func groupRow(channel string, g inspect.GroupStatus) []string {
 	return row
 }
 
-func entries(n int) string {
-	if n == 1 {
-		return "1 entry"
-	}
-	return strconv.Itoa(n) + " entries"
-}
-
 // groupChange is something done to a group. do returns its result as text and as JSON.
 type groupChange struct {
 	use, short, long, example, ask string
@@ -145,12 +137,11 @@ type groupChange struct {
 func (t *tool) groupChange(c groupChange) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
-		Use:               c.use + " CHANNEL GROUP",
-		Short:             c.short,
-		Long:              c.long,
-		Example:           "  milepostctl " + c.example,
-		Args:              needs("CHANNEL", "GROUP"),
-		ValidArgsFunction: t.completes(groupWords),
+		Use:     c.use + " CHANNEL GROUP",
+		Short:   c.short,
+		Long:    c.long,
+		Example: "  milepostctl " + c.example,
+		Args:    needs("CHANNEL", "GROUP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			channel, group := args[0], args[1]
 			return t.open(cmd.Context(), func(ctx context.Context, p pipeline) error {
@@ -194,7 +185,7 @@ lines that were written but not settled are then written again. The consumer mus
 				return "", nil, notFound("consumer", from, names)
 			}
 			n, err := p.Claim(ctx, channel, g.Name, from)
-			return fmt.Sprintf("%s of %s given back to group %s of %s", entries(n), from, g.Name, channel), map[string]any{"from": from, "claimed": n}, err
+			return fmt.Sprintf("%s of %s given back to group %s of %s", operate.Plural(n, "entry", "entries"), from, g.Name, channel), map[string]any{"from": from, "claimed": n}, err
 		},
 	})
 	cmd.Flags().StringVar(&from, "from", "", "the consumer that never returns (required)")

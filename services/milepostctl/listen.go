@@ -26,7 +26,6 @@ it listens.`,
 		Example: `  milepostctl listen
   milepostctl listen calculated_distance --output json | jq -r .payload
   milepostctl listen email:sent --count 1`,
-		ValidArgsFunction: t.completes(channelWords),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if count < 0 {
 				return usage(fmt.Sprintf("--count must be at least 0; it is %d", count))

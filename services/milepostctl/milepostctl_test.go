@@ -439,7 +439,7 @@ func TestHelp(t *testing.T) {
 		if c.Hidden { // for the tool itself
 			continue
 		}
-		if c.Short == "" || c.Example == "" && c.Name() != "completion" {
+		if cobras := strings.Contains(c.CommandPath(), "completion"); c.Short == "" || c.Example == "" && !cobras {
 			t.Errorf("%s has no summary or no example", c.CommandPath())
 		}
 		for line := range strings.Lines(c.Example) {
@@ -449,6 +449,9 @@ func TestHelp(t *testing.T) {
 				t.Errorf("example of %s: %q is another command's (%v)", c.CommandPath(), line, err)
 			}
 		}
+	}
+	if out := must(t, nil, "completion", "bash"); !strings.Contains(out, "__start_milepostctl") {
+		t.Error("completion bash writes no script")
 	}
 	if s := runTool(t, nil, "", "--help"); s.code != ExitOK || !strings.Contains(s.out, "Exit status:") {
 		t.Errorf("--help: %s", s)

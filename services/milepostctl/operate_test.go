@@ -3,7 +3,6 @@ package milepostctl
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -162,37 +161,6 @@ func TestStatusSays(t *testing.T) {
 			t.Errorf("find of an event that is nowhere: %s", s)
 		}
 	})
-}
-
-// TestComplete asks as a shell does.
-func TestComplete(t *testing.T) {
-	o := stagetest.Embedded(t)
-	running(t, o, func(string) error { return stage.Permanent(errRefused) })
-	must(t, o, "publish", event.RawInput, "x", "--force")
-	var entry string
-	stagetest.Eventually(t, "a dead letter", func() bool {
-		for _, d := range deadLetters(t, o) {
-			entry = d.Entry
-		}
-		return entry != ""
-	})
-	for _, tc := range []struct {
-		args []string
-		want string
-	}{
-		{[]string{"group", "skip", event.RawInput, ""}, "distance"},
-		{[]string{"dead", "replay", event.RawInput, ""}, entry + "\tdistance: refused \\x1b[31m"},
-		{[]string{"status", ""}, event.RawInput},
-		{[]string{"do"}, "doctor\tCheck Redis, the store and the pipeline, and say what to change"},
-	} {
-		out := must(t, o, append([]string{"__complete"}, tc.args...)...)
-		if !slices.Contains(strings.Split(out, "\n"), tc.want) {
-			t.Errorf("completion of %q: %q; want %q among it", tc.args, out, tc.want)
-		}
-	}
-	if out := must(t, o, "completion", "bash"); !strings.Contains(out, "__start_milepostctl") {
-		t.Error("completion bash writes no script")
-	}
 }
 
 // TestDoctorReplicated examines Sentinels and all nodes, and says what a failover could lose.

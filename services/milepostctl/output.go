@@ -125,10 +125,3 @@ func clock(at time.Time) string {
 	}
 	return at.Local().Format("2006-01-02 15:04:05.000 -0700")
 }
-
-func plural(n int, one string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return strconv.Itoa(n) + " " + one + "s"
-}

@@ -33,7 +33,6 @@ while events wait, or dead letters. "watch milepostctl status" repeats it until 
 		Example: `  milepostctl status
   milepostctl status user:email --output json
   milepostctl status --check --sample 0 || echo "look at the pipeline"`,
-		ValidArgsFunction: t.completes(channelWords),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if sample < 0 {
 				return usage(fmt.Sprintf("--sample must be at least 0; it is %s", sample))
@@ -59,7 +58,7 @@ while events wait, or dead letters. "watch milepostctl status" repeats it until 
 				}
 				wrong = slices.DeleteFunc(wrong, func(p operate.Problem) bool { return !p.Urgent })
 				if check && len(wrong) > 0 {
-					return problems(plural(len(wrong), "urgent problem"))
+					return problems(operate.Plural(len(wrong), "urgent problem", "urgent problems"))
 				}
 				return nil
 			})
