@@ -181,7 +181,7 @@ func ofAway(s inspect.Seen, channel string, g inspect.GroupStatus, tool string) 
 		if c.State == "away" && c.Pending > 0 {
 			out = append(out, Problem{
 				Stage: g.Name, Channel: channel, Urgent: true,
-				Text:    fmt.Sprintf("%s of %s is not running and holds %s", c.Name, g.Name, plural(c.Pending, "event", "events")),
+				Text:    fmt.Sprintf("%s of %s is not running and holds %s", c.Name, g.Name, Plural(c.Pending, "event", "events")),
 				Do:      fmt.Sprintf(startOrClaim, "claim its events"),
 				Command: Command(tool, "claim", channel, g.Name, "--from", c.Name),
 			})
