@@ -127,7 +127,7 @@ func serve(ctx context.Context, pub message.Publisher) error {
 				return echo.NewHTTPError(http.StatusBadRequest, err.Error())
 			}
 		} else {
-			s = event.Submission{Email: event.Address(c.FormValue("email")), Lat: c.FormValue("lat"), Long: c.FormValue("long")}
+			s = event.Submission{Email: event.Address(c.FormValue("email")), Lat: event.Decimal(c.FormValue("lat")), Long: event.Decimal(c.FormValue("long"))}
 		}
 		if err := s.Validate(); err != nil {
 			return echo.NewHTTPError(http.StatusUnprocessableEntity, err.Error())
@@ -161,7 +161,7 @@ func distance(m *message.Message) ([]*message.Message, error) {
 	if err := json.Unmarshal(m.Payload, &s); err != nil {
 		return nil, err
 	}
-	place, err := geodesy.Parse(s.Lat, s.Long)
+	place, err := geodesy.Parse(string(s.Lat), string(s.Long))
 	if err != nil {
 		return nil, err
 	}
