@@ -34,12 +34,6 @@ func fill(b *testing.B, rdb *redis.Client, channel string, n int) {
 	}
 }
 
-// stageHop moves n events with a stage that forwards them as they are.
-func stageHop(b *testing.B, o *redis.Options, n int) time.Duration {
-	b.Helper()
-	return replicatedHop(b, o, n, 1, 2, 0)
-}
-
 // replicatedHop moves n events with replicas of a stage, each with so many workers. The handler
 // waits for work, as for a store, and forwards the event as it is.
 func replicatedHop(b *testing.B, o *redis.Options, n, replicas, workers int, work time.Duration) time.Duration {
@@ -100,7 +94,7 @@ func BenchmarkHop(b *testing.B) {
 						if side == "bare" {
 							bare = append(bare, float64(c.n)/stagetest.BareHop(b, rdb, "in", "out", c.n).Seconds())
 						} else {
-							staged = append(staged, float64(c.n)/stageHop(b, srv.Options(), c.n).Seconds())
+							staged = append(staged, float64(c.n)/replicatedHop(b, srv.Options(), c.n, 1, 2, 0).Seconds())
 						}
 						if got := rdb.XLen(b.Context(), "out").Val(); got != int64(c.n) {
 							b.Fatalf("%s: %d forwarded, want %d", side, got, c.n)
@@ -133,7 +127,7 @@ func BenchmarkBacklog(b *testing.B) {
 				for i := range rates {
 					rdb.FlushAll(b.Context())
 					fill(b, rdb, "in", n)
-					rates[i] = float64(n) / stageHop(b, srv.Options(), n).Seconds()
+					rates[i] = float64(n) / replicatedHop(b, srv.Options(), n, 1, 2, 0).Seconds()
 				}
 				stop()
 				slices.Sort(rates)

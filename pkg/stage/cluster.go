@@ -40,7 +40,7 @@ type cluster struct {
 
 	mu     sync.Mutex
 	nodes  map[string]*node // by address, all that were ever named
-	heard  listeners
+	listen listeners
 	asking bool
 	asked  time.Time
 }

@@ -35,34 +35,34 @@ type gate struct {
 }
 
 type obstacle struct {
-	state  state
-	output string // of heldUp, which may have several; else ""
-	err    error
+	state state
+	of    string // which output is heldUp, or which shard has noRoom; else ""
+	err   error
 }
 
-func (o obstacle) is(s state, output string) bool { return o.state == s && o.output == output }
+func (o obstacle) is(s state, of string) bool { return o.state == s && o.of == of }
 
 func (g *gate) init() { g.changed = make(chan struct{}) }
 
 // shut adds an obstacle, or renews its error, and tells whether it is new.
-func (g *gate) shut(s state, output string, err error) bool {
+func (g *gate) shut(s state, of string, err error) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if i := slices.IndexFunc(g.obstacles, func(o obstacle) bool { return o.is(s, output) }); i >= 0 {
+	if i := slices.IndexFunc(g.obstacles, func(o obstacle) bool { return o.is(s, of) }); i >= 0 {
 		g.obstacles[i].err = err
 		return false
 	}
-	g.obstacles = append(g.obstacles, obstacle{s, output, err})
+	g.obstacles = append(g.obstacles, obstacle{s, of, err})
 	g.signal()
 	return true
 }
 
 // open removes an obstacle and tells whether it was there.
-func (g *gate) open(s state, output string) bool {
+func (g *gate) open(s state, of string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := len(g.obstacles)
-	g.obstacles = slices.DeleteFunc(g.obstacles, func(o obstacle) bool { return o.is(s, output) })
+	g.obstacles = slices.DeleteFunc(g.obstacles, func(o obstacle) bool { return o.is(s, of) })
 	if len(g.obstacles) == n {
 		return false
 	}

@@ -75,7 +75,7 @@ func (b *Broker) outputs() (all []string) {
 // quiet tells whether nobody listens to the channels, as far as was seen within a second. It does
 // not wait.
 func (c *cluster) quiet() bool {
-	h, now := &c.heard, time.Now().UnixMilli()
+	h, now := &c.listen, time.Now().UnixMilli()
 	if now-h.asked.Load() > quietAgain.Milliseconds() && h.asking.CompareAndSwap(false, true) {
 		go func() {
 			defer h.asking.Store(false)

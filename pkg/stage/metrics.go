@@ -11,6 +11,7 @@ import (
 // metrics of a broker's stages and publishers. Labels are stage and channel names, both of which
 // are configuration.
 type metrics struct {
+	all                                                []prometheus.Collector
 	publishes                                          *prometheus.CounterVec
 	handledN, settledN, deadN, takenOver, adopted, odd *prometheus.CounterVec
 	dropped, elsewhere, again                          *prometheus.CounterVec
@@ -22,16 +23,23 @@ type metrics struct {
 var seconds = prometheus.ExponentialBuckets(0.0001, 4, 12) // 0.1 ms to 7 min
 
 func newMetrics() *metrics {
+	var all []prometheus.Collector
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "stage_" + name, Help: help}, labels)
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "stage_" + name, Help: help}, labels)
+		all = append(all, v)
+		return v
 	}
 	gauge := func(name, help string) *prometheus.GaugeVec {
-		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "stage_" + name, Help: help}, []string{"stage"})
+		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "stage_" + name, Help: help}, []string{"stage"})
+		all = append(all, v)
+		return v
 	}
 	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "stage_" + name, Help: help, Buckets: buckets}, []string{"stage"})
+		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "stage_" + name, Help: help, Buckets: buckets}, []string{"stage"})
+		all = append(all, v)
+		return v
 	}
-	return &metrics{
+	m := &metrics{
 		publishes: counter("published_total", "Submissions sent to Redis, by channel.", "channel"),
 		handledN:  counter("handled_total", "Events that a handler was called with.", "stage"),
 		settledN:  counter("settled_total", "Entries settled, by outcome: forward, retry, dead or skip.", "stage", "outcome"),
@@ -56,17 +64,14 @@ func newMetrics() *metrics {
 		consumers: gauge("consumers", "Consumers of the group."),
 		waiting:   gauge("shards_waiting", "Shards whose writer is not running, or that have none."),
 	}
-}
-
-func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.publishes, m.handledN, m.settledN, m.deadN, m.takenOver, m.adopted, m.odd, m.dropped, m.elsewhere, m.again,
-		m.handler, m.wait, m.age, m.batch, m.paused, m.backlog, m.pending, m.oldest, m.deadNow, m.dueNow, m.lost, m.consumers, m.waiting}
+	m.all = all
+	return m
 }
 
 // Describe and Collect make a Broker a prometheus.Collector: register it to export what its stages
 // do.
 func (b *Broker) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range b.metrics.all() {
+	for _, c := range b.metrics.all {
 		c.Describe(ch)
 	}
 	ch <- memoryUsed
@@ -76,7 +81,7 @@ func (b *Broker) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. It asks Redis how full it is, and waits a second at most
 // for the answer.
 func (b *Broker) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range b.metrics.all() {
+	for _, c := range b.metrics.all {
 		c.Collect(ch)
 	}
 	b.collectMemory(ch)
