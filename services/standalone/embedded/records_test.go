@@ -100,11 +100,8 @@ func count(t *testing.T, s *records.Store, all []records.Record) int {
 
 func TestNewest(t *testing.T) {
 	s := open(t, startStore(t, t.TempDir()).URL())
-	if err := s.EnsureIndexes(t.Context(), quiet); err != nil {
-		t.Fatalf("EnsureIndexes = %v", err)
-	}
-	if err := s.EnsureIndexes(t.Context(), quiet); err != nil {
-		t.Fatalf("EnsureIndexes again = %v", err)
+	for range 2 { // the second finds them made
+		stagetest.OK(t, s.EnsureIndexes(t.Context(), quiet))
 	}
 	if got, ok, err := s.Newest(t.Context(), "ada@example.com"); ok || err != nil {
 		t.Errorf("Newest in an empty store = %v, %v, %v; want none", got, ok, err)
