@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,10 @@ type Broker struct {
 
 // callTimeout bounds one round trip. A blocking read waits readBlock of it.
 const callTimeout = link.CallTimeout
+
+// poolSize is how many connections to a single Redis there may be at least. Each stage has three of
+// its own; go-redis' ten for each core are too few for the stages of standalone on one core.
+const poolSize = 64
 
 // Open makes a broker. It does not connect, so it does not fail while Redis is away; an error names
 // the option that cannot work. The caller closes it.
@@ -75,6 +80,9 @@ func Open(o Options) (*Broker, error) {
 	c.Protocol = 2
 	c.ContextTimeoutEnabled = true
 	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = o.Timeout, o.Timeout, o.Timeout, o.Timeout
+	if c.PoolSize == 0 {
+		c.PoolSize = max(poolSize, 10*runtime.GOMAXPROCS(0))
+	}
 	c.DisableIdentity = true
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	b := &Broker{opt: o, redis: redis.NewClient(&c), log: o.Log, metrics: newMetrics(), tracer: newTracer(o.Tracer)}

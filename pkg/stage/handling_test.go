@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -235,4 +236,18 @@ func TestManyOutputs(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestOneCore: stages that share a broker do not use up its connections on one core.
+func TestOneCore(t *testing.T) {
+	cores := runtime.GOMAXPROCS(1)
+	b := open(t, stagetest.Real(t).Options())
+	runtime.GOMAXPROCS(cores)
+	var got tally
+	for i := range 7 {
+		start(t, b, stage.Config{Name: fmt.Sprint("stage", i), In: fmt.Sprint(i), Out: []stage.Output{{Channel: fmt.Sprint(i + 1)}}}, stage.Each(upper))
+	}
+	start(t, b, stage.Config{Name: "end", In: "7"}, got.sink())
+	ids := publish(t, publisher(t, b, "0"), numbered("", 20)...)
+	stagetest.Eventually(t, "all arrive at the eighth stage", func() bool { return got.arrived(ids) })
 }
