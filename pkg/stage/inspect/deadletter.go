@@ -124,7 +124,7 @@ func (p *Pipeline) DeadCount(ctx context.Context, channel string) (int, error) {
 func (p *Pipeline) Replay(ctx context.Context, channel string, entries ...string) (int, error) {
 	return p.total(ctx, func(i, n int, l *link.Link) (int, error) {
 		var args []any
-		for _, e := range byShard(entries, n)[i] {
+		for _, e := range ofShard(entries, i, n) {
 			args = append(args, e)
 		}
 		if len(args) == 0 {
@@ -137,7 +137,7 @@ func (p *Pipeline) Replay(ctx context.Context, channel string, entries ...string
 // Drop removes dead letters for good and returns how many were there.
 func (p *Pipeline) Drop(ctx context.Context, channel string, entries ...string) (int, error) {
 	return p.total(ctx, func(i, n int, l *link.Link) (int, error) {
-		here := byShard(entries, n)[i]
+		here := ofShard(entries, i, n)
 		if len(here) == 0 {
 			return 0, nil
 		}

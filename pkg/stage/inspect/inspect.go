@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/internal/link"
@@ -28,15 +27,6 @@ func New(b *stage.Broker) *Pipeline { return &Pipeline{b} }
 
 // shardTimeout is how long a shard may take where others suffice.
 const shardTimeout = link.CallTimeout / 5
-
-// each calls f for n shards, all at once, and returns the first error.
-func (p *Pipeline) each(ctx context.Context, f func(i, n int, l *link.Link) error) error {
-	links, err := p.b.Shards(ctx)
-	if err != nil {
-		return err
-	}
-	return cmp.Or(gather(links, func(i int, l *link.Link) error { return f(i, len(links), l) })...)
-}
 
 // gather calls f for each link, all at once, and returns the errors in their order.
 func gather(links []*link.Link, f func(i int, l *link.Link) error) []error {
@@ -104,15 +94,14 @@ func unmark(marked string, n int) (entry string, shard int) {
 	return entry, shard
 }
 
-// byShard are the entry IDs of each shard, less those of no shard.
-func byShard(marked []string, n int) [][]string {
-	all := make([][]string, n)
+// ofShard are the entry IDs of a shard of n.
+func ofShard(marked []string, shard, n int) (ids []string) {
 	for _, m := range marked {
-		if entry, i := unmark(m, n); i >= 0 {
-			all[i] = append(all[i], entry)
+		if entry, i := unmark(m, n); i == shard {
+			ids = append(ids, entry)
 		}
 	}
-	return all
+	return ids
 }
 
 // merged are the first count of all, in the order of compare.
@@ -125,13 +114,19 @@ func merged[T any](all [][]T, count int, compare func(a, b T) int) []T {
 	return out[:min(len(out), count)]
 }
 
-// total calls f for each shard and returns the sum.
-func (p *Pipeline) total(ctx context.Context, f func(i, n int, l *link.Link) (int, error)) (int, error) {
-	var sum atomic.Int64
-	err := p.each(ctx, func(i, n int, l *link.Link) error {
-		count, err := f(i, n, l)
-		sum.Add(int64(count))
+// total calls f for each of n shards, all at once, and returns the sum, and the first error.
+func (p *Pipeline) total(ctx context.Context, f func(i, n int, l *link.Link) (int, error)) (sum int, err error) {
+	links, err := p.b.Shards(ctx)
+	if err != nil {
+		return 0, err
+	}
+	counts := make([]int, len(links))
+	errs := gather(links, func(i int, l *link.Link) (err error) {
+		counts[i], err = f(i, len(links), l)
 		return err
 	})
-	return int(sum.Load()), err
+	for _, n := range counts {
+		sum += n
+	}
+	return sum, cmp.Or(errs...)
 }

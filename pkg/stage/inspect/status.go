@@ -9,10 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage"
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
@@ -263,30 +260,25 @@ type WrongKey struct{ Key, Is, Want string }
 
 // WrongKeys lists those among the keys of the pipeline and of these channels, by name, without keys
 // that this user has no right to.
-func (p *Pipeline) WrongKeys(ctx context.Context, channels ...string) (wrong []WrongKey, err error) {
-	var mu sync.Mutex
-	err = p.each(ctx, func(_, _ int, l *link.Link) error {
-		k := l.Keys
-		types := map[string]string{k.Stages(): "hash", k.Heard(): "string"}
+func (p *Pipeline) WrongKeys(ctx context.Context, channels ...string) ([]WrongKey, error) {
+	links, err := p.b.Shards(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]struct{ Wrong []WrongKey }, len(links))
+	errs := gather(links, func(i int, l *link.Link) error {
+		var streams []any
 		for _, c := range channels {
-			types[k.Stream(c)], types[k.Dead(c)], types[k.Due(c)] = "stream", "stream", "zset"
-			types[k.Groups(c)], types[k.Floors(c)], types[k.Adopter(c)] = "hash", "hash", "string"
+			streams = append(streams, l.Keys.Stream(c))
 		}
-		for name, want := range types {
-			is, err := l.Client().Type(ctx, name).Result()
-			if err != nil && !errors.As(err, new(redis.Error)) {
-				return l.Check(ctx, err)
-			}
-			if err == nil && is != "none" && is != want {
-				mu.Lock()
-				wrong = append(wrong, WrongKey{name, is, want})
-				mu.Unlock()
-			}
-		}
-		return nil
+		return l.RunJSON(ctx, &all[i], script.Kinds, nil, streams...)
 	})
+	var wrong []WrongKey
+	for _, here := range all {
+		wrong = append(wrong, here.Wrong...)
+	}
 	slices.SortFunc(wrong, func(a, b WrongKey) int { return strings.Compare(a.Key, b.Key) })
-	return wrong, err
+	return wrong, cmp.Or(errs...)
 }
 
 // consumerReply is what the status script says of a consumer.

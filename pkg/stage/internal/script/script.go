@@ -26,6 +26,7 @@ var (
 	Skip    = load("skip")
 	Decide  = load("decide")
 	Status  = load("status")
+	Kinds   = load("kinds")
 	Rights  = load("rights")
 )
 
