@@ -76,8 +76,8 @@ func (l *lane) readOwn(ctx context.Context, starts int) {
 	}
 }
 
-// takeAndRead takes the shard and reads there: one that is wanted until it belongs to another or ctx ends,
-// one that is not wanted, and was this consumer's in an earlier life, until it is given up.
+// takeAndRead takes the shard and reads there: one that is wanted until it belongs to another or ctx
+// ends, one that is not wanted, and was this consumer's in an earlier life, until it is given up.
 func (l *lane) takeAndRead(ctx context.Context, starts int) error {
 	if err := l.take(ctx); err != nil {
 		if !errors.Is(err, errElsewhere) {

@@ -288,11 +288,12 @@ local function keep_last(channel, keep, max)
 end
 
 -- unseen: whether a message may have listeners that a script does not see: on a replica or, in a
--- cluster, on any node. It is nil until it is known: the caller may say it, or has_listeners asks Redis.
+-- cluster, on any node. It is nil until it is known: the caller may say it, or has_listeners asks
+-- Redis.
 local unseen
 
--- has_listeners(channel) -> whether a published message has a listener. Adopters are none: they only skip
--- what is announced. Patterns, replicas, and a Redis that does not tell, count as listeners.
+-- has_listeners(channel) -> whether a published message has a listener. Adopters are none: they only
+-- skip what is announced. Patterns, replicas, and a Redis that does not tell, count as listeners.
 local function has_listeners(channel)
   if cluster then return unseen ~= false end
   local n = redis.pcall('PUBSUB', 'NUMSUB', channel, channel .. ':adopters')

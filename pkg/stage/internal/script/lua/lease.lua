@@ -1,5 +1,5 @@
--- Takes the lease of adopting from a channel, or gives it up. The order of messages on <channel>:kept decides
--- which messages an adopter adopts.
+-- Takes the lease of adopting from a channel, or gives it up. The order of messages on
+-- <channel>:kept decides which messages an adopter adopts.
 -- KEYS  1 <channel>:adopter  2 channel, not of a sharded one
 -- ARGV  1 token  2 LEASE (ms), '0' to give it up  3 PUBLISH or SPUBLISH, by which the marker is
 --       published, or ''  4 <channel>:kept
