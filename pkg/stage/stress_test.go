@@ -2,6 +2,7 @@ package stage_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -19,7 +20,8 @@ import (
 func TestStartStop(t *testing.T) {
 	t.Parallel()
 	srv := stagetest.Real(t)
-	b := open(t, srv.Options())
+	// Who adopts keeps its lease also on a starved machine, else bare PUBLISHes may be lost.
+	b := open(t, srv.Options(), func(o *stage.Options) { o.Lease = 10 * time.Second })
 	var got tally
 	start(t, b, stage.Config{Name: "end", In: "out"}, got.sink())
 	start(t, b, stage.Config{Name: "s", In: "in", Out: []stage.Output{{Channel: "out"}}}, stage.Each(upper))
@@ -36,7 +38,8 @@ func TestStartStop(t *testing.T) {
 					return
 				}
 				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(r.IntN(150))*time.Millisecond)
-				if err := s.Run(ctx); err != nil {
+				// Without the time to hand back what it holds, it leaves that to the others.
+				if err := s.Run(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("Run = %v", err)
 				}
 				cancel()
@@ -50,7 +53,7 @@ func TestStartStop(t *testing.T) {
 		return got.all("probe!")
 	})
 	var bodies []string
-	for i := range 3000 {
+	for i := range 1000 {
 		own, bare := fmt.Sprint("own ", i), fmt.Sprint("bare ", i)
 		publish(t, p, own)
 		stagetest.OK(t, rdb.Publish(t.Context(), "in", bare).Err())
@@ -58,6 +61,14 @@ func TestStartStop(t *testing.T) {
 	}
 	stopAll()
 	rolling.Wait()
+	t.Cleanup(func() {
+		arrived := got.bodies()
+		for _, body := range bodies {
+			if arrived[body] == 0 {
+				t.Logf("%q did not arrive", body)
+			}
+		}
+	})
 	stagetest.Eventually(t, "all arrive", func() bool { return got.all(bodies...) })
 	for body, n := range got.bodies() {
 		if n != 1 && body != "probe!" {
