@@ -156,7 +156,7 @@ func (b *Broker) Close() error {
 // else an error wrapping [ErrUnavailable], such as a [RightsError], or [ErrCluster]. In a cluster
 // one shard suffices.
 func (b *Broker) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := link.Within(ctx, callTimeout)
 	defer cancel()
 	shards, err := b.shards(ctx)
 	if err != nil {

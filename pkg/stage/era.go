@@ -53,7 +53,7 @@ func (e *eras) now() int {
 // eraOf returns the number of a connection's era. In a new one, the stage forgets what it holds;
 // what handlers return for it is dropped when it is to be settled.
 func (l *lane) eraOf(ctx context.Context, conn *redis.Conn) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := link.Within(ctx, callTimeout)
 	defer cancel()
 	era, began, err := l.eras.of(ctx, conn)
 	if began {

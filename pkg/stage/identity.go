@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/milepost/milepost/pkg/stage/internal/keys"
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 )
 
 // identity computes the event ID of a submission with an idempotency key. A failover of Redis may
@@ -60,7 +61,7 @@ func (b *Broker) secret(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := link.Within(ctx, callTimeout)
 	defer cancel()
 	key := b.link.Keys.Pipeline()
 	got := b.link.Client().HGet(ctx, key, "secret")

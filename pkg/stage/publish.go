@@ -212,7 +212,7 @@ func (o *outlet) register(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := link.Within(ctx, callTimeout)
 	defer cancel()
 	return o.link.Check(ctx, o.link.Client().HSet(ctx, o.keys.Stages(), o.p.name, about).Err()) == nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/milepost/milepost/pkg/stage/internal/entry"
 	"github.com/milepost/milepost/pkg/stage/internal/keys"
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/poison"
 )
 
@@ -156,7 +157,7 @@ func (l *lane) pendingPass(ctx context.Context, conn *redis.Conn, era int, caref
 // survived forgets the starts of a lasting consumer: it has settled what it held, so it does not
 // die of that.
 func (l *lane) survived(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := link.Within(ctx, callTimeout)
 	defer cancel()
 	return l.link.Check(ctx, l.link.Client().HDel(ctx, l.keys.Groups(l.cfg.In), keys.Starts(l.cfg.Name, l.name)).Err())
 }

@@ -56,7 +56,7 @@ func (b *Broker) shards(ctx context.Context) ([]*shard, error) {
 	if s := b.parts.known.Load(); s != nil {
 		return *s, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := link.Within(ctx, callTimeout)
 	defer cancel()
 	found, err := b.find(ctx)
 	if err != nil {

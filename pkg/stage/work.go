@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/milepost/milepost/pkg/stage/internal/keys"
+	"github.com/milepost/milepost/pkg/stage/internal/link"
 	"github.com/milepost/milepost/pkg/stage/internal/poison"
 	"github.com/milepost/milepost/pkg/stage/internal/script"
 	"github.com/milepost/milepost/pkg/stage/killpoint"
@@ -251,7 +252,7 @@ func (s *Stage) markAlone(ctx context.Context, d *delivery) bool {
 // unmarkAlone takes the note back: the entry may stay pending while the stage is paused, and is not
 // to blame if the process dies then. After an error, the next entry's note replaces this one.
 func (s *Stage) unmarkAlone(ctx context.Context, on *lane) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := link.Within(ctx, callTimeout)
 	defer cancel()
 	_ = on.link.Check(ctx, on.link.Client().HDel(ctx, on.keys.Groups(s.cfg.In), keys.Alone(s.cfg.Name, s.name)).Err())
 }

@@ -77,7 +77,7 @@ func (o *Observer) Observe(ctx context.Context) (Seen, error) {
 		return o.last, o.err
 	}
 	// Other callers share the answer, so it must not fail because this caller's ctx ends.
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), link.CallTimeout)
+	call, cancel := link.Within(context.WithoutCancel(ctx), link.CallTimeout)
 	defer cancel()
 	o.last, o.err = o.look(call)
 	o.asked = time.Now()

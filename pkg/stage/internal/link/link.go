@@ -20,6 +20,15 @@ import (
 // CallTimeout bounds one round trip.
 const CallTimeout = 5 * time.Second
 
+// errSlow is the cause of the end of a context that Within made.
+var errSlow = errors.New("no answer in time")
+
+// Within bounds a call to Redis. That it took too long is an outage to Check, unlike the end of the
+// caller's context.
+func Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, d, errSlow)
+}
+
 // ErrUnavailable: Redis is away, loading or read-only, or its reply was lost.
 var ErrUnavailable = errors.New("redis is away")
 
@@ -118,7 +127,7 @@ func Over(on redis.Scripter) Via {
 
 // run runs the script by its hash or, if Redis does not have it, by its text.
 func (l *Link) run(ctx context.Context, via Via, s *redis.Script, keys []string, args []any) (any, error) {
-	call, cancel := context.WithTimeout(ctx, cmp.Or(l.Timeout, CallTimeout))
+	call, cancel := Within(ctx, cmp.Or(l.Timeout, CallTimeout))
 	defer cancel()
 	keys, args = l.and(keys), append(args, l.Keys.Base)
 	cmd := via(call, func(on redis.Scripter) *redis.Cmd { return s.EvalSha(call, on, keys, args...) })
@@ -199,7 +208,7 @@ func (l *Link) Check(ctx context.Context, err error) error {
 	switch {
 	case err == nil || errors.Is(err, redis.Nil):
 		return nil
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && context.Cause(ctx) != errSlow:
 		return context.Cause(ctx)
 	case Away(err):
 		l.Recheck()

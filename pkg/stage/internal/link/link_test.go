@@ -1,8 +1,11 @@
 package link
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -35,6 +38,28 @@ func TestCheck(t *testing.T) {
 		}
 		if !errors.Is(got, err) {
 			t.Errorf("Check(%v) = %v, which hides its cause", err, got)
+		}
+	}
+}
+
+// TestWithin: that Redis takes too long is an outage, the end of the caller's context is not.
+func TestWithin(t *testing.T) {
+	caller, end := context.WithTimeout(t.Context(), 0)
+	defer end()
+	client := redis.NewClient(&redis.Options{TLSConfig: new(tls.Config)})
+	defer client.Close()
+	l := &Link{Client: func() *redis.Client { return client }}
+	for name, x := range map[string]struct {
+		caller context.Context
+		away   bool
+	}{"slow": {t.Context(), true}, "ended": {caller, false}} {
+		outer, cancel := Within(x.caller, 0)
+		defer cancel()
+		inner, cancel := Within(outer, CallTimeout)
+		defer cancel()
+		got := l.Check(inner, inner.Err())
+		if errors.Is(got, ErrUnavailable) != x.away || !errors.Is(got, context.DeadlineExceeded) || strings.Contains(got.Error(), "TLS") != x.away {
+			t.Errorf("%s: Check = %v", name, got)
 		}
 	}
 }
