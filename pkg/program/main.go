@@ -97,6 +97,10 @@ type Program[C any] struct {
 	// live heap of about 4 MB with GCPercent 400 is collected every 16 MB of allocation.
 	Processors, GCPercent int
 
+	// Lean lowers GCPercent, to 50 at least, while more than 4 MB of heap and stacks are in
+	// use.
+	Lean bool
+
 	// Run does the work until ctx ends. It drains before it returns nil; an error ends the
 	// program with status 1.
 	Run func(ctx context.Context, cfg C, p *Process) error
@@ -123,6 +127,9 @@ func (p Program[C]) Main() {
 	}
 	if p.GCPercent > 0 && os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(p.GCPercent)
+		if p.Lean {
+			keepLean(p.GCPercent)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)

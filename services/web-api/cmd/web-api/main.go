@@ -25,6 +25,8 @@ func main() {
 		Does:       "serves the page, accepts submissions and shows their progress",
 		Admin:      "127.0.0.1:9100",
 		StatusPage: statuspage.New,
+		GCPercent:  400,
+		Lean:       true, // many pages may be open
 		Run:        run,
 	}.Main()
 }
