@@ -43,8 +43,8 @@ type Client struct {
 }
 
 // Open prepares a client and does not connect. Of o it takes address, credentials, TLS, and
-// ReadTimeout, the time limit of a call (default 500 ms). prefix stands before every key. The caller
-// closes it.
+// ReadTimeout, the time limit of a call (default 500 ms). prefix stands before every key. The
+// caller closes it.
 func Open(o *redis.Options, prefix string, log *slog.Logger) *Client {
 	if log == nil {
 		log = slog.Default()

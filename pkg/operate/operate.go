@@ -171,8 +171,8 @@ func Problems(s inspect.Seen, tool string) []Problem {
 // startOrClaim is what to do about a lasting consumer that is not running.
 const startOrClaim = "Start it again, with its volume. Only if its journal is lost, %s: what it had begun may then be written twice."
 
-// ofAway are the problems that a lasting consumer holds events and does not run, while others of its
-// group do. On a Redis Cluster, ofWriters has them.
+// ofAway names lasting consumers that hold events and do not run, while others of their group do.
+// On a Redis Cluster, ofWriters names them.
 func ofAway(s inspect.Seen, channel string, g inspect.GroupStatus, tool string) (out []Problem) {
 	if st, _, _ := state(g); st != Running || s.Shards != nil {
 		return nil

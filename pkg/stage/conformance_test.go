@@ -97,8 +97,8 @@ func (c *tally) missing(bodies []string) (out []string) {
 // all tells whether every body has arrived.
 func (c *tally) all(bodies ...string) bool { return len(c.missing(bodies)) == 0 }
 
-// eachOnce checks that each body that arrived was one event. A slow consumer may be taken to be gone,
-// and its event handled again.
+// eachOnce checks that each body that arrived was one event. A slow consumer may be taken to be
+// gone, and its event handled again.
 func (c *tally) eachOnce(t testing.TB) {
 	t.Helper()
 	c.mu.Lock()

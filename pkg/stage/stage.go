@@ -110,8 +110,8 @@ func consumerName() string {
 func (s *Stage) Name() string { return s.cfg.Name }
 
 // Ready is nil while the stage works, else it says what it waits for ("redis is away: …", "paused:
-// mongo: …"). It does not wait for adoption, which begins a moment later: a test that wants its event
-// kept publishes it by a [Publisher].
+// mongo: …"). It does not wait for adoption, which begins a moment later: a test that wants its
+// event kept publishes it by a [Publisher].
 func (s *Stage) Ready() error {
 	if err := s.b.denied(); err != nil {
 		return err

@@ -76,8 +76,9 @@ func (l *lane) readOwn(ctx context.Context, starts int) {
 	}
 }
 
-// takeAndRead takes the shard and reads there: one that is wanted until it belongs to another or ctx
-// ends, one that is not wanted, and was this consumer's in an earlier life, until it is given up.
+// takeAndRead takes the shard and reads there. A shard that is wanted is read until it belongs to
+// another or ctx ends. One that is not wanted was this consumer's in an earlier life, and is read
+// until it is given up.
 func (l *lane) takeAndRead(ctx context.Context, starts int) error {
 	if err := l.take(ctx); err != nil {
 		if !errors.Is(err, errElsewhere) {

@@ -152,8 +152,8 @@ func (c *Sharded) Addrs() (all []string) {
 	return all
 }
 
-// Client is one for the whole cluster, closed when the test ends. It waits long for an answer: a second
-// try would publish twice.
+// Client is one for the whole cluster, closed when the test ends. It waits long for an answer: a
+// second try would publish twice.
 func (c *Sharded) Client() *redis.ClusterClient {
 	x := redis.NewClusterClient(&redis.ClusterOptions{Addrs: append(c.Addrs(), c.Servers[0].Addr), ReadTimeout: patience})
 	c.t.Cleanup(func() { _ = x.Close() })

@@ -98,8 +98,8 @@ type Answering struct {
 	Admin  *telemetry.Admin
 }
 
-// Answer is Serve for such a service, over the Redis of the pipeline and that of its cache, which may
-// be slow.
+// Answer is Serve for such a service, over the Redis of the pipeline and that of its cache, which
+// may be slow.
 func Answer(t testing.TB, broker, answers *redis.Options, run func(context.Context, jsonapi.Deps) error) Answering {
 	t.Helper()
 	a := Answering{Broker: Broker(t, broker), Admin: telemetry.NewAdmin()}

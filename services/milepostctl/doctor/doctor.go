@@ -1,8 +1,8 @@
 // Package doctor checks what the promises of a pipeline depend on: its Redis and the cache's,
 // MongoDB, and what the stages report. It changes nothing.
 //
-// A check is a call of add: its name, why it matters, and an answer. The functions redis, cache, mongo
-// and pipeline have those of their subject; values of redis.conf are a table, in settings.go.
+// A check is a call of add: its name, why it matters, and an answer. The functions redis, cache,
+// mongo and pipeline have those of their subject; values of redis.conf are a table, in settings.go.
 package doctor
 
 import (

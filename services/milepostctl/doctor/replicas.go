@@ -38,7 +38,8 @@ func (x *examination) replicas(have int) {
 	x.add("replicas", means, a)
 }
 
-// sentinels checks the Sentinels of the URL. It returns the addresses of the master and its replicas.
+// sentinels checks the Sentinels of the URL. It returns the addresses of the master and its
+// replicas.
 func (x *examination) sentinels(ctx context.Context) (nodes []string) {
 	f := x.Failover
 	var wrong []string

@@ -165,9 +165,9 @@ local function liveness(group, consumer)
   return ttl == -1 and 'away' or 'gone'
 end
 
--- last_writer(value) -> name of a shard's writer, also of one that has given the shard up; 'free' if
--- it has or there was none yet, 'taking', or ''; and since when it has the shard. value is the field
--- that writer.lua explains. writer(value) -> the writer that has the shard, or nil.
+-- last_writer(value) -> name of a shard's writer, also of one that has given the shard up; 'free'
+-- if it has or there was none yet, 'taking', or ''; and since when it has the shard. value is the
+-- field that writer.lua explains. writer(value) -> the writer that has the shard, or nil.
 local function last_writer(value)
   local name, since, state = string.match(value or '', '^(%S+) (%d+) ?(%a*)$')
   return name, state or 'free', since
@@ -292,8 +292,9 @@ end
 -- Redis.
 local unseen
 
--- has_listeners(channel) -> whether a published message has a listener. Adopters are none: they only
--- skip what is announced. Patterns, replicas, and a Redis that does not tell, count as listeners.
+-- has_listeners(channel) -> whether a published message has a listener. Adopters are none: they
+-- only skip what is announced. Patterns, replicas, and a Redis that does not tell, count as
+-- listeners.
 local function has_listeners(channel)
   if cluster then return unseen ~= false end
   local n = redis.pcall('PUBSUB', 'NUMSUB', channel, channel .. ':adopters')

@@ -1,8 +1,8 @@
 -- Tells what the user may not do, without doing it, and refuses on a server that takes no writes.
 -- ARGV  commands, each in words separated by spaces
--- Reply '' if the user may run all of them, else JSON: refused (the numbers, from 1, of those that it
---       may not), all_keys, all_channels (it may use all of them), no_keys, no_channels (it may run no
---       command on any). A Redis that cannot tell (before 7.0, or an embedded one) allows all.
+-- Reply '' if the user may run all of them, else JSON: refused (the numbers, from 1, of those that
+--       it may not), all_keys, all_channels (it may use all of them), no_keys, no_channels (it may
+--       run no command on any). A Redis that cannot tell (before 7.0, or an embedded one) allows all.
 if not redis.acl_check_cmd then return '' end
 local refused = {}
 local out = {refused = refused}

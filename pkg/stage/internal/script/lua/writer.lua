@@ -7,8 +7,8 @@
 -- ARGV  1 group  2 consumer  3 'take'; 'keep', after all replicas had the taking; 'check', whether
 --       nothing is pending and the shard may be given up; 'free', after all replicas had all of
 --       that; 'look'
--- Reply JSON: state ('mine', 'taking', 'free', 'pending' if what is pending keeps it from being given
---       up, 'other'), since (ms; of 'mine' and 'taking'), writer (whose it is; of 'other')
+-- Reply JSON: state ('mine', 'taking', 'free', 'pending' if what is pending keeps it from being
+--       given up, 'other'), since (ms; of 'mine' and 'taking'), writer (whose it is; of 'other')
 write_first()
 local bad = wrong_of(KEYS[1], '', ':groups')
 if bad then return refusal(bad) end
